@@ -1,0 +1,1 @@
+"""Every architecture, built through `models.create`."""

@@ -1,0 +1,74 @@
+"""The errors that a user can get, each with its exit code. Everything else that escapes is a bug of ours (exit 1)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+EXIT_OK = 0
+EXIT_BUG = 1
+EXIT_BAD_INPUT = 2
+EXIT_NOT_READY = 3
+EXIT_NO_RESULT = 4
+EXIT_RESUMABLE = 5
+EXIT_RUNNING_ELSEWHERE = 6
+EXIT_VIOLATION = 7
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with the input: the key, the value received, the rule and, where there is one, the nearest name."""
+
+    key: str
+    why: str
+    value: object = None
+    nearest: str | None = None
+    where: str | None = None
+
+    def __str__(self) -> str:
+        text = f"{self.key}={self.value}" if self.value is not None else self.key
+        text += f": {self.why}"
+        if self.nearest:
+            text += f"; did you mean {self.nearest}?"
+        if self.where:
+            text += f" ({self.where})"
+        return text
+
+
+class OrchestratorError(Exception):
+    """An error that is told to the user without a traceback."""
+
+    exit_code = EXIT_BUG
+
+
+class ConfigError(OrchestratorError):
+    """The input is wrong; nothing was started or created. Holds every problem found, not only the first."""
+
+    exit_code = EXIT_BAD_INPUT
+
+    def __init__(self, problems: Problem | Sequence[Problem]) -> None:
+        self.problems: list[Problem] = [problems] if isinstance(problems, Problem) else list(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class NotReadyError(OrchestratorError):
+    """Data, server, port, disk or cluster are not as the sweep needs them; the message says what to do."""
+
+    exit_code = EXIT_NOT_READY
+
+
+class RunningElsewhereError(OrchestratorError):
+    """Another process holds what this one needs."""
+
+    exit_code = EXIT_RUNNING_ELSEWHERE
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known name closest to `word`, or None where nothing is close."""
+    names = list(known)
+    found = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if not found:
+        by_case = {name.lower(): name for name in names}
+        found = [by_case[w] for w in difflib.get_close_matches(word.lower(), list(by_case), n=1, cutoff=0.6)]
+    return found[0] if found else None

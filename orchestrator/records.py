@@ -1,0 +1,84 @@
+"""The plain records that every room speaks: what a trial is, what an epoch gives, how a trial can end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+GROUPS = (
+    "data", "model", "norm", "activation", "init", "preprocess", "augment",
+    "optimizer", "schedule", "loss", "penalty",
+)  # fmt: skip
+"""The groups of a trial's configuration, each a spec `{"_target_": ..., **arguments}`; `{}` is the architecture's own, or nothing."""
+
+
+class State(StrEnum):
+    """How a trial stands or ended."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    DIVERGED = "diverged"
+    INFEASIBLE = "infeasible"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    CANCELLED = "cancelled"
+
+
+CAN_BE_BEST = frozenset({State.COMPLETED, State.STOPPED, State.CANCELLED})
+TERMINAL = frozenset(State) - {State.RUNNING, State.INTERRUPTED}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration to train, in plain data: what a worker is given.
+
+    Args:
+        uid: `<sweep>/<index>`, unique for ever.
+        index: from 0, in the order in which the sampler suggested.
+        config: the composed configuration: the groups of `GROUPS` as specs, `choices` (group -> name of the choice) and the
+            root keys `epochs batch_size seed metric mode precision device ...`.
+        params: the searched keys and their values.
+        folder: absolute path of the trial's own folder; "" keeps nothing on disk.
+        attempt: from 1; each restart after the death of a worker counts one up.
+    """
+
+    uid: str
+    index: int
+    config: Mapping[str, Any]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    folder: str = ""
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch of training gave.
+
+    Args:
+        epoch: from 1.
+        time_ms: wall-clock milliseconds since 1970 at the end of the epoch.
+        metrics: finite numbers by name (`train/loss`, `val/accuracy`, `lr`, ...).
+    """
+
+    epoch: int
+    time_ms: int
+    metrics: Mapping[str, float]
+
+
+METRICS = {
+    "train/loss": "min",
+    "train/accuracy": "max",
+    "val/loss": "min",
+    "val/accuracy": "max",
+}
+"""Metrics that can be the objective, with the mode in which they are better."""
+
+
+def better(mode: str, value: float, than: float | None) -> bool:
+    """Whether `value` beats `than`; a tie does not, so that the earlier epoch or lower index stays."""
+    if than is None:
+        return True
+    return value > than if mode == "max" else value < than
