@@ -1,0 +1,26 @@
+"""Weight initializations, applied to a built network: `initialize(model, kaiming(scale=0.5), generator)`.
+
+One scheme a file; its function is the target of a file in conf/init.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.initializers.scheme import Scheme
+
+
+def initialize(
+    model: nn.Module, scheme: Scheme | None, generator: torch.Generator, images: Tensor | None = None
+) -> None:
+    """Draws the weights of `model` anew, in place: the same for the same state of `generator`, on any device.
+
+    Args:
+        scheme: None leaves the architecture's own initialization.
+        images: a mini-batch as the network will see it, for the schemes that look at data.
+    """
+    if scheme is None or any(parameter.is_meta for parameter in model.parameters()):
+        return
+    with torch.no_grad():
+        scheme(model, generator, images)

@@ -1,0 +1,108 @@
+"""A Ray cluster for one sweep: a private one on this machine, or one that is running already."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import NotReadyError
+
+OBJECT_STORE_BYTES = 100 * 1024 * 1024
+"""Trials exchange only short texts with the driver; their data lies in memory-mapped files."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the cluster has."""
+
+    cpus: float
+    gpus: float
+
+
+@contextlib.contextmanager
+def connect(address: str | None, *, preload: str) -> Iterator[Resources]:
+    """Starts a private cluster (`address` None) or joins the one at `address`; on leaving, nothing that was started stays.
+
+    Args:
+        preload: a module that every new worker of a private cluster imports before it gets work.
+
+    Raises:
+        NotReadyError: the cluster cannot be started or reached.
+    """
+    _quiet()
+    folder = None
+    if address is None:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ["RAY_preload_python_modules"] = preload  # noqa: SIM112, Ray's own spelling
+        folder = Path(tempfile.mkdtemp(prefix="orchestrator-ray-"))
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+    try:
+        try:
+            if address is None:
+                with _without_unused_processes():
+                    ray.init(
+                        address="local",
+                        num_cpus=len(os.sched_getaffinity(0)),
+                        include_dashboard=False,
+                        object_store_memory=OBJECT_STORE_BYTES,
+                        _temp_dir=str(folder),
+                        **quiet,
+                    )
+            else:
+                ray.init(address=address, **quiet)
+        except Exception as error:
+            where = "on this machine" if address is None else f"at {address}"
+            raise NotReadyError(f"no Ray cluster {where}: {error}") from error
+        total = ray.cluster_resources()
+        yield Resources(float(total.get("CPU", 0)), float(total.get("GPU", 0)))
+    finally:
+        ray.shutdown()
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _without_unused_processes() -> Iterator[None]:
+    """Keeps an autoscaler, a log forwarder and a dashboard from starting: 3 s and 300 MB that a private cluster does not use.
+
+    There is no public switch for them (ray 2.60).
+    """
+    from ray._private.node import Node
+
+    def nothing(*args: object, **kwargs: object) -> None:
+        del args, kwargs
+
+    unused = {name: getattr(Node, name) for name in ("start_monitor", "start_log_monitor", "start_api_server")}
+    try:
+        for name in unused:
+            setattr(Node, name, nothing)
+        yield
+    finally:
+        for name, method in unused.items():
+            setattr(Node, name, method)
+
+
+def _quiet() -> None:
+    settings = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+        "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
+    }
+    os.environ.update(settings)

@@ -1,0 +1,137 @@
+"""Runs one trial inside a worker and hands out its reports, without Ray.
+
+A report is plain data: the epochs since the last one, the checkpoint that was made durable before it, and how the trial stands.
+It covers as many epochs as fit in `report_every_s`, and never passes a rung, where the scheduler has to judge.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from orchestrator.records import EpochResult, State, Trial
+
+
+class Reporter:
+    """One trial from its first epoch, or from its newest checkpoint, to its end.
+
+    Args:
+        trial: what to train.
+        rungs: epochs after which a report is due.
+        max_retries: so many times the trial is started again after an exception; the same exception twice in a row ends it.
+        monotonic: seconds on a clock that never jumps.
+    """
+
+    def __init__(
+        self,
+        trial: Trial,
+        *,
+        rungs: Sequence[int] = (),
+        report_every_s: float = 1.0,
+        max_retries: int = 2,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._trial = trial
+        self._rungs = frozenset(rungs)
+        self._report_every_s = report_every_s
+        self._max_retries = max_retries
+        self._monotonic = monotonic
+        self._run: Any = None
+        self._epochs: Iterator[EpochResult] = iter(())
+        self._sent = 0
+        self._last_error: str | None = None
+
+    def next_report(self) -> dict[str, Any]:
+        """Trains until a report is due.
+
+        Raises:
+            Exception: an accelerator failed in a way that only a new process can mend.
+        """
+        from orchestrator.training.trial import Diverged, Infeasible
+
+        try:
+            if self._run is None:
+                return self._begin()
+            return self._advance()
+        except Diverged as error:
+            return self._ended(State.DIVERGED, str(error))
+        except Infeasible as error:
+            return self._ended(State.INFEASIBLE, str(error))
+        except Exception as error:
+            if _needs_new_process(error):
+                raise
+            return self._failed(error)
+
+    def _begin(self) -> dict[str, Any]:
+        """Starts or continues; what an earlier attempt left is reported first, by itself, as it may end at a rung."""
+        from orchestrator.training.trial import TrialRun, recover_outcome
+
+        if self._trial.attempt > 1 and (finished := recover_outcome(self._trial.folder)):
+            history, outcome = finished
+            return self._report(State.COMPLETED, history[self._sent :], outcome=outcome)
+        self._run = TrialRun(self._trial)
+        self._epochs = iter(self._run)
+        if self._run.history:
+            return self._report(State.RUNNING, self._unsent())
+        return self._advance()
+
+    def _advance(self) -> dict[str, Any]:
+        last = int(self._trial.config["epochs"])
+        start = self._monotonic()
+        for result in self._epochs:
+            due = result.epoch in self._rungs or self._monotonic() - start >= self._report_every_s
+            if due and result.epoch < last:
+                saved = self._run.save()
+                checkpoint = {"epoch": saved.epoch, "sha256": saved.sha256}
+                return self._report(State.RUNNING, self._unsent(), checkpoint=checkpoint)
+        return self._report(State.COMPLETED, self._unsent(), outcome=self._run.finish())
+
+    def _unsent(self) -> list[EpochResult]:
+        unsent = list(self._run.history[self._sent :])
+        self._sent += len(unsent)
+        return unsent
+
+    def _report(self, state: State, epochs: Sequence[EpochResult], **more: Any) -> dict[str, Any]:
+        outcome = more.pop("outcome", None)
+        run = self._run
+        notes, best = (run.notes, run.best) if run else ([], None)
+        report: dict[str, Any] = {
+            "state": state.value,
+            "attempt": self._trial.attempt,
+            "epochs": [asdict(result) for result in epochs],
+            "checkpoint": None,
+            "notes": list(notes),
+            "best": list(best) if best else None,
+            **more,
+        }
+        if run:
+            run.notes.clear()
+        if outcome:
+            report |= {"metrics": dict(outcome.metrics), "artifacts": list(outcome.artifacts)}
+        return report
+
+    def _ended(self, state: State, reason: str) -> dict[str, Any]:
+        return self._report(state, self._unsent() if self._run else [], reason=reason)
+
+    def _failed(self, error: Exception) -> dict[str, Any]:
+        """One more attempt from the newest checkpoint, unless the same exception came twice or the retries are used up."""
+        text = "".join(traceback.format_exception(error))
+        signature = "".join(traceback.format_exception_only(error))
+        again = signature != self._last_error and self._trial.attempt <= self._max_retries
+        epochs = self._unsent() if self._run else []
+        if not again:
+            return self._report(State.FAILED, epochs, reason=signature.strip(), error=text)
+        report = self._report(State.RUNNING, epochs, retrying=True, reason=signature.strip(), error=text)
+        self._last_error = signature
+        self._trial = replace(self._trial, attempt=self._trial.attempt + 1)
+        self._run = None
+        self._sent = 0
+        return report
+
+
+def _needs_new_process(error: Exception) -> bool:
+    """Whether the accelerator's context is lost: every later call in this process would fail, too."""
+    return type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error)

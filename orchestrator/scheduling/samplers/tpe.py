@@ -1,0 +1,132 @@
+"""Tree-structured Parzen estimator: draws where good results were denser than bad ones.
+
+Driven by ask and tell, and reseeded from (seed, index) at every suggestion, so that history and index determine it.
+Source: Bergstra et al. 2011, Algorithms for Hyper-Parameter Optimization; the implementation is Optuna's.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.scheduling.samplers import Distinct, Params, Sampler, finite_limit, generator
+from orchestrator.space import Choice, Domain, Interval, Range, Space
+
+
+@dataclass(frozen=True)
+class Tpe:
+    """Optuna's sampler with its defaults.
+
+    Args:
+        startup_trials: this many configurations are drawn at random first.
+        candidates: how many draws compete for each suggestion.
+
+    Raises:
+        ValueError: a number is below 1.
+    """
+
+    startup_trials: int = 10
+    candidates: int = 24
+
+    def __post_init__(self) -> None:
+        for name in ("startup_trials", "candidates"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def problems(self, space: Space, trials: int) -> list[str]:
+        del space, trials
+        return []
+
+    def limit(self, space: Space, trials: int) -> int:
+        return finite_limit(space, trials)
+
+    def start(self, space: Space, *, seed: int, mode: str) -> Sampler:
+        return _Study(self, space, seed, mode)
+
+
+class _Study(Sampler):
+    learns = True
+
+    def __init__(self, settings: Tpe, space: Space, seed: int, mode: str) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._optuna = optuna
+        self._settings, self._space, self._seed = settings, space, seed
+        self._study = optuna.create_study(direction="maximize" if mode == "max" else "minimize")
+        self._asked: dict[int, Any] = {}
+        self._distinct = Distinct(tries=20)
+
+    def suggest(self, index: int) -> Params | None:
+        trial: Any = None
+
+        def draw(attempt: int) -> Params:
+            nonlocal trial
+            if trial is not None:
+                self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
+            self._study.sampler = self._optuna.samplers.TPESampler(
+                seed=generator("tpe", self._seed, index, attempt).getrandbits(31),
+                n_startup_trials=self._settings.startup_trials,
+                n_ei_candidates=self._settings.candidates,
+                constant_liar=True,
+            )
+            trial = self._study.ask()
+            params: Params = {}
+            for parameter in self._space.parameters:
+                if parameter.active(params):
+                    params[parameter.key] = _suggest(trial, self._space.name(parameter), parameter.domain)
+            return params
+
+        params = self._distinct.first_new(draw)
+        if params is None:
+            self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
+            return None
+        self._asked[index] = trial
+        return params
+
+    def observe(self, index: int, params: Params, value: float | None) -> None:
+        states = self._optuna.trial.TrialState
+        state = states.FAIL if value is None else states.COMPLETE
+        trial = self._asked.pop(index, None)
+        if trial is not None:
+            self._study.tell(trial, value, state=state)
+            return
+        active = [p for p in self._space.parameters if p.active(params)]
+        self._study.add_trial(
+            self._optuna.trial.create_trial(
+                state=state,
+                value=value,
+                params={self._space.name(p): _encode(p.domain, params[p.key]) for p in active},
+                distributions={self._space.name(p): _distribution(self._optuna, p.domain) for p in active},
+            )
+        )
+
+    def recall(self, index: int, params: Params) -> None:
+        self._distinct.add(params)
+
+
+def _suggest(trial: Any, name: str, domain: Domain) -> Any:
+    if isinstance(domain, Interval):
+        if domain.integer:
+            return trial.suggest_int(name, int(domain.low), int(domain.high), log=domain.log)
+        return trial.suggest_float(name, domain.low, domain.high, log=domain.log)
+    if isinstance(domain, Range):
+        return domain.at(trial.suggest_int(name, 0, domain.size - 1))
+    return json.loads(trial.suggest_categorical(name, [json.dumps(v) for v in domain.values]))
+
+
+def _encode(domain: Domain, value: Any) -> Any:
+    if isinstance(domain, Range):
+        return list(domain.grid()).index(value)
+    return json.dumps(value) if isinstance(domain, Choice) else value
+
+
+def _distribution(optuna: Any, domain: Domain) -> Any:
+    if isinstance(domain, Interval):
+        if domain.integer:
+            return optuna.distributions.IntDistribution(int(domain.low), int(domain.high), log=domain.log)
+        return optuna.distributions.FloatDistribution(domain.low, domain.high, log=domain.log)
+    if isinstance(domain, Range):
+        return optuna.distributions.IntDistribution(0, domain.size - 1)
+    return optuna.distributions.CategoricalDistribution([json.dumps(v) for v in domain.values])

@@ -1,0 +1,55 @@
+"""The trainable: a warm process that runs trial after trial. Ray Tune calls `step` for each report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from ray import tune
+
+from orchestrator.records import Trial
+from orchestrator.scheduling.reports import Reporter
+
+
+class TrialWorker(tune.Trainable):  # type: ignore[misc]
+    """Its configuration is one JSON text (`encode`), which Tune neither copies deeply nor flattens."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        told = json.loads(new_config["trial"])
+        for path in told["trial"]["config"].get("import_paths", []):
+            if path not in sys.path:
+                sys.path.append(path)
+        trial = Trial(**told["trial"])
+        self._reporter = Reporter(
+            trial,
+            rungs=told["rungs"],
+            report_every_s=float(trial.config["report_every_s"]),
+            max_retries=int(trial.config["max_retries"]),
+        )
+        return True
+
+    def step(self) -> dict[str, Any]:
+        report = self._reporter.next_report()
+        result: dict[str, Any] = {"report": json.dumps(report), tune.result.DONE: report["state"] != "running"}
+        if report["best"]:
+            result["objective"] = report["best"][1]
+        if report["epochs"]:
+            result["epoch"] = report["epochs"][-1]["epoch"]
+        return result
+
+
+def encode(trial: Trial, rungs: list[int]) -> dict[str, Any]:
+    """The configuration that a worker gets for a trial."""
+    plain = {
+        "uid": trial.uid,
+        "index": trial.index,
+        "config": dict(trial.config),
+        "params": dict(trial.params),
+        "folder": trial.folder,
+        "attempt": trial.attempt,
+    }
+    return {"trial": json.dumps({"trial": plain, "rungs": rungs})}

@@ -1,0 +1,142 @@
+"""What people read of a sweep in MLflow: the parameters of its runs and the Markdown on the parent run. Pure functions."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from orchestrator.records import GROUPS
+from orchestrator.tracking.store import MAX_PARAM_LENGTH, MAX_TAG_LENGTH, safe_name, text_of
+
+MAX_PARAMS = 20
+_ROOT_KEYS = ("epochs", "batch_size", "seed")
+
+
+def trial_params(searched: Mapping[str, Any], config: Mapping[str, Any], fixed_too: bool = True) -> dict[str, str]:
+    """Searched keys first, then the fixed settings that tell trials apart, up to `MAX_PARAMS` in all.
+
+    First the names of the choices, then the root keys, then the choices' own arguments in the order of the groups.
+    """
+    params = {safe_name(key): text_of(value)[:MAX_PARAM_LENGTH] for key, value in searched.items()}
+    if fixed_too:
+        for key, value in _fixed(config):
+            if len(params) >= MAX_PARAMS:
+                break
+            params.setdefault(safe_name(key), text_of(value)[:MAX_PARAM_LENGTH])
+    return params
+
+
+def _fixed(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    choices = config.get("choices") or {}
+    for group in GROUPS:
+        if choices.get(group) not in (None, "default", "none"):
+            yield group, choices[group]
+    for key in _ROOT_KEYS:
+        if config.get(key) is not None:
+            yield key, config[key]
+    for group in ("optimizer", "model", "schedule", "init", "norm", "activation", "loss", "penalty", "augment", "data"):
+        spec = config.get(group)
+        if isinstance(spec, Mapping):
+            for name, value in spec.items():
+                if name != "_target_":
+                    yield f"{group}.{name}", value
+
+
+def to_yaml(value: Mapping[str, Any], indent: str = "") -> str:
+    """Plain data as YAML, one key a line.
+
+    The `yaml` package takes milliseconds a trial for this. Scalars and lists are written as JSON, which YAML includes; only
+    a float such as 1e-05 needs the dot without which YAML 1.1 reads a string.
+    """
+    lines = []
+    for key, item in value.items():
+        name = key if re.fullmatch(r"[A-Za-z_][\w.-]*", key) and key.lower() not in _YAML_WORDS else json.dumps(key)
+        if isinstance(item, Mapping) and item:
+            lines.append(f"{indent}{name}:\n{to_yaml(item, indent + '  ')}")
+        else:
+            lines.append(f"{indent}{name}: {_scalar(item)}\n")
+    return "".join(lines)
+
+
+_YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, float):
+        text = repr(value)
+        return text.replace("e", ".0e") if "e" in text and "." not in text else text
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_scalar(item) for item in value) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(str(key))}: {_scalar(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def description(opened: Mapping[str, Any], closed: Mapping[str, Any] | None = None) -> str:
+    """The Markdown on a sweep's parent run, at most what a tag of MLflow holds.
+
+    Args:
+        opened: data of `sweep_opened`.
+        closed: data of `sweep_closed`, once there is one.
+    """
+    space = opened.get("space") or []
+    config = opened.get("config") or {}
+    aim = "highest" if opened.get("mode", "max") == "max" else "lowest"
+    keys = ", ".join(f"`{entry['key']}`" for entry in space)
+    parts = [f"Which {keys} gives the {aim} `{opened['metric']}`?" if keys else f"One setting, by `{opened['metric']}`."]
+    if closed is not None:
+        parts.append(_result(opened, closed))
+    if space:
+        parts.append(_table(("searched", "domain", "only when"), [_row(entry) for entry in space]))
+    choices = config.get("choices") or {}
+    fixed = [f"{group} `{choices[group]}`" for group in GROUPS if choices.get(group) not in (None, "default", "none")]
+    plan = [f"{opened.get('trials')} trials"]
+    plan += [f"{config[key]} {words}" for key, words in (("epochs", "epochs"),) if key in config]
+    plan += [f"{key} `{text_of(_name(opened[key]))}`" for key in ("sampler", "scheduler") if opened.get(key)]
+    parts.append(" · ".join([*fixed, *plan]))
+    parts.append(_reproduce(opened))
+    return "\n\n".join(parts)[:MAX_TAG_LENGTH]
+
+
+def _result(opened: Mapping[str, Any], closed: Mapping[str, Any]) -> str:
+    best = closed.get("best")
+    totals = ", ".join(f"{count} {state}" for state, count in (closed.get("totals") or {}).items() if count)
+    lines = [f"**Ended ({closed.get('reason')})** after {float(closed.get('seconds') or 0):.0f} s: {totals or 'no trial'}."]
+    if best:
+        settings = ", ".join(f"`{key}={text_of(value)}`" for key, value in (best.get("params") or {}).items())
+        lines.append(f"**Best:** trial {best['trial']}, `{opened['metric']}` = {best['value']:.6g}, with {settings or 'no setting'}.")
+    return "\n\n".join(lines)
+
+
+def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    return f"`{entry['key']}`", f"`{entry['domain']}`", f"`{entry['condition']}`" if entry.get("condition") else ""
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _name(choice: Any) -> Any:
+    """The name of a sampler or scheduler, whether it is given alone or with its settings."""
+    if isinstance(choice, Mapping):
+        return choice.get("name") or str(choice.get("_target_", "")).rpartition(".")[2] or dict(choice)
+    return choice
+
+
+def _reproduce(opened: Mapping[str, Any]) -> str:
+    environment = opened.get("environment") or {}
+    lines = ["**To reproduce:** the resolved configuration is the artifact `config.yaml` of this run"]
+    command = environment.get("command")
+    if command:
+        words = command if isinstance(command, str) else " ".join(str(word) for word in command)
+        lines[0] += f"; the command was\n\n```\n{words}\n```"
+    else:
+        lines[0] += "."
+    lines.append(f"Journal, checkpoints and predictions: `{opened['folder']}`.")
+    rest = {key: value for key, value in environment.items() if key != "command" and value not in (None, {}, [])}
+    if rest:
+        lines.append(_table(("environment", ""), [(key, text_of(value)) for key, value in rest.items()]))
+    return "\n\n".join(lines)

@@ -1,0 +1,226 @@
+"""Folds a sweep's events into what is to be written to its MLflow runs. No input or output: the same events, the same writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.journal import Event
+from orchestrator.records import CAN_BE_BEST, State, better
+from orchestrator.tracking.describe import description, to_yaml, trial_params
+from orchestrator.tracking.store import MAX_TAG_LENGTH, Artifact, Metric, RunWrite, is_finite, safe_name, text_of
+
+STATUS = {
+    State.COMPLETED: "FINISHED",
+    State.STOPPED: "FINISHED",
+    State.DIVERGED: "FAILED",
+    State.INFEASIBLE: "FAILED",
+    State.FAILED: "FAILED",
+    State.INTERRUPTED: "KILLED",
+    State.CANCELLED: "KILLED",
+}
+SWEEP_STATUS = {"failed": "FAILED"}
+
+
+@dataclass
+class _TrialView:
+    """What later events of a trial need to know of earlier ones."""
+
+    suggested_ms: int
+    params: dict[str, Any]
+    config: dict[str, Any] | None
+    created: bool = False
+    ended: bool = False
+    last_epoch: int = 0
+
+
+@dataclass
+class SweepView:
+    """The state of a sweep's runs after the events so far.
+
+    `fold` takes events in order and collects the writes; `take` hands them over. Events that were shipped before are folded
+    too, and their writes dropped, so that a new shipper knows what the old one knew.
+    """
+
+    uid: str = ""
+    closed: bool = False
+    last_ms: int = 0
+    opened: dict[str, Any] = field(default_factory=dict)
+    weight: int = 0
+    """Metrics among the writes not taken yet."""
+    _trials: dict[int, _TrialView] = field(default_factory=dict)
+    _writes: dict[str, RunWrite] = field(default_factory=dict)
+    _best: float | None = None
+    _ended: int = 0
+
+    def fold(self, event: Event) -> None:
+        """Takes one event."""
+        self.last_ms = max(self.last_ms, event.time_ms)
+        match event.kind:
+            case "sweep_opened":
+                self._sweep_opened(event)
+            case "suggested":
+                assert event.trial is not None
+                self._trials[event.trial] = _TrialView(event.time_ms, event.data["params"], event.data["config"])
+            case "started":
+                self._started(event)
+            case "reported":
+                self._reported(event)
+            case "retrying":
+                write, _ = self._trial_write(event)
+                write.tags["retry_reason"] = text_of(event.data.get("reason"))[:MAX_TAG_LENGTH]
+            case "terminal":
+                self._terminal(event)
+            case "sweep_resumed":
+                self._sweep_resumed()
+            case "sweep_closed":
+                self._sweep_closed(event)
+
+    def take(self) -> list[RunWrite]:
+        """The writes collected since the last call, the sweep's own run first."""
+        writes = sorted(self._writes.values(), key=lambda write: write.kind != "sweep")
+        self._writes = {}
+        self.weight = 0
+        return writes
+
+    def created(self) -> set[str]:
+        """Uids of the runs that exist once everything taken is written."""
+        uids = {f"{self.uid}/{index}" for index, trial in self._trials.items() if trial.created}
+        return uids | {self.uid} if self.uid else uids
+
+    def interrupt(self) -> None:
+        """The driver is gone and the sweep is not closed: what is open becomes `interrupted`, until a resume reopens it."""
+        if self.closed or not self.uid:
+            return
+        for index, trial in self._trials.items():
+            if not trial.ended:
+                event = Event(0, self.last_ms, "interrupted", index, None, {})
+                write, _ = self._trial_write(event)
+                self._end(write, State.INTERRUPTED, self.last_ms)
+        self._end(self._sweep_write(), State.INTERRUPTED, self.last_ms)
+
+    def _sweep_opened(self, event: Event) -> None:
+        self.opened = {key: value for key, value in event.data.items() if key != "config"}
+        config = event.data.get("config") or {}
+        self.opened["config"] = {"choices": config.get("choices"), "epochs": config.get("epochs")}
+        self.uid = event.data["uid"]
+        write = self._sweep_write()
+        write.create = True
+        write.name = self.uid
+        write.start_ms = event.time_ms
+        write.tags |= {
+            "kind": "sweep",
+            "sweep_uid": self.uid,
+            "reason": State.RUNNING.value,
+            "metric": text_of(event.data["metric"]),
+            "mode": text_of(event.data["mode"]),
+            "mlflow.note.content": description(event.data),
+        }
+        searched = {entry["key"] for entry in event.data.get("space") or []}
+        fixed = {key: value for key, value in trial_params({}, config).items() if key not in searched}
+        write.params |= {"trials": text_of(event.data.get("trials")), **fixed}
+        write.artifacts.append(Artifact("config.yaml", text=to_yaml(config)))
+
+    def _started(self, event: Event) -> None:
+        write, trial = self._trial_write(event)
+        write.tags |= {"attempt": text_of(event.attempt), "reason": State.RUNNING.value}
+        write.status, write.end_ms = "RUNNING", None
+        trial.ended = False
+
+    def _reported(self, event: Event) -> None:
+        write, trial = self._trial_write(event)
+        for epoch in event.data["epochs"]:
+            number = epoch["epoch"]
+            # An epoch trained again, after a lost checkpoint, has new timestamps: a second row for its step.
+            if number <= trial.last_epoch:
+                continue
+            trial.last_epoch = number
+            time_ms = epoch["time_ms"]
+            for key, value in epoch["metrics"].items():
+                if is_finite(value):
+                    write.metrics.append(Metric(safe_name(key), float(value), time_ms, number))
+                    self.weight += 1
+
+    def _terminal(self, event: Event) -> None:
+        write, trial = self._trial_write(event)
+        data = event.data
+        state = State(data["state"])
+        self._end(write, state, event.time_ms)
+        trial.ended = True
+        if data.get("reason") and data["reason"] != state:
+            write.tags["detail"] = text_of(data["reason"])[:MAX_TAG_LENGTH]
+        step = data.get("best_epoch") or data.get("epoch") or 0
+        value = data.get("value")
+        numbers = dict(data.get("metrics") or {})
+        if data.get("best_epoch") is not None and is_finite(value):
+            write.tags["best_epoch"] = text_of(data["best_epoch"])
+            numbers |= {self._best_key(): value, "best/epoch": data["best_epoch"]}
+        self._numbers(write, numbers, event.time_ms, step)
+        for artifact in data.get("artifacts") or []:
+            path = Path(artifact["path"])
+            write.artifacts.append(Artifact(path.name, path=path))
+            write.tags[safe_name(f"sha256.{path.name}")] = text_of(artifact["sha256"])
+        if data.get("error"):
+            write.artifacts.append(Artifact("error.txt", text=text_of(data["error"])))
+        self._ended += 1
+        if state in CAN_BE_BEST and is_finite(value) and better(self.opened["mode"], value, self._best):
+            self._best = value
+            self._numbers(self._sweep_write(), {self._best_key(): value}, event.time_ms, self._ended)
+
+    def _sweep_resumed(self) -> None:
+        self.closed = False
+        write = self._sweep_write()
+        write.tags |= {"reason": State.RUNNING.value, "mlflow.note.content": description(self.opened)}
+        write.status, write.end_ms = "RUNNING", None
+
+    def _sweep_closed(self, event: Event) -> None:
+        data = event.data
+        self.closed = True
+        write = self._sweep_write()
+        write.status, write.end_ms = SWEEP_STATUS.get(data["reason"], "FINISHED"), event.time_ms
+        write.tags |= {"reason": text_of(data["reason"]), "mlflow.note.content": description(self.opened, data)}
+        totals: Mapping[str, int] = data.get("totals") or {}
+        numbers: dict[str, Any] = {f"trials/{state}": count for state, count in totals.items()}
+        if data.get("seconds") is not None:
+            numbers["seconds"] = data["seconds"]
+        best = data.get("best")
+        if best:
+            write.tags |= {"best_trial": f"{self.uid}/{best['trial']}", "best_value": text_of(best["value"])}
+        self._numbers(write, numbers, event.time_ms, self._ended)
+
+    def _best_key(self) -> str:
+        return "best/" + safe_name(self.opened["metric"]).replace("/", "_")
+
+    def _numbers(self, write: RunWrite, numbers: Mapping[str, Any], time_ms: int, step: int) -> None:
+        found = [Metric(safe_name(key), float(value), time_ms, step) for key, value in numbers.items() if is_finite(value)]
+        write.metrics += found
+        self.weight += len(found)
+
+    def _end(self, write: RunWrite, state: State, time_ms: int) -> None:
+        write.status, write.end_ms = STATUS[state], time_ms
+        write.tags["reason"] = state.value
+
+    def _sweep_write(self) -> RunWrite:
+        return self._writes.setdefault(self.uid, RunWrite(self.uid, "sweep"))
+
+    def _trial_write(self, event: Event) -> tuple[RunWrite, _TrialView]:
+        """The open write of the event's trial; its run is created by the first event that needs one."""
+        assert event.trial is not None
+        trial = self._trials[event.trial]
+        uid = f"{self.uid}/{event.trial}"
+        write = self._writes.get(uid)
+        if write is None:
+            write = self._writes[uid] = RunWrite(uid, "trial")
+        if not trial.created:
+            trial.created = True
+            config = trial.config or {}
+            write.create = True
+            write.name = uid
+            write.start_ms = event.time_ms if event.kind == "started" else trial.suggested_ms
+            write.tags |= {"kind": "trial", "trial_uid": uid, "sweep_uid": self.uid, "trial": str(event.trial)}
+            write.params |= trial_params(trial.params, config)
+            write.artifacts.append(Artifact("config.yaml", text=to_yaml(config)))
+            trial.config = None
+        return write, trial

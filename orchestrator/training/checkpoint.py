@@ -1,0 +1,149 @@
+"""Files of a trial that survive any kill: written aside, flushed, renamed; named or stamped by their SHA-256; no pickles.
+
+A checkpoint is one safetensors file, `checkpoint-<epoch>.<sha256>.safetensors`, whose metadata holds everything that is not a
+tensor as JSON. The newest two are kept; of a damaged one the one before is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+FORMAT = 1
+KEPT = 2
+BEST = "best.safetensors"
+_NAME = re.compile(r"checkpoint-(\d+)\.([0-9a-f]{64})\.safetensors")
+
+
+@dataclass(frozen=True)
+class SavedCheckpoint:
+    """A checkpoint on disk."""
+
+    path: str
+    epoch: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The contents of a file written here: tensors by name, and the rest."""
+
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+class Damaged(Exception):
+    """A file is not what was written, or not what is looked for; the message says why."""
+
+
+def save(folder: Path, epoch: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> SavedCheckpoint:
+    """Write the checkpoint of `epoch` and remove all but the newest two."""
+    contents = pack(tensors, state)
+    sha256 = hashlib.sha256(contents).hexdigest()
+    path = folder / f"checkpoint-{epoch:06d}.{sha256}.safetensors"
+    write(path, contents)
+    for old, _, _ in checkpoints(folder)[KEPT:]:
+        if old != path:
+            old.unlink(missing_ok=True)
+    return SavedCheckpoint(str(path), epoch, sha256)
+
+
+def load_newest(folder: Path, uid: str) -> tuple[Loaded | None, list[str]]:
+    """The newest valid checkpoint of trial `uid`, and a note on each newer one that is damaged."""
+    notes = []
+    for path, _, sha256 in checkpoints(folder):
+        try:
+            return load(path, uid=uid, sha256=sha256), notes
+        except Damaged as error:
+            notes.append(f"{path.name} is not used: {error}")
+    if notes:
+        notes.append("no valid checkpoint is left: the trial starts over from epoch 1")
+    return None, notes
+
+
+def checkpoints(folder: Path) -> list[tuple[Path, int, str]]:
+    """(path, epoch, SHA-256 by its name) of each checkpoint in the folder, newest epoch first."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    found = [(folder / name, int(match[1]), match[2]) for name in names if (match := _NAME.fullmatch(name))]
+    return sorted(found, key=lambda entry: (entry[1], entry[2]), reverse=True)
+
+
+def pack(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> bytes:
+    """A safetensors file with `state` as JSON in its metadata."""
+    alone = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    seen: set[int] = set()
+    for name, tensor in alone.items():  # tied weights: the format has no sharing
+        if tensor.data_ptr() in seen and tensor.numel():
+            alone[name] = tensor.clone()
+        seen.add(alone[name].data_ptr())
+    metadata = {"format_version": str(FORMAT), "state": json.dumps(state)}
+    return bytes(safetensors.torch.save(alone, metadata))
+
+
+def load(path: Path, *, uid: str, sha256: str | None = None) -> Loaded:
+    """Read a file written by `pack`.
+
+    Raises:
+        Damaged: unreadable, not of this SHA-256, of another format version, or of another trial.
+    """
+    try:
+        contents = path.read_bytes()
+    except OSError as error:
+        raise Damaged(f"it cannot be read ({error.strerror})") from error
+    if sha256 is not None and hashlib.sha256(contents).hexdigest() != sha256:
+        raise Damaged("its contents do not match the SHA-256 in its name")
+    try:
+        header = json.loads(contents[8 : 8 + int.from_bytes(contents[:8], "little")])
+        metadata = header["__metadata__"]
+        if metadata["format_version"] != str(FORMAT):
+            raise Damaged(f"its format version is {metadata['format_version']}, this is {FORMAT}")
+        state = json.loads(metadata["state"])
+        tensors = safetensors.torch.load(contents)
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise Damaged(f"it is not a whole safetensors file ({error})") from error
+    if state.get("uid") != uid:
+        raise Damaged(f"it belongs to trial {state.get('uid')}, not to {uid}")
+    return Loaded(tensors, state)
+
+
+def write(path: Path, contents: bytes) -> None:
+    """Write a file so that it is there whole or not at all, even after a power cut."""
+    # two workers (one of them thought dead) may write the same name: each has its own file aside
+    aside = f"{path}.{os.getpid()}.tmp"
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        with memoryview(contents) as left:
+            done = 0
+            while done < len(contents):
+                done += os.write(descriptor, left[done:])
+        os.fsync(descriptor)
+    except OSError:
+        os.unlink(aside)
+        raise
+    finally:
+        os.close(descriptor)
+    os.replace(aside, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what a killed worker left half written."""
+    for path in folder.glob("*.tmp"):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,86 @@
+"""From the data group of a trial's configuration to a Dataset, once a process."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.build import build
+from orchestrator.errors import ConfigError, Problem
+from orchestrator.training.data.cache import cache_folder, cached, read_entry
+from orchestrator.training.data.dataset import Dataset, assemble
+from orchestrator.training.data.source import Progress, Source
+
+_loaded: dict[str, Dataset] = {}
+_lock = threading.Lock()
+
+
+def load(
+    spec: Mapping[str, Any],
+    *,
+    cache: Path | str | None = None,
+    allowed: Collection[str] = (),
+    entry: str = "",
+    progress: Progress | None = None,
+) -> Dataset:
+    """The data set that `spec` describes; the same object for the same spec in one process.
+
+    The first call in a process compares paths, sizes and times of all files with the cache, and decodes what is not there.
+
+    Args:
+        cache: folder of decoded images; see `cache_folder`.
+        entry: `Dataset.entry` as the driver loaded it a moment ago: taken as it is, if this machine has it, without looking
+            at the files again.
+        progress: called with (decoded, all) while images are decoded.
+
+    Raises:
+        ConfigError: the spec is wrong.
+        ValueError: a value is, or the split leaves a class without an example.
+        NotReadyError: the files are missing or damaged, or the cache cannot be written.
+    """
+    folder = cache_folder(cache)
+    key = json.dumps([spec, str(folder)], sort_keys=True)
+    with _lock:
+        if key not in _loaded:
+            _loaded[key] = _load(spec, folder, allowed, entry, progress or _silent)
+        return _loaded[key]
+
+
+def forget() -> None:
+    """Drops what this process has loaded; the next `load` looks at the files again."""
+    with _lock:
+        _loaded.clear()
+
+
+def absolute_paths(spec: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """The spec with a relative `root` below `base`, so that workers, which start elsewhere, find the same files."""
+    root = spec.get("root")
+    return dict(spec, root=str(base / Path(root).expanduser())) if isinstance(root, str) and root else dict(spec)
+
+
+def _load(
+    spec: Mapping[str, Any], folder: Path, allowed: Collection[str], entry: str, progress: Progress
+) -> Dataset:
+    made = build(spec, allowed=allowed)
+    if isinstance(made, Dataset):
+        return made
+    if not isinstance(made, Source):
+        target = spec.get("_target_") if spec else None
+        raise ConfigError(Problem("data._target_", f"must return a Dataset or a Source, gave {type(made).__name__}", target))
+    found = read_entry(folder, entry) if entry else None
+    contents, contents_digest, entry = (*found, entry) if found else cached(made, folder, progress)
+    return assemble(
+        made.name,
+        contents,
+        contents_digest,
+        val_fraction=made.val_fraction,
+        split_seed=made.split_seed,
+        entry=entry,
+    )
+
+
+def _silent(done: int, total: int) -> None:
+    del done, total

@@ -1,0 +1,40 @@
+"""Logits of a model on a split, and the loss and accuracy that follow from them; always in fp32."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from orchestrator.training.batches import Split
+
+PIXELS_AT_ONCE = 2**19
+EXAMPLES_AT_ONCE = 2**13
+
+
+def logits(model: nn.Module, split: Split, *, channels_last: bool = False) -> Tensor:
+    """float32 [N, K] on the model's device, the maximum of each row subtracted; the model is left in evaluation mode.
+
+    Subtracting changes no probability and keeps the numbers small enough to be stored; all metrics are computed from these.
+    """
+    model.eval()
+    height, width = split.images.shape[-2:]
+    size = max(1, min(EXAMPLES_AT_ONCE, PIXELS_AT_ONCE // (height * width)))
+    rows = []
+    with torch.inference_mode():
+        for start in range(0, len(split), size):
+            images = split.slice(start, start + size)
+            if channels_last:
+                images = images.contiguous(memory_format=torch.channels_last)
+            rows.append(model(images).float())
+        logits_NK = rows[0] if len(rows) == 1 else torch.cat(rows)
+        return logits_NK - logits_NK.amax(1, keepdim=True)
+
+
+def loss_and_accuracy(logits_NK: Tensor, labels_N: Tensor) -> tuple[float, float]:
+    """Mean cross-entropy, at least 0, and the share of rows whose (first) largest logit is at the label, in [0, 1]."""
+    loss = F.cross_entropy(logits_NK, labels_N, reduction="none").double().mean()
+    correct = (logits_NK.argmax(1) == labels_N).sum()
+    return loss.item(), correct.item() / len(labels_N)
+
+

@@ -1,0 +1,34 @@
+"""Adam with decoupled weight decay.
+
+Source: Loshchilov and Hutter 2019, Decoupled weight decay regularization, arXiv:1711.05101; in torch's form, where the decay of a
+step is lr * weight_decay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from orchestrator.training.optimizers.adam import Adam, settings
+
+
+def adamw(
+    params: Iterable[nn.Parameter],
+    *,
+    lr: float = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 1e-2,
+) -> AdamW:
+    """Adam whose weight decay acts on the weights directly, not through the running means.
+
+    Raises:
+        ValueError: a setting is outside its range.
+    """
+    return AdamW(params, settings(lr, betas, eps, weight_decay))
+
+
+class AdamW(Adam):
+    kernel = staticmethod(torch._fused_adamw_)

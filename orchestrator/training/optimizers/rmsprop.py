@@ -1,0 +1,59 @@
+"""RMSprop: the gradient divided by the root of a running mean of its square.
+
+Source: Hinton, Srivastava and Swersky 2012, Neural networks for machine learning, lecture 6e; in torch's form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from orchestrator.training.optimizers.lists import Group, ListOptimizer, require
+
+
+def rmsprop(
+    params: Iterable[nn.Parameter],
+    *,
+    lr: float = 1e-3,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+) -> RMSprop:
+    """RMSprop: s = alpha s + (1 - alpha) g^2; v = momentum v + g / (sqrt(s) + eps); w = w - lr v.
+
+    Raises:
+        ValueError: a setting is outside its range.
+    """
+    require("lr", lr, low=0, positive=True)
+    require("alpha", alpha, low=0, below=1)
+    require("eps", eps, low=0)
+    require("momentum", momentum, low=0, below=1)
+    require("weight_decay", weight_decay, low=0)
+    return RMSprop(
+        params, {"lr": lr, "alpha": alpha, "eps": eps, "momentum": momentum, "weight_decay": weight_decay}
+    )
+
+
+class RMSprop(ListOptimizer):
+    slots = ("square_avg", "momentum_buffer")
+
+    def used(self, group: Group) -> tuple[str, ...]:
+        return self.slots if group["momentum"] else self.slots[:1]
+
+    def update(self, group: Group, params: list[Tensor], grads: list[Tensor], *slots: list[Tensor]) -> None:
+        if group["weight_decay"]:
+            grads = list(torch._foreach_add(grads, params, alpha=group["weight_decay"]))
+        square_avgs = slots[0]
+        torch._foreach_mul_(square_avgs, group["alpha"])
+        torch._foreach_addcmul_(square_avgs, grads, grads, value=1 - group["alpha"])
+        roots = torch._foreach_sqrt(square_avgs)
+        torch._foreach_add_(roots, group["eps"])
+        if group["momentum"]:
+            torch._foreach_mul_(slots[1], group["momentum"])
+            torch._foreach_addcdiv_(slots[1], grads, roots)
+            torch._foreach_add_(params, slots[1], alpha=-group["lr"])
+        else:
+            torch._foreach_addcdiv_(params, grads, roots, value=-group["lr"])
