@@ -1,4 +1,4 @@
-"""What a sweep is to do, as plain data: made by config.py, read by the driver, which needs neither Hydra nor torch for it."""
+"""What a sweep is to do, as plain data: made by config.py, read by the driver, which needs neither Hydra nor torch."""
 
 from __future__ import annotations
 

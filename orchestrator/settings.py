@@ -1,8 +1,8 @@
 """What can be set about a sweep besides its trials: the root keys, and the choices of sampler, scheduler, tracking and
 cluster.
 
-Each choice is a frozen dataclass that a YAML in `conf/<group>` names as `_target_`; its fields are what may be set, and it
-raises ValueError for a value that is no use. The defaults of the root keys are in `conf/launch.yaml`.
+Each choice is a frozen dataclass that a YAML in `conf/<group>` names as `_target_`; its fields are what may be set, and
+it raises ValueError for a value that is no use. The defaults of the root keys are in `conf/launch.yaml`.
 """
 
 from __future__ import annotations

@@ -253,7 +253,7 @@ class Space:
         return parameter.key if alone else f"{parameter.key} ({parameter.condition})"
 
     def from_unit(self, u: Sequence[float]) -> dict[str, Any]:
-        """The configuration at a point of the unit cube: one coordinate in [0, 1) a parameter, inactive ones skipped."""
+        """The configuration at a point of the unit cube: a coordinate in [0, 1) for each parameter, active or not."""
         if len(u) != len(self.parameters):
             raise ValueError(f"needs {len(self.parameters)} coordinates, got {len(u)}")
         params: dict[str, Any] = {}

@@ -60,20 +60,28 @@ def write_status(sweep_folder: Path, status: ShipStatus) -> None:
 
 
 @contextlib.contextmanager
-def ship_lock(sweep_folder: Path) -> Iterator[None]:
+def ship_lock(sweep_folder: Path, wait_s: float = 2.0) -> Iterator[None]:
     """Holds the right to ship this sweep; it goes with the process that holds it.
+
+    Waits a moment: `is_shipping` holds the file too, for microseconds.
 
     Raises:
         RunningElsewhereError: another process ships it.
     """
     folder = tracking_folder(sweep_folder)
     folder.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + wait_s
     with (folder / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise RunningElsewhereError(f"process {file.read().strip()} ships {sweep_folder.name} already") from error
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    file.seek(0)
+                    holder = file.read().strip()
+                    raise RunningElsewhereError(f"process {holder} ships {sweep_folder.name} already") from error
+            time.sleep(0.05)
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -82,11 +90,12 @@ def ship_lock(sweep_folder: Path) -> Iterator[None]:
 
 def is_shipping(sweep_folder: Path) -> bool:
     """Whether some process ships this sweep now."""
-    try:
-        with ship_lock(sweep_folder):
-            return False
-    except RunningElsewhereError:
-        return True
+    with contextlib.suppress(FileNotFoundError), (tracking_folder(sweep_folder) / "lock").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def start_shipper(sweep_folder: Path) -> subprocess.Popen[bytes]:

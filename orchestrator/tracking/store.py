@@ -51,6 +51,7 @@ class RunWrite:
         uid: `<sweep>` or `<sweep>/<index>`.
         kind: `sweep` or `trial`.
         create: the run may have to be created (found by its uid first), with `name` and `start_ms`.
+        written: a store that writes runs one by one has taken it; it is passed over when the batch is given again.
     """
 
     uid: str
@@ -64,6 +65,7 @@ class RunWrite:
     artifacts: list[Artifact] = field(default_factory=list)
     status: str | None = None
     end_ms: int | None = None
+    written: bool = False
 
 
 class Store(Protocol):

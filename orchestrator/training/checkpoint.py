@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -81,8 +82,8 @@ def checkpoints(folder: Path) -> list[tuple[Path, int, str]]:
     return sorted(found, key=lambda entry: (entry[1], entry[2]), reverse=True)
 
 
-def pack(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> bytes:
-    """A safetensors file with `state` as JSON in its metadata."""
+def pack(tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, stamp: bool = False) -> bytes:
+    """A safetensors file with `state` as JSON in its metadata; with `stamp` also the SHA-256 of its contents, which `load` checks."""
     alone = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     seen: set[int] = set()
     for name, tensor in alone.items():  # tied weights: the format has no sharing
@@ -90,14 +91,16 @@ def pack(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> bytes:
             alone[name] = tensor.clone()
         seen.add(alone[name].data_ptr())
     metadata = {"format_version": str(FORMAT), "state": json.dumps(state)}
+    if stamp:
+        metadata["sha256"] = _digest(alone, metadata["state"])
     return bytes(safetensors.torch.save(alone, metadata))
 
 
-def load(path: Path, *, uid: str, sha256: str | None = None) -> Loaded:
-    """Read a file written by `pack`.
+def load(path: Path, *, uid: str | None, sha256: str | None = None) -> Loaded:
+    """Read a file written by `pack`, of any trial or of trial `uid`.
 
     Raises:
-        Damaged: unreadable, not of this SHA-256, of another format version, or of another trial.
+        Damaged: unreadable, not of this SHA-256 (or that of its stamp), of another format version, or of another trial.
     """
     try:
         contents = path.read_bytes()
@@ -114,7 +117,9 @@ def load(path: Path, *, uid: str, sha256: str | None = None) -> Loaded:
         tensors = safetensors.torch.load(contents)
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise Damaged(f"it is not a whole safetensors file ({error})") from error
-    if state.get("uid") != uid:
+    if "sha256" in metadata and metadata["sha256"] != _digest(tensors, metadata["state"]):
+        raise Damaged("its contents do not match the SHA-256 in its header")
+    if uid is not None and state.get("uid") != uid:
         raise Damaged(f"it belongs to trial {state.get('uid')}, not to {uid}")
     return Loaded(tensors, state)
 
@@ -147,3 +152,12 @@ def clear_leftovers(folder: Path) -> None:
     """Remove what a killed worker left half written."""
     for path in folder.glob("*.tmp"):
         path.unlink(missing_ok=True)
+
+
+def _digest(tensors: Mapping[str, Tensor], state: str) -> str:
+    digest = hashlib.sha256(state.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

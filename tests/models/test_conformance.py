@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -76,11 +76,9 @@ def images(name: str) -> Tensor:
     return torch.randn(BATCH, IN_CHANNELS, size, size, generator=torch.Generator().manual_seed(1))
 
 
-def specs() -> Iterator[tuple[str, str]]:
-    for group in ("model", "norm", "activation", "init"):
-        for name in choices(group):
-            if name != "default":
-                yield group, name
+def specs() -> list[tuple[str, str]]:
+    groups = ("model", "norm", "activation", "init")
+    return [(group, name) for group in groups for name in choices(group) if name != "default"]
 
 
 @pytest.mark.parametrize("activation", choices("activation"))

@@ -100,7 +100,11 @@ def clear_cache(cache: Path | str | None = None) -> int:
         except BlockingIOError:
             continue
     for lock in folder.glob(".*.lock"):
-        lock.unlink(missing_ok=True)
+        try:
+            with _locked(folder, lock.name[1 : -len(".lock")], wait=False):
+                lock.unlink()
+        except BlockingIOError:
+            continue
     return freed
 
 
@@ -164,6 +168,8 @@ def _write(contents: Contents, folder: Path) -> None:
 def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
+    except BlockingIOError:
+        raise
     except OSError as error:
         raise NotReadyError(
             f"the data cache {folder} cannot be written ({error.strerror or error}); "
@@ -185,7 +191,8 @@ def _locked(folder: Path, name: str, *, wait: bool = True) -> Iterator[None]:
         with _writing(folder):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with _writing(folder):
+                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_same_file(descriptor, path):  # not one that clear_cache removed in between
                 yield
                 return

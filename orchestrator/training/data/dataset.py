@@ -173,5 +173,7 @@ def _checked_images(where: str, images: np.ndarray) -> np.ndarray:
     finite = np.isfinite(images)
     if not finite.all():
         row = int(np.argmin(finite.all(axis=(1, 2, 3))))
-        raise NotReadyError(f"{where}: {int((~finite).sum())} of {images.size} pixels are not finite, first in row {row}")
+        raise NotReadyError(
+            f"{where}: {int((~finite).sum())} of {images.size} pixels are not finite, first in row {row}"
+        )
     return images

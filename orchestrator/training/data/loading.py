@@ -61,15 +61,15 @@ def absolute_paths(spec: Mapping[str, Any], base: Path) -> dict[str, Any]:
     return dict(spec, root=str(base / Path(root).expanduser())) if isinstance(root, str) and root else dict(spec)
 
 
-def _load(
-    spec: Mapping[str, Any], folder: Path, allowed: Collection[str], entry: str, progress: Progress
-) -> Dataset:
+def _load(spec: Mapping[str, Any], folder: Path, allowed: Collection[str], entry: str, progress: Progress) -> Dataset:
     made = build(spec, allowed=allowed)
     if isinstance(made, Dataset):
         return made
     if not isinstance(made, Source):
         target = spec.get("_target_") if spec else None
-        raise ConfigError(Problem("data._target_", f"must return a Dataset or a Source, gave {type(made).__name__}", target))
+        raise ConfigError(
+            Problem("data._target_", f"must return a Dataset or a Source, gave {type(made).__name__}", target)
+        )
     found = read_entry(folder, entry) if entry else None
     contents, contents_digest, entry = (*found, entry) if found else cached(made, folder, progress)
     return assemble(

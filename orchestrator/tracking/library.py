@@ -1,0 +1,140 @@
+"""The same calls through MLflow's own client: PostgreSQL and other databases, other schema revisions, other clouds.
+
+The one file that imports MLflow, and only when it is used: that takes seconds and 220 MB.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrator.tracking import artifacts
+from orchestrator.tracking.remote import RemoteRun
+from orchestrator.tracking.store import Artifact, Metric, Refused, Unavailable, local_folder, without_credentials
+
+_REFUSALS = {
+    "INVALID_PARAMETER_VALUE",
+    "RESOURCE_DOES_NOT_EXIST",
+    "RESOURCE_ALREADY_EXISTS",
+    "INVALID_STATE",
+    "BAD_REQUEST",
+}
+
+
+class LibraryCalls:
+    """The calls of `Calls`, by `MlflowClient`.
+
+    Args:
+        uri: any tracking address that MLflow knows.
+        artifact_root: where new experiments keep their artifacts; None leaves it to the server.
+    """
+
+    def __init__(self, uri: str, artifact_root: Path | None = None) -> None:
+        # Its own retries would hide an outage for minutes; the shipper has its own.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        self.uri = uri
+        self._artifact_root = artifact_root
+        self._opened: Any = None
+
+    @property
+    def _client(self) -> Any:
+        if self._opened is None:
+            import mlflow
+
+            self._opened = mlflow.MlflowClient(self.uri)
+        return self._opened
+
+    def get_experiment(self, name: str) -> tuple[str, bool] | None:
+        with self._translated():
+            found = self._client.get_experiment_by_name(name)
+        return None if found is None else (found.experiment_id, found.lifecycle_stage == "deleted")
+
+    def create_experiment(self, name: str) -> None:
+        location = None if self._artifact_root is None else str(self._artifact_root / name)
+        with self._translated():
+            self._client.create_experiment(name, artifact_location=location)
+
+    def search(self, experiment_id: str, condition: str) -> list[RemoteRun]:
+        from mlflow.entities import ViewType
+
+        found: list[RemoteRun] = []
+        token = None
+        while True:
+            with self._translated():
+                page = self._client.search_runs(
+                    [experiment_id], condition, run_view_type=ViewType.ALL, max_results=500, page_token=token
+                )
+            found += [_run(run) for run in page]
+            token = page.token
+            if not token:
+                return found
+
+    def create_run(self, experiment_id: str, name: str, user: str, start_ms: int, tags: Mapping[str, str]) -> RemoteRun:
+        with self._translated():
+            run = self._client.create_run(experiment_id, start_time=start_ms, tags=dict(tags), run_name=name)
+        return _run(run)
+
+    def log_batch(
+        self, run_id: str, metrics: Sequence[Metric], params: Mapping[str, str], tags: Mapping[str, str]
+    ) -> None:
+        from mlflow.entities import Metric as Row
+        from mlflow.entities import Param, RunTag
+
+        with self._translated():
+            self._client.log_batch(
+                run_id,
+                [Row(m.key, m.value, m.time_ms, m.step) for m in metrics],
+                [Param(key, value) for key, value in params.items()],
+                [RunTag(key, value) for key, value in tags.items()],
+            )
+
+    def update_run(self, run_id: str, status: str, end_ms: int | None) -> None:
+        with self._translated():
+            if end_ms is None:
+                self._client.update_run(run_id, status=status)
+            else:
+                self._client.set_terminated(run_id, status=status, end_time=end_ms)
+
+    def delete_run(self, run_id: str) -> None:
+        with self._translated():
+            self._client.delete_run(run_id)
+
+    def upload(self, run: RemoteRun, artifact: Artifact) -> None:
+        folder = local_folder(run.artifact_uri)
+        if folder is not None:
+            artifacts.put(artifact, folder)
+            return
+        with tempfile.TemporaryDirectory() as temporary:
+            artifacts.put(artifact, Path(temporary))
+            with self._translated():
+                self._client.log_artifact(run.run_id, str(Path(temporary) / artifact.name))
+
+    def close(self) -> None:
+        self._opened = None
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Any failure as `Refused` or `Unavailable`: drivers and clouds raise exceptions of their own."""
+        try:
+            yield
+        except Exception as error:
+            text = without_credentials(f"{type(error).__name__}: {error}".splitlines()[0])[:500]
+            if getattr(error, "error_code", None) in _REFUSALS:
+                raise Refused(text) from error
+            raise Unavailable(text) from error
+
+
+def _run(run: Any) -> RemoteRun:
+    return RemoteRun(
+        run_id=run.info.run_id,
+        artifact_uri=run.info.artifact_uri,
+        deleted=run.info.lifecycle_stage == "deleted",
+        tags=dict(run.data.tags),
+        num_metrics=len(run.data.metrics),
+    )

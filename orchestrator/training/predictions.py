@@ -1,0 +1,99 @@
+"""The predictions of a finished trial: one file from which its scores, and every prediction ensemble, can be computed again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from orchestrator.records import EpochResult
+from orchestrator.training import checkpoint
+
+PLACE = Path("artifacts", "predictions.safetensors")
+"""Where the file lies below the trial's folder."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished trial leaves.
+
+    Args:
+        metrics: `test/loss` and `test/accuracy`, of the best epoch's weights.
+        artifacts: `{"path", "sha256"}` of each file made.
+        best_epoch: from 1.
+    """
+
+    metrics: Mapping[str, float]
+    artifacts: Sequence[Mapping[str, str]]
+    best_epoch: int
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Logits with the maximum of each row subtracted (float32 [N, K]), ids and labels (int64 [N]) of two splits.
+
+    Args:
+        tensors: `val_logits`, `val_ids`, `val_labels`, and the same for `test`.
+        state: `uid`, `fingerprint` of the data and split, `classes` in the order of the columns, `best_epoch`, `best_value`,
+            `metrics` of the test, `history` of the epochs.
+    """
+
+    tensors: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+
+
+def write(folder: Path, predictions: Predictions) -> dict[str, str]:
+    """Store the predictions below the trial's folder; the artifact's path and SHA-256."""
+    path = folder / PLACE
+    path.parent.mkdir(exist_ok=True)
+    contents = checkpoint.pack(predictions.tensors, predictions.state, stamp=True)
+    checkpoint.write(path, contents)
+    return {"path": str(path), "sha256": hashlib.sha256(contents).hexdigest()}
+
+
+def read(path: Path, *, uid: str | None = None) -> Predictions:
+    """The predictions in a file, of any trial or of trial `uid`.
+
+    Raises:
+        checkpoint.Damaged: not a whole, unchanged file, or of another trial.
+    """
+    loaded = checkpoint.load(path, uid=uid)
+    return Predictions(loaded.tensors, loaded.state)
+
+
+def recover_outcome(folder: Path | str, uid: str) -> tuple[list[EpochResult], Outcome] | None:
+    """The history and outcome of a trial that had finished when its worker died; None where it had not, or its file is damaged."""
+    path = Path(folder) / PLACE
+    try:
+        contents = path.read_bytes()
+        state = read(path, uid=uid).state
+    except (OSError, checkpoint.Damaged):
+        return None
+    artifact = {"path": str(path), "sha256": hashlib.sha256(contents).hexdigest()}
+    outcome = Outcome(state["metrics"], [artifact], state["best_epoch"])
+    return history_from_json(state["history"]), outcome
+
+
+def history_to_json(history: Sequence[EpochResult]) -> list[list[Any]]:
+    """The epochs as lists, which JSON keeps exactly."""
+    return [[result.epoch, result.time_ms, dict(result.metrics)] for result in history]
+
+
+def history_from_json(rows: Sequence[Sequence[Any]]) -> list[EpochResult]:
+    """The epochs that `history_to_json` wrote."""
+    return [EpochResult(epoch, time_ms, metrics) for epoch, time_ms, metrics in rows]
+
+
+def split_tensors(name: str, logits_NK: Tensor, ids: np.ndarray[Any, Any], labels_N: Tensor) -> dict[str, Tensor]:
+    """The three tensors of one split under their names in the file."""
+    return {
+        f"{name}_logits": logits_NK.cpu(),
+        f"{name}_ids": torch.from_numpy(ids),
+        f"{name}_labels": labels_N.cpu(),
+    }
