@@ -19,6 +19,13 @@ from orchestrator.errors import ConfigError, Problem, nearest
 PREFIXES = ("models", "orchestrator", "torch")
 """Packages that a `_target_` may name without being allowed by the user."""
 
+PROVIDED: Mapping[str, tuple[str, ...]] = {
+    "model": ("num_classes", "in_channels", "image_size", "norm", "activation"),
+    "optimizer": ("params",),
+    "schedule": ("epochs",),
+}
+"""Arguments that the engine supplies to the targets of a group, so that no YAML sets them."""
+
 REFUSED = ("torch.hub", "torch.load", "torch.package", "torch.utils.cpp_extension", "torch.utils.model_zoo")
 """Parts of an allowed package that fetch or execute what a YAML names."""
 
@@ -219,8 +226,8 @@ def _fits_one(value: object, option: Any) -> bool:
         return isinstance(value, Mapping)
     if isinstance(origin, type) and issubclass(origin, Collection):
         return _fits_sequence(value, option)
-    # an annotation that no YAML value can have (Tensor, Module) does not fit; one not understood (Any, a string) does
-    return not (isinstance(option, type) and option is not object) or isinstance(value, option)
+    # an annotation that no YAML value can have (Tensor, Callable) does not fit; one not understood (Any, a string) does
+    return origin in (Any, object) or not isinstance(origin, type) or isinstance(value, origin)
 
 
 def _fits_sequence(value: object, option: Any) -> bool:

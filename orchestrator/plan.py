@@ -102,9 +102,9 @@ def describe_plan(plan: SweepPlan) -> list[str]:
         f"fixed           {' '.join(fixed)}",
         *_block("search space", [p.describe() for p in plan.space.parameters] or ["nothing"]),
         f"configurations  {'continuous' if count is None else f'{count:,}'}",
-        f"trials          {settings.trials:,} ({sampler.kind} sampler, seed {settings.seed})",
+        f"trials          {settings.trials:,} ({_kind(sampler)} sampler, seed {settings.seed})",
         f"epochs          {epochs:,} a trial at most, {epochs * settings.trials:,} in all",
-        f"rungs           {', '.join(map(str, rungs)) or 'none'} ({scheduler.kind} scheduler)",
+        f"rungs           {', '.join(map(str, rungs)) or 'none'} ({_kind(scheduler)} scheduler)",
     ]
     if (parameters := plan.facts.get("parameters")) is not None:
         lines.append(f"parameters      {parameters:,} in the largest model")
@@ -121,6 +121,10 @@ def describe_plan(plan: SweepPlan) -> list[str]:
 def domain_max(space: Space, key: str) -> int:
     """The largest value that the search gives `key`, 0 where it is not searched."""
     return max((int(value) for p in space.parameters if p.key == key for value in p.domain.ends()), default=0)
+
+
+def _kind(part: object) -> str:
+    return type(part).__name__.lower().removesuffix("scheduler")
 
 
 def _block(title: str, rows: list[str]) -> list[str]:

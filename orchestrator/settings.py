@@ -1,23 +1,34 @@
-"""What can be set about a sweep besides its trials: the root keys, and the choices of sampler, scheduler, tracking and
-cluster.
+"""What can be set about a sweep besides its trials: the root keys, tracking and cluster.
 
 Each choice is a frozen dataclass that a YAML in `conf/<group>` names as `_target_`; its fields are what may be set, and
-it raises ValueError for a value that is no use. The defaults of the root keys are in `conf/launch.yaml`.
+it raises ValueError for a value that is no use. The defaults of the root keys are in `conf/launch.yaml`. Samplers and
+schedulers bring their own settings (orchestrator.scheduling).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from orchestrator.errors import Problem
+from orchestrator.errors import Problem, nearest
 from orchestrator.names import check_name
 from orchestrator.records import METRICS
 
 MAX_SEED = 2**32 - 1
-GRID_LIMIT = 10_000
+PARTS = ("sampler", "scheduler", "tracking", "cluster")
+"""The groups that say how a sweep runs, beside `records.GROUPS`, which say what a trial trains."""
+
+SEARCHABLE = ("epochs", "batch_size", "seed", "precision")
+"""The root keys that a search space may hold."""
+
+TRIAL_KEYS = (
+    "epochs", "batch_size", "seed", "metric", "mode", "precision", "device", "cpus_per_trial", "gpus_per_trial",
+    "report_every_s", "data_cache", "allowed_targets",
+)  # fmt: skip
+"""The root keys that a trial's configuration holds."""
 
 
 @dataclass(frozen=True)
@@ -52,32 +63,31 @@ class Settings:
     max_retries: int = field(metadata={"least": 0, "most": 100})
     data_cache: str | None
     allowed_targets: list[str]
-    allow_huge_grid: bool
     debug: bool
 
 
-def settings_problems(values: dict[str, Any]) -> list[Problem]:
-    """What is wrong with root keys of the right types, beyond their types."""
+def settings_problems(values: Mapping[str, Any], wrong: Collection[str] = ()) -> list[Problem]:
+    """What is wrong with root keys beyond their types; those in `wrong` have the wrong type and are left out."""
+    sound = {name: value for name, value in values.items() if name not in wrong and value is not None}
     problems = []
     for name, declared in Settings.__dataclass_fields__.items():
-        value = values[name]
-        if value is not None and (why := _out_of_bounds(value, **declared.metadata)):
-            problems.append(Problem(name, why, value))
-    if values["name"] is not None and (why := check_name(values["name"])):
-        problems.append(Problem("name", why, repr(values["name"])))
-    if values["metric"] not in METRICS:
-        problems.append(Problem("metric", f"must be one of {', '.join(METRICS)}", values["metric"]))
-    elif values["mode"] not in (None, METRICS[values["metric"]]):
-        problems.append(
-            Problem("mode", f"{values['metric']} is better when {_DIRECTION[values['metric']]}", values["mode"])
-        )
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", values["device"]):
-        problems.append(Problem("device", "must be auto, cpu, cuda or cuda:N", values["device"]))
+        if name in sound and (why := _out_of_bounds(sound[name], **declared.metadata)):
+            problems.append(Problem(name, why, sound[name]))
+    if "name" in sound and (why := check_name(sound["name"])):
+        problems.append(Problem("name", why, repr(sound["name"])))
+    if (metric := sound.get("metric")) is not None:
+        if metric not in METRICS:
+            problems.append(Problem("metric", f"must be one of {', '.join(METRICS)}", metric, nearest(metric, METRICS)))
+        elif sound.get("mode", METRICS[metric]) != METRICS[metric]:
+            problems.append(Problem("mode", f"{metric} is better when {_DIRECTION[metric]}", sound["mode"]))
+    if "device" in sound and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", sound["device"]):
+        problems.append(Problem("device", "must be auto, cpu, cuda or cuda:N", sound["device"]))
     for name in ("cpus_per_trial", "gpus_per_trial"):
-        if values[name] > 1 and values[name] != int(values[name]):
-            problems.append(Problem(name, "must be whole above 1, or a fraction below", values[name]))
-    if (concurrent := values["max_concurrent"]) is not None and concurrent > values["trials"] >= 1:
-        problems.append(Problem("max_concurrent", f"is more than there are trials ({values['trials']})", concurrent))
+        if name in sound and sound[name] > 1 and sound[name] != int(sound[name]):
+            problems.append(Problem(name, "must be whole above 1, or a fraction below", sound[name]))
+    if {"max_concurrent", "trials"} <= set(sound) and sound["max_concurrent"] > sound["trials"] >= 1:
+        why = f"is more than there are trials ({sound['trials']})"
+        problems.append(Problem("max_concurrent", why, sound["max_concurrent"]))
     return problems
 
 
@@ -94,84 +104,6 @@ def _out_of_bounds(
     if most is not None and value > most:
         return f"must be at most {most:,}"
     return None
-
-
-# samplers ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Random:
-    """Independent uniform draws; on a log scale where the domain says so."""
-
-    kind: ClassVar[str] = "random"
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Every combination. `points` for each interval; an interval without it is refused."""
-
-    kind: ClassVar[str] = "grid"
-    points: int | None = None
-
-    def __post_init__(self) -> None:
-        _at_least(1, points=self.points)
-
-
-@dataclass(frozen=True)
-class Sobol:
-    """A scrambled Sobol sequence: as random, but evenly spread over the space."""
-
-    kind: ClassVar[str] = "sobol"
-
-
-@dataclass(frozen=True)
-class Tpe:
-    """Tree-structured Parzen estimator (Bergstra et al. 2011), after `startup_trials` random ones."""
-
-    kind: ClassVar[str] = "tpe"
-    startup_trials: int = 10
-    candidates: int = 24
-
-    def __post_init__(self) -> None:
-        _at_least(1, startup_trials=self.startup_trials, candidates=self.candidates)
-
-
-# schedulers ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class NoScheduler:
-    """Every trial runs to its last epoch."""
-
-    kind: ClassVar[str] = "none"
-
-    def rungs(self, epochs: int) -> list[int]:
-        return []
-
-
-@dataclass(frozen=True)
-class Asha:
-    """Asynchronous successive halving (Li et al. 2018): at each rung the best 1/reduction_factor of the trials go on.
-
-    Args:
-        grace_epochs: the first rung; no trial stops before it.
-    """
-
-    kind: ClassVar[str] = "asha"
-    grace_epochs: int = 1
-    reduction_factor: int = 3
-
-    def __post_init__(self) -> None:
-        _at_least(1, grace_epochs=self.grace_epochs)
-        _at_least(2, reduction_factor=self.reduction_factor)
-
-    def rungs(self, epochs: int) -> list[int]:
-        """The epochs below `epochs` at which trials are compared."""
-        found, rung = [], self.grace_epochs
-        while rung < epochs:
-            found.append(rung)
-            rung *= self.reduction_factor
-        return found
 
 
 # tracking ------------------------------------------------------------------------------------------------------------
@@ -265,13 +197,9 @@ def _split(uri: str) -> Any:
 
 @dataclass(frozen=True)
 class LocalCluster:
-    """This machine, with all its processors or `cpus` of them."""
+    """This machine."""
 
     kind: ClassVar[str] = "local"
-    cpus: int | None = None
-
-    def __post_init__(self) -> None:
-        _at_least(1, cpus=self.cpus)
 
 
 @dataclass(frozen=True)
@@ -284,9 +212,3 @@ class RayCluster:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|(ray://)?[\w.-]+:\d{1,5}", self.address):
             raise ValueError(f"address must be host:port or auto, got {self.address}")
-
-
-def _at_least(least: int, **values: int | None) -> None:
-    for name, value in values.items():
-        if value is not None and value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")

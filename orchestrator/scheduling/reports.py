@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from orchestrator.records import EpochResult, State, Trial
@@ -50,7 +51,7 @@ class Reporter:
         Raises:
             Exception: an accelerator failed in a way that only a new process can mend.
         """
-        from orchestrator.training.trial import Diverged, Infeasible
+        from orchestrator.training.trial import Diverged, Infeasible, Superseded
 
         try:
             if self._run is None:
@@ -60,6 +61,8 @@ class Reporter:
             return self._ended(State.DIVERGED, str(error))
         except Infeasible as error:
             return self._ended(State.INFEASIBLE, str(error))
+        except Superseded as error:  # a later attempt goes on elsewhere, and the driver ignores this report
+            return self._report(State.FAILED, [], reason=str(error))
         except Exception as error:
             if _needs_new_process(error):
                 raise
@@ -69,7 +72,7 @@ class Reporter:
         """Starts or continues; what an earlier attempt left is reported first, by itself, as it may end at a rung."""
         from orchestrator.training.trial import TrialRun, recover_outcome
 
-        if self._trial.attempt > 1 and (finished := recover_outcome(self._trial.folder)):
+        if self._trial.attempt > 1 and (finished := recover_outcome(Path(self._trial.folder), self._trial.uid)):
             history, outcome = finished
             return self._report(State.COMPLETED, history[self._sent :], outcome=outcome)
         self._run = TrialRun(self._trial)

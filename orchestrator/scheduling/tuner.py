@@ -68,7 +68,14 @@ def run(
             pass
 
 
-class _Search(SearchAlgorithm):  # type: ignore[misc]
+class _NotInSnapshots:
+    """Tune pickles what it is given; of these objects nothing belongs there, as the journal is the only record."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Search(_NotInSnapshots, SearchAlgorithm):  # type: ignore[misc]
     """Tune's source of trials, with the sweep's own identities."""
 
     def __init__(self, conductor: Conductor, rungs: list[int], resources: dict[str, float], max_retries: int) -> None:
@@ -104,11 +111,7 @@ class _Search(SearchAlgorithm):  # type: ignore[misc]
     def set_finished(self) -> None:
         self._conductor.cancel_live("stopped by Ray Tune")
 
-    def save_to_dir(self, dirpath: str, **kwargs: Any) -> None:
-        """Nothing: the journal is the only record."""
-
-
-class _Relay(tune.Callback):  # type: ignore[misc]
+class _Relay(_NotInSnapshots, tune.Callback):  # type: ignore[misc]
     """Tune's events, told to the conductor."""
 
     def __init__(

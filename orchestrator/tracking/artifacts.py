@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from orchestrator.tracking.store import Artifact, Refused, Unavailable
+from orchestrator.tracking.store import Artifact, RefusedError, UnavailableError
 
 
 def put(artifact: Artifact, folder: Path) -> None:
@@ -15,8 +15,8 @@ def put(artifact: Artifact, folder: Path) -> None:
     A file is hard-linked where it can be (predictions are written once and never changed), copied elsewhere.
 
     Raises:
-        Refused: the file to be copied is gone.
-        Unavailable: the folder cannot be written.
+        RefusedError: the file to be copied is gone.
+        UnavailableError: the folder cannot be written.
     """
     target = folder / artifact.name
     temporary = folder / f".{artifact.name}.{os.getpid()}.tmp"
@@ -32,8 +32,8 @@ def put(artifact: Artifact, folder: Path) -> None:
         temporary.unlink(missing_ok=True)
     except OSError as error:
         if artifact.path is not None and not artifact.path.is_file():
-            raise Refused(f"{artifact.path} is gone") from error
-        raise Unavailable(f"cannot write {target} ({error.strerror or error})") from error
+            raise RefusedError(f"{artifact.path} is gone") from error
+        raise UnavailableError(f"cannot write {target} ({error.strerror or error})") from error
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -85,7 +85,9 @@ def description(opened: Mapping[str, Any], closed: Mapping[str, Any] | None = No
     config = opened.get("config") or {}
     aim = "highest" if opened.get("mode", "max") == "max" else "lowest"
     keys = ", ".join(f"`{entry['key']}`" for entry in space)
-    parts = [f"Which {keys} gives the {aim} `{opened['metric']}`?" if keys else f"One setting, by `{opened['metric']}`."]
+    parts = [
+        f"Which {keys} gives the {aim} `{opened['metric']}`?" if keys else f"One setting, by `{opened['metric']}`."
+    ]
     if closed is not None:
         parts.append(_result(opened, closed))
     if space:
@@ -103,10 +105,14 @@ def description(opened: Mapping[str, Any], closed: Mapping[str, Any] | None = No
 def _result(opened: Mapping[str, Any], closed: Mapping[str, Any]) -> str:
     best = closed.get("best")
     totals = ", ".join(f"{count} {state}" for state, count in (closed.get("totals") or {}).items() if count)
-    lines = [f"**Ended ({closed.get('reason')})** after {float(closed.get('seconds') or 0):.0f} s: {totals or 'no trial'}."]
+    lines = [
+        f"**Ended ({closed.get('reason')})** after {float(closed.get('seconds') or 0):.0f} s: {totals or 'no trial'}."
+    ]
     if best:
         settings = ", ".join(f"`{key}={text_of(value)}`" for key, value in (best.get("params") or {}).items())
-        lines.append(f"**Best:** trial {best['trial']}, `{opened['metric']}` = {best['value']:.6g}, with {settings or 'no setting'}.")
+        lines.append(
+            f"**Best:** trial {best['trial']}, `{opened['metric']}` = {best['value']:.6g}, with {settings or 'no setting'}."
+        )
     return "\n\n".join(lines)
 
 

@@ -14,7 +14,14 @@ from typing import Any
 
 from orchestrator.tracking import artifacts
 from orchestrator.tracking.remote import RemoteRun
-from orchestrator.tracking.store import Artifact, Metric, Refused, Unavailable, local_folder, without_credentials
+from orchestrator.tracking.store import (
+    Artifact,
+    Metric,
+    RefusedError,
+    UnavailableError,
+    local_folder,
+    without_credentials,
+)
 
 _REFUSALS = {
     "INVALID_PARAMETER_VALUE",
@@ -120,14 +127,14 @@ class LibraryCalls:
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
-        """Any failure as `Refused` or `Unavailable`: drivers and clouds raise exceptions of their own."""
+        """Any failure as `RefusedError` or `UnavailableError`: drivers and clouds raise exceptions of their own."""
         try:
             yield
         except Exception as error:
             text = without_credentials(f"{type(error).__name__}: {error}".splitlines()[0])[:500]
             if getattr(error, "error_code", None) in _REFUSALS:
-                raise Refused(text) from error
-            raise Unavailable(text) from error
+                raise RefusedError(text) from error
+            raise UnavailableError(text) from error
 
 
 def _run(run: Any) -> RemoteRun:

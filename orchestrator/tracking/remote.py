@@ -1,4 +1,4 @@
-"""Writes runs through calls that can fail half way: each run on its own, several at a time, found by its uid before it is made."""
+"""Writes runs through calls that can fail half way: each run on its own, several at a time, found by uid before it is made."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from orchestrator.tracking.store import (
     UID_TAGS,
     Artifact,
     Metric,
-    Refused,
+    RefusedError,
     RunWrite,
-    Unavailable,
+    UnavailableError,
     chunks,
     deleted_experiment,
 )
@@ -38,7 +38,7 @@ class RemoteRun:
 
 
 class Calls(Protocol):
-    """One request each; every one raises `Unavailable` or `Refused`, and may be made from several threads."""
+    """One request each; every one raises `UnavailableError` or `RefusedError`, and may be made from several threads."""
 
     def get_experiment(self, name: str) -> tuple[str, bool] | None:
         """Its id and whether it is deleted; None where there is none of this name."""
@@ -48,7 +48,9 @@ class Calls(Protocol):
     def search(self, experiment_id: str, condition: str) -> list[RemoteRun]:
         """Every run of the experiment, deleted ones too, that meets an MLflow filter."""
 
-    def create_run(self, experiment_id: str, name: str, user: str, start_ms: int, tags: Mapping[str, str]) -> RemoteRun: ...
+    def create_run(
+        self, experiment_id: str, name: str, user: str, start_ms: int, tags: Mapping[str, str]
+    ) -> RemoteRun: ...
 
     def log_batch(
         self, run_id: str, metrics: Sequence[Metric], params: Mapping[str, str], tags: Mapping[str, str]
@@ -79,14 +81,14 @@ class RemoteStore:
         if found is None:
             try:
                 self._calls.create_experiment(experiment)
-            except Refused:
+            except RefusedError:
                 pass  # another sweep made it in between, or an earlier answer was lost
             found = self._calls.get_experiment(experiment)
         if found is None:
-            raise Unavailable(f"the MLflow experiment {experiment!r} cannot be created")
+            raise UnavailableError(f"the MLflow experiment {experiment!r} cannot be created")
         experiment_id, deleted = found
         if deleted:
-            raise Unavailable(deleted_experiment(experiment, experiment_id))
+            raise UnavailableError(deleted_experiment(experiment, experiment_id))
         self._experiment_id = experiment_id
 
     def find(self, sweep_uid: str) -> set[str]:
@@ -105,7 +107,7 @@ class RemoteStore:
 
     def write(self, writes: Sequence[RunWrite]) -> list[str]:
         refused: list[str] = []
-        failures: list[Unavailable] = []
+        failures: list[UnavailableError] = []
 
         def write_one(write: RunWrite) -> None:
             if write.written or failures:
@@ -113,7 +115,7 @@ class RemoteStore:
             try:
                 refused.extend(self._write_run(write))
                 write.written = True
-            except Unavailable as error:
+            except UnavailableError as error:
                 failures.append(error)
 
         for write in writes:
@@ -135,19 +137,19 @@ class RemoteStore:
             if run is None and write.create:
                 run = self._find_or_create(write)
             if run is None or run.deleted:
-                raise Refused("its run was deleted in MLflow")
-        except Refused as error:
+                raise RefusedError("its run was deleted in MLflow")
+        except RefusedError as error:
             return [f"{write.uid}: {error}"]
         refused = self._log(run, write, tags)
         for artifact in write.artifacts:
             try:
                 self._calls.upload(run, artifact)
-            except Refused as error:
+            except RefusedError as error:
                 refused.append(f"{write.uid}: {artifact.name}: {error}")
         if write.status is not None:
             try:
                 self._calls.update_run(run.run_id, write.status, write.end_ms)
-            except Refused as error:
+            except RefusedError as error:
                 refused.append(f"{write.uid}: {error}")
         return refused
 
@@ -162,7 +164,7 @@ class RemoteStore:
         if write.kind == "trial":
             parent = self._runs.get(write.uid.rpartition("/")[0])
             if parent is None:
-                raise Refused("its sweep has no run in MLflow")
+                raise RefusedError("its sweep has no run in MLflow")
             tags["mlflow.parentRunId"] = parent.run_id
         self._in_doubt.add(write.uid)
         run = self._calls.create_run(self._experiment_id, write.name, self._user, write.start_ms, tags)
@@ -185,16 +187,29 @@ class RemoteStore:
                 )
             )
         refused = []
-        for metric_part, param_part, tag_part in requests:
-            if not (metric_part or param_part or tag_part):
+        for request in requests:
+            if not any(request):
                 continue
             try:
-                self._calls.log_batch(run.run_id, metric_part, param_part, tag_part)
-            except Refused:
-                for single in ((metric_part, {}, {}), ([], param_part, {}), ([], {}, tag_part)):
-                    if any(single):
-                        try:
-                            self._calls.log_batch(run.run_id, *single)
-                        except Refused as error:
-                            refused.append(f"{write.uid}: {error}")
+                self._calls.log_batch(run.run_id, *request)
+            except RefusedError:
+                metric_part, param_part, tag_part = request
+                refused += self._log_apart(run, write.uid, metric_part, param_part, tag_part)
+        return refused
+
+    def _log_apart(
+        self, run: RemoteRun, uid: str, metrics: list[Metric], params: dict[str, str], tags: dict[str, str]
+    ) -> list[str]:
+        refused = []
+        parts: list[tuple[list[Metric], dict[str, str], dict[str, str]]] = [
+            (metrics, {}, {}),
+            ([], params, {}),
+            ([], {}, tags),
+        ]
+        for part in parts:
+            if any(part):
+                try:
+                    self._calls.log_batch(run.run_id, *part)
+                except RefusedError as error:
+                    refused.append(f"{uid}: {error}")
         return refused

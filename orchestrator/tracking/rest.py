@@ -15,7 +15,14 @@ from urllib.parse import quote, unquote, urlsplit
 
 from orchestrator.tracking import artifacts
 from orchestrator.tracking.remote import RemoteRun
-from orchestrator.tracking.store import Artifact, Metric, Refused, Unavailable, local_folder, without_credentials
+from orchestrator.tracking.store import (
+    Artifact,
+    Metric,
+    RefusedError,
+    UnavailableError,
+    local_folder,
+    without_credentials,
+)
 
 TIMEOUT_S = 20.0
 UPLOAD_TIMEOUT_S = 120.0
@@ -59,12 +66,13 @@ class RestCalls:
         self._headers = headers_of(uri)
         self._prefix = self._parts.path.rstrip("/")
         self._local = threading.local()
+        self._opened: list[http.client.HTTPConnection] = []
         self._library: Any = None
 
     def get_experiment(self, name: str) -> tuple[str, bool] | None:
         try:
             answer = self._call("GET", f"experiments/get-by-name?experiment_name={quote(name, safe='')}")
-        except Refused as error:
+        except RefusedError as error:
             if "RESOURCE_DOES_NOT_EXIST" in str(error):
                 return None
             raise
@@ -131,7 +139,8 @@ class RestCalls:
             self._library.upload(run, artifact)
 
     def close(self) -> None:
-        self._drop_connection()
+        for connection in self._opened:
+            connection.close()
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         data = json.dumps(body).encode() if body is not None else None
@@ -139,13 +148,16 @@ class RestCalls:
         try:
             decoded = json.loads(answer or b"{}")
         except ValueError as error:
-            raise Unavailable(f"{without_credentials(self.uri)} does not answer like an MLflow server") from error
+            raise UnavailableError(f"{without_credentials(self.uri)} does not answer like an MLflow server") from error
         if not isinstance(decoded, dict):
-            raise Unavailable(f"{without_credentials(self.uri)} does not answer like an MLflow server")
+            raise UnavailableError(f"{without_credentials(self.uri)} does not answer like an MLflow server")
         return decoded
 
     def _request(self, method: str, path: str, body: bytes | None, timeout_s: float) -> bytes:
-        headers = {"Content-Type": "application/json" if "/mlflow/" in path else "application/octet-stream", **self._headers}
+        headers = {
+            "Content-Type": "application/json" if "/mlflow/" in path else "application/octet-stream",
+            **self._headers,
+        }
         connection, fresh = self._connection(timeout_s)
         try:
             connection.request(method, self._prefix + path, body, headers)
@@ -154,15 +166,21 @@ class RestCalls:
         except (OSError, http.client.HTTPException) as error:
             self._drop_connection()
             # A kept connection that the server has closed meanwhile says nothing about the server.
-            if not fresh and isinstance(error, (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)) and _repeatable(path):
+            stale = not fresh and isinstance(
+                error, (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
+            )
+            if stale and _repeatable(path):
                 return self._request(method, path, body, timeout_s)
-            raise Unavailable(f"no answer from {without_credentials(self.uri)} ({error or type(error).__name__})") from error
+            reason = str(error) or type(error).__name__
+            raise UnavailableError(f"no answer from {without_credentials(self.uri)} ({reason})") from error
         if response.status < 300:
             return answer
         message = _message(answer)
         if response.status in _REFUSALS and message:
-            raise Refused(message)
-        raise Unavailable(f"{without_credentials(self.uri)} answers {response.status} {message or response.reason}")
+            raise RefusedError(message)
+        raise UnavailableError(
+            f"{without_credentials(self.uri)} answers {response.status} {message or response.reason}"
+        )
 
     def _connection(self, timeout_s: float) -> tuple[http.client.HTTPConnection, bool]:
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
@@ -175,12 +193,14 @@ class RestCalls:
         else:
             connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
         self._local.connection = connection
+        self._opened.append(connection)
         return connection, True
 
     def _drop_connection(self) -> None:
         connection = getattr(self._local, "connection", None)
         if connection is not None:
             connection.close()
+            self._opened.remove(connection)
         self._local.connection = None
 
 
@@ -219,6 +239,6 @@ def _bytes_of(artifact: Artifact) -> bytes:
     try:
         return artifact.path.read_bytes()
     except FileNotFoundError as error:
-        raise Refused(f"{artifact.path} is gone") from error
+        raise RefusedError(f"{artifact.path} is gone") from error
     except OSError as error:
-        raise Unavailable(str(error)) from error
+        raise UnavailableError(str(error)) from error

@@ -194,7 +194,9 @@ class SweepView:
         return "best/" + safe_name(self.opened["metric"]).replace("/", "_")
 
     def _numbers(self, write: RunWrite, numbers: Mapping[str, Any], time_ms: int, step: int) -> None:
-        found = [Metric(safe_name(key), float(value), time_ms, step) for key, value in numbers.items() if is_finite(value)]
+        found = [
+            Metric(safe_name(key), float(value), time_ms, step) for key, value in numbers.items() if is_finite(value)
+        ]
         write.metrics += found
         self.weight += len(found)
 

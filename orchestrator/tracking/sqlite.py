@@ -17,10 +17,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import quote
 
 from orchestrator.journal import _on_network_file_system as on_network_file_system
 from orchestrator.tracking import artifacts
-from orchestrator.tracking.store import Refused, RunWrite, Unavailable, deleted_experiment, local_folder
+from orchestrator.tracking.store import RefusedError, RunWrite, UnavailableError, deleted_experiment, local_folder
 
 SCHEMA_REVISION = "dc11669786a5"
 SCHEMA_OF_MLFLOW = "3.17.2"
@@ -32,10 +33,6 @@ ON CONFLICT (key, run_uuid) DO UPDATE
 SET value = excluded.value, timestamp = excluded.timestamp, step = excluded.step, is_nan = excluded.is_nan
 WHERE (excluded.step, excluded.timestamp, excluded.value) > (step, timestamp, value)
 """
-
-
-class OtherRevision(Exception):
-    """The store is not of the schema revision that this file writes."""
 
 
 @dataclass(frozen=True)
@@ -62,23 +59,19 @@ class SqliteStore:
         self._experiment_id = -1
         self._artifact_location = ""
 
-    def open(self, experiment: str) -> None:
-        """As `Store.open`.
-
-        Raises:
-            OtherRevision: the file holds an MLflow store of another revision, or this MLflow would create one.
-        """
+    def create(self) -> None:
+        """Opens the database and creates the tables where there are none."""
         with self._unavailable_if_it_fails():
             if self._db is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._db = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
                 self._db.execute("PRAGMA foreign_keys = ON")
             _create_where_empty(self._db, self.path, self.artifact_root)
-            revision = revision_of(self._db)
-            if revision != SCHEMA_REVISION:
-                raise OtherRevision(f"{self.path} is of schema revision {revision}")
-            with self._transaction() as db:
-                self._find_or_create_experiment(db, experiment)
+
+    def open(self, experiment: str) -> None:
+        self.create()
+        with self._unavailable_if_it_fails(), self._transaction() as db:
+            self._find_or_create_experiment(db, experiment)
 
     def find(self, sweep_uid: str) -> set[str]:
         assert self._db is not None
@@ -110,14 +103,14 @@ class SqliteStore:
             for artifact in write.artifacts:
                 try:
                     if folder is None:
-                        raise Refused(f"{run.artifact_uri} is not a folder of this machine")
+                        raise RefusedError(f"{run.artifact_uri} is not a folder of this machine")
                     artifacts.put(artifact, folder)
-                except Refused as error:
+                except RefusedError as error:
                     refused.append(f"{write.uid}: {artifact.name}: {error}")
         try:
             with self._unavailable_if_it_fails(), self._transaction() as db:
                 self._write_rows(db, accepted)
-        except Unavailable:
+        except UnavailableError:
             for write, _, is_new in accepted:
                 if is_new:
                     del self._runs[write.uid]
@@ -145,7 +138,7 @@ class SqliteStore:
             )
             row = db.execute(query, (name,)).fetchone()
         if row[2] != "active":
-            raise Unavailable(deleted_experiment(name, row[0]))
+            raise UnavailableError(deleted_experiment(name, row[0]))
         self._experiment_id, self._artifact_location = row[0], row[1]
 
     def _new_run(self) -> _Run:
@@ -208,27 +201,41 @@ class SqliteStore:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise Unavailable(f"the MLflow store {self.path} cannot be written ({error})") from error
+            raise UnavailableError(f"the MLflow store {self.path} cannot be written ({error})") from error
 
 
-def revision_of(db: sqlite3.Connection) -> str | None:
-    """The schema revision of an MLflow store, None where the database is not one."""
+def is_ours(path: Path) -> bool:
+    """Whether `SqliteStore` can write this store: it has the known revision, or is to be made for the MLflow of that revision.
+
+    Raises:
+        UnavailableError: the file is not a readable database.
+    """
+    revision = schema_revision(path)
+    if revision is None:
+        return importlib.metadata.version("mlflow") == SCHEMA_OF_MLFLOW
+    return revision == SCHEMA_REVISION
+
+
+def schema_revision(path: Path) -> str | None:
+    """The schema revision of an MLflow store; None where there is no file, or an empty one.
+
+    Raises:
+        UnavailableError: the file is not a database, or not MLflow's.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        return None
     try:
-        row = db.execute("SELECT version_num FROM alembic_version").fetchone()
-    except sqlite3.OperationalError as error:
-        if "no such table" in str(error):
-            return None
-        raise
-    return str(row[0]) if row else None
+        with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=5.0)) as db:
+            tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            return str(db.execute("SELECT version_num FROM alembic_version").fetchone()[0]) if tables else None
+    except (sqlite3.Error, TypeError) as error:
+        raise UnavailableError(f"{path} is not an MLflow store ({error})") from error
 
 
 def _create_where_empty(db: sqlite3.Connection, path: Path, artifact_root: Path) -> None:
     """Creates the store that MLflow's own migrations would, from the schema kept beside this file."""
     if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         return
-    installed = importlib.metadata.version("mlflow")
-    if installed != SCHEMA_OF_MLFLOW:
-        raise OtherRevision(f"MLflow {installed} is to create {path}")
     if not on_network_file_system(path):
         # A reader (the dashboard) and the writer do not wait for one another then.
         with contextlib.suppress(sqlite3.OperationalError):

@@ -108,7 +108,14 @@ def start_shipper(sweep_folder: Path) -> subprocess.Popen[bytes]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "shipper.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "orchestrator.tracking.shipper", str(sweep_folder), "--parent-pid", str(os.getpid())],
+            [
+                sys.executable,
+                "-m",
+                "orchestrator.tracking.shipper",
+                str(sweep_folder),
+                "--parent-pid",
+                str(os.getpid()),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

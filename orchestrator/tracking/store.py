@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeGuard
 from urllib.parse import unquote, urlsplit
 
 MAX_PARAM_LENGTH = 6_000
@@ -17,11 +17,11 @@ MAX_NAME_LENGTH = 250
 UID_TAGS = {"sweep": "sweep_uid", "trial": "trial_uid"}
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """The store cannot take it now: unreachable, locked, disk full. The same write is to be tried again."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The store will never take it: a deleted run, a value against its rules. Trying again does not help."""
 
 
@@ -69,13 +69,13 @@ class RunWrite:
 
 
 class Store(Protocol):
-    """An MLflow store. `write` is idempotent: after an `Unavailable` the same writes are given again."""
+    """An MLflow store. `write` is idempotent: after an `UnavailableError` the same writes are given again."""
 
     def open(self, experiment: str) -> None:
         """Finds the experiment, or creates it.
 
         Raises:
-            Unavailable: not reachable, or the experiment is deleted.
+            UnavailableError: not reachable, or the experiment is deleted.
         """
 
     def find(self, sweep_uid: str) -> set[str]:
@@ -110,7 +110,7 @@ def text_of(value: Any) -> str:
     return str(value)
 
 
-def is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> TypeGuard[float]:
     """Whether the journal's value is a number that a store can hold; it writes others as "nan", "inf", "-inf"."""
     return isinstance(value, (int, float)) and math.isfinite(value)
 

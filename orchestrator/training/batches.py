@@ -6,17 +6,18 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from orchestrator.training.augment import Augment
 from orchestrator.training.data import Dataset
-
-Transform: TypeAlias = Callable[[Tensor], Tensor]
-Augment: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
+from orchestrator.training.preprocess import Preprocess
+from orchestrator.training.preprocess.affine import unit
+from orchestrator.training.preprocess.statistics import Transform
 
 KEEP_FLOATS_BYTES = 64 * 2**20
 """A data set that is at most this large in float32 is preprocessed once and kept; a larger one stays as it is stored."""
@@ -33,30 +34,37 @@ class Split:
     """The examples of one split.
 
     Args:
-        images: those of the split alone, or with `rows` those of the whole data set.
-        rows: the split's places in `images`; None where they are all of it, in order.
-        transform: what the images still need to become float32 on the device.
+        stored: the images of the whole data set as they are stored.
+        rows: the split's places in `stored`.
+        transform: from stored images to the float32 that the model sees.
+        floats: the split's images after `transform`, where that is kept.
     """
 
     ids: np.ndarray[Any, np.dtype[np.int64]]
     labels: Tensor
-    images: Tensor
-    rows: Tensor | None
-    transform: Transform | None
+    stored: Tensor
+    rows: Tensor
+    transform: Transform
+    floats: Tensor | None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def take(self, order: Tensor) -> Tensor:
-        """The float32 images at places `order` of the split (on the CPU), on the device."""
-        places = order if self.rows is None else self.rows[order]
-        images = self.images.index_select(0, places.to(self.images.device))
-        return images if self.transform is None else self.transform(images)
+        """The float32 images at places `order` (on the CPU) of the split, on the device."""
+        if self.floats is not None:
+            return self.floats.index_select(0, order.to(self.floats.device))
+        return self.transform(self.take_stored(order))
+
+    def take_stored(self, order: Tensor) -> Tensor:
+        """The images at places `order` (on the CPU) of the split as they are stored, on the device."""
+        images = self.stored.index_select(0, self.rows[order].to(self.stored.device))
+        return images.to(self.labels.device)
 
     def slice(self, start: int, stop: int) -> Tensor:
-        """The float32 images from place `start` to before `stop`; where they are kept as floats, without a copy."""
-        if self.rows is None and self.transform is None:
-            return self.images[start:stop]
+        """The float32 images from place `start` to before `stop`; where they are kept, without a copy."""
+        if self.floats is not None:
+            return self.floats[start:stop]
         return self.take(torch.arange(start, min(stop, len(self))))
 
 
@@ -72,20 +80,17 @@ _kept: dict[tuple[str, str, str], DeviceData] = {}
 
 
 def place(
-    dataset: Dataset,
-    preprocess_spec: Mapping[str, Any],
-    build_transform: Callable[[], Transform],
-    device: torch.device,
+    dataset: Dataset, spec: Mapping[str, Any], build_preprocess: Callable[[], Preprocess | None], device: torch.device
 ) -> DeviceData:
     """The data set on the device; the last one is kept for the process's next trials with the same data and preprocessing.
 
     Args:
-        build_transform: makes the preprocessing, fitted on the training images; called only when nothing is kept.
+        spec: of the preprocessing that `build_preprocess` gives when nothing is kept.
     """
-    key = (dataset.fingerprint, json.dumps(preprocess_spec, sort_keys=True), str(device))
+    key = (dataset.fingerprint, json.dumps(spec, sort_keys=True), str(device))
     if key not in _kept:
         _kept.clear()  # one data set at a time: memory matters more than going back and forth
-        _kept[key] = _place(dataset, build_transform(), device)
+        _kept[key] = _place(dataset, _fit(build_preprocess(), dataset), device)
     return _kept[key]
 
 
@@ -97,7 +102,9 @@ def batch_sizes(examples: int, batch_size: int) -> list[int]:
         ValueError: the batch is empty or larger than the training set.
     """
     if not 1 <= batch_size <= examples:
-        raise ValueError(f"batch_size must be at least 1 and at most the {examples} training examples, got {batch_size}")
+        raise ValueError(
+            f"batch_size must be at least 1 and at most the {examples} training examples, got {batch_size}"
+        )
     whole, left = divmod(examples, batch_size)
     sizes = [batch_size] * whole
     if left == 1:
@@ -117,18 +124,19 @@ def batches(
     channels_last: bool,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """(images, labels) of each batch, the examples in `order`, augmented with random numbers from `draws`."""
-    bytes_each = 4 * math.prod(split.images.shape[1:])
+    bytes_each = 4 * math.prod(split.stored.shape[1:])
     start = 0
     for chunk in _chunks(sizes, max(1, CHUNK_BYTES // bytes_each)):
         places = order[start : start + sum(chunk)]
         start += len(places)
-        images = split.take(places)
-        if augment is not None:
-            images = augment(images, draws)
+        if augment is None:
+            images = split.take(places)
+        else:  # before preprocessing: what a crop pads is black, and bytes are moved, not floats
+            images = split.transform(augment(split.take_stored(places), draws))
         if channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         labels = split.labels.index_select(0, places.to(split.labels.device))
-        yield from zip(images.split(chunk), labels.split(chunk), strict=True)
+        yield from zip(torch.split(images, chunk), torch.split(labels, chunk), strict=True)
 
 
 def _chunks(sizes: list[int], examples: int) -> Iterator[list[int]]:
@@ -142,22 +150,25 @@ def _chunks(sizes: list[int], examples: int) -> Iterator[list[int]]:
     yield chunk
 
 
+def _fit(preprocess: Preprocess | None, dataset: Dataset) -> Transform:
+    if preprocess is None:
+        return unit(dataset.images.dtype, dataset.in_channels)
+    return preprocess(dataset.images, dataset.splits["train"])
+
+
 def _place(dataset: Dataset, transform: Transform, device: torch.device) -> DeviceData:
     images = _as_tensor(dataset.images)
     labels = torch.from_numpy(np.asarray(dataset.labels, dtype=np.int64))
-
-    def ready(batch: Tensor) -> Tensor:
-        return transform(batch.to(device))
-
-    small = 4 * images.numel() <= KEEP_FLOATS_BYTES
-    if not small and device.type == "cuda" and images.nbytes <= GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
+    if device.type == "cuda" and images.nbytes <= GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
         images = images.to(device)
     splits = {}
     for name, ids in dataset.splits.items():
         ids = np.array(ids, dtype=np.int64)
         rows = torch.from_numpy(ids)
-        kept = ready(images[rows]).contiguous() if small else images
-        splits[name] = Split(ids, labels[rows].to(device), kept, None if small else rows, None if small else ready)
+        split = Split(ids, labels[rows].to(device), images, rows, transform, None)
+        if 4 * images.numel() <= KEEP_FLOATS_BYTES:
+            split = replace(split, floats=split.take(torch.arange(len(ids))).contiguous())
+        splits[name] = split
     return DeviceData(dataset, splits)
 
 

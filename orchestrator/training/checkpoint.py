@@ -43,7 +43,7 @@ class Loaded:
     state: dict[str, Any]
 
 
-class Damaged(Exception):
+class Damaged(Exception):  # noqa: N818 - a finding about a file
     """A file is not what was written, or not what is looked for; the message says why."""
 
 
@@ -61,7 +61,7 @@ def save(folder: Path, epoch: int, tensors: Mapping[str, Tensor], state: Mapping
 
 def load_newest(folder: Path, uid: str) -> tuple[Loaded | None, list[str]]:
     """The newest valid checkpoint of trial `uid`, and a note on each newer one that is damaged."""
-    notes = []
+    notes: list[str] = []
     for path, _, sha256 in checkpoints(folder):
         try:
             return load(path, uid=uid, sha256=sha256), notes
@@ -83,7 +83,7 @@ def checkpoints(folder: Path) -> list[tuple[Path, int, str]]:
 
 
 def pack(tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, stamp: bool = False) -> bytes:
-    """A safetensors file with `state` as JSON in its metadata; with `stamp` also the SHA-256 of its contents, which `load` checks."""
+    """A safetensors file with `state` as JSON in its metadata; with `stamp` also their SHA-256, which `load` checks."""
     alone = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     seen: set[int] = set()
     for name, tensor in alone.items():  # tied weights: the format has no sharing
@@ -159,5 +159,5 @@ def _digest(tensors: Mapping[str, Tensor], state: str) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -28,13 +28,14 @@ def set_up(device: torch.device, threads: int) -> None:
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    torch.use_deterministic_algorithms(device.type == "cpu", warn_only=True)
+    # torch.use_deterministic_algorithms does this and imports torch's compiler: 6 s of CPU time (torch 2.15)
+    torch._C._set_deterministic_algorithms(device.type == "cpu", warn_only=True)
     # filling fresh memory guards against reading it uninitialized and costs a pass over every tensor
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def computes_bf16(device: torch.device, precision: str) -> bool:
-    """Whether training runs under bf16 autocast; `auto` does so where the hardware multiplies bf16 matrices: CUDA, or a CPU with AMX.
+    """Whether training runs under bf16 autocast; `auto`: where the hardware multiplies bf16 matrices (CUDA, a CPU with AMX).
 
     Raises:
         ValueError: not one of `PRECISIONS`.
@@ -44,7 +45,7 @@ def computes_bf16(device: torch.device, precision: str) -> bool:
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # private, hence the guard: without it AMX goes unused, nothing breaks
     has_amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return device.type == "cpu" and has_amx is not None and bool(has_amx())

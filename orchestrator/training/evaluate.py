@@ -18,7 +18,7 @@ def logits(model: nn.Module, split: Split, *, channels_last: bool = False) -> Te
     Subtracting changes no probability and keeps the numbers small enough to be stored; all metrics are computed from these.
     """
     model.eval()
-    height, width = split.images.shape[-2:]
+    height, width = split.stored.shape[-2:]
     size = max(1, min(EXAMPLES_AT_ONCE, PIXELS_AT_ONCE // (height * width)))
     rows = []
     with torch.inference_mode():
@@ -36,5 +36,3 @@ def loss_and_accuracy(logits_NK: Tensor, labels_N: Tensor) -> tuple[float, float
     loss = F.cross_entropy(logits_NK, labels_N, reduction="none").double().mean()
     correct = (logits_NK.argmax(1) == labels_N).sum()
     return loss.item(), correct.item() / len(labels_N)
-
-

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from orchestrator.training.batches import Augment, DeviceData, batches
+from orchestrator.training.augment import Augment
+from orchestrator.training.batches import DeviceData, batches
 from orchestrator.training.device import derive_seed, generator, seed_everything
 from orchestrator.training.losses import Loss
 from orchestrator.training.penalties import Penalty
@@ -28,7 +29,7 @@ LOGITS_AT_ONCE = 2**20
 """Numbers of training logits held back until their accuracy is counted in one go."""
 
 
-class Diverged(Exception):
+class Diverged(Exception):  # noqa: N818 - a result, not an error
     """The loss (or the gradient) is no longer finite: a result of the trial, not a fault.
 
     Args:
@@ -87,7 +88,7 @@ class Learner:
 def train_epoch(learner: Learner, epoch: int) -> dict[str, float]:
     """Train for one epoch (from 1); its `train/loss`, `train/accuracy`, `lr` (of the last step), `grad_norm` and `images_per_s`.
 
-    Every random number of the epoch follows from the seed and the epoch, so that no generator's state need be kept between epochs.
+    Every random number of the epoch follows from the seed and the epoch: no generator's state need be kept between epochs.
 
     Raises:
         Diverged: a loss or gradient norm was not finite.
@@ -126,9 +127,9 @@ def train_epoch(learner: Learner, epoch: int) -> dict[str, float]:
         objective.backward()  # type: ignore[no-untyped-call]
         return objective
 
-    for step, (images, labels) in enumerate(stream):
+    for step, (images, labels) in enumerate(stream):  # noqa: B007 - the closure reads them
         learner.set_factor(learner.schedule(epoch - 1 + step / steps))
-        optimizer.step(closure)
+        optimizer.step(closure)  # type: ignore[arg-type]
         totals.add(loss, logits, labels)
         if step in measured:
             norms.append(gradient_norm(params))
@@ -154,7 +155,8 @@ def measured_steps(steps: int) -> frozenset[int]:
 def gradient_norm(params: Sequence[nn.Parameter]) -> Tensor:
     """The length of the whole gradient; in float64, since the squares of a large finite gradient overflow float32."""
     grads = [p.grad for p in params if p.grad is not None]
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads, 2, torch.float64)))
+    norms: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads, 2, torch.float64)))
+    return norms
 
 
 class _Totals:

@@ -68,7 +68,7 @@ def read(path: Path, *, uid: str | None = None) -> Predictions:
 
 
 def recover_outcome(folder: Path | str, uid: str) -> tuple[list[EpochResult], Outcome] | None:
-    """The history and outcome of a trial that had finished when its worker died; None where it had not, or its file is damaged."""
+    """History and outcome of a trial that had finished when its worker died; None where it had not, or its file is damaged."""
     path = Path(folder) / PLACE
     try:
         contents = path.read_bytes()

@@ -17,7 +17,7 @@ from orchestrator.build import build, use_import_paths
 from orchestrator.errors import NotReadyError
 from orchestrator.records import EpochResult, Trial, better
 from orchestrator.training import checkpoint, evaluate, predictions
-from orchestrator.training.batches import batch_sizes, place
+from orchestrator.training.batches import DeviceData, batch_sizes, place
 from orchestrator.training.checkpoint import SavedCheckpoint
 from orchestrator.training.data import Dataset, load
 from orchestrator.training.device import (
@@ -30,13 +30,15 @@ from orchestrator.training.device import (
 )
 from orchestrator.training.loop import Diverged, Learner, train_epoch
 from orchestrator.training.predictions import Outcome, Predictions, recover_outcome
-from orchestrator.training.preprocess import fit_preprocess
 from orchestrator.training.schedules import ObservingSchedule
 
 __all__ = ["Diverged", "Infeasible", "Outcome", "SavedCheckpoint", "Superseded", "TrialRun", "recover_outcome", "train"]
 
 
-class Infeasible(Exception):
+INIT_IMAGES = 128
+
+
+class Infeasible(Exception):  # noqa: N818 - a result, not an error
     """The trial does not fit into memory: a result of the trial, not a fault."""
 
     def __init__(self, reason: str) -> None:
@@ -44,7 +46,7 @@ class Infeasible(Exception):
         self.reason = reason
 
 
-class Superseded(Exception):
+class Superseded(Exception):  # noqa: N818 - nothing went wrong here
     """A later attempt at the trial has begun elsewhere; this one may not write any more."""
 
 
@@ -56,7 +58,7 @@ def train(trial: Trial) -> Iterator[EpochResult]:
 class TrialRun:
     """A trial being trained; iterating trains it.
 
-    Where the trial's folder holds a valid checkpoint, it continues from there, on the CPU bit for bit as if it had not been stopped.
+    Where the trial's folder holds a valid checkpoint, it continues from there, on the CPU bit for bit as if never stopped.
 
     Args:
         clock: seconds since 1970, for the timestamps of results.
@@ -200,8 +202,8 @@ class TrialRun:
         learner, state = self._learner, loaded.state
         if state["fingerprint"] != learner.data.dataset.fingerprint:
             raise NotReadyError(
-                f"the data set {learner.data.dataset.name} is not the one that trial {self.trial.uid} began with: put it back as it"
-                " was, or launch a new sweep"
+                f"the data set {learner.data.dataset.name} is not the one that trial {self.trial.uid} began with:"
+                " put it back as it was, or launch a new sweep"
             )
         weights = _below("model/", loaded.tensors)
         learner.model.load_state_dict(weights)
@@ -240,10 +242,8 @@ def build_learner(config: Mapping[str, Any]) -> Learner:
     device = choose_device(config)
     set_up(device, config["cpus_per_trial"])
     dataset = load_data(config)
-    model, channels_last = build_model(config, dataset, device)
-    data = place(
-        dataset, config["preprocess"], lambda: fit_preprocess(build(config["preprocess"], allowed=allowed), dataset), device
-    )
+    data = place(dataset, config["preprocess"], lambda: build(config["preprocess"], allowed=allowed), device)
+    model, channels_last = build_model(config, dataset, device, lambda: init_images(data, config["seed"]))
     params = [p for p in model.parameters() if p.requires_grad]
     return Learner(
         model=model,
@@ -267,10 +267,22 @@ def load_data(config: Mapping[str, Any]) -> Dataset:
     return load(config["data"], cache=None if cache is None else Path(cache), allowed=config["allowed_targets"])
 
 
-def build_model(config: Mapping[str, Any], dataset: Dataset, device: torch.device) -> tuple[nn.Module, bool]:
+def init_images(data: DeviceData, seed: int) -> Tensor:
+    """A mini-batch of training images for the initializers that look at data."""
+    train = data.splits["train"]
+    order = torch.randperm(len(train), generator=generator(derive_seed(seed, "init images")))
+    return train.take(order[:INIT_IMAGES]).cpu()
+
+
+def build_model(
+    config: Mapping[str, Any],
+    dataset: Dataset,
+    device: torch.device,
+    images: Callable[[], Tensor | None] = lambda: None,
+) -> tuple[nn.Module, bool]:
     """The initialized model on the device, and whether its images go channels-last.
 
-    It is made on the CPU from the seed and moved, so that it begins the same on every device; on the meta device nothing is computed.
+    It is made on the CPU from the seed and moved, so that it begins the same on every device; nothing is computed for meta.
     """
     allowed, seed = config["allowed_targets"], config["seed"]
     home = device if device.type == "meta" else torch.device("cpu")
@@ -287,7 +299,7 @@ def build_model(config: Mapping[str, Any], dataset: Dataset, device: torch.devic
         )
         scheme = build(config["init"], allowed=allowed)
         if scheme is not None:
-            initialize(model, scheme, generator(derive_seed(seed, "init")))
+            initialize(model, scheme, generator(derive_seed(seed, "init")), images())
     channels_last = any(isinstance(module, nn.Conv2d) for module in model.modules())
     if channels_last:
         return model.to(device, memory_format=torch.channels_last), True  # type: ignore[call-overload, no-any-return]

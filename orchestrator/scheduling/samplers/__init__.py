@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import Random as Generator
 from typing import Any, Protocol
 
@@ -80,10 +80,10 @@ class Distinct:
     def add(self, params: Params) -> None:
         self._seen.add(key_of(params))
 
-    def first_new(self, draw: Any) -> Params | None:
+    def first_new(self, draw: Callable[[int], Params], tries: int | None = None) -> Params | None:
         """The first of `draw(0), draw(1), ...` that is new; None where all were seen."""
-        for attempt in range(self._tries):
-            params: Params = draw(attempt)
+        for attempt in range(tries or self._tries):
+            params = draw(attempt)
             if key_of(params) not in self._seen:
                 self.add(params)
                 return params

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.scheduling.samplers import Distinct, Params, Sampler, finite_limit, generator
+from orchestrator.scheduling.samplers import ENUMERABLE, Distinct, Params, Sampler, finite_limit, generator
 from orchestrator.space import Choice, Domain, Interval, Range, Space
 
 
@@ -56,7 +56,7 @@ class _Study(Sampler):
         self._settings, self._space, self._seed = settings, space, seed
         self._study = optuna.create_study(direction="maximize" if mode == "max" else "minimize")
         self._asked: dict[int, Any] = {}
-        self._distinct = Distinct(tries=20)
+        self._distinct = Distinct(tries=10)
 
     def suggest(self, index: int) -> Params | None:
         trial: Any = None
@@ -79,11 +79,23 @@ class _Study(Sampler):
             return params
 
         params = self._distinct.first_new(draw)
-        if params is None:
-            self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
-            return None
-        self._asked[index] = trial
-        return params
+        if params is not None:
+            self._asked[index] = trial
+            return params
+        self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
+        return self._unseen(index)
+
+    def _unseen(self, index: int) -> Params | None:
+        """A random configuration that was not tried, where the estimator keeps to one that was."""
+        count = self._space.count()
+        if count is None or count > ENUMERABLE:
+            numbers = generator("tpe unseen", self._seed, index)
+            return self._distinct.first_new(
+                lambda attempt: self._space.from_unit([numbers.random() for _ in self._space.parameters])
+            )
+        order = list(self._space.grid())
+        generator("tpe unseen", self._seed, index).shuffle(order)
+        return self._distinct.first_new(lambda attempt: order[attempt], tries=len(order))
 
     def observe(self, index: int, params: Params, value: float | None) -> None:
         states = self._optuna.trial.TrialState

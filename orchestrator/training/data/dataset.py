@@ -123,7 +123,7 @@ def digest(contents: Contents) -> str:
     images = contents.images
     found = hashlib.sha256(repr((images.dtype.str, images.shape, contents.classes)).encode())
     for array in (images, contents.labels, contents.part):
-        found.update(memoryview(np.ascontiguousarray(array)).cast("B"))
+        found.update(np.ascontiguousarray(array).data.cast("B"))
     return found.hexdigest()
 
 

@@ -98,14 +98,15 @@ def pixels(image: Image.Image, channels: int) -> np.ndarray:
 
     if image.mode == "F":
         raise ValueError("has floating-point pixels; save it with 8 or 16 bits")
+    seen: Image.Image = image
     if image.mode.startswith("I"):  # PIL would clip at 255
         wide = np.asarray(image).astype(np.int64)
-        image = Image.fromarray((np.clip(wide, 0, 65535) >> 8).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        seen = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
+        seen = Image.fromarray((np.clip(wide, 0, 65535) >> 8).astype(np.uint8))
+    elif image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        clear = image.convert("RGBA")
+        seen = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
     mode = "L" if channels == 1 else "RGB"
-    array = np.asarray(image if image.mode == mode else image.convert(mode))
+    array = np.asarray(seen if seen.mode == mode else seen.convert(mode))
     return array.reshape(*array.shape[:2], channels)
 
 
@@ -125,11 +126,11 @@ def _decode_one(path: str, height: int, width: int, channels: int, resize: bool)
             f"is {array.shape[0]}x{array.shape[1]}, the first image {height}x{width}; "
             "set data.image_size to bring all to one size"
         )
-    image = Image.fromarray(array[:, :, 0] if channels == 1 else array)
-    side = min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
+    whole = Image.fromarray(array[:, :, 0] if channels == 1 else array)
+    side = min(whole.size)
+    left, top = (whole.width - side) / 2, (whole.height - side) / 2
     box = (left, top, left + side, top + side)
-    return pixels(image.resize((width, height), Image.Resampling.BILINEAR, box=box), channels)
+    return pixels(whole.resize((width, height), Image.Resampling.BILINEAR, box=box), channels)
 
 
 def _decode_rows(
@@ -140,7 +141,8 @@ def _decode_rows(
 
     damage = _damage()
     _, channels, height, width = images.shape
-    failed, since = [], 0
+    failed: list[tuple[int, str]] = []
+    since = 0
     with warnings.catch_warnings():
         # a bomb is refused by our own limit; broken metadata do not matter where the pixels are whole
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -173,7 +175,7 @@ def _decode_in_processes(
         with process.stdin:
             rows = range(part, len(paths), processes)
             json.dump({**shared, "rows": list(rows), "paths": [paths[row] for row in rows]}, process.stdin)
-        failed = []
+        failed: list[tuple[int, str]] = []
         for line in process.stdout:
             told = json.loads(line)
             count(told.get("done", 0))

@@ -40,6 +40,7 @@ class _Digits(Source):
             raise NotReadyError(f"{path} is damaged ({error}); install scikit-learn again") from error
         images = allocate((len(pixels), 1, 8, 8))
         images[:] = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)  # the file counts 0..16
+        progress(len(images), len(images))
         classes = tuple(str(digit) for digit in range(10))
         _, test = stratified_holdout(labels, np.arange(len(labels)), TEST_FRACTION, TEST_SEED, classes)
         part = np.full(len(labels), SPLITS.index("train"), np.uint8)

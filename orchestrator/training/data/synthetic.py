@@ -54,6 +54,9 @@ def synthetic(
 
 def _smooth(patterns: np.ndarray) -> np.ndarray:
     """Patterns averaged over 3x3 neighbours, as a torus, with mean 0 and standard deviation 1 over all."""
+    smooth: np.ndarray = patterns
     for axis in (2, 3):
-        patterns = sum(np.roll(patterns, shift, axis) for shift in (-1, 0, 1)) / 3
-    return (patterns - patterns.mean()) / max(float(patterns.std()), 1e-6)
+        smooth = (np.roll(smooth, -1, axis) + smooth + np.roll(smooth, 1, axis)) / 3
+    smooth -= smooth.mean()
+    smooth /= max(float(smooth.std()), 1e-6)
+    return smooth

@@ -19,8 +19,8 @@ Group = dict[str, Any]
 class ListOptimizer(torch.optim.Optimizer):
     """A `torch.optim.Optimizer` whose update works on lists of tensors, one for each name in `slots`.
 
-    State exists from the start, as zeros, so that a checkpoint before the first step is complete. A parameter without a gradient is
-    left alone.
+    State exists from the start, as zeros, so that a checkpoint before the first step is complete. A parameter without a
+    gradient is left alone.
     """
 
     slots: tuple[str, ...] = ()
@@ -53,15 +53,23 @@ class ListOptimizer(torch.optim.Optimizer):
     step.hooked = True  # type: ignore[attr-defined]
 
     def add_param_group(self, param_group: Group) -> None:
-        super().add_param_group(param_group)
+        _plain("add_param_group")(self, param_group)
         group = self.param_groups[-1]
         for p in group["params"]:
             for name in self.used(group):
-                self.state[p][name] = torch.zeros_like(p, memory_format=torch.preserve_format)
+                # a model on the meta device is only tried, and its first zeros_like would import sympy: 3 s (torch 2.15)
+                self.state[p][name] = p.detach() if p.is_meta else torch.zeros_like(p)
+
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[str, Any] = _plain("state_dict")(self)
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
+        _plain("load_state_dict")(self, state_dict)
         self._lists.clear()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        _plain("zero_grad")(self, set_to_none)
 
     def _gather(self, number: int, group: Group) -> tuple[list[Tensor], list[list[Tensor]]]:
         params = list(group["params"])
@@ -73,8 +81,14 @@ class ListOptimizer(torch.optim.Optimizer):
     ) -> None:
         have = [index for index, grad in enumerate(grads) if grad is not None]
         if have:
-            chosen = [[values[index] for index in have] for values in (params, grads, *slots)]
-            self.update(group, *chosen)  # type: ignore[arg-type]
+            chosen = [[values[index] for index in have] for values in (params, *slots)]
+            self.update(group, chosen[0], [grad for grad in grads if grad is not None], *chosen[1:])
+
+
+def _plain(name: str) -> Callable[..., Any]:
+    """torch's own method without the guard that imports torch's compiler on first use: 6 s of CPU time in every worker (2.15)."""
+    method = getattr(torch.optim.Optimizer, name)
+    return getattr(method, "__wrapped__", method)  # type: ignore[no-any-return]
 
 
 def require(name: str, value: float, *, low: float, below: float | None = None, positive: bool = False) -> None:

@@ -32,9 +32,7 @@ def rmsprop(
     require("eps", eps, low=0)
     require("momentum", momentum, low=0, below=1)
     require("weight_decay", weight_decay, low=0)
-    return RMSprop(
-        params, {"lr": lr, "alpha": alpha, "eps": eps, "momentum": momentum, "weight_decay": weight_decay}
-    )
+    return RMSprop(params, {"lr": lr, "alpha": alpha, "eps": eps, "momentum": momentum, "weight_decay": weight_decay})
 
 
 class RMSprop(ListOptimizer):

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 class Schedule(Protocol):
     """A pure function of time: the factor in [0, 1] on the optimizer's own learning rate.
 
-    Time is counted in epochs from 0, with fractions for the steps within one, so that a schedule does not depend on the batch size.
+    Time is counted in epochs from 0, with fractions for the steps within one: a schedule does not depend on the batch size.
     """
 
     def __call__(self, epoch: float) -> float: ...

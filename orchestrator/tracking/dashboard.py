@@ -1,0 +1,126 @@
+"""Serves MLflow's own UI on 127.0.0.1: `orchestrator dashboard [--port]`. MLflow is imported when it is served, not before."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from orchestrator.errors import NotReadyError
+from orchestrator.tracking.preflight import check_tracking
+from orchestrator.tracking.sqlite import SqliteStore, is_ours
+from orchestrator.tracking.store import UnavailableError, without_credentials
+
+HOST = "127.0.0.1"
+GRACE_S = 2
+
+
+def serve(runs_dir: Path, *, port: int = 5000, uri: str | None = None, say: Callable[[str], None] = print) -> None:
+    """Serves the store of `runs_dir` until Ctrl-C or SIGTERM; says the address once it answers.
+
+    The server runs in this very process, so that nothing is left behind however it ends, and MLflow is imported once
+    instead of once a process.
+
+    Args:
+        port: 0 picks a free one.
+        uri: a local store elsewhere (`sqlite:////...`), or a server, whose address is said instead.
+
+    Raises:
+        ConfigError: `uri` is none that can be used.
+        NotReadyError: the port is in use (names by whom), or the store or server is not as it should be.
+    """
+    if uri is not None and not uri.startswith(("sqlite:", "file:")):
+        check_tracking({"kind": "server", "uri": uri}, runs_dir)
+        say(f"the dashboard of this server is at {without_credentials(uri)}")
+        return
+    settings = check_tracking({"kind": "local", "uri": uri}, runs_dir)
+    listener = _listen(port)
+    with listener:
+        address = f"http://{HOST}:{listener.getsockname()[1]}"
+        say(f"starting MLflow for {settings['uri']} (takes some seconds) ...")
+        _create_store(Path(settings["uri"].removeprefix("sqlite:///")), Path(settings["artifacts"]))
+        threading.Thread(target=_say_when_up, args=(address, say), daemon=True).start()
+        _serve(settings["uri"], settings["artifacts"], listener)
+
+
+def _listen(port: int) -> socket.socket:
+    """A socket on the port, held from now on.
+
+    Raises:
+        NotReadyError: it is in use, or not ours to take.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        holder = _holder_of(port)
+        by = f"is used by {holder}" if holder else f"cannot be used ({error.strerror})"
+        raise NotReadyError(f"port {port} {by}; choose another with --port=N, or --port=0 for a free one") from error
+    except OverflowError as error:
+        listener.close()
+        raise NotReadyError(
+            f"port {port} does not exist; choose one from 1024 to 65535, or 0 for a free one"
+        ) from error
+    return listener
+
+
+def _holder_of(port: int) -> str | None:
+    """Process number and program of whoever listens on the port, None where that cannot be seen."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            listens = connection.status == psutil.CONN_LISTEN
+            if listens and connection.laddr and connection.laddr.port == port and connection.pid:
+                return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
+    return None
+
+
+def _create_store(path: Path, artifact_root: Path) -> None:
+    """MLflow's own first start takes seconds for its migrations; ours is one script."""
+    if path.exists() or not is_ours(path):
+        return
+    store = SqliteStore(path, artifact_root)
+    try:
+        store.create()
+    except UnavailableError as error:
+        raise NotReadyError(str(error)) from error
+    finally:
+        store.close()
+
+
+def _serve(uri: str, artifact_root: str, listener: socket.socket) -> None:
+    """Runs MLflow's web application in this process; its settings travel in the environment, as with `mlflow server`."""
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    warnings.simplefilter("ignore")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+    # uvicorn first: mlflow.server turns on its protection against foreign Host headers where it sees a server loaded.
+    import uvicorn
+    from mlflow.server.constants import ARTIFACT_ROOT_ENV_VAR, BACKEND_STORE_URI_ENV_VAR
+
+    os.environ[BACKEND_STORE_URI_ENV_VAR] = uri
+    os.environ[ARTIFACT_ROOT_ENV_VAR] = artifact_root
+    from mlflow.server.fastapi_app import app
+
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S)
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _say_when_up(address: str, say: Callable[[str], None]) -> None:
+    """Says the address once the server answers; the listening socket keeps the request until then."""
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=300) as answer:
+        if answer.read().strip() == b"OK":
+            say(f"the dashboard is at {address} (Ctrl-C stops it)")

@@ -1,0 +1,294 @@
+"""Ships a sweep's journal to MLflow: `python -m orchestrator.tracking.shipper <sweep_folder> --parent-pid N`.
+
+A process of its own, so that MLflow being slow, down or killed never delays a trial. It follows the journal, writes a batch of
+events at a time and only then moves its cursor; whatever goes wrong, the batch is given again, and every write may be repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from orchestrator.errors import EXIT_NOT_READY, EXIT_OK, EXIT_RUNNING_ELSEWHERE, NotReadyError, RunningElsewhereError
+from orchestrator.journal import Event, Reader
+from orchestrator.tracking.runs import SweepView
+from orchestrator.tracking.status import ShipStatus, read_status, require_journal, ship_lock, write_status
+from orchestrator.tracking.store import RunWrite, Store, UnavailableError, without_credentials
+
+POLL_S = 0.2
+FIRST_RETRY_S = 0.5
+LONGEST_RETRY_S = 5.0
+EVENTS_A_BATCH = 2_000
+METRICS_A_BATCH = 20_000
+PRIORITY = 5
+
+
+class Shipper:
+    """Moves events from one sweep's journal to one store.
+
+    Args:
+        sweep_folder: holds `journal.sqlite`; the cursor lies in its `tracking/`.
+        make_store: makes the store from the `tracking` settings in the journal; the tests' seam.
+        log: takes a line for people.
+    """
+
+    def __init__(
+        self,
+        sweep_folder: Path,
+        *,
+        make_store: Callable[[Mapping[str, Any]], Store],
+        log: Callable[[str], None] = print,
+    ) -> None:
+        self.folder = sweep_folder
+        self.status = read_status(sweep_folder)
+        self._make_store = make_store
+        self._log = log
+        self._reader = Reader(require_journal(sweep_folder))
+        self._view = SweepView()
+        self._store: Store | None = None
+        self.shipped_here = 0
+        self._folded = 0
+        self._batch_size = 0
+        self._pending: list[RunWrite] = []
+
+    @property
+    def closed(self) -> bool:
+        """Whether the newest shipped event closes the sweep."""
+        return self._view.closed
+
+    def ship(self) -> int:
+        """Ships one batch and moves the cursor; returns how many events that was.
+
+        Raises:
+            UnavailableError: the store did not take it; calling again repeats the batch.
+        """
+        if self._store is None and not self._connect():
+            return 0
+        assert self._store is not None
+        if not self._batch_size:
+            self._fold(self._reader.events(after=self._folded, limit=EVENTS_A_BATCH))
+        if not self._batch_size:
+            return 0
+        self._write()
+        shipped, self._batch_size = self._batch_size, 0
+        self.shipped_here += shipped
+        self._move(self._folded)
+        return shipped
+
+    def ship_everything(self) -> int:
+        """Ships all that is committed; returns how many events that was."""
+        total = 0
+        while shipped := self.ship():
+            total += shipped
+        return total
+
+    def end(self) -> None:
+        """Settles a sweep that nobody works on: open runs become `interrupted`, runs made twice by lost answers are removed."""
+        if self._store is None or not self._view.uid:
+            return
+        self._view.interrupt()
+        self._pending += self._view.take()
+        self._write()
+        self._store.find(self._view.uid)
+        self._set(ended=True)
+
+    def note(self, error: UnavailableError) -> None:
+        """Keeps in the status why shipping stands still."""
+        text = without_credentials(str(error))
+        if text != self.status.error:
+            self._log(text)
+            self._set(error=text)
+
+    def close(self) -> None:
+        self._reader.close()
+        if self._store is not None:
+            self._store.close()
+
+    def _connect(self) -> bool:
+        """Opens the store and catches up with what the last shipper knew; False while the journal is empty."""
+        opened = next(iter(self._reader.events(limit=1)), None)
+        if opened is None:
+            return False
+        settings = store_settings(opened.data, self.folder)
+        store = self._make_store(settings)
+        try:
+            store.open(settings.get("experiment") or opened.data["name"])
+            known = store.find(opened.data["uid"])
+        except BaseException:
+            store.close()
+            raise
+        for event in self._events_up_to(self.status.shipped):
+            self._view.fold(event)
+            self._folded = event.seq
+        self._view.take()
+        missing = self._view.created() - known
+        if missing:
+            self._log(f"{len(missing)} runs are not in the store any more; shipping the sweep again from its beginning")
+            self._view, self._folded = SweepView(), 0
+            self._move(0)
+        self._store = store
+        return True
+
+    def _events_up_to(self, last: int) -> Iterator[Event]:
+        """The events that were shipped before, without holding them all."""
+        after = 0
+        while after < last:
+            events = list(self._reader.events(after=after, limit=min(EVENTS_A_BATCH, last - after)))
+            if not events:
+                return
+            yield from events
+            after = events[-1].seq
+
+    def _fold(self, events: Iterator[Event]) -> None:
+        for event in events:
+            self._view.fold(event)
+            self._batch_size += 1
+            self._folded = event.seq
+            if self._view.weight >= METRICS_A_BATCH:
+                break
+        self._pending += self._view.take()
+
+    def _write(self) -> None:
+        assert self._store is not None
+        refused = self._store.write(self._pending)
+        self._pending = []
+        for line in refused:
+            self._log(f"refused by MLflow: {without_credentials(line)}")
+        if refused:
+            self._set(refused=self.status.refused + len(refused))
+
+    def _move(self, seq: int) -> None:
+        self._set(shipped=seq, error=None, ended=False)
+
+    def _set(self, **changes: Any) -> None:
+        self.status = ShipStatus(**{**vars(self.status), **changes})
+        write_status(self.folder, self.status)
+
+
+def store_settings(opened: Mapping[str, Any], sweep_folder: Path) -> Mapping[str, Any]:
+    """The `tracking` settings of a sweep; the local store of its runs folder where it was launched with tracking=none."""
+    settings: Mapping[str, Any] = opened.get("tracking") or {}
+    if settings.get("uri"):
+        return settings
+    runs_dir = sweep_folder.absolute().parent
+    return {**settings, "uri": f"sqlite:///{runs_dir}/mlflow.db", "artifacts": str(runs_dir / "artifacts")}
+
+
+def make_store(settings: Mapping[str, Any]) -> Store:
+    """The cheapest way to the store that `tracking` names: SQL for a local store, REST for a server, else MLflow's client."""
+    uri = str(settings["uri"])
+    if uri.startswith("sqlite:///"):
+        return _sqlite_or_library(uri, Path(settings.get("artifacts") or Path(uri[10:]).parent / "artifacts"))
+    from orchestrator.tracking.remote import RemoteStore
+
+    if uri.startswith(("http://", "https://")):
+        from orchestrator.tracking.rest import RestCalls, reachable_directly
+
+        if reachable_directly(uri):
+            return RemoteStore(RestCalls(uri))
+    from orchestrator.tracking.library import LibraryCalls
+
+    return RemoteStore(LibraryCalls(uri))
+
+
+def _sqlite_or_library(uri: str, artifact_root: Path) -> Store:
+    from orchestrator.tracking.sqlite import SqliteStore, is_ours
+
+    path = Path(uri[10:])
+    if is_ours(path):
+        return SqliteStore(path, artifact_root)
+    from orchestrator.tracking.library import LibraryCalls
+    from orchestrator.tracking.remote import RemoteStore
+
+    return RemoteStore(LibraryCalls(uri, artifact_root))
+
+
+def follow(shipper: Shipper, *, driver_lives: Callable[[], bool], stop: threading.Event) -> bool:
+    """Ships until the sweep is closed and shipped, or the driver is gone and nothing is left; whether all was shipped.
+
+    A store that does not answer is asked again for as long as the driver lives, with pauses of 0.5 to 5 s.
+    """
+    retry_s = FIRST_RETRY_S
+    while True:
+        # Asked before shipping: what the driver committed before it went is then in the batch.
+        alone = stop.is_set() or not driver_lives()
+        try:
+            shipper.ship_everything()
+            # A close shipped by an earlier shipper is not the end: this one was started to resume the sweep.
+            if alone or (shipper.closed and shipper.shipped_here):
+                shipper.end()
+                return True
+        except UnavailableError as error:
+            shipper.note(error)
+            if alone:
+                return False
+            stop.wait(retry_s)
+            retry_s = min(2 * retry_s, LONGEST_RETRY_S)
+            continue
+        retry_s = FIRST_RETRY_S
+        stop.wait(POLL_S)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Ship a sweep's journal to MLflow for as long as its driver lives.")
+    parser.add_argument("sweep_folder", type=Path)
+    parser.add_argument("--parent-pid", type=int, required=True)
+    options = parser.parse_args(arguments)
+    stop = threading.Event()
+
+    def on_terminate(signum: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_terminate)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        os.nice(PRIORITY)  # trials come first
+    folder: Path = options.sweep_folder.absolute()
+    try:
+        with (
+            ship_lock(folder),
+            contextlib.closing(Shipper(folder, make_store=make_store, log=_log)) as shipper,
+        ):
+            done = follow(shipper, driver_lives=_is_alive(options.parent_pid), stop=stop)
+    except RunningElsewhereError as error:
+        _log(str(error))
+        return EXIT_RUNNING_ELSEWHERE
+    except NotReadyError as error:
+        _log(str(error))
+        return EXIT_NOT_READY
+    return EXIT_OK if done else EXIT_NOT_READY
+
+
+def _is_alive(pid: int) -> Callable[[], bool]:
+    """Whether a process lives. A parent is told by `getppid`, which neither zombies nor reused numbers deceive."""
+    if os.getppid() == pid:
+        return lambda: os.getppid() == pid
+
+    def is_alive() -> bool:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+    return is_alive
+
+
+def _log(text: str) -> None:
+    print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,211 @@
+"""A try of every configuration before anything is started: data loaded, every part built, one batch through the model.
+
+Models are built on the meta device, which has shapes but no numbers: the largest costs neither time nor memory.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from orchestrator.build import build, use_import_paths
+from orchestrator.errors import ConfigError, Problem
+from orchestrator.training.batches import batch_sizes
+from orchestrator.training.data import Dataset
+from orchestrator.training.device import computes_bf16
+from orchestrator.training.trial import build_model, load_data
+
+T = TypeVar("T")
+
+PROBE_IMAGES = 2
+
+COMPUTED_PARAMETERS = 30_000_000
+"""Models up to this size compute their probe on the CPU: the first forward pass on the meta device imports torch's compiler,
+which takes as long as starting the whole program (torch 2.15)."""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What was found out.
+
+    Args:
+        problems: each with the key or `group=choice` at fault; the configurations in which it occurs are in `where`.
+        facts: `num_classes`, `in_channels`, `image_size`, `train`, `val`, `test` (examples), `fingerprint`, `data_entry` of the
+            first data set; `parameters` of the largest model and `largest`, the label of its configuration.
+    """
+
+    problems: list[Problem]
+    facts: dict[str, Any]
+
+
+def check(configs: Sequence[tuple[str, Mapping[str, Any]]]) -> Preflight:
+    """Try every (label, configuration); parts that are the same in several are tried once.
+
+    Raises:
+        NotReadyError: the data are missing or damaged.
+    """
+    probe = _Probe()
+    for label, config in configs:
+        probe.check(label, config)
+    return Preflight(probe.problems(), probe.facts)
+
+
+@dataclass
+class _Probe:
+    facts: dict[str, Any] = field(default_factory=dict)
+    _found: dict[tuple[str, str, str], tuple[Problem, list[str]]] = field(default_factory=dict)
+    _tried: dict[str, Any] = field(default_factory=dict)
+
+    def problems(self) -> list[Problem]:
+        """Each problem once, with the configurations that have it, unless all say so in the key already."""
+        return [
+            Problem(p.key, p.why, p.value, p.nearest, p.where or _labels(f"{p.key}={p.value}", labels))
+            for p, labels in self._found.values()
+        ]
+
+    def check(self, label: str, config: Mapping[str, Any]) -> None:
+        """Try one configuration, going on after a problem as far as the parts do not depend on each other."""
+        use_import_paths(config["import_paths"])
+        allowed = config["allowed_targets"]
+        with self._collect(label, config, "precision"):
+            computes_bf16(torch.device("cpu"), config["precision"])
+        dataset: Dataset | None = None
+        with self._collect(label, config, "data"):
+            dataset = self._once("data", config, ("data",), lambda: load_data(config))
+        for group in ("preprocess", "augment", "penalty"):
+            with self._collect(label, config, group):
+                self._once(group, config, (group,), partial(build, config[group], allowed=allowed))
+        with self._collect(label, config, "schedule"):
+            build_schedule = partial(build, config["schedule"], allowed=allowed, epochs=config["epochs"])
+            self._once("schedule", config, ("schedule", "epochs"), build_schedule)
+        if dataset is None:
+            return
+        self._note(dataset)
+        with self._collect(label, config, "batch_size"):
+            batch_sizes(len(dataset.splits["train"]), config["batch_size"])
+        for group in ("norm", "activation", "init"):
+            with self._collect(label, config, group):
+                self._once(group, config, (group,), partial(build, config[group], allowed=allowed))
+        model: nn.Module | None = None
+        with self._collect(label, config, "model", dataset):
+            model = self._once(
+                "model", config, ("data", "model", "norm", "activation"), lambda: probe_model(config, dataset)
+            )
+        if model is None:
+            return
+        parameters = count_parameters(model)
+        if parameters > self.facts.get("parameters", -1):
+            self.facts |= {"parameters": parameters, "largest": label}
+        with self._collect(label, config, "loss"):
+            self._once("loss", config, ("data", "loss"), lambda: probe_loss(config, dataset))
+        with self._collect(label, config, "optimizer"):
+            self._once(
+                "optimizer",
+                config,
+                ("data", "model", "norm", "activation", "optimizer"),
+                lambda: build(config["optimizer"], allowed=allowed, params=list(model.parameters())),
+            )
+
+    def _note(self, dataset: Dataset) -> None:
+        if "fingerprint" not in self.facts:
+            self.facts |= {
+                "num_classes": dataset.num_classes,
+                "in_channels": dataset.in_channels,
+                "image_size": dataset.image_size,
+                **{name: len(ids) for name, ids in dataset.splits.items()},
+                "fingerprint": dataset.fingerprint,
+                "data_entry": dataset.entry,
+            }
+
+    def _once(self, part: str, config: Mapping[str, Any], keys: Iterable[str], make: Callable[[], T]) -> T:
+        """What `make` gives, made once for equal values of `keys`; its failure is remembered too."""
+        key = json.dumps([part, [config[k] for k in keys]], sort_keys=True)
+        if key not in self._tried:
+            try:
+                self._tried[key] = make()
+            except (ValueError, ConfigError) as error:
+                self._tried[key] = error
+        made = self._tried[key]
+        if isinstance(made, ValueError | ConfigError):
+            raise made
+        return made  # type: ignore[no-any-return]
+
+    @contextmanager
+    def _collect(self, label: str, config: Mapping[str, Any], group: str, dataset: Dataset | None = None) -> Any:
+        """Write down the problems of a part of the configuration."""
+        try:
+            yield
+        except ConfigError as error:
+            for p in error.problems:
+                self._add(label, Problem(f"{group}.{p.key}", p.why, p.value, p.nearest, p.where))
+        except ValueError as error:
+            value = config["choices"].get(group, config[group] if group in ("batch_size", "precision") else None)
+            why = str(error)
+            if dataset is not None:
+                # the model knows the size only, the user the name of the data
+                data = config["choices"].get("data", dataset.name)
+                why = re.sub(r"\bgot (\d+x\d+)$", rf"data={data} gives \1", why)
+            if group == "batch_size":
+                why = why.removeprefix("batch_size ").partition(", got")[0]
+            self._add(label, Problem(group, why, value))
+
+    def _add(self, label: str, problem: Problem) -> None:
+        labels = self._found.setdefault((problem.key, str(problem.value), problem.why), (problem, []))[1]
+        if label not in labels:
+            labels.append(label)
+
+
+def probe_model(config: Mapping[str, Any], dataset: Dataset) -> nn.Module:
+    """The model on the meta device, after a training batch went through it or its like.
+
+    Raises:
+        ValueError: it cannot be built, or does not take these images to one logit a class.
+    """
+    model, _ = build_model({**config, "init": {}}, dataset, torch.device("meta"))
+    small = count_parameters(model) <= COMPUTED_PARAMETERS
+    device = torch.device("cpu" if small else "meta")
+    tried = build_model({**config, "init": {}}, dataset, device)[0] if small else model
+    images = torch.zeros(PROBE_IMAGES, dataset.in_channels, *dataset.image_size, device=device)
+    try:
+        with torch.no_grad():
+            logits = tried.train()(images)
+    except (RuntimeError, TypeError) as error:
+        size = "x".join(map(str, images.shape[1:]))
+        raise ValueError(f"does not take images of {size} ({str(error).partition(chr(10))[0]})") from error
+    if not isinstance(logits, Tensor) or logits.shape != (PROBE_IMAGES, dataset.num_classes):
+        gave = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"must give logits of shape {(PROBE_IMAGES, dataset.num_classes)} for a batch, gave {gave}")
+    return model
+
+
+def count_parameters(model: nn.Module) -> int:
+    """The number of parameters, shared ones once."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def probe_loss(config: Mapping[str, Any], dataset: Dataset) -> None:
+    """Build the loss and try it on a batch.
+
+    Raises:
+        ValueError: it is refused, or gives no scalar.
+    """
+    loss = build(config["loss"], allowed=config["allowed_targets"])
+    value = loss(torch.zeros(PROBE_IMAGES, dataset.num_classes), torch.zeros(PROBE_IMAGES, dtype=torch.int64))
+    if not isinstance(value, Tensor) or value.ndim != 0:
+        raise ValueError("must give a scalar tensor")
+
+
+def _labels(own: str, labels: Sequence[str]) -> str | None:
+    """The configurations with a problem, in few words; None where the problem's own text says it."""
+    others = [label for label in labels if label != own]
+    if not others:
+        return None
+    return ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")

@@ -1,0 +1,38 @@
+"""The transform of every method that scales and shifts channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Affine:
+    """x * scale + shift for each channel, in float32."""
+
+    scale: tuple[float, ...]
+    shift: tuple[float, ...]
+    _tensors: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False, compare=False)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        if images.device not in self._tensors:
+            self._tensors[images.device] = (self._tensor(self.scale, images), self._tensor(self.shift, images))
+        scale, shift = self._tensors[images.device]
+        return torch.addcmul(shift, images.to(torch.float32), scale)
+
+    @staticmethod
+    def _tensor(values: tuple[float, ...], like: Tensor) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=like.device).view(1, -1, 1, 1)
+
+
+def unit(dtype: np.dtype[np.generic], channels: int) -> Affine:
+    """Bytes to [0, 1]; floating-point images as they are."""
+    return Affine((unit_of(dtype),) * channels, (0.0,) * channels)
+
+
+def unit_of(dtype: np.dtype[np.generic]) -> float:
+    """What a pixel is multiplied by before anything else: 1/255 for bytes, 1 for floating-point images."""
+    return 1 / 255 if dtype == np.uint8 else 1.0

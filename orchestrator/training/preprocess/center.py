@@ -1,0 +1,23 @@
+"""Centring: each channel to mean 0 over the training images, in the unit of the pixel range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from orchestrator.training.preprocess.affine import Affine, unit_of
+from orchestrator.training.preprocess.statistics import Preprocess, channel_statistics
+
+
+def center() -> Preprocess:
+    """x / 255 - mean for each channel."""
+    return _Center()
+
+
+@dataclass(frozen=True)
+class _Center:
+    def __call__(self, images: np.ndarray, ids: np.ndarray | None = None) -> Affine:
+        mean, _ = channel_statistics(images, ids)
+        scale = np.full(len(mean), unit_of(images.dtype))
+        return Affine(tuple(map(float, scale)), tuple(map(float, -mean * scale)))

@@ -1,0 +1,129 @@
+"""The table of imports: who may import whom, and which libraries stay in which room."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+MAY_IMPORT = {
+    "orchestrator.errors": set(),
+    "orchestrator.records": set(),
+    "orchestrator.names": set(),
+    "orchestrator.catalogue": {"errors"},
+    "orchestrator.build": {"errors"},
+    "orchestrator.yaml_files": {"errors"},
+    "orchestrator.settings": {"errors", "names", "records"},
+    "orchestrator.space": {"records"},
+    "orchestrator.plan": {"build", "records", "settings", "space"},
+    "orchestrator.journal": {"errors"},
+    "orchestrator.progress": {"journal", "records"},
+    "orchestrator.training": {"build", "errors", "records", "training"},
+    "orchestrator.scheduling": {"errors", "journal", "records", "scheduling", "space", "training"},
+    "orchestrator.tracking": {"errors", "journal", "names", "records", "tracking"},
+    "orchestrator.config": {
+        *("build", "catalogue", "errors", "names", "plan", "records", "settings", "space", "training", "yaml_files"),
+    },
+    "models": set(),
+}
+"""Room -> the parts of `orchestrator` that it may import. sweep, train and cli see several rooms; nobody imports them."""
+
+SEE_SEVERAL = {"orchestrator.sweep", "orchestrator.train", "orchestrator.cli", "orchestrator.__main__"}
+
+ONLY_IN = {
+    "ray": {"orchestrator.scheduling"},
+    "mlflow": {"orchestrator.tracking"},
+    "hydra": {"orchestrator.config"},
+    "omegaconf": {"orchestrator.config"},
+    "optuna": {"orchestrator.scheduling"},
+    "torch": {"orchestrator.training", "models"},
+    "safetensors": {"orchestrator.training"},
+}
+
+HEAVY = {
+    "ray",
+    "mlflow",
+    "hydra",
+    "omegaconf",
+    "optuna",
+    "torch",
+    "torchvision",
+    "PIL",
+    "sklearn",
+    "scipy",
+    "rich",
+    "numpy",
+}
+
+AT_THE_TOP = {
+    ("orchestrator.training", "torch"),
+    ("orchestrator.training", "numpy"),
+    ("orchestrator.training", "safetensors"),
+    ("models", "torch"),
+    ("orchestrator.scheduling.worker", "ray"),
+    ("orchestrator.scheduling.tuner", "ray"),
+    ("orchestrator.config", "hydra"),
+    ("orchestrator.config", "omegaconf"),
+}
+"""Where a heavy library is imported when the module is; anywhere else the import stands inside the function that needs it."""
+
+
+def modules() -> list[tuple[str, Path]]:
+    found = []
+    for package in ("orchestrator", "models"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found.append((".".join(part for part in parts if part != "__init__"), path))
+    return found
+
+
+MODULES = modules()
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """(imported module, whether when the module is imported); names under TYPE_CHECKING do not run."""
+    tree = ast.parse(path.read_text())
+    inside = {id(node) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for node in ast.walk(f)}
+    unrun = {
+        id(n)
+        for b in ast.walk(tree)
+        if isinstance(b, ast.If) and "TYPE_CHECKING" in ast.dump(b.test)
+        for n in ast.walk(b)
+    }
+    for node in ast.walk(tree):
+        top = id(node) not in inside and id(node) not in unrun
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, top) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from ((f"{node.module}.{alias.name}", top) for alias in node.names)
+
+
+def within(module: str, room: str) -> bool:
+    return module == room or module.startswith(f"{room}.")
+
+
+@pytest.mark.parametrize(("module", "path"), MODULES, ids=[name for name, _ in MODULES])
+def test_imports_go_one_way(module: str, path: Path) -> None:
+    if module in SEE_SEVERAL or module == "orchestrator":
+        return
+    room = next((room for room in MAY_IMPORT if within(module, room)), None)
+    assert room, f"{module} stands in no room: add it to MAY_IMPORT"
+    for imported, _ in imports(path):
+        package, _, rest = imported.partition(".")
+        if package == "orchestrator":
+            assert rest.split(".")[0] in MAY_IMPORT[room], f"{module} imports {imported}"
+        elif package == "models":
+            assert room in ("models", "orchestrator.training"), f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize(("module", "path"), MODULES, ids=[name for name, _ in MODULES])
+def test_libraries_stay_in_their_room(module: str, path: Path) -> None:
+    for imported, top in imports(path):
+        library = imported.split(".")[0]
+        if library in ONLY_IN:
+            assert any(within(module, room) for room in ONLY_IN[library]), f"{module} imports {library}"
+        if library in HEAVY and top:
+            allowed = any(within(module, room) and library == name for room, name in AT_THE_TOP)
+            assert allowed, f"{module} imports {library} when it is imported itself"
