@@ -166,7 +166,9 @@ def _begin_import_of_ray() -> Callable[[], None]:
     """Imports Ray in a thread; what is returned waits for it."""
 
     def work() -> None:
-        import orchestrator.scheduling.cluster
+        from orchestrator.scheduling.cluster import set_environment
+
+        set_environment()
         import orchestrator.scheduling.tuner  # noqa: F401
 
     thread = threading.Thread(target=work, daemon=True)

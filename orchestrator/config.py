@@ -127,6 +127,9 @@ def parse(text: str) -> Override:
     Raises:
         ValueError: with the reason in one line.
     """
+    key, _, value = text.partition("=")
+    if not value.isascii() and not re.search(r"""['"\\(){}\[\],]""", value):
+        text = f"{key}='{value}'"  # the grammar knows other letters only in quotes
     try:
         return _PARSER.parse_override(text)
     except HydraException as error:
@@ -214,7 +217,7 @@ class Catalogue:
             for folder in self.folders:
                 for path in sorted((folder / group).glob("*.yaml")):
                     if path.stem in files[group]:
-                        why = f"there is a {group}={path.stem} already; give the file another name"
+                        why = f"{group}={path.stem} is there already; give the file another name"
                         problems.append(Problem(str(path), why))
                     files[group][path.stem] = path
         if problems:
@@ -282,7 +285,8 @@ class _Draft:
 
     def raise_problems(self) -> None:
         if self.problems:
-            raise ConfigError([self._located(problem) for problem in dict.fromkeys(self.problems)])
+            different = {str(problem): problem for problem in self.problems}.values()
+            raise ConfigError([self._located(problem) for problem in different])
 
     def plan(self, overrides: Sequence[str]) -> SweepPlan:
         """The plan, as far as it can be made; raises ConfigError only where nothing further can be checked."""
@@ -511,6 +515,10 @@ class _Draft:
                 self.problems.append(Problem(key, why, _typed(override)))
         self._read_allowed()
         known = {*ROOT_KEYS, *self.catalogue.files}
+        if self.composed.get("experiment"):
+            path = self.catalogue.files["experiment"][self.chosen["experiment"]]
+            why = "must begin with the line '# @package _global_', or what it sets goes nowhere"
+            self.problems.append(Problem(str(path), why))
         for key in set(self.composed) - known - {"space", "when"}:
             self.problems.append(unknown_key(key, self.composed[key], known))
         found = check("", _SPEC | self.settings)
@@ -616,27 +624,22 @@ class _Draft:
             if not having:
                 self.problems.append(self._unknown(key, _typed(override)))
 
-    def _unknown(self, key: str, value: object, where: str | None = None) -> Problem:
+    def _unknown(self, key: str, value: str | None = None, where: str | None = None) -> Problem:
         """The problem of a key that nothing has, with what there is."""
-        group, dot, name = key.partition(".")
-        if dot and group in self.specs:
+        value = "''" if value == "" else value
+        group, _, name = key.partition(".")
+        if name and group in self.specs:
             names = {n for spec in self.specs[group].values() for n in self.arguments(group, spec)}
             problem = unknown_key(key, value, names, f"{group}.")
-            choices = ", ".join(self.specs[group])
-            return replace(
-                problem, why=problem.why.replace("unknown key", f"{group}={choices} has no {name}"), where=where
-            )
-        every = [*ROOT_KEYS, *self.catalogue.files]
-        inner = {f"{g}.{n}" for g, specs in self.specs.items() for s in specs.values() for n in self.arguments(g, s)}
-        by_last: dict[str, str] = {}
-        for full in sorted(inner, key=lambda k: not k.startswith("optimizer.")):
-            by_last.setdefault(full.partition(".")[2], full)
-        last = key.rpartition(".")[2]
-        near = nearest(key, every) or nearest(key, inner)
-        if near is None and (found := nearest(last, by_last)):
-            near = by_last[found]
-        why = f"unknown key; known: {', '.join(every)}, and the keys of each group (model.width)"
-        return Problem(key, why, "''" if value == "" else value, near, where)
+            has_none = f"{group}={', '.join(self.specs[group])} has no {name}"
+            return replace(problem, why=problem.why.replace("unknown key", has_none), value=value, where=where)
+        roots = [*ROOT_KEYS, *self.catalogue.files]
+        inner = [f"{g}.{n}" for g in self.specs for spec in self.specs[g].values() for n in self.arguments(g, spec)]
+        by_last = {full.partition(".")[2]: full for full in sorted(inner, key=lambda k: k.startswith("optimizer."))}
+        last = nearest(key.rpartition(".")[2], by_last)
+        near = nearest(key, roots) or nearest(key, inner) or (by_last[last] if last else None)
+        why = f"unknown key; known: {', '.join(roots)}, and the keys of each group (model.width)"
+        return Problem(key, why, value, near, where)
 
     def check_specs(self) -> None:
         """Every spec against the signature of its target; defaults of the signature are written down."""
@@ -712,10 +715,10 @@ class _Draft:
             if not dot and group in GROUPS:
                 problems += [p for value in condition.values if (p := self.catalogue.unknown(group, value))]
             elif dot and group in GROUPS:
-                if not any(name in self.arguments(group, spec) for spec in self.specs[group].values()):
-                    problems.append(self._unknown(condition.key, None))
+                if not self._some_choice_has(group, name):
+                    problems.append(self._unknown(condition.key))
             elif condition.key not in SEARCHABLE:
-                problems.append(self._unknown(condition.key, None))
+                problems.append(self._unknown(condition.key))
         self.problems += [replace(p, key=f"when.{p.key}", where=entry.where) for p in problems]
         return not problems
 
@@ -732,7 +735,7 @@ class _Draft:
             self.problems.append(
                 Problem(entry.key, "cannot be searched", where=entry.where)
                 if group in PARTS
-                else self._unknown(entry.key, str(entry.sweep) if entry.sweep == USUAL else None, entry.where)
+                else self._unknown(entry.key, where=entry.where)
             )
             return []
         limits = [c for c in entry.conditions if c.key == group]
@@ -740,7 +743,11 @@ class _Draft:
         having = [n for n in in_play if name in self.arguments(group, self.specs[group][n])]
         if not having:
             if in_play and entry.sweep != USUAL:
-                self.problems.append(self._unknown(entry.key, None, entry.where))
+                problem = self._unknown(entry.key, where=entry.where)
+                if entry.where is not None and self._some_choice_has(group, name):
+                    self.notes.append(f"{entry.key} is not searched: {group}={', '.join(in_play)} has no {name}")
+                else:
+                    self.problems.append(problem)
             return []
         searched = any(e.key == group for e in entries)
         others = tuple(c for c in entry.conditions if c.key != group)
@@ -756,6 +763,14 @@ class _Draft:
             return [made(domain, having)] if domain else []
         return [made(domain, names) for domain, names in self._usual(entry, group, name, having)]
 
+    def _some_choice_has(self, group: str, name: str) -> bool:
+        """Whether any choice of the catalogue, in play or not, has this argument."""
+        specs = [
+            *self.specs[group].values(),
+            *(self.catalogue.choice(group, c)[0] for c in self.catalogue.files[group]),
+        ]
+        return any(name in self.arguments(group, spec) for spec in specs)
+
     def _plain_parameter(self, entry: _Entry) -> list[Parameter]:
         """The parameter of a whole group or of a root key."""
         if entry.key in GROUPS:
@@ -763,7 +778,7 @@ class _Draft:
             return [Parameter(entry.key, Choice(tuple(names)), entry.conditions)] if names else []
         if entry.key not in SEARCHABLE:
             if entry.key not in ROOT_KEYS and entry.key not in self.catalogue.files and entry.key not in self.given:
-                self.problems.append(self._unknown(entry.key, None, entry.where))
+                self.problems.append(self._unknown(entry.key, where=entry.where))
             elif entry.key not in ROOT_KEYS and entry.key in self.catalogue.files:
                 self.problems.append(Problem(entry.key, "cannot be searched", where=entry.where))
             return []
@@ -1043,9 +1058,10 @@ def _cpus() -> int:
 
 
 def _gpus() -> int:
-    import torch
-
-    return int(torch.cuda.device_count())
+    """How many NVIDIA devices this process may see; counted without loading torch."""
+    there = len([path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()])
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return there if visible is None else min(there, len([name for name in visible.split(",") if name.strip()]))
 
 
 def _is_json(value: object) -> bool:

@@ -96,6 +96,8 @@ class Range:
         return math.isclose(self.at(place), value, rel_tol=1e-9, abs_tol=1e-9 * self.step)
 
     def grid(self, points: int | None = None) -> Sequence[float]:
+        if self.is_integer:
+            return range(int(self.start), math.ceil(self.stop), int(self.step))
         return [self.at(place) for place in range(self.size)]
 
     def ends(self) -> tuple[float, ...]:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from models.initializers.scheme import Scheme
 
+__all__ = ["Scheme", "initialize"]
+
 
 def initialize(
     model: nn.Module, scheme: Scheme | None, generator: torch.Generator, images: Tensor | None = None

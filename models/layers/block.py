@@ -21,13 +21,15 @@ def conv_block(
     stride: int = 1,
     padding: int | None = None,
     groups: int = 1,
+    pool: nn.Module | None = None,
     norm: Norm,
     activation: Activation | None,
 ) -> nn.Sequential:
-    """Convolution, normalization, activation: (N, in_channels, H, W) -> (N, out_channels, H', W').
+    """Convolution, pooling, normalization, activation: (N, in_channels, H, W) -> (N, out_channels, H', W').
 
     Args:
         padding: None keeps the size at stride 1 for an odd kernel.
+        pool: a layer between the convolution and its normalization.
         activation: None ends the block at the normalization.
     """
     conv = nn.Conv2d(
@@ -39,13 +41,13 @@ def conv_block(
         groups=groups,
         bias=not norm.absorbs_bias,
     )
-    return _block(conv, conv.out_channels, spatial=True, norm=norm, activation=activation)
+    return _block(conv, conv.out_channels, spatial=True, pool=pool, norm=norm, activation=activation)
 
 
 def linear_block(in_features: int, out_features: int, *, norm: Norm, activation: Activation | None) -> nn.Sequential:
     """Linear map, normalization, activation: (N, in_features) -> (N, out_features)."""
     linear = nn.Linear(in_features, out_features * _pieces(activation), bias=not norm.absorbs_bias)
-    return _block(linear, linear.out_features, spatial=False, norm=norm, activation=activation)
+    return _block(linear, linear.out_features, spatial=False, pool=None, norm=norm, activation=activation)
 
 
 def _pieces(activation: Activation | None) -> int:
@@ -53,9 +55,17 @@ def _pieces(activation: Activation | None) -> int:
 
 
 def _block(
-    affine: nn.Module, num_features: int, *, spatial: bool, norm: Norm, activation: Activation | None
+    affine: nn.Module,
+    num_features: int,
+    *,
+    spatial: bool,
+    pool: nn.Module | None,
+    norm: Norm,
+    activation: Activation | None,
 ) -> nn.Sequential:
     layers = OrderedDict[str, nn.Module](affine=norm.wrap(affine))
+    if pool is not None:
+        layers["pool"] = pool
     normalization = norm.layer(num_features, spatial)
     if not isinstance(normalization, nn.Identity):
         layers["norm"] = normalization

@@ -36,10 +36,9 @@ def connect(address: str | None, *, preload: str) -> Iterator[Resources]:
     Raises:
         NotReadyError: the cluster cannot be started or reached.
     """
-    _quiet()
+    set_environment()
     folder = None
     if address is None:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ["RAY_preload_python_modules"] = preload  # noqa: SIM112, Ray's own spelling
         folder = Path(tempfile.mkdtemp(prefix="orchestrator-ray-"))
     import ray
@@ -92,7 +91,8 @@ def _without_unused_processes() -> Iterator[None]:
             setattr(Node, name, method)
 
 
-def _quiet() -> None:
+def set_environment() -> None:
+    """Sets what Ray reads from the environment, some of it when it is imported: quiet, no usage report, no loggers of its own."""
     settings = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",

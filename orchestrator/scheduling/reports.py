@@ -31,13 +31,12 @@ class Reporter:
         trial: Trial,
         *,
         rungs: Sequence[int] = (),
-        report_every_s: float = 1.0,
         max_retries: int = 2,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._trial = trial
         self._rungs = frozenset(rungs)
-        self._report_every_s = report_every_s
+        self._report_every_s = float(trial.config["report_every_s"])
         self._max_retries = max_retries
         self._monotonic = monotonic
         self._run: Any = None

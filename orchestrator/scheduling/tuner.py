@@ -14,6 +14,7 @@ from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search.search_algorithm import SearchAlgorithm
 
+from orchestrator.records import Trial
 from orchestrator.scheduling.conductor import Conductor
 from orchestrator.scheduling.schedulers import SchedulerSettings
 from orchestrator.scheduling.worker import TrialWorker, encode
@@ -90,9 +91,9 @@ class _Search(_NotInSnapshots, SearchAlgorithm):  # type: ignore[misc]
         trial = self._conductor.next_trial()
         if trial is None:
             return None
-        return TuneTrial(
+        return _Trial(
             self._spec["run"],
-            config=encode(trial, self._rungs),
+            config=self._encode(trial),
             trial_id=str(trial.index),
             storage=self._spec["storage"],
             placement_group_factory=tune.PlacementGroupFactory([self._resources]),
@@ -103,13 +104,26 @@ class _Search(_NotInSnapshots, SearchAlgorithm):  # type: ignore[misc]
     def tell_attempt(self, tune_trial: TuneTrial, attempt: int) -> None:
         """The next worker that gets this trial is told that it is attempt `attempt`."""
         trial = self._conductor.trials[int(tune_trial.trial_id)].trial
-        tune_trial.set_config(encode(replace(trial, attempt=attempt), self._rungs))
+        tune_trial.set_config(self._encode(replace(trial, attempt=attempt)))
+
+    def _encode(self, trial: Trial) -> dict[str, Any]:
+        return encode(trial, rungs=self._rungs, max_retries=self._max_retries)
 
     def is_finished(self) -> bool:
         return self._conductor.no_more
 
     def set_finished(self) -> None:
         self._conductor.cancel_live("stopped by Ray Tune")
+
+class _Trial(TuneTrial):  # type: ignore[misc]
+    """Keeps the words of the error that ended its last worker."""
+
+    death: str = ""
+
+    def handle_error(self, exc: Any = None) -> None:
+        self.death = str(exc) if exc else "the worker process died"
+        super().handle_error(exc)
+
 
 class _Relay(_NotInSnapshots, tune.Callback):  # type: ignore[misc]
     """Tune's events, told to the conductor."""
@@ -153,5 +167,4 @@ class _Relay(_NotInSnapshots, tune.Callback):  # type: ignore[misc]
 
 
 def _error_of(trial: TuneTrial) -> str:
-    error = trial.get_error() or trial.get_pickled_error()
-    return str(error or "the worker process died")
+    return trial.death if isinstance(trial, _Trial) else "the worker process died"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 from ray import tune
@@ -20,16 +19,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         told = json.loads(new_config["trial"])
-        for path in told["trial"]["config"].get("import_paths", []):
-            if path not in sys.path:
-                sys.path.append(path)
-        trial = Trial(**told["trial"])
-        self._reporter = Reporter(
-            trial,
-            rungs=told["rungs"],
-            report_every_s=float(trial.config["report_every_s"]),
-            max_retries=int(trial.config["max_retries"]),
-        )
+        self._reporter = Reporter(Trial(**told.pop("trial")), **told)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -42,7 +32,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         return result
 
 
-def encode(trial: Trial, rungs: list[int]) -> dict[str, Any]:
+def encode(trial: Trial, *, rungs: list[int], max_retries: int) -> dict[str, Any]:
     """The configuration that a worker gets for a trial."""
     plain = {
         "uid": trial.uid,
@@ -52,4 +42,4 @@ def encode(trial: Trial, rungs: list[int]) -> dict[str, Any]:
         "folder": trial.folder,
         "attempt": trial.attempt,
     }
-    return {"trial": json.dumps({"trial": plain, "rungs": rungs})}
+    return {"trial": json.dumps({"trial": plain, "rungs": rungs, "max_retries": max_retries})}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -19,24 +20,33 @@ def put(artifact: Artifact, folder: Path) -> None:
         UnavailableError: the folder cannot be written.
     """
     target = folder / artifact.name
-    temporary = folder / f".{artifact.name}.{os.getpid()}.tmp"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)
-        if artifact.path is None:
-            temporary.write_text(artifact.text or "")
-        else:
-            _link_or_copy(artifact.path, temporary)
-        # rename() does nothing where both names are already links to one file, as in a replay.
-        os.replace(temporary, target)
-        temporary.unlink(missing_ok=True)
+        try:
+            _put(artifact, target)
+        except FileNotFoundError:  # rare: asking first would cost more than the file
+            folder.mkdir(parents=True, exist_ok=True)
+            _put(artifact, target)
     except OSError as error:
         if artifact.path is not None and not artifact.path.is_file():
             raise RefusedError(f"{artifact.path} is gone") from error
         raise UnavailableError(f"cannot write {target} ({error.strerror or error})") from error
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
+def _put(artifact: Artifact, target: Path) -> None:
+    temporary = f"{target}.{os.getpid()}.tmp"
+    if artifact.path is None:
+        with open(temporary, "w") as file:
+            file.write(artifact.text or "")
+    else:
+        _link_or_copy(str(artifact.path), temporary)
+    os.replace(temporary, target)
+    if artifact.path is not None:
+        # rename() does nothing where both names are links to one file already, as in a replay.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _link_or_copy(source: str, target: str) -> None:
     try:
         os.link(source, target)
     except FileNotFoundError:

@@ -71,6 +71,12 @@ def _scalar(value: Any) -> str:
         return "[" + ", ".join(_scalar(item) for item in value) + "]"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{json.dumps(str(key))}: {_scalar(item)}" for key, item in value.items()) + "}"
+    if (
+        isinstance(value, str)
+        and re.fullmatch(r"[A-Za-z_][\w./-]*", value, re.ASCII)
+        and value.lower() not in _YAML_WORDS
+    ):
+        return value
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -128,7 +134,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _name(choice: Any) -> Any:
     """The name of a sampler or scheduler, whether it is given alone or with its settings."""
     if isinstance(choice, Mapping):
-        return choice.get("name") or str(choice.get("_target_", "")).rpartition(".")[2] or dict(choice)
+        return choice.get("name") or str(choice.get("_target_", "")).rpartition(".")[2].lower() or dict(choice)
     return choice
 
 
@@ -144,5 +150,12 @@ def _reproduce(opened: Mapping[str, Any]) -> str:
     lines.append(f"Journal, checkpoints and predictions: `{opened['folder']}`.")
     rest = {key: value for key, value in environment.items() if key != "command" and value not in (None, {}, [])}
     if rest:
-        lines.append(_table(("environment", ""), [(key, text_of(value)) for key, value in rest.items()]))
+        lines.append(_table(("environment", ""), [(key, _flat(value)) for key, value in rest.items()]))
     return "\n\n".join(lines)
+
+
+def _flat(value: Any) -> str:
+    """A value of a table's cell; a mapping as `torch 2.15.0, ray 2.60.0`."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {text_of(item)}" for key, item in value.items())
+    return text_of(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from orchestrator.tracking.store import (
     RunWrite,
     UnavailableError,
     chunks,
+    current_user,
     deleted_experiment,
 )
 
@@ -71,9 +71,10 @@ class RemoteStore:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
         self._experiment_id = ""
-        self._user = getpass.getuser()
+        self._user = current_user()
         self._runs: dict[str, RemoteRun] = {}
         self._in_doubt: set[str] = set()
+        self._refused: list[str] = []
         self._pool = ThreadPoolExecutor(CONNECTIONS)
 
     def open(self, experiment: str) -> None:
@@ -106,14 +107,13 @@ class RemoteStore:
         return set(by_uid)
 
     def write(self, writes: Sequence[RunWrite]) -> list[str]:
-        refused: list[str] = []
         failures: list[UnavailableError] = []
 
         def write_one(write: RunWrite) -> None:
             if write.written or failures:
                 return
             try:
-                refused.extend(self._write_run(write))
+                self._refused.extend(self._write_run(write))
                 write.written = True
             except UnavailableError as error:
                 failures.append(error)
@@ -124,6 +124,7 @@ class RemoteStore:
         list(self._pool.map(write_one, [write for write in writes if write.kind != "sweep"]))
         if failures:
             raise failures[0]
+        refused, self._refused = self._refused, []
         return refused
 
     def close(self) -> None:
@@ -131,7 +132,7 @@ class RemoteStore:
         self._calls.close()
 
     def _write_run(self, write: RunWrite) -> list[str]:
-        tags = dict(write.tags)
+        """Writes what was not refused, and returns what was."""
         try:
             run = self._runs.get(write.uid)
             if run is None and write.create:
@@ -140,7 +141,7 @@ class RemoteStore:
                 raise RefusedError("its run was deleted in MLflow")
         except RefusedError as error:
             return [f"{write.uid}: {error}"]
-        refused = self._log(run, write, tags)
+        refused = self._log(run, write)
         for artifact in write.artifacts:
             try:
                 self._calls.upload(run, artifact)
@@ -172,11 +173,11 @@ class RemoteStore:
         self._runs[write.uid] = run
         return run
 
-    def _log(self, run: RemoteRun, write: RunWrite, tags: Mapping[str, str]) -> list[str]:
+    def _log(self, run: RemoteRun, write: RunWrite) -> list[str]:
         """Params and tags with the first metrics in one call; apart where MLflow refuses them together."""
         metrics = [list(part) for part in chunks(write.metrics, MAX_METRICS_A_CALL)] or [[]]
         params = [dict(part) for part in chunks(list(write.params.items()), MAX_PARAMS_A_CALL)]
-        tag_parts = [dict(part) for part in chunks(list(tags.items()), MAX_TAGS_A_CALL)]
+        tag_parts = [dict(part) for part in chunks(list(write.tags.items()), MAX_TAGS_A_CALL)]
         requests: list[tuple[list[Metric], dict[str, str], dict[str, str]]] = []
         for index in range(max(len(metrics), len(params), len(tag_parts))):
             requests.append(

@@ -224,5 +224,5 @@ class SweepView:
             write.tags |= {"kind": "trial", "trial_uid": uid, "sweep_uid": self.uid, "trial": str(event.trial)}
             write.params |= trial_params(trial.params, config)
             write.artifacts.append(Artifact("config.yaml", text=to_yaml(config)))
-            trial.config = None
+            trial.config, trial.params = None, {}
         return write, trial

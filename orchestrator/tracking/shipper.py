@@ -24,7 +24,7 @@ from orchestrator.tracking.runs import SweepView
 from orchestrator.tracking.status import ShipStatus, read_status, require_journal, ship_lock, write_status
 from orchestrator.tracking.store import RunWrite, Store, UnavailableError, without_credentials
 
-POLL_S = 0.2
+POLL_S = 0.5
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 5.0
 EVENTS_A_BATCH = 2_000

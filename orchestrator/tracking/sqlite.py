@@ -8,7 +8,6 @@ The tables written here are those of the schema revision below; a store of any o
 from __future__ import annotations
 
 import contextlib
-import getpass
 import importlib.metadata
 import sqlite3
 import time
@@ -21,7 +20,14 @@ from urllib.parse import quote
 
 from orchestrator.journal import _on_network_file_system as on_network_file_system
 from orchestrator.tracking import artifacts
-from orchestrator.tracking.store import RefusedError, RunWrite, UnavailableError, deleted_experiment, local_folder
+from orchestrator.tracking.store import (
+    RefusedError,
+    RunWrite,
+    UnavailableError,
+    current_user,
+    deleted_experiment,
+    local_folder,
+)
 
 SCHEMA_REVISION = "dc11669786a5"
 SCHEMA_OF_MLFLOW = "3.17.2"
@@ -53,7 +59,7 @@ class SqliteStore:
     def __init__(self, path: Path, artifact_root: Path) -> None:
         self.path = path
         self.artifact_root = artifact_root
-        self._user = _user()
+        self._user = current_user()
         self._runs: dict[str, _Run] = {}
         self._db: sqlite3.Connection | None = None
         self._experiment_id = -1
@@ -266,10 +272,3 @@ def _statements(script: str) -> Iterator[str]:
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"

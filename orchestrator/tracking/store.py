@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import getpass
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -95,6 +97,7 @@ def deleted_experiment(name: str, experiment_id: str) -> str:
     )
 
 
+@functools.lru_cache(4096)
 def safe_name(name: str) -> str:
     """The name of a metric, param or tag with what MLflow does not allow replaced by `_`."""
     kept = re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)[:MAX_NAME_LENGTH]
@@ -118,6 +121,14 @@ def is_finite(value: Any) -> TypeGuard[float]:
 def without_credentials(text: str) -> str:
     """The same text with the `user:password@` of every address in it masked."""
     return re.sub(r"//[^/@\s]+@", "//***@", text)
+
+
+def current_user() -> str:
+    """Who runs this, "unknown" for a user number without a name, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
 
 
 def local_folder(artifact_uri: str) -> Path | None:

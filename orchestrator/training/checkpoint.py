@@ -99,8 +99,11 @@ def pack(tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, stamp: bool
 def load(path: Path, *, uid: str | None, sha256: str | None = None) -> Loaded:
     """Read a file written by `pack`, of any trial or of trial `uid`.
 
+    Args:
+        sha256: of the whole file; without it, the file must carry a stamp.
+
     Raises:
-        Damaged: unreadable, not of this SHA-256 (or that of its stamp), of another format version, or of another trial.
+        Damaged: unreadable, not of this SHA-256 or that of its stamp, of another format version, or of another trial.
     """
     try:
         contents = path.read_bytes()
@@ -117,7 +120,7 @@ def load(path: Path, *, uid: str | None, sha256: str | None = None) -> Loaded:
         tensors = safetensors.torch.load(contents)
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise Damaged(f"it is not a whole safetensors file ({error})") from error
-    if "sha256" in metadata and metadata["sha256"] != _digest(tensors, metadata["state"]):
+    if sha256 is None and metadata.get("sha256") != _digest(tensors, metadata["state"]):
         raise Damaged("its contents do not match the SHA-256 in its header")
     if uid is not None and state.get("uid") != uid:
         raise Damaged(f"it belongs to trial {state.get('uid')}, not to {uid}")

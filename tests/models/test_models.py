@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from torch import Tensor
 
 import models
 
@@ -44,9 +45,8 @@ def test_importing_the_catalogue_does_not_import_torch() -> None:
 
 
 def test_default_generator_makes_the_own_initialization_repeatable() -> None:
-    first, second = [], []
-    for weights in (first, second):
+    def weights() -> list[Tensor]:
         torch.manual_seed(3)
-        weights += models.create("mlp", num_classes=3, in_channels=1, image_size=(2, 2)).parameters()
+        return list(models.create("mlp", num_classes=3, in_channels=1, image_size=(2, 2)).parameters())
 
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(weights(), weights(), strict=True))

@@ -330,7 +330,8 @@ def schema_of_mlflow(path: Path) -> str:
 def _schema(path: Path) -> dict[str, Any]:
     db = sqlite3.connect(path)
     rows = db.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
-    kept = {(kind, name): re.sub(r"\s+", " ", sql or "") for kind, name, sql in rows}
+    # MLflow's migrations leave the constraints of a table in any order.
+    kept = {(kind, name): sorted(re.split(r"[\s,()]+", sql or "")) for kind, name, sql in rows}
     versions = (
         db.execute("SELECT * FROM alembic_version").fetchall() + db.execute("SELECT * FROM workspaces").fetchall()
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from orchestrator.training.augment import Augment
-from orchestrator.training.augment.window import draw_flags
+from orchestrator.training.augment.window import draw_flags, mirror
 
 
 def flip(*, probability: float = 0.5) -> Augment:
@@ -32,5 +32,4 @@ class _Flip:
     probability: float
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        mirrored = draw_flags(len(images), self.probability, generator).to(images.device)
-        return torch.where(mirrored[:, None, None, None], images.flip(3), images)
+        return mirror(images, draw_flags(len(images), self.probability, generator))

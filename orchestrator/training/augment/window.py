@@ -36,7 +36,17 @@ def windows(images: Tensor, padding: int, top_N: Tensor, left_N: Tensor, mirrore
     y_NH = top_N.to(device)[:, None] + torch.arange(height, device=device)
     # one index for all channels of a pixel: four times as fast on a CPU as indexing by row and column
     place = (y_NH[:, :, None] * wide + x_NW[:, None, :]).view(count, 1, height * width).expand(-1, channels, -1)
-    cut = padded.view(count, channels, -1).gather(2, place).view(images.shape)
-    if images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous():
-        return cut.contiguous(memory_format=torch.channels_last)
-    return cut
+    return _in_format_of(images, padded.flatten(2).gather(2, place).view(images.shape))
+
+
+def mirror(images: Tensor, mirrored_N: Tensor) -> Tensor:
+    """The images [N, C, H, W], those with a flag mirrored left to right."""
+    columns = torch.arange(images.shape[3], device=images.device)
+    x_NW = torch.where(mirrored_N.to(images.device)[:, None], columns.flip(0), columns)
+    # half as much again as fast on a CPU as choosing between the images and all of them mirrored
+    return _in_format_of(images, images.gather(3, x_NW[:, None, None, :].expand(images.shape)))
+
+
+def _in_format_of(images: Tensor, result: Tensor) -> Tensor:
+    last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
+    return result.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -192,7 +193,12 @@ def _decode_in_processes(
                 subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
             )
         with ThreadPoolExecutor(processes) as threads:
-            return [found for failed in threads.map(follow, range(processes)) for found in failed]
+            try:
+                return [found for failed in threads.map(follow, range(processes)) for found in failed]
+            except BaseException:  # interrupted, or one failed: the threads end when their processes do
+                for process in running:
+                    process.kill()
+                raise
     finally:
         for process in running:
             if process.poll() is None:
@@ -205,6 +211,7 @@ def _decode_in_processes(
 
 def _main() -> None:
     """A decoding process: reads its part of the work from standard input, tells how far it is on standard output."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both: the parent says it, and ends this one
     job: dict[str, Any] = json.load(sys.stdin)
 
     def tell(message: dict[str, Any]) -> None:

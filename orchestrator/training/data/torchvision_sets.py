@@ -5,6 +5,7 @@ torchvision is imported only when there is something to download or to decode, b
 
 from __future__ import annotations
 
+import os
 import socket
 import tarfile
 import urllib.error
@@ -122,13 +123,13 @@ class _TorchvisionSet(Source):
         return _LAYOUTS[self.name]
 
     def ready(self) -> bool:
-        return all((self.root / file).is_file() for file in self.layout.files)
+        return all(os.path.isfile(self.root / file) for file in self.layout.files)
 
     def fetch(self) -> None:
-        if self.root.exists() and not self.root.is_dir():
+        if os.path.isfile(self.root):
             raise NotReadyError(f"data.root={self.root} is a file, not a folder; {self._what_to_do()}")
         damage = self._damage()
-        have_all = all((self.root / archive.path).is_file() for archive in self.layout.archives)
+        have_all = all(os.path.isfile(self.root / archive.path) for archive in self.layout.archives)
         if not self.download and (damage or not have_all):
             raise NotReadyError(f"{damage or 'it is not there'}, and data.download is false; {self._what_to_do()}")
         try:

@@ -27,27 +27,26 @@ def test_fans(layer: Affine, expected: tuple[int, int]) -> None:
 
 
 def test_biases_are_zero_and_norm_layers_are_left() -> None:
-    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, 2))
-    norm = model[1]
-    assert isinstance(norm, nn.BatchNorm2d)
+    conv, norm, linear = nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Linear(3, 2)
     nn.init.constant_(norm.weight, 7)
     nn.init.constant_(norm.bias, 8)
 
-    initialize(model, kaiming(), torch.Generator())
+    initialize(nn.Sequential(conv, norm, nn.Flatten(), linear), kaiming(), torch.Generator())
 
-    assert not model[0].bias.any()
-    assert not model[3].bias.any()
+    for layer in (conv, linear):
+        assert layer.bias is not None
+        assert layer.bias.tolist() == [0] * layer.weight.shape[0]
     assert norm.weight.tolist() == [7, 7, 7]
     assert norm.bias.tolist() == [8, 8, 8]
 
 
 def test_layers_are_drawn_in_order_from_one_generator() -> None:
-    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    first, second = nn.Linear(3, 4), nn.Linear(4, 2)
 
-    initialize(model, kaiming(), torch.Generator().manual_seed(5))
+    initialize(nn.Sequential(first, second), kaiming(), torch.Generator().manual_seed(5))
 
     twin = torch.Generator().manual_seed(5)
-    for layer, fan_in in ((model[0], 3), (model[1], 4)):
+    for layer, fan_in in ((first, 3), (second, 4)):
         expected = torch.empty(layer.weight.shape).normal_(0, (2 / fan_in) ** 0.5, generator=twin)
         assert torch.equal(layer.weight, expected)
 

@@ -22,6 +22,12 @@ def test_affine_then_norm_then_activation() -> None:
     ]
 
 
+def test_pooling_comes_before_the_norm() -> None:
+    block = conv_block(3, 8, 3, pool=nn.MaxPool2d(2), norm=batch_norm(), activation=relu())
+
+    assert [name for name, _ in block.named_children()] == ["affine", "pool", "norm", "activation"]
+
+
 def test_what_is_absent_is_left_out() -> None:
     block = linear_block(3, 8, norm=no_norm(), activation=None)
 
@@ -57,7 +63,7 @@ class _Maxout(nn.Module):
         self.num_features = num_features
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (-1, self.num_features)).amax(1)
+        return x.reshape(len(x), -1, self.num_features, *x.shape[2:]).amax(1)
 
 
 def test_maxout_gets_more_affine_maps_and_gives_the_features_asked_for() -> None:

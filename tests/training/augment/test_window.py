@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from orchestrator.training.augment.window import draw_flags, draw_offsets, windows
+from orchestrator.training.augment.window import draw_flags, draw_offsets, mirror, windows
 
 
 def test_each_window_is_the_one_cut_by_slicing() -> None:
@@ -22,6 +22,13 @@ def test_the_middle_place_is_the_image_itself() -> None:
     images = torch.arange(60.0).view(2, 1, 5, 6)
     middle = torch.full((2,), 3)
     assert torch.equal(windows(images, 3, middle, middle), images)
+
+
+def test_mirroring_is_that_of_the_flagged_alone() -> None:
+    images = torch.arange(24.0).view(2, 2, 2, 3)
+    found = mirror(images, torch.tensor([False, True]))
+    assert torch.equal(found[0], images[0])
+    assert found[1].tolist() == [[[14.0, 13.0, 12.0], [17.0, 16.0, 15.0]], [[20.0, 19.0, 18.0], [23.0, 22.0, 21.0]]]
 
 
 def test_offsets_are_uniform_over_both_ends() -> None:

@@ -217,7 +217,7 @@ def test_a_full_disk_is_told_before_anything_is_decoded(tmp_path: Path, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(NotReadyError, match="cannot be written .No space left on device.; free space there"):
+    with pytest.raises(NotReadyError, match=r"cannot be written .No space left on device.; free space there"):
         cached(Counted(log=tmp_path / "log"), tmp_path / "cache", silent)
     assert names(tmp_path / "cache") == []
 

@@ -102,5 +102,5 @@ def test_images_of_the_wrong_form_are_refused(images: np.ndarray, message: str) 
 def test_a_class_without_an_example_in_a_split_is_named() -> None:
     with pytest.raises(ValueError, match="mine: the test split has no example of 'dog'"):
         make(test=(arrays(6)[0], np.zeros(6, np.int64)), classes=["cat", "dog"])
-    with pytest.raises(ValueError, match="a split of 0.01 leaves class '0' without a held-out example"):
+    with pytest.raises(ValueError, match=r"a split of 0\.01 leaves class '0' without a held-out example"):
         make(val_fraction=0.01)

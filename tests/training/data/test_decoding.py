@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -186,3 +188,23 @@ def test_few_files_start_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = save(tmp_path / "a.png", Image.fromarray(noise(4, 4)))
     images = np.memmap(tmp_path / "images", np.uint8, "w+", shape=(1, 3, 4, 4))
     decode_files([path], images, resize=False, progress=lambda done, total: None)
+
+
+def test_an_interruption_ends_the_decoding_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path / "a.png", Image.fromarray(noise(4, 4)))
+    images = np.memmap(tmp_path / "images", np.uint8, "w+", shape=(2_000, 3, 4, 4))
+    started: list[subprocess.Popen[str]] = []
+    popen = subprocess.Popen
+
+    def start(*args: Any, **options: Any) -> subprocess.Popen[str]:
+        started.append(popen(*args, **options))
+        return started[-1]
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with pytest.raises(KeyboardInterrupt):
+        decode_files([path] * 2_000, images, resize=False, progress=interrupt, processes=2)
+    assert len(started) == 2
+    assert all(process.returncode is not None for process in started)

@@ -193,7 +193,7 @@ def test_values_out_of_range_are_refused_before_any_file_is_looked_at(changes: d
 
 def test_a_class_too_small_for_the_split_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match="a split of 0.2 leaves class 'cat' without a held-out example: it has 2 in all"
+        ValueError, match=r"a split of 0\.2 leaves class 'cat' without a held-out example: it has 2 in all"
     ):
         open_folder(make(tmp_path / "root", each=2))
 

@@ -33,7 +33,9 @@ def test_it_gives_float32_of_the_same_shape_and_format(name: str, dtype: str) ->
     transform = method(name)(images(dtype))
     batch = torch.from_numpy(images(dtype))
     for given in (batch, batch.contiguous(memory_format=torch.channels_last), batch[:1], batch[:0]):
+        before = given.clone()
         found = transform(given)
+        assert torch.equal(given, before)
         assert (found.shape, found.dtype) == (given.shape, torch.float32)
         assert found.is_contiguous(memory_format=torch.channels_last) or given.is_contiguous()
         assert found.isfinite().all()

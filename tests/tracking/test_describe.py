@@ -1,0 +1,82 @@
+"""Parameters, YAML and Markdown of runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from orchestrator.tracking.describe import MAX_PARAMS, description, to_yaml, trial_params
+from orchestrator.tracking.store import MAX_TAG_LENGTH, safe_name, without_credentials
+
+
+def test_yaml_is_read_as_it_was_written() -> None:
+    value: dict[str, Any] = {
+        "lr": 1e-05,
+        "tiny": 1.5e-300,
+        "huge": 1e22,
+        "epochs": 3,
+        "flag": True,
+        "none": None,
+        "text": "on",
+        "number": "1e-5",
+        "unicode": 'é "quoted" \U0001f600\n\ttwo lines: # no comment',
+        "on": "a key that YAML 1.1 takes for true",
+        "a key: with a colon": [1, 2.0, "x", None, {"deep": 1e-05}],
+        "model": {"norm": {}, "sizes": [], "deep": {"er": {"est": -0.0}}},
+        "": 1,
+    }
+    assert yaml.safe_load(to_yaml(value)) == value
+
+
+def test_searched_keys_come_first_and_fixed_ones_fill_up() -> None:
+    config = {
+        "choices": {"data": "digits", "model": "mlp", "norm": "default"},
+        "epochs": 5,
+        "batch_size": 32,
+        "seed": 0,
+        "optimizer": {"_target_": "x.sgd", "lr": 0.1, "nesterov": False},
+        "model": {"_target_": "x.mlp", **{f"argument{index}": index for index in range(30)}},
+    }
+    params = trial_params({"optimizer.lr": 0.1, "model": "mlp"}, config)
+    assert list(params)[:7] == ["optimizer.lr", "model", "data", "epochs", "batch_size", "seed", "optimizer.nesterov"]
+    assert params["optimizer.nesterov"] == "false"
+    assert len(params) == MAX_PARAMS
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("val/accuracy", "val/accuracy"),
+        ("val@[1]", "val__1_"),
+        ("../x", "_../x"),
+        ("a//b", "a/_/b"),
+        ("x" * 300, "x" * 250),
+    ],
+)
+def test_names_are_made_such_that_mlflow_takes_them(name: str, safe: str) -> None:
+    assert safe_name(name) == safe
+
+
+def test_the_description_asks_the_question_and_fits_a_tag() -> None:
+    opened = {
+        "metric": "val/loss",
+        "mode": "min",
+        "trials": 16,
+        "folder": "/runs/x",
+        "config": {"choices": {"data": "digits"}, "epochs": 5},
+        "space": [{"key": "norm", "domain": "choice(batch, group) | x", "condition": None}],
+        "environment": {"command": ["orchestrator", "launch"], "torch": "2.15.0"},
+    }
+    text = description(opened)
+    assert text.startswith("Which `norm` gives the lowest `val/loss`?")
+    assert "| `norm` | `choice(batch, group) \\| x` |  |" in text
+    assert "data `digits` · 16 trials · 5 epochs" in text
+    assert "```\norchestrator launch\n```" in text
+    assert "| torch | 2.15.0 |" in text
+    assert len(description(opened | {"folder": "x" * 10_000})) == MAX_TAG_LENGTH
+
+
+def test_credentials_are_masked() -> None:
+    assert without_credentials("no answer from https://me:secret@host:1/x") == "no answer from https://***@host:1/x"

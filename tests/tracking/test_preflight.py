@@ -1,0 +1,190 @@
+"""What is told before a sweep starts when its tracking cannot work."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import ConfigError, NotReadyError
+from orchestrator.tracking import preflight
+from orchestrator.tracking.preflight import check_tracking
+from orchestrator.tracking.sqlite import SqliteStore
+
+
+def server(uri: str, **more: Any) -> dict[str, Any]:
+    return {"_target_": "orchestrator.settings.ServerTracking", "uri": uri, "experiment": None, **more}
+
+
+def local(uri: str | None = None, **more: Any) -> dict[str, Any]:
+    return {
+        "_target_": "orchestrator.settings.LocalTracking",
+        "uri": uri,
+        "artifacts": None,
+        "experiment": None,
+        **more,
+    }
+
+
+def test_a_local_store_lies_in_the_runs_folder_and_is_not_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = check_tracking(local(), Path("runs"))
+    assert found["uri"] == f"sqlite:///{tmp_path}/runs/mlflow.db"
+    assert found["artifacts"] == f"{tmp_path}/runs/artifacts"
+    assert found["kind"] == "local"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_tracking_is_no_tracking(tmp_path: Path) -> None:
+    assert check_tracking({"_target_": "orchestrator.settings.NoTracking"}, tmp_path) == {"kind": "none"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        (server("htp://localhost:5000"), r"must start with http://.*did you mean http\?"),
+        (server("file:///tmp/mlruns"), "given up its file store"),
+        (server("sqlite:////tmp/mlflow.db"), r"use tracking=local tracking.uri=sqlite:////tmp/mlflow.db"),
+        (server("localhost:5000"), "must start with http://"),
+        (server("http://:5000"), "names no host"),
+        (server("http://host:port"), "cannot be read"),
+        (server(""), "must start with http://"),
+        (local("file:///tmp/mlruns"), "given up its file store"),
+        (local("sqlite:///mlflow.db"), r"must be an absolute path, with four slashes: sqlite:////.*mlflow.db"),
+        (local("sqlite://"), "must be an absolute path"),
+        (local("http://localhost:5000"), "use tracking=server"),
+        (local(artifacts="here"), "must be an absolute folder"),
+        ({"kind": "loca"}, "must be local, server or none"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_explained(spec: dict[str, Any], told: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=told):
+        check_tracking(spec, tmp_path)
+
+
+def test_a_password_is_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"htp://\*\*\*@host") as caught:
+        check_tracking(server("htp://me:secret@host"), tmp_path)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_closed_port_is_told_with_what_to_do(closed_port: int, tmp_path: Path) -> None:
+    told = rf"no MLflow server at http://127.0.0.1:{closed_port} .*refused.*`mlflow server --host 0.0.0.0 --port {closed_port}`"
+    with pytest.raises(NotReadyError, match=told):
+        check_tracking(server(f"http://127.0.0.1:{closed_port}"), tmp_path)
+
+
+def test_a_server_that_is_not_required_may_be_away(closed_port: int, tmp_path: Path) -> None:
+    found = check_tracking(server(f"http://127.0.0.1:{closed_port}", required=False), tmp_path)
+    assert found["required"] is False
+    assert "no MLflow server" in found["unreachable"]
+
+
+def test_something_else_on_the_port_is_no_mlflow(tmp_path: Path) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Quiet) as other:
+        thread = threading.Thread(target=other.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        with pytest.raises(NotReadyError, match="what answers there is no MLflow server: /health gives 404"):
+            check_tracking(server(f"http://127.0.0.1:{other.server_port}"), tmp_path)
+        other.shutdown()
+        thread.join()
+
+
+def test_a_black_hole_is_given_up_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert preflight.LIMIT_S < 10
+    assert 2 * preflight.REQUEST_TIMEOUT_S < preflight.LIMIT_S
+    monkeypatch.setattr(preflight, "REQUEST_TIMEOUT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as hole:
+        start = time.monotonic()
+        with pytest.raises(NotReadyError, match="timed out"):
+            check_tracking(server(f"http://127.0.0.1:{hole.getsockname()[1]}"), tmp_path)
+        assert time.monotonic() - start < 3
+
+
+def test_an_answer_that_trickles_is_given_up_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "LIMIT_S", 0.6)
+    with socket.create_server(("127.0.0.1", 0)) as slow:
+        stop = threading.Event()
+        thread = threading.Thread(target=_trickle, args=(slow, stop))
+        thread.start()
+        with pytest.raises(NotReadyError, match="no answer within"):
+            check_tracking(server(f"http://127.0.0.1:{slow.getsockname()[1]}"), tmp_path)
+        stop.set()
+        thread.join()
+
+
+def test_a_store_of_another_version_is_refused_with_the_upgrade(tmp_path: Path) -> None:
+    path = _store(tmp_path)
+    _change(path, "UPDATE alembic_version SET version_num = 'abc'")
+    with pytest.raises(NotReadyError, match=f"schema abc.*mlflow db upgrade sqlite:///{path}"):
+        check_tracking(local(), tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"not a database, but long enough to look like one" * 100, b"\0" * 5000])
+def test_a_file_that_is_no_store_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "mlflow.db").write_bytes(content)
+    with pytest.raises(NotReadyError, match="is not an MLflow store"):
+        check_tracking(local(), tmp_path)
+
+
+def test_a_deleted_experiment_is_told(tmp_path: Path) -> None:
+    path = _store(tmp_path)
+    assert check_tracking(local(), tmp_path, name="mine")["kind"] == "local"
+    _change(path, "UPDATE experiments SET lifecycle_stage = 'deleted' WHERE name = 'mine'")
+    with pytest.raises(NotReadyError, match=r"'mine' \(id 1\) is deleted"):
+        check_tracking(local(), tmp_path, name="mine")
+
+
+def test_a_runs_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(NotReadyError, match="cannot be written"):
+        check_tracking(local(), tmp_path / "runs")
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    with socket.socket() as probe:  # bound, but nobody listens
+        probe.bind(("127.0.0.1", 0))
+        yield int(probe.getsockname()[1])
+
+
+class _Quiet(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def _trickle(listener: socket.socket, stop: threading.Event) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n")
+        while not stop.wait(0.05):
+            try:
+                connection.sendall(b"X-More: x\r\n")
+            except OSError:
+                return
+
+
+def _store(folder: Path) -> Path:
+    store = SqliteStore(folder / "mlflow.db", folder / "artifacts")
+    store.open("mine")
+    store.close()
+    return folder / "mlflow.db"
+
+
+def _change(path: Path, statement: str) -> None:
+    db = sqlite3.connect(path)
+    with db:
+        db.execute(statement)
+    db.close()

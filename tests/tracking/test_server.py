@@ -1,0 +1,418 @@
+"""An MLflow server, for real: killed, restarted, and behind a proxy that loses requests and answers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import NotReadyError
+from orchestrator.tracking import rest
+from orchestrator.tracking.preflight import check_tracking
+from orchestrator.tracking.status import read_status, start_shipper, wait_until_shipped
+from orchestrator.tracking.store import UnavailableError
+from orchestrator.tracking.sync import sync
+
+# What `mlflow server --workers 1` runs. Each line on stdin starts it in a fork, so that MLflow is imported once and a server
+# that was killed is back at once.
+SERVER = """
+import os, sys
+import uvicorn
+from mlflow.server.fastapi_app import app
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="critical")
+        os._exit(0)
+    print(child, flush=True)
+    os.waitpid(child, 0)
+"""
+
+
+class Server:
+    """A real MLflow server with a SQLite store, that can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database = folder / "server.db"
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        environment = {
+            **os.environ,
+            "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{self.database}",
+            "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+            "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+            "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(folder / "served"),
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+        self._parent = subprocess.Popen(
+            [sys.executable, "-c", SERVER, str(self.port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+            cwd=folder,
+        )
+        self._child = 0
+
+    def start(self) -> None:
+        assert self._parent.stdin is not None
+        assert self._parent.stdout is not None
+        print("start", file=self._parent.stdin, flush=True)
+        self._child = int(self._parent.stdout.readline())
+        wait_for(f"{self.uri}/health")
+
+    def kill(self) -> None:
+        os.kill(self._child, signal.SIGKILL)
+
+    def close(self) -> None:
+        self.kill()
+        with self._parent:
+            pass
+
+
+class Proxy:
+    """Forwards HTTP requests one by one; `faults` says what to do to the next ones whose path ends with a word.
+
+    A fault is (path end, mode, times); modes are drop_request, drop_response, blackhole, delay and 503.
+    """
+
+    def __init__(self, upstream_port: int) -> None:
+        self.faults: list[list[Any]] = []
+        self.hits: list[str] = []
+        self._upstream_port = upstream_port
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        self.uri = f"http://127.0.0.1:{self.port}"
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._stop = asyncio.Event()
+        server = await asyncio.start_server(self._handle, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._stop.wait()
+        server.close()
+
+    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                request, path = await self._read_request(reader)
+                mode = self._mode_for(path)
+                if mode == "drop_request":
+                    return
+                if mode == "blackhole":
+                    await asyncio.sleep(60)
+                    return
+                if mode == "503":
+                    writer.write(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
+                    continue
+                if mode == "delay":
+                    await asyncio.sleep(1.0)
+                answer = await self._forward(request)
+                if mode == "drop_response":
+                    return
+                writer.write(answer)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+
+    @staticmethod
+    async def _read_request(reader: asyncio.StreamReader) -> tuple[bytes, str]:
+        head = await reader.readuntil(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        lengths = [int(line.split(":")[1]) for line in lines if line.lower().startswith("content-length:")]
+        body = await reader.readexactly(lengths[0]) if lengths else b""
+        once = head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+        return once + body, lines[0].split(" ")[1].split("?")[0]
+
+    def _mode_for(self, path: str) -> str:
+        self.hits.append(path)
+        for fault in self.faults:
+            if fault[0] in path and fault[2] > 0:
+                fault[2] -= 1
+                return str(fault[1])
+        return "pass"
+
+    async def _forward(self, request: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
+        writer.write(request)
+        answer = await reader.read()
+        writer.close()
+        return answer.replace(b"connection: close\r\n", b"", 1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(url: str, timeout_s: float = 120.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                assert answer.read().strip() == b"OK"
+                return
+        except OSError:
+            assert time.monotonic() < deadline, f"{url} does not answer"
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"))
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    proxy = Proxy(server.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def mirror(new_sweep: Any, ship: Any, tables: Any) -> Any:
+    """Ships the journal of a sweep on a server into a local store as well, and compares what the two hold of its runs."""
+
+    def check(sweep: Any, server: Server) -> None:
+        twin = new_sweep(f"twin/{sweep.uid}")
+        twin.journal.close()
+        (twin.folder / "journal.sqlite").unlink()
+        for leftover in twin.folder.glob("journal.sqlite-*"):
+            leftover.unlink()
+        source = sqlite3.connect(sweep.folder / "journal.sqlite")
+        copy = sqlite3.connect(twin.folder / "journal.sqlite")
+        source.backup(copy)
+        source.close()
+        with copy:
+            row = copy.execute("SELECT data FROM events WHERE seq = 1").fetchone()
+            copy.execute(
+                "UPDATE events SET data = ? WHERE seq = 1", (row[0].replace('"kind":"server"', '"kind":"local"'),)
+            )
+            uri = sweep.tracking_uri
+            local = f"sqlite:///{twin.folder.parent}/mlflow.db"
+            copy.execute("UPDATE events SET data = replace(data, ?, ?) WHERE seq = 1", (uri, local))
+        copy.close()
+        sync(twin.folder)
+        ours = tables(twin.folder.parent / "mlflow.db")
+        theirs = {
+            table: [row for row in rows if str(row[0]).startswith(sweep.uid)]
+            for table, rows in tables(server.database).items()
+            if table != "experiments"
+        }
+        theirs["runs"] = [row for row in theirs["runs"] if row[4] == "active"]
+        for table, rows in theirs.items():
+            expected = [row for row in ours[table] if row[1] != "mlflow.note.content"]
+            assert [row for row in rows if row[1] != "mlflow.note.content"] == expected, table
+
+    return check
+
+
+def on_server(new_sweep: Any, uri: str, name: str) -> Any:
+    sweep = new_sweep(name, kind="server", uri=uri, required=True, experiment="on a server")
+    sweep.tracking_uri = uri
+    return sweep
+
+
+FAULTS = [
+    ("experiments/create", "drop_response"),
+    ("runs/create", "drop_request"),
+    ("runs/create", "drop_response"),
+    ("runs/create", "blackhole"),
+    ("runs/create", "503"),
+    ("runs/log-batch", "drop_request"),
+    ("runs/log-batch", "drop_response"),
+    ("runs/log-batch", "delay"),
+    ("runs/update", "drop_response"),
+    ("mlflow-artifacts/artifacts", "drop_response"),
+    ("runs/search", "drop_response"),
+]
+
+
+@pytest.mark.parametrize(("path", "mode"), FAULTS, ids=[f"{path.rpartition('/')[2]}-{mode}" for path, mode in FAULTS])
+def test_lost_requests_and_answers_lose_and_double_nothing(
+    path: str, mode: str, server: Server, proxy: Proxy, new_sweep: Any, ship: Any, mirror: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(rest, "TIMEOUT_S", 3.0)
+    sweep = on_server(new_sweep, proxy.uri, f"faults-{FAULTS.index((path, mode)):08x}")
+    sweep.run_trial(0)
+    sweep.run_trial(1)
+    proxy.faults = [[path, mode, 2]]
+    ship(sweep, patience_s=30.0)
+    sweep.finish(2)
+    ship(sweep, end=True, patience_s=30.0)
+    assert any(path in hit for hit in proxy.hits)
+    mirror(sweep, server)
+
+
+def test_a_run_made_late_by_a_lost_request_is_removed(server: Server, new_sweep: Any, ship: Any, mirror: Any) -> None:
+    sweep = on_server(new_sweep, server.uri, "late-00000000")
+    sweep.run_trial(0)
+    ship(sweep)
+    calls = rest.RestCalls(server.uri)
+    found = calls.get_experiment("on a server")
+    assert found is not None
+    calls.create_run(
+        found[0], "late", "me", 1, {"sweep_uid": sweep.uid, "trial_uid": f"{sweep.uid}/0", "kind": "trial"}
+    )
+    calls.close()
+    sweep.finish(1)
+    ship(sweep, end=True)
+    mirror(sweep, server)
+
+
+def test_artifacts_go_through_the_server(server: Server, new_sweep: Any, ship: Any) -> None:
+    sweep = on_server(new_sweep, server.uri, "served-00000000")
+    sweep.run_trial(0)
+    ship(sweep)
+    served = [path.read_text() for path in (server.database.parent / "served").rglob("predictions.safetensors")]
+    assert "logits of 0" in served
+
+
+def test_many_metrics_go_in_few_calls(proxy: Proxy, new_sweep: Any, ship: Any) -> None:
+    sweep = on_server(new_sweep, proxy.uri, "many-00000000")
+    sweep.start(0)
+    for first in range(1, 501, 10):
+        sweep.report(0, first, first + 9)
+    ship(sweep)
+    # 1,500 metrics of the trial in two calls, the sweep's params in one.
+    assert sum("log-batch" in hit for hit in proxy.hits) == 3
+
+
+def test_a_deleted_experiment_is_told_before_the_start(server: Server, tmp_path: Path) -> None:
+    calls = rest.RestCalls(server.uri)
+    calls.create_experiment("binned")
+    experiment = calls.get_experiment("binned")
+    assert experiment is not None
+    calls._call("POST", "experiments/delete", {"experiment_id": experiment[0]})
+    calls.close()
+    spec = {"kind": "server", "uri": server.uri, "experiment": "binned"}
+    with pytest.raises(NotReadyError, match=r"'binned' .* is deleted; restore it"):
+        check_tracking(spec, tmp_path)
+    spec["experiment"] = "fresh"
+    assert check_tracking(spec, tmp_path)["uri"] == server.uri
+
+
+def test_a_server_killed_while_the_journal_grows_misses_nothing(server: Server, new_sweep: Any, mirror: Any) -> None:
+    sweep = on_server(new_sweep, server.uri, "killed-00000000")
+    sweep.journal.commit()
+    process = start_shipper(sweep.folder)
+    try:
+        for index in range(12):
+            sweep.run_trial(index)
+            sweep.journal.commit()
+            time.sleep(0.1)
+            if index == 3:
+                server.kill()
+        deadline = time.monotonic() + 20
+        while read_status(sweep.folder).error is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert "no answer from" in str(read_status(sweep.folder).error)
+        server.start()
+        sweep.finish(12)
+        status = wait_until_shipped(sweep.folder, 60.0)
+        assert (status.shipped, status.error) == (sweep.journal._last_seq, None)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+    mirror(sweep, server)
+
+
+def test_sync_ships_what_waited_for_a_server(server: Server, new_sweep: Any, mirror: Any) -> None:
+    port = free_port()
+    sweep = on_server(new_sweep, f"http://127.0.0.1:{port}", "waited-00000000")
+    sweep.run_trial(0)
+    sweep.finish(1)
+    with pytest.raises(
+        NotReadyError, match=r"no answer from .*; nothing is lost, run `orchestrator sync waited-00000000` again"
+    ):
+        sync(sweep.folder)
+    proxy = Proxy(server.port)
+    try:
+        db = sqlite3.connect(sweep.folder / "journal.sqlite")
+        with db:
+            db.execute("UPDATE events SET data = replace(data, ?, ?) WHERE seq = 1", (sweep.tracking_uri, proxy.uri))
+        db.close()
+        sweep.tracking_uri = proxy.uri
+        assert sync(sweep.folder) == f"7 events of waited-00000000 shipped to {proxy.uri}"
+        assert sync(sweep.folder) == f"{proxy.uri} had everything already"
+    finally:
+        proxy.close()
+    mirror(sweep, server)
+
+
+def test_a_password_is_masked(proxy: Proxy, new_sweep: Any, ship: Any) -> None:
+    proxy.faults = [["get-by-name", "503", 1]]
+    uri = proxy.uri.replace("//", "//me:secret@")
+    sweep = on_server(new_sweep, uri, "masked-00000000")
+    with pytest.raises(UnavailableError, match=r"http://\*\*\*@127.0.0.1:\d+ answers 503"):
+        ship(sweep)
+    assert "secret" not in str(read_status(sweep.folder).error)
+
+
+def test_the_dashboard_serves_the_store_and_leaves_nothing_behind(new_sweep: Any, ship: Any, tmp_path: Path) -> None:
+    sweep = new_sweep()
+    sweep.run_trial(0)
+    ship(sweep)
+    code = f"""
+from pathlib import Path
+from orchestrator.tracking.dashboard import serve
+serve(Path({str(tmp_path)!r}), port=0, say=lambda text: print(text, flush=True))
+print("ended", flush=True)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.readline().startswith("starting MLflow for sqlite:///")
+        address = process.stdout.readline().split()[4]
+        assert address.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(address, timeout=30) as page:
+            assert b"<title>MLflow</title>" in page.read()
+        api = f"{address}/api/2.0/mlflow/experiments"
+        with urllib.request.urlopen(f"{api}/get-by-name?experiment_name=digits%20lr", timeout=30) as answer:
+            assert b"artifact_location" in answer.read()
+        (folder,) = (tmp_path / "artifacts").glob("*/*/artifacts/predictions.safetensors")
+        with urllib.request.urlopen(
+            f"{address}/get-artifact?run_id={folder.parts[-3]}&path=config.yaml", timeout=30
+        ) as answer:
+            assert b"optimizer: sgd" in answer.read()
+        foreign = urllib.request.Request(f"{api}/search?max_results=1", headers={"Host": "evil.example"})
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(foreign, timeout=30)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == "ended\n"
+    assert process.wait(10) == 0
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)

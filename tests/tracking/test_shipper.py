@@ -1,0 +1,162 @@
+"""The shipper as a process: when it ends, that kills lose and double nothing, and what its status tells."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import NotReadyError, RunningElsewhereError
+from orchestrator.tracking.shipper import store_settings
+from orchestrator.tracking.status import (
+    ShipStatus,
+    is_shipping,
+    read_status,
+    ship_lock,
+    start_shipper,
+    wait_until_shipped,
+    write_status,
+)
+from orchestrator.tracking.sync import sync
+
+
+def wait(process: subprocess.Popen[bytes], timeout_s: float = 30.0) -> int:
+    try:
+        return process.wait(timeout_s)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_it_ends_when_the_sweep_is_closed_and_shipped(new_sweep: Any, tables: Any) -> None:
+    sweep = new_sweep()
+    process = start_shipper(sweep.folder)
+    sweep.run_trial(0)
+    sweep.journal.commit()
+    assert wait_until_shipped(sweep.folder, 20.0).shipped == sweep.journal._last_seq
+    assert process.poll() is None
+    sweep.finish(1)
+    assert wait(process) == 0
+    status = read_status(sweep.folder)
+    assert status == ShipStatus(shipped=7, error=None, refused=0, ended=True)
+    assert [row[1] for row in tables()["runs"]] == ["FINISHED", "FINISHED"]
+    assert not is_shipping(sweep.folder)
+
+
+def test_told_to_end_it_ships_what_is_committed_and_marks_the_rest(new_sweep: Any, tables: Any) -> None:
+    sweep = new_sweep()
+    sweep.journal.commit()
+    process = start_shipper(sweep.folder)
+    wait_until_shipped(sweep.folder, 20.0)
+    sweep.start(0)
+    sweep.report(0, 1, 3)
+    sweep.journal.commit()
+    process.terminate()
+    assert wait(process) == 0
+    assert [row[1] for row in tables()["runs"]] == ["KILLED", "KILLED"]
+    assert len(tables()["metrics"]) == 9
+
+
+def test_it_outlives_its_driver_only_to_ship_the_rest(new_sweep: Any, tables: Any) -> None:
+    sweep = new_sweep()
+    sweep.start(0)
+    sweep.journal.commit()
+    code = "import sys, pathlib; from orchestrator.tracking.status import start_shipper; "
+    code += f"print(start_shipper(pathlib.Path({str(sweep.folder)!r})).pid)"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, stdout=subprocess.PIPE)
+    deadline = time.monotonic() + 20
+    while not read_status(sweep.folder).ended:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert [row[1] for row in tables()["runs"]] == ["KILLED", "KILLED"]
+
+
+def test_ten_kills_lose_and_double_nothing(new_sweep: Any, ship: Any, tables: Any, tmp_path: Path) -> None:
+    sweep = new_sweep()
+    twin = new_sweep(
+        f"twin/{sweep.uid}", kind="local", uri=f"sqlite:///{tmp_path}/twin.db", artifacts=f"{tmp_path}/twin-a"
+    )
+    chance = random.Random(0)
+    index = 0
+    for _ in range(10):
+        process = start_shipper(sweep.folder)
+        until = time.monotonic() + chance.uniform(0.15, 0.5)
+        while time.monotonic() < until:
+            sweep.run_trial(index)
+            sweep.journal.commit()
+            index += 1
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    for repeat in range(index):
+        twin.run_trial(repeat)
+    for one in (sweep, twin):
+        one.finish(index)
+        ship(one, end=True)
+    ours = tables()
+    theirs = tables(tmp_path / "twin.db")
+    for found in (ours, theirs):  # the description names the folder
+        found["tags"] = [row for row in found["tags"] if row[1] != "mlflow.note.content"]
+    assert ours == theirs
+    assert len(ours["runs"]) == index + 1
+
+
+def test_only_one_ships_a_sweep(new_sweep: Any) -> None:
+    sweep = new_sweep()
+    sweep.run_trial(0)
+    sweep.finish(1)
+    with ship_lock(sweep.folder):
+        assert is_shipping(sweep.folder)
+        assert wait(start_shipper(sweep.folder)) == 6
+        with pytest.raises(RunningElsewhereError, match=f"process {os.getpid()} ships digits-0a1b2c3d already"):
+            sync(sweep.folder)
+    assert "ships digits-0a1b2c3d already" in (sweep.folder / "tracking" / "shipper.log").read_text()
+
+
+def test_waiting_ends_when_the_time_is_up(new_sweep: Any) -> None:
+    sweep = new_sweep()
+    sweep.journal.commit()
+    start = time.monotonic()
+    assert wait_until_shipped(sweep.folder, 0.3) == ShipStatus()
+    assert 0.3 <= time.monotonic() - start < 2.0
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1, "what": 2}', '{"format": 99, "shipped": 5}'])
+def test_an_unreadable_cursor_is_the_beginning(tmp_path: Path, text: str) -> None:
+    (tmp_path / "tracking").mkdir()
+    (tmp_path / "tracking" / "cursor.json").write_text(text)
+    assert read_status(tmp_path) == ShipStatus()
+
+
+def test_the_status_is_read_as_it_was_written(tmp_path: Path) -> None:
+    (tmp_path / "tracking").mkdir()
+    status = ShipStatus(shipped=12, error="no answer", refused=1, ended=True)
+    write_status(tmp_path, status)
+    assert read_status(tmp_path) == status
+
+
+def test_sync_refuses_a_folder_without_a_sweep(tmp_path: Path) -> None:
+    with pytest.raises(NotReadyError, match="holds no sweep"):
+        sync(tmp_path)
+
+
+def test_sync_ships_an_untracked_sweep_beside_it(new_sweep: Any, tables: Any, tmp_path: Path) -> None:
+    sweep = new_sweep(kind="none")
+    sweep.run_trial(0)
+    sweep.finish(1)
+    assert store_settings({"tracking": {"kind": "none"}}, sweep.folder)["uri"] == f"sqlite:///{tmp_path}/mlflow.db"
+    assert sync(sweep.folder) == f"7 events of digits-0a1b2c3d shipped to sqlite:///{tmp_path}/mlflow.db"
+    assert len(tables()["runs"]) == 2
+
+
+def test_the_shipper_does_not_import_mlflow_for_a_local_store() -> None:
+    code = "import sys, orchestrator.tracking.shipper, orchestrator.tracking.sqlite, orchestrator.tracking.dashboard;"
+    code += "print(sorted({'mlflow', 'torch', 'numpy', 'sqlalchemy', 'requests'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"

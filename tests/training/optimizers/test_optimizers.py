@@ -1,0 +1,112 @@
+"""Every optimizer of ours against torch's own, and what they share."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from orchestrator.training.optimizers import adam, adamw, rmsprop, sgd
+from orchestrator.training.trial import load_optimizer_state, split_optimizer_state
+
+Make = Callable[..., torch.optim.Optimizer]
+
+TWINS: list[tuple[Make, Make, dict[str, Any]]] = [
+    (sgd, torch.optim.SGD, {"lr": 0.1, "momentum": 0.0}),
+    (sgd, torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}),
+    (sgd, torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+    (adam, torch.optim.Adam, {"lr": 0.01, "betas": (0.8, 0.99), "eps": 1e-6}),
+    (adam, torch.optim.Adam, {"lr": 0.01, "weight_decay": 0.1}),
+    (adamw, torch.optim.AdamW, {"lr": 0.01, "weight_decay": 0.1}),
+    (rmsprop, torch.optim.RMSprop, {"lr": 0.01, "alpha": 0.9}),
+    (rmsprop, torch.optim.RMSprop, {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.1}),
+]
+SEVERAL = [(sgd, {"momentum": 0.9}), (adam, {}), (adamw, {}), (rmsprop, {"momentum": 0.5})]
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(12, 4)).to(memory_format=torch.channels_last)
+
+
+def steps(model: nn.Module, optimizer: torch.optim.Optimizer, count: int, seed: int = 1) -> None:
+    """Steps with closures, the learning rate changing as a schedule would change it."""
+    draws = torch.Generator().manual_seed(seed)
+    for step in range(count):
+        images = torch.randn(5, 2, 4, 4, generator=draws)
+
+        def closure(images: Tensor = images) -> Tensor:
+            model.zero_grad()
+            loss = model(images).square().mean()
+            loss.backward()
+            return loss
+
+        optimizer.param_groups[0]["lr"] *= 1 - 0.1 * (step % 2)
+        assert optimizer.step(closure) is not None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("ours", "torchs", "settings"), TWINS)
+def test_same_weights_as_torch(ours: Make, torchs: Make, settings: dict[str, Any]) -> None:
+    one, other = network(), network()
+    steps(one, ours(one.parameters(), **settings), 10)
+    steps(other, torchs(other.parameters(), **settings), 10)
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        # 1e-6: the fused kernels round in another order than torch's loop
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("make", "settings"), SEVERAL)
+def test_state_taken_and_given_back_continues_bit_for_bit(make: Make, settings: dict[str, Any]) -> None:
+    model = network()
+    optimizer = make(model.parameters(), **settings)
+    steps(model, optimizer, 3)
+    tensors, rest = split_optimizer_state(optimizer)
+    kept = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}  # a file has no channels-last
+    rest = copy.deepcopy(rest)
+    twin = copy.deepcopy(model)
+    steps(model, optimizer, 3, seed=2)
+    again = make(twin.parameters(), **settings)
+    load_optimizer_state(again, {name.removeprefix("optimizer/"): tensor for name, tensor in kept.items()}, rest)
+    steps(twin, again, 3, seed=2)
+    for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(("make", "settings"), SEVERAL)
+def test_parameter_without_gradient_is_left_alone(make: Make, settings: dict[str, Any]) -> None:
+    used, unused = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+    optimizer = make([used, unused], **{"weight_decay": 0.1, **settings})
+    used.grad = torch.ones(3)
+    optimizer.step()
+    assert torch.equal(unused, torch.ones(3))
+    assert not torch.equal(used, torch.ones(3))
+
+
+def test_momentum_by_hand() -> None:
+    weight = nn.Parameter(torch.tensor([1.0]))
+    optimizer = sgd([weight], lr=0.5, momentum=0.5)
+    for expected in (0.5, -0.25, -1.125):  # velocities 1, 1.5, 1.75
+        weight.grad = torch.tensor([1.0])
+        optimizer.step()
+        assert weight.item() == expected
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "message"),
+    [
+        (sgd, {"lr": 0.0}, "lr must be more than 0, got 0"),
+        (sgd, {"momentum": 1.0}, "momentum must be at least 0 and less than 1, got 1"),
+        (sgd, {"weight_decay": -1.0}, "weight_decay must be at least 0, got -1"),
+        (sgd, {"momentum": 0.0, "nesterov": True}, "nesterov=true needs momentum above 0"),
+        (adam, {"betas": (0.9, 1.0)}, r"betas\[1\] must be at least 0 and less than 1, got 1"),
+        (adamw, {"eps": -1e-8}, "eps must be at least 0, got -1e-08"),
+        (rmsprop, {"alpha": -0.1}, "alpha must be at least 0 and less than 1, got -0.1"),
+    ],
+)
+def test_settings_outside_their_range_are_refused(make: Make, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make([nn.Parameter(torch.ones(1))], **settings)

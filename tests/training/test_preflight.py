@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from orchestrator.errors import NotReadyError
+from orchestrator.training import preflight
+from orchestrator.training.preflight import check
+
+OWN = "orchestrator.training"
+MakeConfig = Callable[..., dict[str, Any]]
+
+
+def problems(*configs: tuple[str, dict[str, Any]]) -> list[str]:
+    return [str(problem) for problem in check(configs).problems]
+
+
+def test_facts_of_good_configurations(config: MakeConfig) -> None:
+    linear = config(model={"_target_": "models.mlp.linear"})
+    found = check([("model=linear", linear), ("model=mlp", config())])
+    assert found.problems == []
+    facts = found.facts
+    assert (facts["num_classes"], facts["in_channels"], facts["image_size"]) == (4, 1, (8, 8))
+    assert (facts["train"], facts["val"], facts["test"]) == (98, 24, 28)
+    assert (facts["parameters"], facts["largest"]) == (64 * 12 + 12 + 12 * 4 + 4, "model=mlp")
+
+
+def test_image_too_small_is_told_with_the_name_of_the_data(config: MakeConfig) -> None:
+    small = {"_target_": f"{OWN}.data.synthetic.synthetic", "num_examples": 150, "image_size": 4}
+    choices = {"data": "synthetic", "model": "convnet"}
+    made = config(data=small, model={"_target_": "models.convnet.convnet"}, choices=choices)
+    assert problems(("model=convnet", made)) == [
+        "model=convnet: convnet of 3 stages needs at least 8x8 images, data=synthetic gives 4x4"
+    ]
+
+
+def test_every_problem_is_told_once_with_the_configurations_that_have_it(config: MakeConfig) -> None:
+    bad = config(
+        batch_size=1000,
+        precision="fp16",
+        optimizer={"_target_": f"{OWN}.optimizers.sgd", "lr": -1.0},
+        schedule={"_target_": f"{OWN}.schedules.cosine", "warmup_epochs": 9.0},
+        augment={"_target_": f"{OWN}.augment.crop.crop", "padding": 0},
+    )
+    found = problems(("base", bad), ("norm=batch", bad | {"norm": {"_target_": "models.layers.norm.batch_norm"}}))
+    assert sorted(line.partition(":")[0] for line in found) == [
+        "augment", "batch_size=1000", "optimizer=sgd", "precision=fp16", "schedule",
+    ]  # fmt: skip
+    assert "optimizer=sgd: lr must be more than 0, got -1 (base, norm=batch)" in found
+    assert any("at most the 98 training examples" in line for line in found)
+
+
+def test_unknown_argument_is_told_with_its_key(config: MakeConfig) -> None:
+    bad = config(model={"_target_": "models.mlp.mlp", "widht": 3})
+    (found,) = problems(("base", bad))
+    assert found.startswith("model.widht=3: unknown key")
+    assert "did you mean model.width?" in found or "did you mean width?" in found
+
+
+def test_models_are_tried_once_for_all_optimizers(config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    probe = preflight.probe_model
+    monkeypatch.setattr(preflight, "probe_model", lambda *args: tried.append(1) or probe(*args))
+    check([(f"optimizer.lr={lr}", config(optimizer={"_target_": f"{OWN}.optimizers.sgd", "lr": lr})) for lr in (0.1, 1)])
+    assert len(tried) == 1
+
+
+def test_large_models_are_tried_without_memory(config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "COMPUTED_PARAMETERS", 0)
+    found = check([("base", config(model={"_target_": "models.mlp.mlp", "hidden": 2, "width": 1_000_000}))])
+    assert found.problems == []
+    assert found.facts["parameters"] > 10**12
+
+
+def test_data_that_are_not_there_are_not_a_problem_of_the_input(config: MakeConfig, tmp_path: object) -> None:
+    absent = {"_target_": f"{OWN}.data.folder.image_folder", "root": f"{tmp_path}/absent", "image_size": 8}
+    with pytest.raises(NotReadyError, match="absent"):
+        check([("base", config(data=absent))])
+
+
+def test_model_of_the_users_own_that_does_not_fit_is_explained(
+    config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for model, expected in (
+        (torch.nn.Linear(3, 4), "does not take images of 1x8x8"),
+        (torch.nn.Flatten(), "must give logits of shape (2, 4) for a batch, gave (2, 64)"),
+    ):
+        monkeypatch.setattr(preflight, "build_model", lambda *args, model=model: (model, False))
+        (found,) = problems(("base", config()))
+        assert expected in found
