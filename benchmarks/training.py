@@ -2,9 +2,10 @@
 
     python -m benchmarks.training [--models resnet20 convnet] [--epochs 3] [--images 4096] [--threads 2]
 
-The plain loop is the one of the tutorials: a DataLoader with two workers, torchvision's RandomCrop and RandomHorizontalFlip on PIL
-images, ToTensor and Normalize, SGD. Both train the same network on the same made-up photographs, epoch by epoch in turns, so that a
-noisy machine hits both; the first epoch of each is not counted. Printed are the median images/s of each, its range, and the ratio.
+The plain loop is the one of the tutorials: a DataLoader with two workers, torchvision's RandomCrop and RandomHorizontalFlip on
+PIL images, ToTensor and Normalize, SGD. Both train the same network on the same made-up photographs, epoch by epoch in turns, so
+that a noisy machine hits both; the first epoch of each is not counted. Printed are the median images/s of each, its range, and
+the ratio.
 """
 
 from __future__ import annotations

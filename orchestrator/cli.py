@@ -230,7 +230,8 @@ def _closing_lines(plan: Any, result: Any) -> list[str]:
 
 
 def _runs_dir_option(plan: Any) -> str:
-    return "" if plan.root.runs_dir == "runs" else f" --runs-dir {plan.root.runs_dir}"
+    folder = Path(plan.root.runs_dir).resolve()
+    return "" if folder == Path("runs").resolve() else f" --runs-dir {folder}"
 
 
 def _train_command(plan: Any, params: dict[str, Any]) -> str:

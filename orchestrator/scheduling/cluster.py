@@ -30,6 +30,8 @@ class Resources:
 def connect(address: str | None, *, preload: str) -> Iterator[Resources]:
     """Starts a private cluster (`address` None) or joins the one at `address`; on leaving, nothing that was started stays.
 
+    Where this process is connected to Ray already, that connection is used and kept.
+
     Args:
         preload: a module that every new worker of a private cluster imports before it gets work.
 
@@ -37,13 +39,16 @@ def connect(address: str | None, *, preload: str) -> Iterator[Resources]:
         NotReadyError: the cluster cannot be started or reached.
     """
     set_environment()
+    import ray
+
+    if ray.is_initialized():
+        yield _resources()
+        return
+    logging.getLogger("ray").setLevel(logging.ERROR)
     folder = None
     if address is None:
         os.environ["RAY_preload_python_modules"] = preload  # noqa: SIM112, Ray's own spelling
         folder = Path(tempfile.mkdtemp(prefix="orchestrator-ray-"))
-    import ray
-
-    logging.getLogger("ray").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     try:
         try:
@@ -62,12 +67,18 @@ def connect(address: str | None, *, preload: str) -> Iterator[Resources]:
         except Exception as error:
             where = "on this machine" if address is None else f"at {address}"
             raise NotReadyError(f"no Ray cluster {where}: {error}") from error
-        total = ray.cluster_resources()
-        yield Resources(float(total.get("CPU", 0)), float(total.get("GPU", 0)))
+        yield _resources()
     finally:
         ray.shutdown()
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _resources() -> Resources:
+    import ray
+
+    total = ray.cluster_resources()
+    return Resources(float(total.get("CPU", 0)), float(total.get("GPU", 0)))
 
 
 @contextlib.contextmanager

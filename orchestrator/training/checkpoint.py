@@ -17,7 +17,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, TensorSpec, serialize
 from torch import Tensor
 
 FORMAT = 1
@@ -84,16 +84,21 @@ def checkpoints(folder: Path) -> list[tuple[Path, int, str]]:
 
 def pack(tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, stamp: bool = False) -> bytes:
     """A safetensors file with `state` as JSON in its metadata; with `stamp` also their SHA-256, which `load` checks."""
-    alone = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    seen: set[int] = set()
-    for name, tensor in alone.items():  # tied weights: the format has no sharing
-        if tensor.data_ptr() in seen and tensor.numel():
-            alone[name] = tensor.clone()
-        seen.add(alone[name].data_ptr())
+    flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"format_version": str(FORMAT), "state": json.dumps(state)}
     if stamp:
-        metadata["sha256"] = _digest(alone, metadata["state"])
-    return bytes(safetensors.torch.save(alone, metadata))
+        metadata["sha256"] = _digest(flat, metadata["state"])
+    # safetensors.torch.save does the same after a search for shared memory that costs more than the rest
+    specs = {
+        name: TensorSpec(
+            dtype=str(tensor.dtype).removeprefix("torch."),
+            shape=tensor.shape,
+            data_ptr=tensor.data_ptr(),
+            data_len=tensor.nbytes,
+        )
+        for name, tensor in flat.items()
+    }
+    return bytes(serialize(specs, metadata))
 
 
 def load(path: Path, *, uid: str | None, sha256: str | None = None) -> Loaded:

@@ -30,6 +30,7 @@ def set_up(device: torch.device, threads: int) -> None:
     torch.set_flush_denormal(True)
     # torch.use_deterministic_algorithms does this and imports torch's compiler: 6 s of CPU time (torch 2.15)
     torch._C._set_deterministic_algorithms(device.type == "cpu", warn_only=True)
+    torch.backends.mkldnn.deterministic = True  # type: ignore[assignment]
     # filling fresh memory guards against reading it uninitialized and costs a pass over every tensor
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

@@ -63,6 +63,7 @@ class _Probe:
     facts: dict[str, Any] = field(default_factory=dict)
     _found: dict[tuple[str, str, str], tuple[Problem, list[str]]] = field(default_factory=dict)
     _tried: dict[str, Any] = field(default_factory=dict)
+    _refused: set[str] = field(default_factory=set)  # groups of the configuration at hand
 
     def problems(self) -> list[Problem]:
         """Each problem once, with the configurations that have it, unless all say so in the key already."""
@@ -73,6 +74,7 @@ class _Probe:
 
     def check(self, label: str, config: Mapping[str, Any]) -> None:
         """Try one configuration, going on after a problem as far as the parts do not depend on each other."""
+        self._refused.clear()
         use_import_paths(config["import_paths"])
         allowed = config["allowed_targets"]
         with self._collect(label, config, "precision"):
@@ -95,6 +97,8 @@ class _Probe:
             with self._collect(label, config, group):
                 self._once(group, config, (group,), partial(build, config[group], allowed=allowed))
         model: nn.Module | None = None
+        if any(group in self._refused for group in ("norm", "activation")):
+            return  # the model would only say the same again
         with self._collect(label, config, "model", dataset):
             model = self._once(
                 "model", config, ("data", "model", "norm", "activation"), lambda: probe_model(config, dataset)
@@ -144,9 +148,12 @@ class _Probe:
         try:
             yield
         except ConfigError as error:
+            self._refused.add(group)
             for p in error.problems:
-                self._add(label, Problem(f"{group}.{p.key}", p.why, p.value, p.nearest, p.where))
+                near = p.nearest and (p.nearest if p.key == "_target_" else f"{group}.{p.nearest}")
+                self._add(label, Problem(f"{group}.{p.key}", p.why, p.value, near, p.where))
         except ValueError as error:
+            self._refused.add(group)
             value = config["choices"].get(group, config[group] if group in ("batch_size", "precision") else None)
             why = str(error)
             if dataset is not None:

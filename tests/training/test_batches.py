@@ -61,9 +61,7 @@ def test_batches_follow_the_order_however_they_are_gathered(
     split = placed(dataset).splits["train"]
     assert (split.floats is not None) == kept
     order = torch.randperm(24, generator=torch.Generator().manual_seed(0))
-    got = list(
-        batches(split, [5] * 4 + [4], order=order, augment=None, draws=torch.Generator(), channels_last=True)
-    )
+    got = list(batches(split, [5] * 4 + [4], order=order, augment=None, draws=torch.Generator(), channels_last=True))
     assert [len(images) for images, _ in got] == [5, 5, 5, 5, 4]
     ids = torch.from_numpy(dataset.splits["train"])[order]
     images, labels = torch.cat([images for images, _ in got]), torch.cat([labels for _, labels in got])
@@ -81,7 +79,12 @@ def test_augmentation_sees_the_stored_bytes(dataset: Dataset, monkeypatch: pytes
         return torch.zeros_like(images)
 
     stream = batches(
-        data.splits["train"], [24], order=torch.arange(24), augment=blacken, draws=torch.Generator(), channels_last=False
+        data.splits["train"],
+        [24],
+        order=torch.arange(24),
+        augment=blacken,
+        draws=torch.Generator(),
+        channels_last=False,
     )
     images, _ = next(iter(stream))
     train = dataset.images[dataset.splits["train"]].astype(np.float64)

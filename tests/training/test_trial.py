@@ -175,7 +175,9 @@ def test_best_epoch_is_the_earliest_of_equals_and_its_weights_are_tested(
         assert json.loads(file.metadata()["state"])["epoch"] == 2
 
 
-def _share_of_class_one(original: Callable[[Tensor, Tensor], tuple[float, float]]) -> Callable[..., tuple[float, float]]:
+def _share_of_class_one(
+    original: Callable[[Tensor, Tensor], tuple[float, float]],
+) -> Callable[..., tuple[float, float]]:
     return lambda logits, labels: (original(logits, labels)[0], (logits.argmax(1) == 1).double().mean().item())
 
 
@@ -288,7 +290,7 @@ def test_checkpoint_of_other_data_is_refused(trial: MakeTrial) -> None:
 
 def test_divergence_tells_epoch_step_and_value(trial: MakeTrial) -> None:
     run = TrialRun(trial(optimizer={"_target_": f"{OWN}.optimizers.sgd", "lr": 1e30}))
-    with pytest.raises(Diverged, match="the loss is (nan|inf) at epoch 1, step") as caught:
+    with pytest.raises(Diverged, match=r"the loss is (nan|inf) at epoch 1, step") as caught:
         list(run)
     assert caught.value.epoch == 1
     assert 2 <= caught.value.step <= 6
@@ -309,7 +311,7 @@ def test_out_of_memory_is_infeasible(trial: MakeTrial, monkeypatch: pytest.Monke
         raise error
 
     monkeypatch.setattr(trial_module, "train_epoch", fail)
-    with pytest.raises(Infeasible, match="^out of memory: (CUDA|.*you tried to allocate|MemoryError)[^\n]*$"):
+    with pytest.raises(Infeasible, match=r"^out of memory: (CUDA|.*you tried to allocate|MemoryError)[^\n]*$"):
         next(iter(TrialRun(trial(""))))
 
 

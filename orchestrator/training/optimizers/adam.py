@@ -48,7 +48,7 @@ class Adam(ListOptimizer):
     def update(self, group: Group, params: list[Tensor], grads: list[Tensor], *slots: list[Tensor]) -> None:
         group["step"] += 1
         # the kernel reads its step count from a tensor a parameter; one serves all
-        step = torch.tensor(float(group["step"]), device=params[0].device)
+        step = torch.full((), float(group["step"]), device=params[0].device)
         beta1, beta2 = group["betas"]
         self.kernel(
             params,

@@ -1,0 +1,80 @@
+"""The YAML files of a configuration: ours, those of the user's folder, and the user's own settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .. import yaml_files
+from ..build import mismatch, unknown_key
+from ..catalogue import CONF
+from ..errors import ConfigError, Problem, nearest
+from ..records import GROUPS
+from ..settings import PARTS
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The choice files of every group, in our own `conf` and in the user's folder.
+
+    Raises:
+        ConfigError: a file of the user's that is no YAML, or has the name of one of ours.
+    """
+
+    folders: tuple[Path, ...]
+
+    @cached_property
+    def files(self) -> dict[str, dict[str, Path]]:
+        """group -> choice -> file."""
+        problems: list[Problem] = []
+        files: dict[str, dict[str, Path]] = {}
+        for group in (*GROUPS, *PARTS, "search", "experiment"):
+            files[group] = {}
+            for folder in self.folders:
+                for path in sorted((folder / group).glob("*.yaml")):
+                    if path.stem in files[group]:
+                        why = f"{group}={path.stem} is there already; give the file another name"
+                        problems.append(Problem(str(path), why))
+                    files[group][path.stem] = path
+        if problems:
+            raise ConfigError(problems)
+        return files
+
+    def choice(self, group: str, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The spec of a choice and its usual ranges."""
+        path = self.files[group][name]
+        spec = yaml_files.read(path)
+        if "defaults" in spec or any(isinstance(v, str) and "${" in v for v in spec.values()):
+            raise ConfigError(Problem(str(path), "a choice file has no defaults list and no interpolation"))
+        search = spec.pop("search", None) or {}
+        return {key: value for key, value in spec.items() if value != "???"}, search
+
+    def unknown(self, group: str, name: object) -> Problem | None:
+        """The problem of a choice that is not there."""
+        known = sorted(self.files[group])
+        if name in known:
+            return None
+        if not isinstance(name, str) or not name:
+            return Problem(group, f"must name a choice: {', '.join(known)}", "null" if name is None else repr(name))
+        return Problem(group, f"not in conf/{group}; known: {', '.join(known)}", name, nearest(name, known))
+
+
+def read_user_settings() -> list[str]:
+    """`allowed_targets` of the user's own settings file ($ORCHESTRATOR_SETTINGS, ~/.config/orchestrator/settings.yaml)."""
+    named = os.environ.get("ORCHESTRATOR_SETTINGS")
+    path = Path(named) if named else Path.home() / ".config" / "orchestrator" / "settings.yaml"
+    if not path.is_file():
+        return []
+    settings = yaml_files.read(path)
+    problems = [
+        unknown_key(key, value, ["allowed_targets"]) for key, value in settings.items() if key != "allowed_targets"
+    ]
+    allowed = settings.get("allowed_targets") or []
+    if why := mismatch(allowed, list[str]):
+        problems.append(Problem("allowed_targets", why, allowed))
+    if problems:
+        raise ConfigError([replace(problem, where=str(path)) for problem in problems])
+    return list(allowed)

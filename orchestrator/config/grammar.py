@@ -1,0 +1,104 @@
+"""Hydra's override grammar: from text to values and domains."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, QuotedString, RangeSweep
+from hydra.errors import HydraException
+
+from ..build import mismatch
+from ..space import Choice, Domain, Interval, Range
+
+USUAL = "usual"  # in a search space: the range in the choice's own `search:` block
+_SWEEPS = "choice(a, b), range(start, stop, step), interval(low, high), tag(log, interval(low, high))"
+
+_PARSER = OverridesParser.create()
+
+
+def parse(text: str) -> Override:
+    """One override.
+
+    Raises:
+        ValueError: with the reason in one line.
+    """
+    key, _, value = text.partition("=")
+    if not value.isascii() and not re.search(r"""['"\\(){}\[\],]""", value):
+        text = f"{key}='{value}'"  # the grammar knows other letters only in quotes
+    try:
+        return _PARSER.parse_override(text)
+    except HydraException as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise ValueError(f"cannot be read: {reason}") from error
+
+
+def to_domain(sweep: object, names: Iterable[str] | None = None) -> Domain:
+    """The domain that a sweep of Hydra's grammar describes; `names` are what glob() chooses from.
+
+    Raises:
+        ValueError: the domain makes no sense, or the grammar's shuffle, sort or an unknown tag is used.
+    """
+    if isinstance(sweep, Glob):
+        if names is None:
+            raise ValueError("glob() chooses among the files of a group; a value has choice(), range() or interval()")
+        found = sweep.filter(list(names))
+        if not found:
+            raise ValueError(f"matches none of {', '.join(sorted(names))}")
+        return Choice(tuple(sorted(found)))
+    if getattr(sweep, "shuffle", False):
+        raise ValueError("shuffle() has no meaning here: the sampler decides the order")
+    tags: set[str] = getattr(sweep, "tags", set())
+    if tags - {"log"} or (tags and not isinstance(sweep, IntervalSweep)):
+        raise ValueError(f"tag({', '.join(sorted(tags))}, ...): the only tag is log, on an interval()")
+    if isinstance(sweep, IntervalSweep):
+        low, high = cast("float", sweep.start), cast("float", sweep.end)
+        return Interval(low, high, log="log" in tags, integer=isinstance(low, int) and isinstance(high, int))
+    if isinstance(sweep, RangeSweep):
+        return Range(*(cast("float", number) for number in (sweep.start, sweep.stop, sweep.step)))
+    assert isinstance(sweep, ChoiceSweep)
+    return Choice(tuple(value for item in sweep.list for value in _choice_values(item)))
+
+
+def _choice_values(item: object) -> Sequence[Any]:
+    if isinstance(item, RangeSweep):
+        return to_domain(item).grid()
+    return [_plain(item)]
+
+
+def _typed(override: Override) -> str:
+    """The value as it was typed."""
+    return (override.input_line or "").partition("=")[2]
+
+
+def _as_annotated(override: Override, annotation: Any) -> Any:
+    """The fixed value of an override; what looks like a number stays text where only text is wanted (`name=2026`)."""
+    value = _plain(override.value())
+    if isinstance(value, str) or not mismatch(value, annotation) or mismatch(_typed(override), annotation):
+        return value
+    return _typed(override)
+
+
+def _plain(value: Any) -> Any:
+    """A parsed value without Hydra's own types."""
+    if isinstance(value, QuotedString):
+        return value.text
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(_plain(key)): _plain(item) for key, item in value.items()}
+    return value
+
+
+def _sweep(key: str, text: object) -> Any:
+    """A sweep written in a YAML; ValueError where it is none."""
+    if text == USUAL:
+        return USUAL
+    if not isinstance(text, str):
+        raise ValueError(f"must be {USUAL} or a sweep: {_SWEEPS}")
+    override = parse(f"{key}={text}")
+    if not override.is_sweep_override() or re.search(r"\b(shuffle|sort)\s*\(", text):
+        raise ValueError(f"must be {USUAL} or a sweep: {_SWEEPS}")
+    return override.value()

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoded images of tests go to the session's temporary folder, the user's settings file is out of sight."""
+    monkeypatch.setenv("ORCHESTRATOR_CACHE", str(tmp_path_factory.getbasetemp() / "data-cache"))
+    monkeypatch.setenv("ORCHESTRATOR_SETTINGS", str(tmp_path_factory.getbasetemp() / "no-settings.yaml"))
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One private Ray for the whole session; a sweep in this process uses it and leaves it."""
+    os.environ["ORCHESTRATOR_CACHE"] = str(tmp_path_factory.getbasetemp() / "data-cache")
+    from orchestrator.scheduling.cluster import connect
+
+    with connect(None, preload="orchestrator.scheduling.warm"):
+        yield
+    del os.environ["ORCHESTRATOR_CACHE"]

@@ -1,0 +1,107 @@
+"""A worker's reports, from real training on a small synthetic data set."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.records import Trial
+from orchestrator.scheduling.reports import Reporter
+
+
+class Clock:
+    """Seconds that pass only when told."""
+
+    def __init__(self, step: float) -> None:
+        self.now, self.step = 0.0, step
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+@pytest.fixture
+def trial(tmp_path: Path, trial_config: dict[str, Any]) -> Trial:
+    return Trial("s/0", 0, {**trial_config, "epochs": 6}, folder=str(tmp_path / "trial"))
+
+
+def reports(trial: Trial, seconds_an_epoch: float = 0.0, **settings: Any) -> list[dict[str, Any]]:
+    reporter = Reporter(trial, monotonic=Clock(seconds_an_epoch), **settings)
+    found = [reporter.next_report()]
+    while found[-1]["state"] == "running":
+        found.append(reporter.next_report())
+    return found
+
+
+def epochs_of(found: list[dict[str, Any]]) -> list[list[int]]:
+    return [[epoch["epoch"] for epoch in report["epochs"]] for report in found]
+
+
+def test_short_epochs_go_into_one_report(trial: Trial) -> None:
+    (report,) = reports(trial)
+    assert epochs_of([report]) == [[1, 2, 3, 4, 5, 6]]
+    assert report["state"] == "completed"
+    assert set(report["metrics"]) == {"test/loss", "test/accuracy"}
+    assert [Path(artifact["path"]).name for artifact in report["artifacts"]] == ["predictions.safetensors"]
+    assert not list(Path(trial.folder).glob("checkpoint-*"))
+
+
+def test_long_epochs_have_reports_and_checkpoints_of_their_own(trial: Trial) -> None:
+    found = reports(trial, seconds_an_epoch=2.0)
+    assert epochs_of(found) == [[1], [2], [3], [4], [5], [6]]
+    assert [report["checkpoint"]["epoch"] for report in found[:-1]] == [1, 2, 3, 4, 5]
+    assert len(list(Path(trial.folder).glob("checkpoint-*"))) == 2
+
+
+def test_a_report_never_passes_a_rung(trial: Trial) -> None:
+    assert epochs_of(reports(trial, rungs=[1, 3])) == [[1], [2, 3], [4, 5, 6]]
+
+
+def test_a_restarted_worker_reports_what_was_saved_and_goes_on(trial: Trial) -> None:
+    first = Reporter(trial, rungs=[2, 4], monotonic=Clock(0.0))
+    seen = [first.next_report(), first.next_report()]
+    again = reports(dataclasses.replace(trial, attempt=2), rungs=[2, 4])
+    assert epochs_of(again) == [[1, 2, 3, 4], [5, 6]]
+    assert again[0]["epochs"] == seen[0]["epochs"] + seen[1]["epochs"]
+    whole = reports(dataclasses.replace(trial, folder=trial.folder + "-whole"))
+
+    def values(found: list[dict[str, Any]]) -> list[float]:
+        return [epoch["metrics"]["val/loss"] for report in found for epoch in report["epochs"]]
+
+    assert values(again) == values(whole)
+    assert again[-1]["metrics"] == whole[-1]["metrics"]
+
+
+def test_a_trial_that_had_finished_is_not_trained_again(trial: Trial) -> None:
+    (first,) = reports(trial)
+    (again,) = reports(dataclasses.replace(trial, attempt=2))
+    assert again["epochs"] == first["epochs"]
+    assert (again["state"], again["metrics"], again["attempt"]) == ("completed", first["metrics"], 2)
+    assert again["best"] == first["best"]
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial_with_step_and_value(trial: Trial) -> None:
+    optimizer = {**trial.config["optimizer"], "lr": 1e20}
+    (report,) = reports(dataclasses.replace(trial, config={**trial.config, "optimizer": optimizer}))
+    assert report["state"] == "diverged"
+    assert "epoch 1, step" in report["reason"]
+    assert report["best"] is None
+
+
+def test_the_same_exception_twice_is_the_end(trial: Trial) -> None:
+    loss = {"_target_": "orchestrator.training.losses.cross_entropy.cross_entropy", "no_such_key": 1}
+    first, second = reports(dataclasses.replace(trial, config={**trial.config, "loss": loss}))
+    assert (first["state"], first["retrying"], first["attempt"]) == ("running", True, 1)
+    assert (second["state"], second["attempt"]) == ("failed", 2)
+    assert "no_such_key" in second["error"]
+
+
+def test_an_older_attempt_ends_quietly_where_a_newer_one_has_begun(trial: Trial) -> None:
+    old = Reporter(trial, rungs=[2, 4], monotonic=Clock(0.0))
+    old.next_report()
+    newer = Reporter(dataclasses.replace(trial, attempt=2), rungs=[2, 4], monotonic=Clock(0.0))
+    newer.next_report()
+    report = old.next_report()
+    assert (report["state"], report["attempt"], report["epochs"]) == ("failed", 1, [])
+    assert epochs_of([newer.next_report()]) == [[3, 4]]

@@ -1,0 +1,206 @@
+"""Whole sweeps through the real thing: Ray, the journal, MLflow on SQLite."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.cli import main
+from orchestrator.journal import FILE_NAME, Event, Reader
+
+SMALL = ["data=synthetic", "model=mlp", "model.width=12", "batch_size=16", "seed=1"]
+
+pytestmark = pytest.mark.usefixtures("ray_cluster", "in_tmp")
+
+
+@pytest.fixture
+def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def events_of(runs: Path = Path("runs")) -> list[Event]:
+    (folder,) = (path.parent for path in runs.glob(f"*/{FILE_NAME}"))
+    reader = Reader(folder / FILE_NAME)
+    try:
+        return list(reader.events())
+    finally:
+        reader.close()
+
+
+def by_trial(events: list[Event], kind: str) -> dict[int, list[dict[str, Any]]]:
+    found: dict[int, list[dict[str, Any]]] = {}
+    for event in events:
+        if event.kind == kind and event.trial is not None:
+            found.setdefault(event.trial, []).append(event.data)
+    return found
+
+
+def query(sql: str, *values: object) -> list[tuple[Any, ...]]:
+    db = sqlite3.connect("runs/mlflow.db")
+    try:
+        return db.execute(sql, values).fetchall()
+    finally:
+        db.close()
+
+
+def test_a_sweep_from_the_command_line_to_mlflow(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["launch", *SMALL, "name=first", "trials=5", "epochs=3", "optimizer.lr=tag(log,interval(1e-2,1))"]) == 0
+    printed = capfd.readouterr()
+    assert "5 completed" in printed.out
+    assert "best trials:" in printed.out
+    assert "orchestrator dashboard" in printed.out
+    assert printed.err == ""
+
+    events = events_of()
+    assert [event.kind for event in events[:1]] == ["sweep_opened"]
+    assert events[-1].kind == "sweep_closed"
+    assert events[-1].data["totals"] == {"completed": 5}
+    epochs = {i: [e["epoch"] for d in data for e in d["epochs"]] for i, data in by_trial(events, "reported").items()}
+    assert epochs == {index: [1, 2, 3] for index in range(5)}
+
+    runs = query("SELECT r.run_uuid, r.status, t.value FROM runs r JOIN tags t USING(run_uuid) WHERE t.key='trial_uid'")
+    assert Counter(status for _, status, _ in runs) == {"FINISHED": 5}
+    terminal = by_trial(events, "terminal")
+    for run, _, uid in runs:
+        (ended,) = terminal[int(uid.rsplit("/", 1)[1])]
+        logged = query("SELECT step, value FROM metrics WHERE run_uuid=? AND key='val/accuracy' ORDER BY step", run)
+        assert [step for step, _ in logged] == [1, 2, 3]
+        assert max(value for _, value in logged) == ended["value"]
+        (test,) = query("SELECT value FROM metrics WHERE run_uuid=? AND key='test/accuracy'", run)
+        assert test[0] == ended["metrics"]["test/accuracy"]
+    (parent,) = query("SELECT r.status FROM runs r JOIN tags t USING(run_uuid) WHERE t.key='kind' AND t.value='sweep'")
+    assert parent == ("FINISHED",)
+    assert len(list(Path("runs").glob("artifacts/**/predictions.safetensors"))) == 5
+    assert len(list(Path("runs").glob("artifacts/**/config.yaml"))) == 5
+
+
+OWN_MODEL = '''
+"""A model of a user's own that can fail in the ways that models fail."""
+
+import os
+from pathlib import Path
+
+import torch
+
+
+class Own(torch.nn.Module):
+    def __init__(self, size, num_classes, behaviour, marker):
+        super().__init__()
+        self.behaviour, self.marker = behaviour, Path(marker)
+        self.layer = torch.nn.Linear(size, num_classes)
+
+    def forward(self, images):
+        if self.training and not images.is_meta and os.environ.get("ORCHESTRATOR_DRIVER") is None:
+            if self.behaviour == "raises":
+                raise RuntimeError("a bug of the user's")
+            if self.behaviour == "dies" and not self.marker.exists():
+                self.marker.touch()
+                os._exit(9)
+        return self.layer(images.flatten(1))
+
+
+def own(*, num_classes: int, in_channels: int, image_size: tuple[int, int], norm=None, activation=None,
+        behaviour: str = "good", marker: str = "") -> torch.nn.Module:
+    return Own(in_channels * image_size[0] * image_size[1], num_classes, behaviour, marker)
+'''
+
+
+def bring_your_own(folder: Path) -> list[str]:
+    (folder / "mine" / "model").mkdir(parents=True)
+    (folder / "mine" / "own_model.py").write_text(OWN_MODEL)
+    (folder / "mine" / "model" / "own.yaml").write_text("_target_: own_model.own\nbehaviour: good\nmarker: ''\n")
+    return ["--config-dir", "mine", "model=own", "allowed_targets=[own_model]"]
+
+
+def test_a_model_from_outside_and_the_ways_in_which_trials_end(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_DRIVER", "1")  # the model misbehaves in workers only
+    marker = tmp_path / "marker"
+    own = bring_your_own(tmp_path)
+    space = ["model.behaviour=good,dies,raises", "optimizer.lr=0.1,1e30", f"model.marker={marker}", "sampler=grid"]
+    assert main(["launch", *own, "data=synthetic", "batch_size=16", "epochs=2", *space]) == 0
+    assert "a bug of the user's" in capfd.readouterr().out
+
+    events = events_of()
+    params = {index: data[0]["params"] for index, data in by_trial(events, "suggested").items()}
+    states = {
+        (params[index]["model.behaviour"], params[index]["optimizer.lr"]): data[0]["state"]
+        for index, data in by_trial(events, "terminal").items()
+    }
+    assert states == {
+        ("good", 0.1): "completed",
+        ("good", 1e30): "diverged",
+        ("dies", 0.1): "completed",
+        ("dies", 1e30): "diverged",
+        ("raises", 0.1): "failed",
+        ("raises", 1e30): "failed",
+    }
+    reasons = Counter(event.data["reason"] for event in events if event.kind == "retrying")
+    assert reasons == {"the worker process died": 1, "RuntimeError: a bug of the user's": 2}
+    (best,) = [event.data["best"] for event in events if event.kind == "sweep_closed"]
+    assert best["params"]["optimizer.lr"] == 0.1
+    tags = query(
+        "SELECT r.status, t.value FROM runs r JOIN tags t USING(run_uuid) WHERE t.key='reason' ORDER BY t.value"
+    )
+    assert Counter(status for status, reason in tags if reason in ("diverged", "failed")) == {"FAILED": 4}
+    assert len(query("SELECT value FROM tags WHERE key='trial_uid'")) == 6
+
+
+def test_asha_stops_at_its_rungs() -> None:
+    scheduler = ["scheduler=asha", "scheduler.grace_epochs=1", "scheduler.reduction_factor=2"]
+    keys = ["trials=8", "epochs=4", "max_concurrent=1", "optimizer.lr=tag(log,interval(1e-5,1))"]
+    assert main(["launch", *SMALL, *scheduler, *keys]) == 0
+    events = events_of()
+    ended = {index: data[0] for index, data in by_trial(events, "terminal").items()}
+    epochs = {state: {e["epoch"] for e in ended.values() if e["state"] == state} for state in ("completed", "stopped")}
+    assert epochs["completed"] == {4}
+    assert epochs["stopped"]
+    assert epochs["stopped"] <= {1, 2}
+    for index, data in ended.items():
+        first = max(d["epochs"][-1]["epoch"] for d in by_trial(events, "reported")[index][:1])
+        assert first == 1, "the first report ends at the first rung"
+        assert data["value"] is not None
+
+
+def test_a_time_budget_cancels_what_runs_and_keeps_its_value(capfd: pytest.CaptureFixture[str]) -> None:
+    keys = ["trials=2", "epochs=1000000", "report_every_s=0.2", "time_budget_s=25", "optimizer.lr=0.01,0.02"]
+    assert main(["launch", *SMALL, *keys]) == 0
+    events = events_of()
+    ended = [data[0] for data in by_trial(events, "terminal").values()]
+    assert [(data["state"], data["value"] is not None) for data in ended] == [("cancelled", True)] * 2
+    assert events[-1].data["reason"] == "budget"
+    assert "2 cancelled" in capfd.readouterr().out
+
+
+def test_tpe_one_at_a_time_is_the_same_twice() -> None:
+    values = []
+    for runs in ("a", "b"):
+        keys = [
+            f"runs_dir={runs}",
+            "trials=4",
+            "epochs=2",
+            "max_concurrent=1",
+            "sampler=tpe",
+            "sampler.startup_trials=2",
+        ]
+        assert main(["launch", *SMALL, *keys, "tracking=none", "optimizer.lr=tag(log,interval(1e-3,1))"]) == 0
+        events = events_of(Path(runs))
+        suggested, ended = by_trial(events, "suggested"), by_trial(events, "terminal")
+        values.append([(suggested[i][0]["params"], ended[i][0]["value"], ended[i][0]["metrics"]) for i in range(4)])
+    assert values[0] == values[1]
+
+
+def test_the_journal_holds_the_plan(tmp_path: Path) -> None:
+    from orchestrator.plan import SweepPlan
+
+    assert main(["launch", *SMALL, "trials=1", "epochs=1", "tracking=none", "optimizer.lr=0.05,0.06"]) == 0
+    opened = events_of()[0].data
+    assert SweepPlan.from_json(opened["plan"]).root.trials == 1
+    assert json.dumps(opened["environment"])
+    assert opened["folder"].startswith(str(tmp_path))
