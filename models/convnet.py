@@ -30,7 +30,7 @@ def convnet(
 
     Its own are batch normalization, ReLU and the Kaiming initialization. The pooling comes before the normalization, as
     in Jordan 2024, arXiv:2404.00498: normalization and activation are then a quarter of the work, and the classifier
-    sees features of smaller mean, which trains faster (two epochs of CIFAR-10: 0.68 against 0.54 accuracy, one run).
+    sees features of smaller mean, which trains faster (two epochs of CIFAR-10: 0.695 against 0.541 accuracy, one run each).
 
     Args:
         stages: each halves the image and doubles the channels.

@@ -200,7 +200,7 @@ def _connect_for_writing(path: Path, *, create: bool) -> sqlite3.Connection:
         raise NotReadyError(f"there is no journal at {path}")
     try:
         db = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
-        db.execute(f"PRAGMA journal_mode = {'DELETE' if _on_network_file_system(path) else 'WAL'}")
+        db.execute(f"PRAGMA journal_mode = {'DELETE' if on_network_file_system(path) else 'WAL'}")
         db.execute("PRAGMA synchronous = FULL")
         if create:
             with db:
@@ -218,7 +218,7 @@ def _check_version(db: sqlite3.Connection, path: Path) -> None:
         raise NotReadyError(f"{path} has format version {version}; this program reads version {FORMAT_VERSION}")
 
 
-def _on_network_file_system(path: Path) -> bool:
+def on_network_file_system(path: Path) -> bool:
     """Whether the file lies where SQLite's shared-memory WAL does not work across hosts."""
     network = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "9p"}
     best, kind = "", ""

@@ -6,8 +6,10 @@ import importlib.metadata
 import os
 import platform
 import secrets
+import shlex
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -60,7 +62,7 @@ def launch(
     Raises:
         ConfigError, NotReadyError: nothing was created.
     """
-    tracking = check_tracking(plan.tracking, Path(plan.root.runs_dir))
+    tracking = check_tracking(plan.tracking, Path(plan.root.runs_dir), name=plan.root.name)
     cluster = plan.part("cluster")
     uid, folder = _create_folder(plan)
     say(f"sweep {uid}: {plan.root.trials} trials, {plan.base['epochs']} epochs each at most")
@@ -212,6 +214,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "cpus": len(os.sched_getaffinity(0)),
+        "command": shlex.join(["orchestrator", *sys.argv[1:]]),
     }
 
 

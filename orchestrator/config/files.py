@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .. import yaml_files
-from ..build import mismatch, unknown_key
-from ..catalogue import CONF
-from ..errors import ConfigError, Problem, nearest
-from ..records import GROUPS
-from ..settings import PARTS
+from orchestrator import yaml_files
+from orchestrator.build import mismatch, unknown_key
+from orchestrator.catalogue import CONF
+from orchestrator.errors import ConfigError, Problem, nearest
+from orchestrator.records import GROUPS
+from orchestrator.settings import PARTS
+
+
+def open_catalogue(config_dir: str | Path | None) -> Catalogue:
+    """Our own files and those of the user's folder, if there is one.
+
+    Raises:
+        ConfigError: it is no folder.
+    """
+    if config_dir is None:
+        return Catalogue((CONF,))
+    folder = Path(config_dir).expanduser().resolve()
+    if not folder.is_dir():
+        raise ConfigError(Problem("--config-dir", "is not a folder", str(config_dir)))
+    return Catalogue((CONF, folder))
+
 
 @dataclass(frozen=True)
 class Catalogue:
@@ -51,6 +65,31 @@ class Catalogue:
             raise ConfigError(Problem(str(path), "a choice file has no defaults list and no interpolation"))
         search = spec.pop("search", None) or {}
         return {key: value for key, value in spec.items() if value != "???"}, search
+
+    def check(self, config_name: str) -> list[Problem]:
+        """What keeps the user's files from being read; those that are no group's or root file are not looked at."""
+        problems: list[Problem] = []
+        for folder in self.folders[1:]:
+            files = [path for group in self.files.values() for path in group.values() if folder in path.parents]
+            for path in [*folder.glob(f"{config_name}.yaml"), *files]:
+                try:
+                    yaml_files.read(path)
+                except ConfigError as error:
+                    problems += error.problems
+        return problems
+
+    def primary(self, config_name: str) -> tuple[Path, list[Path]]:
+        """The folder that holds the root file, and the other ones.
+
+        Raises:
+            ConfigError: there is no such file.
+        """
+        found = [folder for folder in self.folders if (folder / f"{config_name}.yaml").is_file()]
+        if not found:
+            known = sorted(path.stem for folder in self.folders for path in folder.glob("*.yaml"))
+            why = f"no such file in {' or '.join(map(str, self.folders))}; known: {', '.join(known)}"
+            raise ConfigError(Problem("--config-name", why, config_name, nearest(config_name, known)))
+        return found[0], [folder for folder in self.folders if folder != found[0]]
 
     def unknown(self, group: str, name: object) -> Problem | None:
         """The problem of a choice that is not there."""

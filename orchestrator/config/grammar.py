@@ -10,11 +10,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
 
-from ..build import mismatch
-from ..space import Choice, Domain, Interval, Range
+from orchestrator.build import mismatch
+from orchestrator.space import Choice, Domain, Interval, Range
 
 USUAL = "usual"  # in a search space: the range in the choice's own `search:` block
-_SWEEPS = "choice(a, b), range(start, stop, step), interval(low, high), tag(log, interval(low, high))"
+SWEEPS = "choice(a, b), range(start, stop, step), interval(low, high), tag(log, interval(low, high))"
+
+NO_ORDER = "shuffle() and sort() have no meaning here: the sampler decides the order"
 
 _PARSER = OverridesParser.create()
 
@@ -49,7 +51,7 @@ def to_domain(sweep: object, names: Iterable[str] | None = None) -> Domain:
             raise ValueError(f"matches none of {', '.join(sorted(names))}")
         return Choice(tuple(sorted(found)))
     if getattr(sweep, "shuffle", False):
-        raise ValueError("shuffle() has no meaning here: the sampler decides the order")
+        raise ValueError(NO_ORDER)
     tags: set[str] = getattr(sweep, "tags", set())
     if tags - {"log"} or (tags and not isinstance(sweep, IntervalSweep)):
         raise ValueError(f"tag({', '.join(sorted(tags))}, ...): the only tag is log, on an interval()")
@@ -62,43 +64,48 @@ def to_domain(sweep: object, names: Iterable[str] | None = None) -> Domain:
     return Choice(tuple(value for item in sweep.list for value in _choice_values(item)))
 
 
+def orders(text: str) -> bool:
+    """Whether a sweep is written with shuffle() or sort(), which Hydra would carry out at once."""
+    return re.search(r"\b(shuffle|sort)\s*\(", text) is not None
+
+
 def _choice_values(item: object) -> Sequence[Any]:
     if isinstance(item, RangeSweep):
         return to_domain(item).grid()
-    return [_plain(item)]
+    return [plain(item)]
 
 
-def _typed(override: Override) -> str:
+def typed(override: Override) -> str:
     """The value as it was typed."""
     return (override.input_line or "").partition("=")[2]
 
 
-def _as_annotated(override: Override, annotation: Any) -> Any:
+def as_annotated(override: Override, annotation: Any) -> Any:
     """The fixed value of an override; what looks like a number stays text where only text is wanted (`name=2026`)."""
-    value = _plain(override.value())
-    if isinstance(value, str) or not mismatch(value, annotation) or mismatch(_typed(override), annotation):
+    value = plain(override.value())
+    if isinstance(value, str) or not mismatch(value, annotation) or mismatch(typed(override), annotation):
         return value
-    return _typed(override)
+    return typed(override)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A parsed value without Hydra's own types."""
     if isinstance(value, QuotedString):
         return value.text
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, dict):
-        return {str(_plain(key)): _plain(item) for key, item in value.items()}
+        return {str(plain(key)): plain(item) for key, item in value.items()}
     return value
 
 
-def _sweep(key: str, text: object) -> Any:
+def written_sweep(key: str, text: object) -> Any:
     """A sweep written in a YAML; ValueError where it is none."""
     if text == USUAL:
         return USUAL
     if not isinstance(text, str):
-        raise ValueError(f"must be {USUAL} or a sweep: {_SWEEPS}")
+        raise ValueError(f"must be {USUAL} or a sweep: {SWEEPS}")
     override = parse(f"{key}={text}")
-    if not override.is_sweep_override() or re.search(r"\b(shuffle|sort)\s*\(", text):
-        raise ValueError(f"must be {USUAL} or a sweep: {_SWEEPS}")
+    if not override.is_sweep_override() or orders(text):
+        raise ValueError(f"must be {USUAL} or a sweep: {SWEEPS}")
     return override.value()

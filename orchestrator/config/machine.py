@@ -6,7 +6,7 @@ import os
 import uuid
 from pathlib import Path
 
-from ..errors import NotReadyError
+from orchestrator.errors import NotReadyError
 
 
 def check_writable(folder: Path) -> None:

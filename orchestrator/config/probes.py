@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..plan import SweepPlan, trial_config
-from ..space import Parameter, Space
+from orchestrator.plan import SweepPlan, trial_config
+from orchestrator.space import Parameter, Space
 
 EVERY_TRIAL = "every trial"  # the label of the configuration before any searched value
 MAX_PROBES = 64  # configurations that are tried on the driver

@@ -90,7 +90,8 @@ def description(opened: Mapping[str, Any], closed: Mapping[str, Any] | None = No
     space = opened.get("space") or []
     config = opened.get("config") or {}
     aim = "highest" if opened.get("mode", "max") == "max" else "lowest"
-    keys = ", ".join(f"`{entry['key']}`" for entry in space)
+    searched = list(dict.fromkeys(entry["key"] for entry in space))
+    keys = ", ".join(f"`{key}`" for key in searched)
     parts = [
         f"Which {keys} gives the {aim} `{opened['metric']}`?" if keys else f"One setting, by `{opened['metric']}`."
     ]
@@ -99,10 +100,12 @@ def description(opened: Mapping[str, Any], closed: Mapping[str, Any] | None = No
     if space:
         parts.append(_table(("searched", "domain", "only when"), [_row(entry) for entry in space]))
     choices = config.get("choices") or {}
-    fixed = [f"{group} `{choices[group]}`" for group in GROUPS if choices.get(group) not in (None, "default", "none")]
+    named = {group: choices.get(group) for group in GROUPS if group not in searched}
+    fixed = [f"{group} `{name}`" for group, name in named.items() if name not in (None, "default", "none")]
     plan = [f"{opened.get('trials')} trials"]
-    plan += [f"{config[key]} {words}" for key, words in (("epochs", "epochs"),) if key in config]
-    plan += [f"{key} `{text_of(_name(opened[key]))}`" for key in ("sampler", "scheduler") if opened.get(key)]
+    if config.get("epochs") is not None and "epochs" not in searched:
+        plan.append(f"{config['epochs']} epochs")
+    plan += [f"{key} `{_name(opened[key])}`" for key in ("sampler", "scheduler") if opened.get(key)]
     parts.append(" · ".join([*fixed, *plan]))
     parts.append(_reproduce(opened))
     return "\n\n".join(parts)[:MAX_TAG_LENGTH]
@@ -131,11 +134,12 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def _name(choice: Any) -> Any:
-    """The name of a sampler or scheduler, whether it is given alone or with its settings."""
+def _name(choice: Any) -> str:
+    """The name of a sampler or scheduler, whether it is given alone or as the spec of its class."""
     if isinstance(choice, Mapping):
-        return choice.get("name") or str(choice.get("_target_", "")).rpartition(".")[2].lower() or dict(choice)
-    return choice
+        name = str(choice.get("_target_", "")).rpartition(".")[2].lower()
+        return {"noscheduler": "none"}.get(name, name)
+    return str(choice)
 
 
 def _reproduce(opened: Mapping[str, Any]) -> str:

@@ -259,7 +259,14 @@ def main(arguments: list[str] | None = None) -> int:
             ship_lock(folder),
             contextlib.closing(Shipper(folder, make_store=make_store, log=_log)) as shipper,
         ):
-            done = follow(shipper, driver_lives=_is_alive(options.parent_pid), stop=stop)
+            try:
+                done = follow(shipper, driver_lives=_is_alive(options.parent_pid), stop=stop)
+            except Exception as error:
+                # Told by the driver, too, which does not read this process' log.
+                shipper.note(
+                    UnavailableError(f"the shipper failed: {type(error).__name__}: {error} (tracking/shipper.log)")
+                )
+                raise
     except RunningElsewhereError as error:
         _log(str(error))
         return EXIT_RUNNING_ELSEWHERE

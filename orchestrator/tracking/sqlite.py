@@ -18,7 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
-from orchestrator.journal import _on_network_file_system as on_network_file_system
+from orchestrator.journal import on_network_file_system
 from orchestrator.tracking import artifacts
 from orchestrator.tracking.store import (
     RefusedError,

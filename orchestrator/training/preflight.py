@@ -212,7 +212,7 @@ def probe_loss(config: Mapping[str, Any], dataset: Dataset) -> None:
 
 def _labels(own: str, labels: Sequence[str]) -> str | None:
     """The configurations with a problem, in few words; None where the problem's own text says it."""
-    others = [label for label in labels if label != own]
+    others = [label for label in labels if label not in ("", own)]
     if not others:
         return None
     return ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")

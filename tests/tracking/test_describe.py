@@ -65,14 +65,20 @@ def test_the_description_asks_the_question_and_fits_a_tag() -> None:
         "mode": "min",
         "trials": 16,
         "folder": "/runs/x",
-        "config": {"choices": {"data": "digits"}, "epochs": 5},
-        "space": [{"key": "norm", "domain": "choice(batch, group) | x", "condition": None}],
+        "config": {"choices": {"data": "digits", "norm": "batch"}, "epochs": 5},
+        "space": [
+            {"key": "norm", "domain": "choice(batch, group) | x", "condition": None},
+            {"key": "lr", "domain": "0 to 1", "condition": "optimizer=sgd"},
+            {"key": "lr", "domain": "0 to 2", "condition": "optimizer=adam"},
+        ],
+        "sampler": {"_target_": "x.random.Random"},
+        "scheduler": {"_target_": "x.NoScheduler"},
         "environment": {"command": ["orchestrator", "launch"], "torch": "2.15.0"},
     }
     text = description(opened)
-    assert text.startswith("Which `norm` gives the lowest `val/loss`?")
+    assert text.startswith("Which `norm`, `lr` gives the lowest `val/loss`?")
     assert "| `norm` | `choice(batch, group) \\| x` |  |" in text
-    assert "data `digits` · 16 trials · 5 epochs" in text
+    assert "data `digits` · 16 trials · 5 epochs · sampler `random` · scheduler `none`" in text
     assert "```\norchestrator launch\n```" in text
     assert "| torch | 2.15.0 |" in text
     assert len(description(opened | {"folder": "x" * 10_000})) == MAX_TAG_LENGTH

@@ -189,6 +189,9 @@ def wait_for(url: str, timeout_s: float = 120.0) -> None:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("server"))
     server.start()
+    calls = rest.RestCalls(server.uri)
+    calls.get_experiment("Default")  # the first question opens its store, which takes seconds
+    calls.close()
     yield server
     server.close()
 
@@ -263,7 +266,7 @@ FAULTS = [
 def test_lost_requests_and_answers_lose_and_double_nothing(
     path: str, mode: str, server: Server, proxy: Proxy, new_sweep: Any, ship: Any, mirror: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(rest, "TIMEOUT_S", 3.0)
+    monkeypatch.setattr(rest, "TIMEOUT_S", 2.0)
     sweep = on_server(new_sweep, proxy.uri, f"faults-{FAULTS.index((path, mode)):08x}")
     sweep.run_trial(0)
     sweep.run_trial(1)

@@ -128,6 +128,15 @@ def test_waiting_ends_when_the_time_is_up(new_sweep: Any) -> None:
     assert 0.3 <= time.monotonic() - start < 2.0
 
 
+def test_a_failure_of_its_own_is_told(new_sweep: Any) -> None:
+    sweep = new_sweep()
+    sweep.append("started", 7, 1, host="here", pid=1)  # never suggested
+    sweep.journal.commit()
+    assert wait(start_shipper(sweep.folder)) == 1
+    assert read_status(sweep.folder).error == "the shipper failed: KeyError: 7 (tracking/shipper.log)"
+    assert "Traceback" in (sweep.folder / "tracking" / "shipper.log").read_text()
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1, "what": 2}', '{"format": 99, "shipped": 5}'])
 def test_an_unreadable_cursor_is_the_beginning(tmp_path: Path, text: str) -> None:
     (tmp_path / "tracking").mkdir()

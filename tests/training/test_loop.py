@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from orchestrator.training import loop
-from orchestrator.training.loop import Diverged, _Totals, gradient_norm, measured_steps
+from orchestrator.training.loop import Diverged, _backward_on_cpu, _Totals, gradient_norm, measured_steps
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,19 @@ def test_gpu_looks_late_and_still_tells_the_step(monkeypatch: pytest.MonkeyPatch
         made.add(loss, torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64))
     with pytest.raises(Diverged, match="the loss is inf at epoch 2, step 2"):
         made.add(losses[2], torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64))
+
+
+def test_backward_straight_to_the_engine_gives_the_same_gradients() -> None:
+    backward = _backward_on_cpu()
+    for factor in (1.0, 2.0):
+        one, other = nn.Parameter(torch.arange(3.0)), nn.Parameter(torch.arange(3.0))
+        backward((factor * one.square()).mean())
+        (factor * other.square()).mean().backward()
+        assert one.grad is not None
+        assert other.grad is not None
+        assert torch.equal(one.grad, other.grad)
+
+
+def test_loss_that_is_no_scalar_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"a loss must be a scalar, got shape \(2,\)"):
+        _backward_on_cpu()(nn.Parameter(torch.zeros(2)) * 2)

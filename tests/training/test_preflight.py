@@ -57,7 +57,7 @@ def test_unknown_argument_is_told_with_its_key(config: MakeConfig) -> None:
     bad = config(model={"_target_": "models.mlp.mlp", "widht": 3})
     (found,) = problems(("base", bad))
     assert found.startswith("model.widht=3: unknown key")
-    assert found.endswith("did you mean model.width?")
+    assert "did you mean model.width?" in found
 
 
 def test_refused_norm_is_told_once(config: MakeConfig) -> None:
@@ -76,6 +76,7 @@ def test_models_are_tried_once_for_all_optimizers(config: MakeConfig, monkeypatc
     assert len(tried) == 1
 
 
+@pytest.mark.slow  # the meta device imports the compiler: 6 s
 def test_large_models_are_tried_without_memory(config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "COMPUTED_PARAMETERS", 0)
     found = check([("base", config(model={"_target_": "models.mlp.mlp", "hidden": 2, "width": 1_000_000}))])

@@ -1,0 +1,70 @@
+"""From overrides and YAML to a checked SweepPlan. The only importer of hydra and omegaconf.
+
+Hydra composes the defaults list and parses the override grammar. Values are set here, because a key below a searched group
+belongs to the choices that have it, and because the schema of a choice is the signature of its target.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from orchestrator.plan import SweepPlan
+from orchestrator.records import GROUPS
+from orchestrator.settings import PARTS
+
+from .draft import Draft
+from .machine import check_writable
+from .probes import EVERY_TRIAL, probes
+
+
+def plan(overrides: Sequence[str], *, config_dir: str | Path | None = None, config_name: str = "launch") -> SweepPlan:
+    """What a sweep with these overrides would do, checked down to one build of every choice; creates nothing.
+
+    Raises:
+        ConfigError: all problems found.
+        NotReadyError: data are not there, or runs_dir cannot be written.
+    """
+    draft = Draft(config_dir, config_name)
+    made = draft.plan(overrides)
+    if draft.buildable:
+        made = _tried(draft, made)
+    draft.raise_problems()
+    check_writable(Path(made.settings["runs_dir"]))
+    return made
+
+
+def compose_job(overrides: Sequence[str], *, config_dir: str | Path | None = None, config_name: str = "launch") -> str:
+    """The composed configuration and search space as YAML; nothing is tried or read."""
+    draft = Draft(config_dir, config_name)
+    made = draft.plan(overrides)
+    draft.raise_problems()
+    job = {
+        **made.settings,
+        **{group: dict(made.base[group]) for group in GROUPS},
+        **{part: dict(getattr(made, part)) for part in PARTS},
+        "choices": dict(made.base["choices"]),
+        "space": [
+            {"key": p.key, "domain": str(p.domain)} | ({"when": p.condition} if p.conditions else {})
+            for p in made.space.parameters
+        ],
+    }
+    return yaml.safe_dump(job, sort_keys=False, allow_unicode=True)
+
+
+def _tried(draft: Draft, made: SweepPlan) -> SweepPlan:
+    """The plan with what building and looking at its configurations showed."""
+    from orchestrator.training import preflight
+    from orchestrator.training.data.loading import absolute_paths
+
+    made = replace(made, base={**made.base, "data": absolute_paths(made.base["data"], Path.cwd())})
+    result = preflight.check(list(probes(made)))
+    for problem in result.problems:
+        everywhere = problem.where is not None and problem.where.startswith(EVERY_TRIAL)
+        draft.problems.append(replace(problem, where=None) if everywhere else problem)
+    facts = json.loads(json.dumps(result.facts))  # as it will be read elsewhere: no tuples
+    return replace(made, facts={**made.facts, **facts})

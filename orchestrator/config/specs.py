@@ -1,0 +1,156 @@
+"""The specs of all choices in play: the files' values, what experiments set beside them, the values of the command line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from inspect import Parameter as Argument
+from typing import Any
+
+from orchestrator import yaml_files
+from orchestrator.build import PROVIDED, check, parameters, resolve, unknown_key
+from orchestrator.errors import ConfigError, Problem, nearest
+from orchestrator.records import GROUPS
+from orchestrator.settings import Settings
+
+from .composing import Composed, Overrides
+from .files import Catalogue
+from .grammar import as_annotated, typed
+
+ROOT_KEYS = tuple(Settings.__dataclass_fields__)
+
+
+@dataclass
+class Specs:
+    """Of each group the choices in play, with their specs and usual ranges; problems are added to `problems`.
+
+    Args:
+        allowed: packages of the user's that a target may lie in.
+        chosen: group -> the choice of a trial before any searched value.
+    """
+
+    catalogue: Catalogue
+    composed: Composed
+    allowed: Sequence[str]
+    problems: list[Problem]
+    chosen: dict[str, str] = field(default_factory=dict)
+    of: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    usual: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+
+    def read(self, group: str, searched: Sequence[str], *, always: bool) -> None:
+        """Read the choices of a group.
+
+        Args:
+            searched: the choices that the search holds; nothing where the group is not searched.
+            always: whether the search always decides; otherwise the composed choice is in play too.
+        """
+        composed = self.composed.chosen.get(group)
+        names = list(searched)
+        if composed and composed not in names and not (searched and always):
+            names.append(composed)
+        beside = self._beside(group)
+        self.of[group], self.usual[group] = {}, {}
+        for name in names:
+            try:
+                spec, self.usual[group][name] = self.catalogue.choice(group, name)
+            except ConfigError as error:
+                self.problems += error.problems
+                continue
+            known = self.arguments(group, spec)
+            self.of[group][name] = spec | {k: v for k, v in beside.items() if name == composed or k in known}
+        if not names:
+            self.problems.append(Problem(group, f"must name a choice: {', '.join(self.catalogue.files[group])}"))
+        self.chosen[group] = composed if composed in self.of[group] else next(iter(self.of[group]), str(composed))
+        self.of[group].setdefault(self.chosen[group], {})
+
+    def _beside(self, group: str) -> dict[str, Any]:
+        """What an experiment or the root file sets in a group, beyond the choice's own file."""
+        node, name = self.composed.values.get(group) or {}, self.composed.chosen.get(group)
+        if not isinstance(node, Mapping) or name not in self.catalogue.files[group]:
+            return {}
+        own = yaml_files.read(self.catalogue.files[group][name])
+        return {k: v for k, v in node.items() if k != "search" and v != "???" and (k not in own or own[k] != v)}
+
+    def arguments(self, group: str, spec: Mapping[str, Any]) -> dict[str, Argument]:
+        """What can be set of a choice; nothing where its target cannot be found, which is told elsewhere."""
+        try:
+            return parameters(resolve(spec["_target_"], self.allowed), PROVIDED.get(group, ())) if spec else {}
+        except (ConfigError, KeyError):
+            return {}
+
+    def having(self, group: str, name: str) -> list[str]:
+        """The choices in play that have an argument."""
+        return [choice for choice, spec in self.of.get(group, {}).items() if name in self.arguments(group, spec)]
+
+    def any_has(self, group: str, name: str) -> bool:
+        """Whether any choice of the catalogue, in play or not, has an argument."""
+        if self.having(group, name):
+            return True
+        return any(
+            name in self.arguments(group, self.catalogue.choice(group, c)[0]) for c in self.catalogue.files[group]
+        )
+
+    def set_values(self, overrides: Overrides) -> None:
+        """Set the fixed values of the command line, each in the choices that have its key."""
+        for key, override in overrides.fixed.items():
+            if key in ROOT_KEYS or key in self.catalogue.files:
+                continue
+            group, _, name = key.partition(".")
+            having = self.having(group, name)
+            for choice in having:
+                spec = self.of[group][choice]
+                annotated = as_annotated(override, self.arguments(group, spec)[name].annotation)
+                spec[name] = self.composed.late.get(key, annotated)
+            if not having:
+                self.problems.append(self.unknown(key, typed(override)))
+
+    def unknown(self, key: str, value: str | None = None, where: str | None = None) -> Problem:
+        """The problem of a key that nothing has, with what there is."""
+        value = "''" if value == "" else value
+        group, _, name = key.partition(".")
+        if name and group in self.of:
+            names = {n for spec in self.of[group].values() for n in self.arguments(group, spec)}
+            problem = unknown_key(key, value, names, f"{group}.")
+            has_none = f"{group}={', '.join(self.of[group])} has no {name}"
+            return replace(problem, why=problem.why.replace("unknown key", has_none), value=value, where=where)
+        roots = [*ROOT_KEYS, *self.catalogue.files]
+        inner = [f"{g}.{n}" for g in self.of for spec in self.of[g].values() for n in self.arguments(g, spec)]
+        by_last = {full.partition(".")[2]: full for full in sorted(inner, key=lambda k: k.startswith("optimizer."))}
+        last = nearest(key.rpartition(".")[2], by_last)
+        near = nearest(key, roots) or nearest(key, inner) or (by_last[last] if last else None)
+        why = f"unknown key; known: {', '.join(roots)}, and the keys of each group (model.width)"
+        return Problem(key, why, value, near, where)
+
+    def check(self) -> bool:
+        """Check every spec against its target's signature, whose defaults are written down; whether trials can be built."""
+        sound = True
+        for group, specs in self.of.items():
+            for spec in specs.values():
+                found = check(group, spec, provided=PROVIDED.get(group, ()), allowed=self.allowed)
+                self.problems += found
+                sound = sound and not (found and group in GROUPS)
+                for name, declared in self.arguments(group, spec).items():
+                    default = declared.default
+                    if name not in spec and _is_json(default):
+                        spec[name] = list(default) if isinstance(default, tuple) else default
+        for group in ("norm", "activation"):
+            self._check_taken(group)
+        return sound
+
+    def _check_taken(self, group: str) -> None:
+        """A norm or activation chosen for a model that takes none would be searched in vain."""
+        given = ", ".join(name for name, spec in self.of[group].items() if spec)
+        for name, spec in self.of["model"].items():
+            try:
+                takes = parameters(resolve(spec["_target_"], self.allowed))
+            except (ConfigError, KeyError):
+                continue
+            if given and group not in takes:
+                self.problems.append(Problem(group, f"model={name} takes no {group}", given))
+
+
+def _is_json(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_json(item) for item in value)
+    return value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))
