@@ -122,7 +122,7 @@ def _launch(argv: Sequence[str]) -> int:
 
         for note in plan.notes:
             say(note)
-        result = launch(plan, say=say, import_ray=wait_for_ray)
+        result = launch(plan, command=["orchestrator", "launch", *argv], say=say, import_ray=wait_for_ray)
     for line in _closing_lines(plan, result):
         say(line)
     return errors.EXIT_OK if result.has_result else errors.EXIT_NO_RESULT

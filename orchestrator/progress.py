@@ -39,7 +39,8 @@ class Progress:
         if event.kind == "suggested":
             self._params[index] = data["params"]
         elif event.kind == "started":
-            self._first_start = self._first_start or self._monotonic()
+            if self._first_start is None:
+                self._first_start = self._monotonic()
             self.running[index] = ""
         elif event.kind == "reported" and data["epochs"]:
             return self._reported(index, data["epochs"])

@@ -9,9 +9,8 @@ import secrets
 import shlex
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,11 +51,16 @@ class Result:
 
 
 def launch(
-    plan: SweepPlan, *, say: Callable[[str], None] = print, import_ray: Callable[[], None] | None = None
+    plan: SweepPlan,
+    *,
+    command: Sequence[str] = (),
+    say: Callable[[str], None] = print,
+    import_ray: Callable[[], None] | None = None,
 ) -> Result:
     """Runs the sweep of a checked plan from its first event to its last.
 
     Args:
+        command: what the user typed, for the record.
         import_ray: waits for an import of Ray that was begun earlier.
 
     Raises:
@@ -72,7 +76,7 @@ def launch(
 
     journal = Journal(folder / FILE_NAME, create=True)
     try:
-        journal.append("sweep_opened", _opening(plan, uid, folder, tracking), sync=True)
+        journal.append("sweep_opened", _opening(plan, uid, folder, tracking, command), sync=True)
         with connect(getattr(cluster, "address", None), preload="orchestrator.scheduling.warm") as resources:
             say(f"ray is up: {resources.cpus:g} CPUs, {resources.gpus:g} GPUs")
             return _run(plan, uid, folder, journal, tracking, resources)
@@ -180,7 +184,9 @@ def _create_folder(plan: SweepPlan) -> tuple[str, Path]:
     return uid, folder
 
 
-def _opening(plan: SweepPlan, uid: str, folder: Path, tracking: Mapping[str, Any]) -> dict[str, Any]:
+def _opening(
+    plan: SweepPlan, uid: str, folder: Path, tracking: Mapping[str, Any], command: Sequence[str]
+) -> dict[str, Any]:
     """What the journal opens with: everything that a reader, or a resume, needs to know of the sweep."""
     root = plan.root
     return {
@@ -197,7 +203,7 @@ def _opening(plan: SweepPlan, uid: str, folder: Path, tracking: Mapping[str, Any
         "sampler": dict(plan.sampler),
         "scheduler": dict(plan.scheduler),
         "tracking": dict(tracking),
-        "environment": environment(),
+        "environment": environment() | {"command": shlex.join(command)},
         "plan": plan.to_json(),
     }
 
@@ -214,7 +220,6 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "cpus": len(os.sched_getaffinity(0)),
-        "command": shlex.join(["orchestrator", *sys.argv[1:]]),
     }
 
 

@@ -76,7 +76,7 @@ def test_a_sweep_from_the_command_line_to_mlflow(capfd: pytest.CaptureFixture[st
     (parent,) = query("SELECT r.status FROM runs r JOIN tags t USING(run_uuid) WHERE t.key='kind' AND t.value='sweep'")
     assert parent == ("FINISHED",)
     assert len(list(Path("runs").glob("artifacts/**/predictions.safetensors"))) == 5
-    assert len(list(Path("runs").glob("artifacts/**/config.yaml"))) == 5
+    assert len(list(Path("runs").glob("artifacts/**/config.yaml"))) == 5 + 1, "one a trial and the parent's"
 
 
 OWN_MODEL = '''

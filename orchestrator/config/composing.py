@@ -121,12 +121,14 @@ def compose(catalogue: Catalogue, config_name: str, overrides: Overrides) -> Com
     chosen = {group: name for group, name in config.hydra.runtime.choices.items() if group in catalogue.files}
     OmegaConf.set_struct(config, False)
     config.pop("hydra")
-    for key, declared in parameters(Settings).items():
-        if key in overrides.fixed:
-            OmegaConf.update(config, key, as_annotated(overrides.fixed[key], declared.annotation), force_add=True)
+    roots = {key: declared.annotation for key, declared in parameters(Settings).items() if key in overrides.fixed}
     late = {key: value for key, o in overrides.fixed.items() if "${" in str(value := plain(o.value()))}
-    for key, value in late.items():
-        config[_GIVEN + key] = value
+    given = {key: as_annotated(overrides.fixed[key], annotation) for key, annotation in roots.items()}
+    for key, value in [*given.items(), *((_GIVEN + key, value) for key, value in late.items())]:
+        try:
+            config[key] = value
+        except OmegaConfBaseException as error:
+            raise ConfigError(Problem(key.removeprefix(_GIVEN), _first_line(error), str(value))) from error
     values = _resolved(config)
     return Composed(values, chosen, {key: values.pop(_GIVEN + key) for key in late})
 
@@ -141,7 +143,7 @@ def _picks(catalogue: Catalogue, overrides: Overrides) -> Iterator[tuple[str, st
                 domain = to_domain(overrides.swept[group].value(), files)
             except ValueError:
                 continue  # told where the search space is made
-            if isinstance(domain, Choice) and domain.values[0] in files:
+            if isinstance(domain, Choice) and domain.values[0] in list(files):
                 yield group, domain.values[0]
 
 

@@ -68,7 +68,7 @@ class Draft:
             **{key: self.settings.get(key) for key in TRIAL_KEYS},
             "import_paths": self.import_paths,
         }
-        search = Search(entries, specs, self.overrides, self.settings, self.problems, self.notes)
+        search = Search(entries, specs, self.overrides, self.problems, self.notes)
         space = search.space(base)
         self.buildable = self.buildable and len(self.problems) == before
         trials = self._check_parts(specs, space)

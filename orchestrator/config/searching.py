@@ -101,7 +101,7 @@ def choices_of(entry: Entry, catalogue: Catalogue, problems: list[Problem]) -> l
         problems.append(Problem(entry.key, str(error), where=entry.where))
         return []
     problems += [replace(p, where=entry.where) for n in domain.values if (p := catalogue.unknown(entry.key, n))]
-    return [name for name in domain.values if name in files]
+    return [name for name in domain.values if name in list(files)]
 
 
 @dataclass
@@ -111,7 +111,6 @@ class Search:
     entries: Sequence[Entry]
     specs: Specs
     overrides: Overrides
-    settings: Mapping[str, Any]
     problems: list[Problem]
     notes: list[str]
 
@@ -286,8 +285,7 @@ class Search:
         problems = [p for annotation in annotations if (p := _misfit(parameter, annotation))]
         if not dot and not problems:
             for value in domain.ends():
-                found = settings_problems({**self.settings, group: value})
-                problems += [problem for problem in found if problem.key == group]
+                problems += settings_problems({group: value})
         self.problems += problems
         if parameter.key in self.overrides.swept and isinstance(domain, Range) and not _reaches(domain):
             self.notes.append(f"{parameter.key} takes {domain.describe()} (the step does not reach {domain.stop:g})")

@@ -73,7 +73,9 @@ class Reporter:
 
         if self._trial.attempt > 1 and (finished := recover_outcome(Path(self._trial.folder), self._trial.uid)):
             history, outcome = finished
-            return self._report(State.COMPLETED, history[self._sent :], outcome=outcome)
+            best = next(result for result in history if result.epoch == outcome.best_epoch)
+            value = best.metrics[self._trial.config["metric"]]
+            return self._report(State.COMPLETED, history, outcome=outcome, best=[best.epoch, value])
         self._run = TrialRun(self._trial)
         self._epochs = iter(self._run)
         if self._run.history:

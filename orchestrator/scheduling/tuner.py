@@ -115,6 +115,7 @@ class _Search(_NotInSnapshots, SearchAlgorithm):  # type: ignore[misc]
     def set_finished(self) -> None:
         self._conductor.cancel_live("stopped by Ray Tune")
 
+
 class _Trial(TuneTrial):  # type: ignore[misc]
     """Keeps the words of the error that ended its last worker."""
 

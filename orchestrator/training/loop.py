@@ -163,8 +163,8 @@ def gradient_norm(params: Sequence[nn.Parameter]) -> Tensor:
 def _backward_on_cpu() -> Callable[[Tensor], None]:
     """`Tensor.backward` for scalars, straight to the autograd engine.
 
-    The way there checks arguments and hands the compiler's context to the threads of other devices, which the CPU has not: 60 us of
-    the 390 us of a small network's step (torch 2.15).
+    The way there checks arguments and hands the compiler's context to the threads of other devices, which the CPU has not: 60 us
+    of the 390 us of a small network's step (torch 2.15).
     """
     run = torch.autograd.Variable._execution_engine.run_backward
     seed: Tensor | None = None
