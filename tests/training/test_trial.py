@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -364,3 +366,22 @@ def test_schedule_that_observes_is_told_the_metrics_and_restored(
     next(iter(run))
     run.save()
     assert lrs(iter(TrialRun(trial()))) == pytest.approx([0.025, 0.0125, 0.00625])
+
+
+@pytest.mark.slow  # a fresh process imports torch
+def test_a_trial_does_not_import_the_compiler(trial: MakeTrial) -> None:
+    """torch imports it behind several innocent names, for 6 s of every worker's start (2.15)."""
+    made = trial("", optimizer={"_target_": f"{OWN}.optimizers.adam"})
+    script = (
+        "import json, sys\n"
+        "from orchestrator.records import Trial\n"
+        "from orchestrator.training.preflight import check\n"
+        "from orchestrator.training.trial import TrialRun\n"
+        "config = json.loads(sys.argv[1])\n"
+        "check([('', config)])\n"
+        "run = TrialRun(Trial('s/0', 0, config))\n"
+        "list(run), run.finish()\n"
+        "sys.exit('torch._dynamo' in sys.modules or 'sympy' in sys.modules)\n"
+    )
+    command = [sys.executable, "-c", script, json.dumps(made.config)]
+    assert subprocess.run(command, cwd=Path(__file__).parents[2], check=False).returncode == 0
