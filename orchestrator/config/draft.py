@@ -77,7 +77,7 @@ class Draft:
             base=base,
             choices={group: specs.of[group] for group in GROUPS if group in space.keys},
             space=space,
-            facts={"fits": self._fits()},
+            facts={"fits": self._fits(trials)},
             notes=tuple(self.notes),
             **{part: specs.of[part][specs.chosen[part]] for part in PARTS},
         )
@@ -190,14 +190,14 @@ class Draft:
                 why = f"this machine has {there or 'no'} {unit}{'s' if there > 1 else ''}; cluster=ray uses others"
                 self.problems.append(Problem(key, why, self.settings[key]))
 
-    def _fits(self) -> int | None:
+    def _fits(self, trials: int) -> int | None:
         """How many trials have room at a time; None where the cluster decides."""
         if self.chosen.get("cluster") != "local" or self.problems:
             return None
         room = cpus() / self.settings["cpus_per_trial"]
         if self.settings["gpus_per_trial"] > 0:
             room = min(room, gpus() / self.settings["gpus_per_trial"])
-        most = [math.floor(room + 1e-9), self.settings["trials"], self.settings["max_concurrent"]]
+        most = [math.floor(room + 1e-9), trials, self.settings["max_concurrent"]]
         return int(min(number for number in most if number is not None))
 
     # where a problem came from
