@@ -13,7 +13,7 @@ def groups(extra: Path | None = None) -> list[str]:
 
 
 def choices(group: str, extra: Path | None = None) -> list[tuple[str, str]]:
-    """The choices of a group with the first line of their comment, sorted; the user's own come in place of built-in ones."""
+    """The choices of a group with the first line of their comment, sorted; the user's own among them."""
     found: dict[str, str] = {}
     for root in _roots(extra):
         for path in sorted((root / group).glob("*.yaml")):

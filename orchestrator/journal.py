@@ -180,7 +180,8 @@ class Reader:
     def events(self, after: int = 0, limit: int = 1_000_000) -> Iterator[Event]:
         """Committed events with `seq > after`, in order, at most `limit`."""
         rows = self._db.execute(
-            "SELECT seq, time_ms, kind, trial, attempt, data FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)
+            "SELECT seq, time_ms, kind, trial, attempt, data FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
+            (after, limit),
         ).fetchall()
         for seq, time_ms, kind, trial, attempt, data in rows:
             yield Event(seq, time_ms, kind, trial, attempt, json.loads(data))

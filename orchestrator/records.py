@@ -11,7 +11,7 @@ GROUPS = (
     "data", "model", "norm", "activation", "init", "preprocess", "augment",
     "optimizer", "schedule", "loss", "penalty",
 )  # fmt: skip
-"""The groups of a trial's configuration, each a spec `{"_target_": ..., **arguments}`; `{}` is the architecture's own, or nothing."""
+"""The groups of a trial's configuration, each a spec `{"_target_": ..., **own}`; `{}` is the architecture's own, or none."""
 
 
 class State(StrEnum):

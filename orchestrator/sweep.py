@@ -18,7 +18,7 @@ from typing import Any
 from orchestrator.errors import ConfigError, NotReadyError, Problem
 from orchestrator.journal import FILE_NAME, Event, Journal
 from orchestrator.names import slug
-from orchestrator.plan import SweepPlan, trial_config
+from orchestrator.plan import SweepPlan, domain_max, trial_config
 from orchestrator.progress import Progress, View
 from orchestrator.records import CAN_BE_BEST, State
 from orchestrator.tracking.preflight import check_tracking
@@ -140,11 +140,12 @@ def _run(
                 conductor,
                 scheduler=plan.part("scheduler"),
                 mode=mode,
-                epochs=int(plan.base["epochs"]),
+                epochs=max(int(plan.base["epochs"]), domain_max(plan.space, "epochs")),
                 cpus_per_trial=root.cpus_per_trial,
                 gpus_per_trial=root.gpus_per_trial,
                 concurrent=concurrent,
                 max_retries=root.max_retries,
+                own_cluster=plan.part("cluster").kind == "local",
                 out_of_time=lambda: time.monotonic() > deadline,
                 on_step=shipper.keep_alive,
             )

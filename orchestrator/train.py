@@ -68,7 +68,12 @@ def _train(config: dict[str, Any], folder: str) -> int:
 def _bar(epochs: int) -> Any:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = ("epoch {task.completed}/{task.total}", BarColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn())
+    columns = (
+        "epoch {task.completed}/{task.total}",
+        BarColumn(),
+        TextColumn("{task.fields[text]}"),
+        TimeRemainingColumn(),
+    )
     bar = Progress(*columns, transient=True)
     if not bar.console.is_terminal:
         bar.live.auto_refresh = False

@@ -48,7 +48,7 @@ def connect(address: str | None, *, preload: str) -> Iterator[Resources]:
     folder = None
     if address is None:
         os.environ["RAY_preload_python_modules"] = preload  # noqa: SIM112, Ray's own spelling
-        os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112; 15 by default, behind everything else on the machine
+        os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112, 15 by default: behind all else here
         folder = Path(tempfile.mkdtemp(prefix="orchestrator-ray-"))
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     try:

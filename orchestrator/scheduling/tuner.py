@@ -10,7 +10,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import ray
 from ray import tune
+from ray.air.execution import FixedResourceManager
+from ray.tune.execution.class_cache import _ActorClassCache
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Experiment
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search.search_algorithm import SearchAlgorithm
 
@@ -18,10 +23,6 @@ from orchestrator.records import Trial
 from orchestrator.scheduling.conductor import Conductor
 from orchestrator.scheduling.schedulers import SchedulerSettings
 from orchestrator.scheduling.worker import TrialWorker, encode
-
-
-class _Finished(BaseException):
-    """Leaves Tune's loop at once: everything is in the journal, and its own snapshot and result tables are not needed."""
 
 
 def run(
@@ -34,49 +35,64 @@ def run(
     gpus_per_trial: float,
     concurrent: int,
     max_retries: int,
+    own_cluster: bool,
     out_of_time: Callable[[], bool] = lambda: False,
     on_step: Callable[[], None] = lambda: None,
 ) -> None:
     """Runs the sweep to its end, or until `out_of_time` says so; needs a connected Ray.
 
+    Tune's controller is stepped here rather than by `Tuner.fit`, which writes snapshots and tables that the journal makes
+    superfluous, and has no way to end early.
+
     Args:
+        own_cluster: nothing else runs there, so that no placement group has to hold a trial's place: each costs a process.
         on_step: called several times a second in this thread.
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
+    _ActorClassCache.get = _plain_actor_class
     resources = {"CPU": cpus_per_trial, "GPU": gpus_per_trial}
     search = _Search(conductor, scheduler.rungs(epochs), resources, max_retries)
-    relay = _Relay(conductor, search, out_of_time, on_step)
     with tempfile.TemporaryDirectory(prefix="orchestrator-tune-", ignore_cleanup_errors=True) as folder:
-        tuner = tune.Tuner(
-            TrialWorker,
-            tune_config=tune.TuneConfig(
-                search_alg=search,
-                scheduler=scheduler.start(mode=mode, epochs=epochs),
-                num_samples=-1,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                storage_path=folder,
-                name="sweep",
-                callbacks=[relay],
-                failure_config=tune.FailureConfig(max_failures=max_retries),
-                verbose=0,
-            ),
+        experiment = Experiment("sweep", TrialWorker, storage_path=folder)
+        search.add_configurations([experiment])
+        controller = TuneController(
+            search_alg=search,
+            scheduler=scheduler.start(mode=mode, epochs=epochs),
+            callbacks=[_Relay(conductor, search)],
+            storage=experiment.storage,
+            reuse_actors=True,
+            checkpoint_period=float("inf"),
+            resource_manager_factory=FixedResourceManager if own_cluster else None,
         )
+        last = 0.0
         try:
-            tuner.fit()
-        except _Finished:
-            pass
+            while not conductor.done and not out_of_time():
+                controller.step()
+                if time.monotonic() - last > 0.2:
+                    last = time.monotonic()
+                    on_step()
+        finally:
+            _end_workers(controller)
 
 
-class _NotInSnapshots:
-    """Tune pickles what it is given; of these objects nothing belongs there, as the journal is the only record."""
+def _end_workers(controller: TuneController) -> None:
+    """Ends the workers at once: what counts of their trials is on disk and in the journal."""
+    for actor, _ in controller._actor_manager._live_actors_to_ray_actors_resources.values():
+        ray.kill(actor)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
+
+def _plain_actor_class(cache: Any, trainable: type) -> Any:
+    """The actor class without a runtime environment of its own.
+
+    Tune asks for one that only repeats variables which workers inherit anyway; the workers that Ray has started and warmed up
+    do not match it, so that every sweep would wait for a second set of them (ray 2.60).
+    """
+    if trainable not in cache._cache:
+        cache._cache[trainable] = ray.remote(trainable)
+    return cache._cache[trainable]
 
 
-class _Search(_NotInSnapshots, SearchAlgorithm):  # type: ignore[misc]
+class _Search(SearchAlgorithm):  # type: ignore[misc]
     """Tune's source of trials, with the sweep's own identities."""
 
     def __init__(self, conductor: Conductor, rungs: list[int], resources: dict[str, float], max_retries: int) -> None:
@@ -126,19 +142,11 @@ class _Trial(TuneTrial):  # type: ignore[misc]
         super().handle_error(exc)
 
 
-class _Relay(_NotInSnapshots, tune.Callback):  # type: ignore[misc]
+class _Relay(tune.Callback):  # type: ignore[misc]
     """Tune's events, told to the conductor."""
 
-    def __init__(
-        self,
-        conductor: Conductor,
-        search: _Search,
-        out_of_time: Callable[[], bool],
-        on_step: Callable[[], None],
-    ) -> None:
+    def __init__(self, conductor: Conductor, search: _Search) -> None:
         self._conductor, self._search = conductor, search
-        self._out_of_time, self._on_step = out_of_time, on_step
-        self._last_step = 0.0
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         self._conductor.on_started(int(trial.trial_id))
@@ -155,16 +163,6 @@ class _Relay(_NotInSnapshots, tune.Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         self._conductor.on_lost(int(trial.trial_id), _error_of(trial))
-
-    def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
-        if self._conductor.done:
-            raise _Finished
-        if self._out_of_time():
-            raise _Finished
-        now = time.monotonic()
-        if now - self._last_step > 0.2:
-            self._last_step = now
-            self._on_step()
 
 
 def _error_of(trial: TuneTrial) -> str:
