@@ -13,9 +13,9 @@ from typing import Any
 import ray
 from ray import tune
 from ray.air.execution import FixedResourceManager
+from ray.train._internal.storage import StorageContext
 from ray.tune.execution.class_cache import _ActorClassCache
 from ray.tune.execution.tune_controller import TuneController
-from ray.tune.experiment import Experiment
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search.search_algorithm import SearchAlgorithm
 
@@ -51,15 +51,14 @@ def run(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
     _ActorClassCache.get = _plain_actor_class
     resources = {"CPU": cpus_per_trial, "GPU": gpus_per_trial}
-    search = _Search(conductor, scheduler.rungs(epochs), resources, max_retries)
     with tempfile.TemporaryDirectory(prefix="orchestrator-tune-", ignore_cleanup_errors=True) as folder:
-        experiment = Experiment("sweep", TrialWorker, storage_path=folder)
-        search.add_configurations([experiment])
-        controller = TuneController(
+        storage = StorageContext(storage_path=folder, experiment_dir_name="sweep")
+        search = _Search(conductor, scheduler.rungs(epochs), resources, max_retries, storage)
+        controller = _Controller(
             search_alg=search,
             scheduler=scheduler.start(mode=mode, epochs=epochs),
             callbacks=[_Relay(conductor, search)],
-            storage=experiment.storage,
+            storage=storage,
             reuse_actors=True,
             checkpoint_period=float("inf"),
             resource_manager_factory=FixedResourceManager if own_cluster else None,
@@ -92,28 +91,41 @@ def _plain_actor_class(cache: Any, trainable: type) -> Any:
     return cache._cache[trainable]
 
 
+class _Controller(TuneController):  # type: ignore[misc]
+    """Tune's controller, but a worker that is starting up is waited for.
+
+    Tune gives its trial to the first worker that falls free and ends the one that starts; where trials are shorter than the
+    start of a process, all but one worker are never born (ray 2.60).
+    """
+
+    def _maybe_reuse_cached_actor(self, trial: TuneTrial) -> bool:
+        own = self._trial_to_actor.get(trial)
+        if own is not None and trial not in self._resetting_trials and self._actor_manager.is_actor_started(own):
+            return False
+        return bool(super()._maybe_reuse_cached_actor(trial))
+
+
 class _Search(SearchAlgorithm):  # type: ignore[misc]
     """Tune's source of trials, with the sweep's own identities."""
 
-    def __init__(self, conductor: Conductor, rungs: list[int], resources: dict[str, float], max_retries: int) -> None:
+    def __init__(
+        self, conductor: Conductor, rungs: list[int], resources: dict[str, float], max_retries: int, storage: Any
+    ) -> None:
         self._conductor, self._rungs, self._max_retries = conductor, rungs, max_retries
-        self._resources = resources
-        self._spec: dict[str, Any] = {}
-
-    def add_configurations(self, experiments: Any) -> None:
-        self._spec = experiments[0].spec
+        self._resources, self._storage = resources, storage
 
     def next_trial(self) -> TuneTrial | None:
         trial = self._conductor.next_trial()
         if trial is None:
             return None
         return _Trial(
-            self._spec["run"],
+            TrialWorker.__name__,
             config=self._encode(trial),
             trial_id=str(trial.index),
-            storage=self._spec["storage"],
+            storage=self._storage,
             placement_group_factory=tune.PlacementGroupFactory([self._resources]),
             max_failures=self._max_retries,
+            stub=True,
             trial_dirname_creator=lambda tune_trial: str(tune_trial.trial_id),
         )
 
@@ -133,9 +145,12 @@ class _Search(SearchAlgorithm):  # type: ignore[misc]
 
 
 class _Trial(TuneTrial):  # type: ignore[misc]
-    """Keeps the words of the error that ended its last worker."""
+    """Keeps the words of the error that ended its last worker, and asks no registry for the class of its workers."""
 
     death: str = ""
+
+    def get_trainable_cls(self) -> type:
+        return TrialWorker
 
     def handle_error(self, exc: Any = None) -> None:
         self.death = str(exc) if exc else "the worker process died"
