@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -92,17 +93,37 @@ def _plain_actor_class(cache: Any, trainable: type) -> Any:
 
 
 class _Controller(TuneController):  # type: ignore[misc]
-    """Tune's controller, but a worker that is starting up is waited for.
+    """Tune's controller without the waits that short trials feel (ray 2.60).
 
-    Tune gives its trial to the first worker that falls free and ends the one that starts; where trials are shorter than the
-    start of a process, all but one worker are never born (ray 2.60).
+    A worker that is starting up is waited for: Tune would give its trial to the first worker that falls free and end the one
+    that starts, so that where trials are shorter than the start of a process all but one worker are never born. And a worker
+    that falls free gets its next trial, with the order to train, in one go: before the trial after that is chosen, and without
+    waiting for the answer that it was reset.
     """
+
+    def __init__(self, **settings: Any) -> None:
+        self._reset: list[TuneTrial] = []
+        super().__init__(**settings)
 
     def _maybe_reuse_cached_actor(self, trial: TuneTrial) -> bool:
         own = self._trial_to_actor.get(trial)
         if own is not None and trial not in self._resetting_trials and self._actor_manager.is_actor_started(own):
             return False
         return bool(super()._maybe_reuse_cached_actor(trial))
+
+    def _maybe_update_trial_queue(self) -> None:
+        self._maybe_add_actors()
+        super()._maybe_update_trial_queue()
+
+    def _schedule_trial_reset(self, trial: TuneTrial, new_config: dict[str, Any], new_experiment_tag: str) -> None:
+        self._resetting_trials.add(trial)
+        trial.temporary_state.ray_actor.reset.remote(new_config)
+        self._reset.append(trial)
+
+    def _maybe_add_actors(self) -> None:
+        super()._maybe_add_actors()
+        while self._reset:
+            self._on_trial_reset(self._reset.pop(0), True)
 
 
 class _Search(SearchAlgorithm):  # type: ignore[misc]
@@ -112,7 +133,7 @@ class _Search(SearchAlgorithm):  # type: ignore[misc]
         self, conductor: Conductor, rungs: list[int], resources: dict[str, float], max_retries: int, storage: Any
     ) -> None:
         self._conductor, self._rungs, self._max_retries = conductor, rungs, max_retries
-        self._resources, self._storage = resources, storage
+        self._resources, self._storage = tune.PlacementGroupFactory([resources]), storage
 
     def next_trial(self) -> TuneTrial | None:
         trial = self._conductor.next_trial()
@@ -123,10 +144,9 @@ class _Search(SearchAlgorithm):  # type: ignore[misc]
             config=self._encode(trial),
             trial_id=str(trial.index),
             storage=self._storage,
-            placement_group_factory=tune.PlacementGroupFactory([self._resources]),
+            placement_group_factory=self._resources,
             max_failures=self._max_retries,
             stub=True,
-            trial_dirname_creator=lambda tune_trial: str(tune_trial.trial_id),
         )
 
     def tell_attempt(self, tune_trial: TuneTrial, attempt: int) -> None:
@@ -145,15 +165,22 @@ class _Search(SearchAlgorithm):  # type: ignore[misc]
 
 
 class _Trial(TuneTrial):  # type: ignore[misc]
-    """Keeps the words of the error that ended its last worker, and asks no registry for the class of its workers."""
+    """Keeps the words of the error that ended its last worker; asks neither a registry nor its worker about itself."""
 
     death: str = ""
+
+    def init_local_path(self) -> None:
+        self.relative_logdir = self.storage.trial_dir_name = str(self.trial_id)
+
+    def set_ray_actor(self, ray_actor: Any) -> None:
+        self.temporary_state.ray_actor = ray_actor
 
     def get_trainable_cls(self) -> type:
         return TrialWorker
 
     def handle_error(self, exc: Any = None) -> None:
         self.death = str(exc) if exc else "the worker process died"
+        Path(self.local_path).mkdir(parents=True, exist_ok=True)
         super().handle_error(exc)
 
 

@@ -22,6 +22,9 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         self._reporter = Reporter(Trial(**told.pop("trial")), **told)
         return True
 
+    def _setup_logdir(self) -> None:
+        """None: a trial writes to its own folder, and nowhere else."""
+
     def step(self) -> dict[str, Any]:
         report = self._reporter.next_report()
         result: dict[str, Any] = {"report": json.dumps(report), tune.result.DONE: report["state"] != "running"}
