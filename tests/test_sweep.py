@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import Counter
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from orchestrator.cli import main
 from orchestrator.journal import FILE_NAME, Event, Reader
+from orchestrator.plan import SweepPlan
 
 SMALL = ["data=synthetic", "model=mlp", "model.width=12", "batch_size=16", "seed=1"]
 
@@ -48,7 +48,7 @@ def query(sql: str, *values: object) -> list[tuple[Any, ...]]:
         db.close()
 
 
-def test_a_sweep_from_the_command_line_to_mlflow(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_from_the_command_line_to_mlflow(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["launch", *SMALL, "name=first", "trials=5", "epochs=3", "optimizer.lr=tag(log,interval(1e-2,1))"]) == 0
     printed = capfd.readouterr()
     assert "5 completed" in printed.out
@@ -58,6 +58,10 @@ def test_a_sweep_from_the_command_line_to_mlflow(capfd: pytest.CaptureFixture[st
 
     events = events_of()
     assert [event.kind for event in events[:1]] == ["sweep_opened"]
+    opened = events[0].data
+    assert SweepPlan.from_json(opened["plan"]).root.trials == 5
+    assert opened["environment"]["command"].startswith("orchestrator launch data=synthetic")
+    assert opened["folder"].startswith(str(tmp_path))
     assert events[-1].kind == "sweep_closed"
     assert events[-1].data["totals"] == {"completed": 5}
     epochs = {i: [e["epoch"] for d in data for e in d["epochs"]] for i, data in by_trial(events, "reported").items()}
@@ -123,7 +127,7 @@ def test_a_model_from_outside_and_the_ways_in_which_trials_end(
     monkeypatch.setenv("ORCHESTRATOR_DRIVER", "1")  # the model misbehaves in workers only
     marker = tmp_path / "marker"
     own = bring_your_own(tmp_path)
-    space = ["model.behaviour=good,dies,raises", "optimizer.lr=0.1,1e30", f"model.marker={marker}", "sampler=grid"]
+    space = ["model.behaviour=good,dies,raises", "optimizer.lr=0.1,3e38", f"model.marker={marker}", "sampler=grid"]
     assert main(["launch", *own, "data=synthetic", "batch_size=16", "epochs=2", *space]) == 0
     assert "a bug of the user's" in capfd.readouterr().out
 
@@ -135,11 +139,11 @@ def test_a_model_from_outside_and_the_ways_in_which_trials_end(
     }
     assert states == {
         ("good", 0.1): "completed",
-        ("good", 1e30): "diverged",
+        ("good", 3e38): "diverged",
         ("dies", 0.1): "completed",
-        ("dies", 1e30): "diverged",
+        ("dies", 3e38): "diverged",
         ("raises", 0.1): "failed",
-        ("raises", 1e30): "failed",
+        ("raises", 3e38): "failed",
     }
     reasons = Counter(event.data["reason"] for event in events if event.kind == "retrying")
     assert reasons == {"the worker process died": 1, "RuntimeError: a bug of the user's": 2}
@@ -169,7 +173,7 @@ def test_asha_stops_at_its_rungs() -> None:
 
 
 def test_a_time_budget_cancels_what_runs_and_keeps_its_value(capfd: pytest.CaptureFixture[str]) -> None:
-    keys = ["trials=2", "epochs=1000000", "report_every_s=0.2", "time_budget_s=25", "optimizer.lr=0.01,0.02"]
+    keys = ["trials=2", "epochs=1000000", "report_every_s=0.2", "time_budget_s=18", "optimizer.lr=0.01,0.02"]
     assert main(["launch", *SMALL, *keys]) == 0
     events = events_of()
     ended = [data[0] for data in by_trial(events, "terminal").values()]
@@ -194,13 +198,3 @@ def test_tpe_one_at_a_time_is_the_same_twice() -> None:
         suggested, ended = by_trial(events, "suggested"), by_trial(events, "terminal")
         values.append([(suggested[i][0]["params"], ended[i][0]["value"], ended[i][0]["metrics"]) for i in range(4)])
     assert values[0] == values[1]
-
-
-def test_the_journal_holds_the_plan(tmp_path: Path) -> None:
-    from orchestrator.plan import SweepPlan
-
-    assert main(["launch", *SMALL, "trials=1", "epochs=1", "tracking=none", "optimizer.lr=0.05,0.06"]) == 0
-    opened = events_of()[0].data
-    assert SweepPlan.from_json(opened["plan"]).root.trials == 1
-    assert json.dumps(opened["environment"])
-    assert opened["folder"].startswith(str(tmp_path))

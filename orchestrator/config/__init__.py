@@ -67,4 +67,5 @@ def _tried(draft: Draft, made: SweepPlan) -> SweepPlan:
         everywhere = problem.where is not None and problem.where.startswith(EVERY_TRIAL)
         draft.problems.append(replace(problem, where=None) if everywhere else problem)
     facts = json.loads(json.dumps(result.facts))  # as it will be read elsewhere: no tuples
-    return replace(made, facts={**made.facts, **facts})
+    entry = facts.get("data_entry", "")  # so that no worker looks through the files again
+    return replace(made, base={**made.base, "data_entry": entry}, facts={**made.facts, **facts})

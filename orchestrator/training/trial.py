@@ -263,8 +263,9 @@ def build_learner(config: Mapping[str, Any]) -> Learner:
 
 def load_data(config: Mapping[str, Any]) -> Dataset:
     """The data set of a configuration."""
-    cache = config["data_cache"]
-    return load(config["data"], cache=None if cache is None else Path(cache), allowed=config["allowed_targets"])
+    cache = None if config["data_cache"] is None else Path(config["data_cache"])
+    entry = config.get("data_entry", "")
+    return load(config["data"], cache=cache, allowed=config["allowed_targets"], entry=entry)
 
 
 def init_images(data: DeviceData, seed: int) -> Tensor:
