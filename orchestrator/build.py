@@ -5,6 +5,7 @@ A spec is `{"_target_": "models.mlp.mlp", "width": 100, ...}`; `{}` builds None.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import math
@@ -46,9 +47,8 @@ def build(spec: Mapping[str, Any], *, allowed: Collection[str] = (), **provided:
         raise ConfigError(problems)
     target = resolve(spec["_target_"], allowed)
     known = _signature(target)
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values())
     own = {name: convert(spec[name], known[name].annotation) for name in spec if name != "_target_"}
-    return target(**own, **{name: value for name, value in provided.items() if name in known or takes_any})
+    return target(**own, **{name: value for name, value in provided.items() if name in known or _takes_any(target)})
 
 
 def check(
@@ -186,6 +186,7 @@ def _below(name: str, prefixes: Iterable[str]) -> bool:
     return any(name == p or name.startswith(f"{p}.") for p in (prefix.rstrip(".") for prefix in prefixes) if p)
 
 
+@functools.lru_cache
 def _signature(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     try:
         signature = inspect.signature(target, eval_str=True)
@@ -195,6 +196,11 @@ def _signature(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
         raise ConfigError(Problem("_target_", "has no signature that could be checked", str(target))) from error
     usable = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {name: p for name, p in signature.parameters.items() if p.kind in usable}
+
+
+@functools.lru_cache
+def _takes_any(target: Callable[..., Any]) -> bool:
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values())
 
 
 def _options(annotation: Any) -> list[Any]:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from orchestrator import errors
-from orchestrator.errors import ConfigError, OrchestratorError, Problem, nearest
+from orchestrator.errors import ConfigError, NotReadyError, OrchestratorError, Problem, nearest
 from orchestrator.progress import duration, say, table, word
+
+T = TypeVar("T")
 
 USAGE = """\
 orchestrator: hyperparameter sweeps of deep vision networks
@@ -98,7 +103,6 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cfg", choices=["job"], help="print the composed configuration and stop")
     parser.add_argument("--config-dir", type=Path, help="a folder with more choices, or with another root file")
     parser.add_argument("--config-name", default="launch", help="the root file, without .yaml")
-    parser.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
 
 
 def _launch(argv: Sequence[str]) -> int:
@@ -116,14 +120,16 @@ def _launch(argv: Sequence[str]) -> int:
         return errors.EXIT_OK
     say("checking the sweep ...")
     with _sigterm_as_interrupt():
-        wait_for_ray = _begin_import_of_ray()
+        wait_for_ray = _in_thread(_import_ray)
+        tracking = _in_thread(lambda: _early_look_at_server(options.overrides))
         plan = _plan_here(options) if "torch" in sys.modules else _plan_in_child(argv)
         from orchestrator.sweep import launch
 
         for note in plan.notes:
             say(note)
-        result = launch(plan, command=["orchestrator", "launch", *argv], say=say, import_ray=wait_for_ray)
-    for line in _closing_lines(plan, result):
+        command = ["orchestrator", "launch", *argv]
+        result = launch(plan, command=command, tracking=tracking(), say=say, import_ray=wait_for_ray)
+    for line in _closing_lines(plan, result, options):
         say(line)
     return errors.EXIT_OK if result.has_result else errors.EXIT_NO_RESULT
 
@@ -131,7 +137,8 @@ def _launch(argv: Sequence[str]) -> int:
 def _plan_here(options: argparse.Namespace) -> Any:
     from orchestrator.config import plan
 
-    return plan(options.overrides, config_dir=options.config_dir, config_name=options.config_name)
+    tell = partial(say, out=sys.stderr)
+    return plan(options.overrides, config_dir=options.config_dir, config_name=options.config_name, say=tell)
 
 
 def _plan_in_child(argv: Sequence[str]) -> Any:
@@ -139,19 +146,25 @@ def _plan_in_child(argv: Sequence[str]) -> Any:
 
     Raises:
         SystemExit: the child refused; it has said why.
+        NotReadyError: the child was killed.
     """
     from orchestrator.plan import SweepPlan
 
-    child = subprocess.run([sys.executable, "-m", "orchestrator", "_plan", *argv], stdout=subprocess.PIPE, check=False)
-    if child.returncode:
-        raise SystemExit(child.returncode)
-    return SweepPlan.from_json(child.stdout.decode())
+    with tempfile.NamedTemporaryFile(prefix="orchestrator-plan-", suffix=".json") as file:
+        child = subprocess.run([sys.executable, "-m", "orchestrator", "_plan", file.name, *argv], check=False)
+        if child.returncode < 0:
+            raise NotReadyError(f"checking the sweep was ended by signal {-child.returncode}; is there enough memory?")
+        if child.returncode:
+            raise SystemExit(child.returncode)
+        return SweepPlan.from_json(Path(file.name).read_text(encoding="utf-8"))
 
 
-def _print_plan(argv: Sequence[str]) -> int:
+def _write_plan(argv: Sequence[str]) -> int:
+    """The child's side: the plan goes into the file that is named first."""
     parser = _Parser(prog="orchestrator _plan")
     _add_config_arguments(parser)
-    say(_plan_here(parser.parse_intermixed_args(argv)).to_json())
+    options = parser.parse_intermixed_args(argv[1:])
+    Path(argv[0]).write_text(_plan_here(options).to_json(), encoding="utf-8")
     return errors.EXIT_OK
 
 
@@ -162,23 +175,53 @@ def _print_config(options: argparse.Namespace) -> int:
     return errors.EXIT_OK
 
 
-def _begin_import_of_ray() -> Callable[[], None]:
-    """Imports Ray in a thread; what is returned waits for it."""
+def _in_thread(work: Callable[[], T]) -> Callable[[], T]:
+    """Begins the work in a thread; what is returned waits for its result, or raises what it raised."""
+    found: list[T] = []
+    failed: list[BaseException] = []
 
-    def work() -> None:
-        from orchestrator.scheduling.cluster import set_environment
+    def body() -> None:
+        try:
+            found.append(work())
+        except BaseException as error:
+            failed.append(error)
 
-        set_environment()
-        import orchestrator.scheduling.tuner  # noqa: F401
-
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=body, daemon=True)
     thread.start()
-    return thread.join
+
+    def wait() -> T:
+        thread.join()
+        if failed:
+            raise failed[0]
+        return found[0]
+
+    return wait
+
+
+def _import_ray() -> None:
+    from orchestrator.scheduling.cluster import set_environment
+
+    set_environment()
+    import orchestrator.scheduling.tuner  # noqa: F401
+
+
+def _early_look_at_server(overrides: Sequence[str]) -> Any:
+    """The checked tracking settings where a server is named on the command line, so that one that is away is told soon.
+
+    None where it is not, or in a way that only Hydra understands; the plan says then.
+    """
+    given = dict(override.split("=", 1) for override in overrides if "=" in override)
+    spec = {key.removeprefix("tracking."): value for key, value in given.items() if key.startswith("tracking.")}
+    if given.get("tracking") != "server" or set(spec) - {"uri", "experiment"} or "uri" not in spec:
+        return None
+    from orchestrator.tracking.preflight import check_tracking
+
+    return check_tracking({**spec, "kind": "server"}, Path(), name=given.get("name"))
 
 
 @contextlib.contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends a sweep as Ctrl-C does."""
+    """SIGTERM, and SIGHUP of a closed terminal, end a sweep as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -186,14 +229,15 @@ def _sigterm_as_interrupt() -> Iterator[None]:
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt(number)
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _closing_lines(plan: Any, result: Any) -> list[str]:
+def _closing_lines(plan: Any, result: Any, options: argparse.Namespace) -> list[str]:
     """The best trials, where everything lies, and what to do next."""
     totals = ", ".join(f"{number} {state}" for state, number in result.totals.items()) or "no trial ended"
     lines = ["", f"{result.uid}: {totals} in {duration(result.seconds)} ({result.closed_for})"]
@@ -215,17 +259,15 @@ def _closing_lines(plan: Any, result: Any) -> list[str]:
     elif result.last_error:
         lines += ["", "no trial completed; the last error was:", result.last_error.strip()]
     lines += ["", f"everything lies in  {result.folder}"]
+    runs_dir = _runs_dir_option(plan)
     if result.ship is not None and result.waiting_events > 0:
-        lines.append(
-            f"MLflow has not taken {result.waiting_events} events ({result.ship.error or 'still busy'}); "
-            f"ship them later:  orchestrator sync {result.uid}{_runs_dir_option(plan)}"
-        )
-    lines += [
-        "next:",
-        f"  orchestrator dashboard{_runs_dir_option(plan)}    curves and comparisons in MLflow",
-        *([f"  {_train_command(plan, result.best[0]['params'])}    the best trial alone"] if result.best else []),
-        "  orchestrator launch search=all trials=64    a larger search; orchestrator list search names more",
-    ]
+        why = result.ship.error or "still busy"
+        lines.append(f"MLflow has not taken {result.waiting_events} events ({why}); they are kept, ship them later:")
+        lines.append(f"  orchestrator sync {result.uid}{runs_dir}")
+    lines += ["next:", f"  orchestrator dashboard{runs_dir}    curves and comparisons in MLflow"]
+    if result.best:
+        lines.append(f"  {_train_command(plan, options, result.best[0]['params'])}    the best trial alone")
+    lines.append("  orchestrator launch search=all trials=64    a larger search; orchestrator list search names more")
     return lines
 
 
@@ -234,9 +276,31 @@ def _runs_dir_option(plan: Any) -> str:
     return "" if folder == Path("runs").resolve() else f" --runs-dir {folder}"
 
 
-def _train_command(plan: Any, params: dict[str, Any]) -> str:
-    chosen = [f"{group}={plan.base['choices'][group]}" for group in ("data", "model") if group not in params]
-    return " ".join(["orchestrator train", *chosen, *(f"{key}={value}" for key, value in params.items())])
+OF_THE_SWEEP = (
+    "search",
+    "sampler",
+    "scheduler",
+    "tracking",
+    "cluster",
+    "name",
+    "trials",
+    "max_concurrent",
+    "time_budget_s",
+)
+
+
+def _train_command(plan: Any, options: argparse.Namespace, params: dict[str, Any]) -> str:
+    """The command that trains one configuration of the sweep alone: what the user typed, with the searched keys fixed."""
+    left_out = {*plan.space.keys, *OF_THE_SWEEP}
+    kept = [
+        override
+        for override in options.overrides
+        if (key := override.split("=", 1)[0].lstrip("+")) not in left_out and key.split(".")[0] not in OF_THE_SWEEP
+    ]
+    folder = ["--config-dir", str(options.config_dir)] if options.config_dir else []
+    root = ["--config-name", options.config_name] if options.config_name != "launch" else []
+    fixed = [f"{key}={value}" for key, value in params.items()]
+    return shlex.join(["orchestrator", "train", *folder, *root, *kept, *fixed])
 
 
 def _train(argv: Sequence[str]) -> int:
@@ -260,15 +324,18 @@ def _train(argv: Sequence[str]) -> int:
 
 def _dashboard(argv: Sequence[str]) -> int:
     parser = _Parser(
-        prog="orchestrator dashboard", description="Serve MLflow's UI for the sweeps of a folder, on 127.0.0.1."
+        prog="orchestrator dashboard",
+        description="Serve MLflow's UI on 127.0.0.1 for the store that the newest sweep of a folder went to.",
     )
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
     parser.add_argument("--port", type=int, default=5000, help="0 picks a free one")
-    parser.add_argument("--uri", help="an MLflow server to show instead")
+    parser.add_argument("--uri", help="another store (sqlite:////absolute/path) or server (http://host:port)")
     options = parser.parse_args(argv)
+    from orchestrator.sweep import tracked_in
     from orchestrator.tracking.dashboard import serve
 
-    serve(options.runs_dir, port=options.port, uri=options.uri, say=say)
+    uri = options.uri or tracked_in(options.runs_dir).get("uri")
+    serve(options.runs_dir, port=options.port, uri=uri, say=say)
     return errors.EXIT_OK
 
 
@@ -328,5 +395,5 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "list": _list,
     "sync": _sync,
     "cache": _cache,
-    "_plan": _print_plan,
+    "_plan": _write_plan,
 }

@@ -58,6 +58,12 @@ class NotReadyError(OrchestratorError):
     exit_code = EXIT_NOT_READY
 
 
+class ResumableError(OrchestratorError):
+    """A sweep stopped before its end; everything that it had done is kept."""
+
+    exit_code = EXIT_RESUMABLE
+
+
 class RunningElsewhereError(OrchestratorError):
     """Another process holds what this one needs."""
 

@@ -61,13 +61,13 @@ class Journal:
         self.path = path
         self._clock = clock
         self._lock = threading.Lock()
-        self._pending: list[tuple[int, str, int | None, int | None, str]] = []
+        self._pending: list[tuple[int, int, str, int | None, int | None, str]] = []
         self._wake = threading.Event()
         self._closed = False
         self._failure: sqlite3.Error | None = None
         self._listeners: list[Callable[[Event], None]] = []
         self._db = _connect_for_writing(path, create=create)
-        self._last_seq = int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
+        self._committed = int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
         self._writer = threading.Thread(target=self._commit_in_groups, name="journal", daemon=True)
         self._writer.start()
 
@@ -94,9 +94,9 @@ class Journal:
         text = json.dumps(plain, separators=(",", ":"), allow_nan=False)
         with self._lock:
             self._raise_if_failed()
-            self._last_seq += 1
-            event = Event(self._last_seq, int(self._clock() * 1000), kind, trial, attempt, plain)
-            self._pending.append((event.time_ms, kind, trial, attempt, text))
+            seq = (self._pending[-1][0] if self._pending else self._committed) + 1
+            event = Event(seq, int(self._clock() * 1000), kind, trial, attempt, plain)
+            self._pending.append((seq, event.time_ms, kind, trial, attempt, text))
             if sync:
                 self._flush()
                 self._raise_if_failed()
@@ -138,9 +138,12 @@ class Journal:
             return
         try:
             with self._db:
+                # A signal can interrupt between the commit and the next line; the same rows then come again.
                 self._db.executemany(
-                    "INSERT INTO events (time_ms, kind, trial, attempt, data) VALUES (?, ?, ?, ?, ?)", self._pending
+                    "INSERT OR IGNORE INTO events (seq, time_ms, kind, trial, attempt, data) VALUES (?, ?, ?, ?, ?, ?)",
+                    self._pending,
                 )
+            self._committed = self._pending[-1][0]
             self._pending.clear()
         except sqlite3.Error as error:
             self._failure = error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -139,10 +140,16 @@ class View:
 
 
 def say(text: str, out: IO[str] | None = None) -> None:
-    """Prints a line at once; characters that the terminal cannot show are replaced, a closed pipe is passed on."""
+    """Prints a line at once; characters that the terminal cannot show are replaced.
+
+    Where the reader has gone (`| head`, a closed terminal), this and all later lines go nowhere: a sweep does not end with it.
+    """
     out = out or sys.stdout
     encoding = getattr(out, "encoding", None) or "utf-8"
-    print(text.encode(encoding, errors="replace").decode(encoding), file=out, flush=True)
+    try:
+        print(text.encode(encoding, errors="replace").decode(encoding), file=out, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
 
 
 def duration(seconds: float) -> str:

@@ -42,7 +42,6 @@ class Settings:
         gpus_per_trial: may be a fraction.
         report_every_s: epochs shorter than this are reported together.
         max_retries: of a trial whose process died.
-        debug: tracebacks with the messages.
     """
 
     name: str | None
@@ -57,13 +56,12 @@ class Settings:
     gpus_per_trial: float = field(metadata={"least": 0})
     time_budget_s: float | None = field(metadata={"above": 0})
     runs_dir: str
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    precision: Literal["auto", "fp32", "bf16"]
     device: str
     report_every_s: float = field(metadata={"least": 0})
     max_retries: int = field(metadata={"least": 0, "most": 100})
     data_cache: str | None
     allowed_targets: list[str]
-    debug: bool
 
 
 def settings_problems(values: Mapping[str, Any], wrong: Collection[str] = ()) -> list[Problem]:

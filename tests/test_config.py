@@ -26,7 +26,7 @@ def tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Ma
     """The configurations that would have been tried; nothing is."""
     configs: list[tuple[str, Mapping[str, Any]]] = []
 
-    def check(given: Sequence[tuple[str, Mapping[str, Any]]]) -> SimpleNamespace:
+    def check(given: Sequence[tuple[str, Mapping[str, Any]]], say: object) -> SimpleNamespace:
         configs[:] = given
         return SimpleNamespace(problems=[], facts={"parameters": 17_610})
 

@@ -7,7 +7,7 @@ belongs to the choices that have it, and because the schema of a choice is the s
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,23 +18,37 @@ from orchestrator.records import GROUPS
 from orchestrator.settings import PARTS
 
 from .draft import Draft
-from .machine import check_writable
+from .machine import check_space, check_writable
 from .probes import EVERY_TRIAL, probes
 
 
-def plan(overrides: Sequence[str], *, config_dir: str | Path | None = None, config_name: str = "launch") -> SweepPlan:
-    """What a sweep with these overrides would do, checked down to one build of every choice; creates nothing.
+def plan(
+    overrides: Sequence[str],
+    *,
+    config_dir: str | Path | None = None,
+    config_name: str = "launch",
+    say: Callable[[str], None] | None = None,
+) -> SweepPlan:
+    """What a sweep with these overrides would do, checked down to one build of every choice; creates nothing but the cache of
+    decoded images.
+
+    Nothing is loaded or tried while there is a problem that can be seen without.
+
+    Args:
+        say: told how far the decoding of images is, where it takes long.
 
     Raises:
         ConfigError: all problems found.
-        NotReadyError: data are not there, or runs_dir cannot be written.
+        NotReadyError: data are not there, or runs_dir cannot be written or has no room.
     """
     draft = Draft(config_dir, config_name)
     made = draft.plan(overrides)
-    if draft.buildable:
-        made = _tried(draft, made)
     draft.raise_problems()
-    check_writable(Path(made.settings["runs_dir"]))
+    made = _tried(draft, made, say)
+    draft.raise_problems()
+    runs_dir = Path(made.settings["runs_dir"])
+    check_writable(runs_dir)
+    check_space(runs_dir, trials=made.settings["trials"], parameters=made.facts["parameters"])
     return made
 
 
@@ -56,13 +70,13 @@ def compose_job(overrides: Sequence[str], *, config_dir: str | Path | None = Non
     return yaml.safe_dump(job, sort_keys=False, allow_unicode=True)
 
 
-def _tried(draft: Draft, made: SweepPlan) -> SweepPlan:
+def _tried(draft: Draft, made: SweepPlan, say: Callable[[str], None] | None) -> SweepPlan:
     """The plan with what building and looking at its configurations showed."""
     from orchestrator.training import preflight
     from orchestrator.training.data.loading import absolute_paths
 
     made = replace(made, base={**made.base, "data": absolute_paths(made.base["data"], Path.cwd())})
-    result = preflight.check(list(probes(made)))
+    result = preflight.check(list(probes(made)), say)
     for problem in result.problems:
         everywhere = problem.where is not None and problem.where.startswith(EVERY_TRIAL)
         draft.problems.append(replace(problem, where=None) if everywhere else problem)

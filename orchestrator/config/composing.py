@@ -6,6 +6,7 @@ import fnmatch
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from hydra import compose as compose_with_hydra
 from hydra import initialize_config_dir
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigSource
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
@@ -114,7 +116,7 @@ def compose(catalogue: Catalogue, config_name: str, overrides: Overrides) -> Com
     path = [f'hydra.searchpath=["file://{other}"]' for other in others]
     picks = [f"{group}={name}" for group, name in _picks(catalogue, overrides)]
     try:
-        with initialize_config_dir(config_dir=str(folder), version_base="1.3"):
+        with _byte_order_marks(), initialize_config_dir(config_dir=str(folder), version_base="1.3"):
             config = compose_with_hydra(config_name, [*path, *picks], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError(Problem(config_name, _first_line(error))) from error
@@ -131,6 +133,17 @@ def compose(catalogue: Catalogue, config_name: str, overrides: Overrides) -> Com
             raise ConfigError(Problem(key.removeprefix(_GIVEN), _first_line(error), str(value))) from error
     values = _resolved(config)
     return Composed(values, chosen, {key: values.pop(_GIVEN + key) for key in late})
+
+
+@contextmanager
+def _byte_order_marks() -> Iterator[None]:
+    """Hydra reads a `# @package` line behind a byte-order mark, which it would overlook (1.3)."""
+    header = ConfigSource._get_header_dict
+    ConfigSource._get_header_dict = staticmethod(lambda text: header(text.removeprefix("\ufeff")))  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ConfigSource._get_header_dict = staticmethod(header)  # type: ignore[method-assign]
 
 
 def _picks(catalogue: Catalogue, overrides: Overrides) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrator import yaml_files
 from orchestrator.build import build, check, unknown_key, use_import_paths
+from orchestrator.catalogue import CONF
 from orchestrator.errors import ConfigError, Problem
 from orchestrator.plan import SweepPlan
 from orchestrator.records import GROUPS, METRICS
@@ -27,17 +28,12 @@ _SPEC = {"_target_": "orchestrator.settings.Settings"}  # the root keys have a s
 
 @dataclass
 class Draft:
-    """The steps of `plan`, each of which adds to `problems` and `notes`.
-
-    Args:
-        buildable: whether the specs of the trials are sound enough to be tried.
-    """
+    """The steps of `plan`, each of which adds to `problems` and `notes`."""
 
     config_dir: str | Path | None
     config_name: str
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    buildable: bool = True
 
     def __post_init__(self) -> None:
         self.catalogue = open_catalogue(self.config_dir)
@@ -61,7 +57,6 @@ class Draft:
         allowed = self._read_allowed(composed)
         self._read_settings(composed)
         specs = self._read_specs(composed, entries, allowed)
-        before = len(self.problems)
         base = {
             "choices": {group: specs.chosen[group] for group in GROUPS},
             **{group: specs.of[group][specs.chosen[group]] for group in GROUPS},
@@ -70,7 +65,6 @@ class Draft:
         }
         search = Search(entries, specs, self.overrides, self.problems, self.notes)
         space = search.space(base)
-        self.buildable = self.buildable and len(self.problems) == before
         trials = self._check_parts(specs, space)
         return SweepPlan(
             settings={**self.settings, "trials": trials},
@@ -140,7 +134,7 @@ class Draft:
             always = not any(entry.conditions for entry in of_group)
             specs.read(group, list(dict.fromkeys(searched)), always=always)
         specs.set_values(self.overrides)
-        self.buildable = specs.check()
+        specs.check()
         return specs
 
     # sampler, scheduler, tracking, cluster
@@ -178,9 +172,20 @@ class Draft:
         if problems:
             return trials
         limit = int(sampler.limit(space, trials))
-        if "trials" in self.overrides and limit < trials:
+        if not self._asks_for_trials():
+            return limit
+        if limit < trials:
             self.notes.append(f"the space has {limit:,} configurations: {limit:,} trials, not {trials:,}")
-        return min(limit, trials) if "trials" in self.overrides else limit
+        return min(limit, trials)
+
+    def _asks_for_trials(self) -> bool:
+        """Whether the number of trials is wanted by anybody: typed, or written in a YAML other than our own root file."""
+        if "trials" in self.overrides:
+            return True
+        where = self._located(Problem("trials", "")).where
+        ours = CONF / "launch.yaml"
+        written = where is not None and not where.startswith(f"{ours}:")
+        return written or self.settings["trials"] != yaml_files.read(ours)["trials"]
 
     def _check_resources(self) -> None:
         if self.chosen.get("cluster") != "local":

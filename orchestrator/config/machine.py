@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from pathlib import Path
 
 from orchestrator.errors import NotReadyError
+
+FILES_A_TRIAL = 4
+"""So many times the weights of its model a trial leaves: two checkpoints, the optimizer's state in them, the best weights."""
 
 
 def check_writable(folder: Path) -> None:
@@ -14,9 +18,7 @@ def check_writable(folder: Path) -> None:
 
     Leaves nothing behind.
     """
-    place = folder
-    while not place.exists() and not place.is_symlink():
-        place = place.parent
+    place = _nearest_existing(folder)
     if not place.is_dir():
         raise NotReadyError(f"runs_dir={folder}: {place} is a file, not a folder; name another with runs_dir=...")
     probe = place / f".orchestrator-{uuid.uuid4().hex}"
@@ -34,6 +36,26 @@ def check_writable(folder: Path) -> None:
     finally:
         for path in (probe, renamed):
             path.unlink(missing_ok=True)
+
+
+def check_space(folder: Path, *, trials: int, parameters: int) -> None:
+    """Raise NotReadyError unless the disk of `folder` holds what so many trials of the largest model leave there."""
+    place = _nearest_existing(folder)
+    needed = trials * parameters * 4 * FILES_A_TRIAL  # fp32
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise NotReadyError(
+            f"runs_dir={folder}: {trials:,} trials of {parameters:,} parameters leave about {needed / 1e9:,.1f} GB of weights"
+            f" and checkpoints, {place} has {free / 1e9:,.1f} GB free; free space, lower trials or name another folder with"
+            " runs_dir=..."
+        )
+
+
+def _nearest_existing(folder: Path) -> Path:
+    """`folder`, or the first above it that is there."""
+    while not folder.exists() and not folder.is_symlink():
+        folder = folder.parent
+    return folder
 
 
 def cpus() -> int:

@@ -11,7 +11,6 @@ from typing import Any
 from orchestrator import yaml_files
 from orchestrator.build import PROVIDED, check, parameters, resolve, unknown_key
 from orchestrator.errors import ConfigError, Problem, nearest
-from orchestrator.records import GROUPS
 from orchestrator.settings import Settings
 
 from .composing import Composed, Overrides
@@ -122,21 +121,17 @@ class Specs:
         why = f"unknown key; known: {', '.join(roots)}, and the keys of each group (model.width)"
         return Problem(key, why, value, near, where)
 
-    def check(self) -> bool:
-        """Check every spec against its target's signature, whose defaults are written down; whether trials can be built."""
-        sound = True
+    def check(self) -> None:
+        """Check every spec against its target's signature, whose defaults are written down."""
         for group, specs in self.of.items():
             for spec in specs.values():
-                found = check(group, spec, provided=PROVIDED.get(group, ()), allowed=self.allowed)
-                self.problems += found
-                sound = sound and not (found and group in GROUPS)
+                self.problems += check(group, spec, provided=PROVIDED.get(group, ()), allowed=self.allowed)
                 for name, declared in self.arguments(group, spec).items():
                     default = declared.default
                     if name not in spec and _is_json(default):
                         spec[name] = list(default) if isinstance(default, tuple) else default
         for group in ("norm", "activation"):
             self._check_taken(group)
-        return sound
 
     def _check_taken(self, group: str) -> None:
         """A norm or activation chosen for a model that takes none would be searched in vain."""

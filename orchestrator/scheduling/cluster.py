@@ -6,7 +6,9 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +21,20 @@ OBJECT_STORE_BYTES = 100 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Resources:
-    """What the cluster has."""
+class Node:
+    """What one machine of the cluster has."""
 
     cpus: float
     gpus: float
 
+    def holds(self, cpus: float, gpus: float) -> int:
+        """How many trials of this size it can run at a time."""
+        room = [have / need for have, need in ((self.cpus, cpus), (self.gpus, gpus)) if need]
+        return int(min(room) + 1e-9)
+
 
 @contextlib.contextmanager
-def connect(address: str | None, *, preload: str) -> Iterator[Resources]:
+def connect(address: str | None, *, preload: str) -> Iterator[list[Node]]:
     """Starts a private cluster (`address` None) or joins the one at `address`; on leaving, nothing that was started stays.
 
     Where this process is connected to Ray already, that connection is used and kept.
@@ -42,7 +49,7 @@ def connect(address: str | None, *, preload: str) -> Iterator[Resources]:
     import ray
 
     if ray.is_initialized():
-        yield _resources()
+        yield _nodes()
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
     folder = None
@@ -50,36 +57,58 @@ def connect(address: str | None, *, preload: str) -> Iterator[Resources]:
         os.environ["RAY_preload_python_modules"] = preload  # noqa: SIM112, Ray's own spelling
         os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112, 15 by default: behind all else here
         folder = Path(tempfile.mkdtemp(prefix="orchestrator-ray-"))
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     try:
         try:
-            if address is None:
-                with _without_unused_processes():
-                    ray.init(
-                        address="local",
-                        num_cpus=len(os.sched_getaffinity(0)),
-                        include_dashboard=False,
-                        object_store_memory=OBJECT_STORE_BYTES,
-                        _temp_dir=str(folder),
-                        **quiet,
-                    )
-            else:
-                ray.init(address=address, **quiet)
+            with _own_signal_handlers():
+                _start(address, folder)
         except Exception as error:
             where = "on this machine" if address is None else f"at {address}"
             raise NotReadyError(f"no Ray cluster {where}: {error}") from error
-        yield _resources()
+        yield _nodes()
     finally:
-        ray.shutdown()
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            ray.shutdown()
+        finally:
+            if folder:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
-def _resources() -> Resources:
+def _start(address: str | None, folder: Path | None) -> None:
     import ray
 
-    total = ray.cluster_resources()
-    return Resources(float(total.get("CPU", 0)), float(total.get("GPU", 0)))
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+    if address is not None:
+        ray.init(address=address, **quiet)
+        return
+    with _without_unused_processes():
+        ray.init(
+            address="local",
+            num_cpus=len(os.sched_getaffinity(0)),
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=str(folder),
+            **quiet,
+        )
+
+
+def _nodes() -> list[Node]:
+    import ray
+
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Node(float(have.get("CPU", 0)), float(have.get("GPU", 0))) for have in alive]
+
+
+@contextlib.contextmanager
+def _own_signal_handlers() -> Iterator[None]:
+    """Ray takes SIGTERM for itself when it connects, and would end the process with another exit code than ours."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

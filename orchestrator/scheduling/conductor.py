@@ -47,7 +47,9 @@ class Conductor:
         limit: number of trials.
         configure: the complete configuration of a trial from its searched parameters.
         folder: gives the absolute folder of a trial from its index.
-        concurrent: trials at a time; one more is prepared where the sampler does not learn from results.
+        concurrent: trials at a time.
+        prepare: whether one more may be suggested ahead, for whichever worker falls free first; a sampler that learns is
+            always asked at the last moment.
         metric: name of the objective, `mode` says whether larger is better.
     """
 
@@ -61,12 +63,13 @@ class Conductor:
         configure: Callable[[Mapping[str, Any]], dict[str, Any]],
         folder: Callable[[int], str],
         concurrent: int,
+        prepare: bool,
         metric: str,
         mode: str,
     ) -> None:
         self._uid, self._journal, self._sampler = uid, journal, sampler
         self._limit, self._configure, self._folder = limit, configure, folder
-        self._ahead = concurrent if sampler.learns else concurrent + 1
+        self._most_live = concurrent + (prepare and not sampler.learns)
         self._metric, self._mode = metric, mode
         self._next_index = 0
         self._exhausted = False
@@ -89,7 +92,7 @@ class Conductor:
 
     def next_trial(self) -> Trial | None:
         """The next trial to run; None where none is due now."""
-        if self.no_more or len(self.live) >= self._ahead:
+        if self.no_more or len(self.live) >= self._most_live:
             return None
         index = self._next_index
         params = self._sampler.suggest(index)
@@ -115,10 +118,10 @@ class Conductor:
         A report of an earlier attempt, or of a trial that has ended, changes nothing.
         """
         progress = self.trials[index]
-        if index not in self.live or report["attempt"] != progress.attempt:
+        if index not in self.live or (report["uid"], report["attempt"]) != (progress.trial.uid, progress.attempt):
             return
         self._take_epochs(progress, report)
-        if report.get("retrying"):
+        if report.get("retrying") and not stopped:
             self._retry(progress, str(report["reason"]), report.get("error"))
             self.on_started(index)
             return
@@ -138,7 +141,8 @@ class Conductor:
     def on_death(self, index: int, error: str) -> int:
         """The trial's process died and will be started again; returns the number of the new attempt."""
         progress = self.trials[index]
-        self._retry(progress, "the worker process died", error)
+        if index in self.live:
+            self._retry(progress, "the worker process died", error)
         return progress.attempt
 
     def on_lost(self, index: int, error: str) -> None:

@@ -103,6 +103,7 @@ class Reporter:
         run = self._run
         notes, best = (run.notes, run.best) if run else ([], None)
         report: dict[str, Any] = {
+            "uid": self._trial.uid,
             "state": state.value,
             "attempt": self._trial.attempt,
             "epochs": [asdict(result) for result in epochs],
@@ -125,11 +126,12 @@ class Reporter:
         text = "".join(traceback.format_exception(error))
         signature = "".join(traceback.format_exception_only(error))
         again = signature != self._last_error and self._trial.attempt <= self._max_retries
-        epochs = self._unsent() if self._run else []
         if not again:
-            return self._report(State.FAILED, epochs, reason=signature.strip(), error=text)
-        report = self._report(State.RUNNING, epochs, retrying=True, reason=signature.strip(), error=text)
+            return self._report(State.FAILED, self._unsent() if self._run else [], reason=signature.strip(), error=text)
+        # Without epochs: none that no checkpoint holds may be judged or recorded; they come again.
+        report = self._report(State.RUNNING, [], retrying=True, reason=signature.strip(), error=text, best=None)
         self._last_error = signature
+        self._epochs = iter(())
         self._trial = replace(self._trial, attempt=self._trial.attempt + 1)
         self._run = None
         self._sent = 0

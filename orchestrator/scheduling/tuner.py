@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 from ray.air.execution import FixedResourceManager
+from ray.exceptions import RayActorError, RayTaskError
 from ray.train._internal.storage import StorageContext
+from ray.tune.error import TuneError
 from ray.tune.execution.class_cache import _ActorClassCache
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial as TuneTrial
@@ -52,17 +54,19 @@ def run(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
     _ActorClassCache.get = _plain_actor_class
     resources = {"CPU": cpus_per_trial, "GPU": gpus_per_trial}
+    room = {name: amount * concurrent for name, amount in resources.items()}
     with tempfile.TemporaryDirectory(prefix="orchestrator-tune-", ignore_cleanup_errors=True) as folder:
         storage = StorageContext(storage_path=folder, experiment_dir_name="sweep")
         search = _Search(conductor, scheduler.rungs(epochs), resources, max_retries, storage)
+        relay = _Relay(conductor, search)
         controller = _Controller(
             search_alg=search,
             scheduler=scheduler.start(mode=mode, epochs=epochs),
-            callbacks=[_Relay(conductor, search)],
+            callbacks=[relay],
             storage=storage,
             reuse_actors=True,
             checkpoint_period=float("inf"),
-            resource_manager_factory=FixedResourceManager if own_cluster else None,
+            resource_manager_factory=(lambda: FixedResourceManager(room)) if own_cluster else None,
         )
         last = 0.0
         try:
@@ -71,14 +75,11 @@ def run(
                 if time.monotonic() - last > 0.2:
                     last = time.monotonic()
                     on_step()
+        except TuneError as error:
+            raise relay.error or error from error
         finally:
-            _end_workers(controller)
-
-
-def _end_workers(controller: TuneController) -> None:
-    """Ends the workers at once: what counts of their trials is on disk and in the journal."""
-    for actor, _ in controller._actor_manager._live_actors_to_ray_actors_resources.values():
-        ray.kill(actor)
+            # Ends the workers at once: what counts of their trials is on disk and in the journal.
+            controller._actor_manager.cleanup()
 
 
 def _plain_actor_class(cache: Any, trainable: type) -> Any:
@@ -104,6 +105,14 @@ class _Controller(TuneController):  # type: ignore[misc]
     def __init__(self, **settings: Any) -> None:
         self._reset: list[TuneTrial] = []
         super().__init__(**settings)
+        task_failed = self._actor_manager._actor_task_failed
+
+        def failed(task: Any, error: Exception) -> None:
+            """Tune takes every error but these two, such as the memory monitor's, for a bug of its own."""
+            known = isinstance(error, RayActorError | RayTaskError)
+            task_failed(task, error if known else RayActorError(error_msg=str(error)))
+
+        self._actor_manager._actor_task_failed = failed
 
     def _maybe_reuse_cached_actor(self, trial: TuneTrial) -> bool:
         own = self._trial_to_actor.get(trial)
@@ -149,9 +158,10 @@ class _Search(SearchAlgorithm):  # type: ignore[misc]
             stub=True,
         )
 
-    def tell_attempt(self, tune_trial: TuneTrial, attempt: int) -> None:
+    def tell_attempt(self, tune_trial: _Trial, attempt: int) -> None:
         """The next worker that gets this trial is told that it is attempt `attempt`."""
         trial = self._conductor.trials[int(tune_trial.trial_id)].trial
+        tune_trial.attempt = attempt
         tune_trial.set_config(self._encode(replace(trial, attempt=attempt)))
 
     def _encode(self, trial: Trial) -> dict[str, Any]:
@@ -168,6 +178,9 @@ class _Trial(TuneTrial):  # type: ignore[misc]
     """Keeps the words of the error that ended its last worker; asks neither a registry nor its worker about itself."""
 
     death: str = ""
+    exception: str = ""
+    hopeless: bool = False
+    attempt: int = 1
 
     def init_local_path(self) -> None:
         self.relative_logdir = self.storage.trial_dir_name = str(self.trial_id)
@@ -178,34 +191,54 @@ class _Trial(TuneTrial):  # type: ignore[misc]
     def get_trainable_cls(self) -> type:
         return TrialWorker
 
+    def should_recover(self) -> bool:
+        return self.attempt <= self.max_failures and not self.hopeless
+
     def handle_error(self, exc: Any = None) -> None:
         self.death = str(exc) if exc else "the worker process died"
-        Path(self.local_path).mkdir(parents=True, exist_ok=True)
-        super().handle_error(exc)
+        if isinstance(exc, RayTaskError):
+            last_line = self.death.strip().splitlines()[-1]
+            self.hopeless = last_line == self.exception  # a third try would end like these two
+            self.exception = last_line
+        self.run_metadata.num_failures += 1
+        self.run_metadata.invalidate_cache()
 
 
 class _Relay(tune.Callback):  # type: ignore[misc]
-    """Tune's events, told to the conductor."""
+    """Tune's events, told to the conductor.
+
+    Attributes:
+        error: what the conductor raised, which Tune hands on as a text only.
+    """
 
     def __init__(self, conductor: Conductor, search: _Search) -> None:
         self._conductor, self._search = conductor, search
+        self.error: Exception | None = None
 
-    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        self._conductor.on_started(int(trial.trial_id))
+    def on_trial_start(self, iteration: int, trials: list[_Trial], trial: _Trial, **info: Any) -> None:
+        with self._kept():
+            self._conductor.on_started(int(trial.trial_id))
 
     def on_trial_result(
-        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
+        self, iteration: int, trials: list[_Trial], trial: _Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        report = json.loads(result["report"])
-        self._conductor.on_report(int(trial.trial_id), report, stopped=bool(result.get("done")))
+        with self._kept():
+            index = int(trial.trial_id)
+            self._conductor.on_report(index, json.loads(result["report"]), stopped=bool(result.get("done")))
+            trial.attempt = self._conductor.trials[index].attempt
 
-    def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        attempt = self._conductor.on_death(int(trial.trial_id), _error_of(trial))
-        self._search.tell_attempt(trial, attempt)
+    def on_trial_recover(self, iteration: int, trials: list[_Trial], trial: _Trial, **info: Any) -> None:
+        with self._kept():
+            self._search.tell_attempt(trial, self._conductor.on_death(int(trial.trial_id), trial.death))
 
-    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        self._conductor.on_lost(int(trial.trial_id), _error_of(trial))
+    def on_trial_error(self, iteration: int, trials: list[_Trial], trial: _Trial, **info: Any) -> None:
+        with self._kept():
+            self._conductor.on_lost(int(trial.trial_id), trial.death)
 
-
-def _error_of(trial: TuneTrial) -> str:
-    return trial.death if isinstance(trial, _Trial) else "the worker process died"
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.error = self.error or error
+            raise

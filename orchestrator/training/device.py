@@ -22,9 +22,10 @@ def choose_device(config: Mapping[str, Any]) -> torch.device:
     return torch.device("cuda" if config["gpus_per_trial"] > 0 and torch.cuda.is_available() else "cpu")
 
 
-def set_up(device: torch.device, threads: int) -> None:
-    """Set this process to compute the same bits every time: as many threads as the trial has CPUs, no denormals, and on the CPU
-    only deterministic algorithms."""
+def set_up(device: torch.device, cpus: float) -> None:
+    """Set this process to compute the same bits every time: as many threads as the trial has whole CPUs, at least one, no
+    denormals, and on the CPU only deterministic algorithms."""
+    threads = max(1, int(cpus))
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,13 +20,17 @@ from torch import Tensor, nn
 from orchestrator.build import build, use_import_paths
 from orchestrator.errors import ConfigError, Problem
 from orchestrator.training.batches import batch_sizes
-from orchestrator.training.data import Dataset
+from orchestrator.training.data import Dataset, cache_folder
+from orchestrator.training.data.source import Progress
 from orchestrator.training.device import computes_bf16
 from orchestrator.training.trial import build_model, load_data
 
 T = TypeVar("T")
 
 PROBE_IMAGES = 2
+
+DECODING_TOLD_AFTER_S = 2.0
+DECODING_TOLD_EVERY_S = 3.0
 
 COMPUTED_PARAMETERS = 30_000_000
 """Models up to this size compute their probe on the CPU: the first forward pass on the meta device imports torch's compiler,
@@ -46,76 +51,86 @@ class Preflight:
     facts: dict[str, Any]
 
 
-def check(configs: Sequence[tuple[str, Mapping[str, Any]]]) -> Preflight:
+def check(configs: Sequence[tuple[str, Mapping[str, Any]]], say: Callable[[str], None] | None = None) -> Preflight:
     """Try every (label, configuration); parts that are the same in several are tried once.
+
+    The data, which may have to be downloaded and decoded, are loaded only where all that can be tried without them is right.
+
+    Args:
+        say: told how far the decoding of images is, where it takes long.
 
     Raises:
         NotReadyError: the data are missing or damaged.
     """
-    probe = _Probe()
+    probe = _Probe(say)
     for label, config in configs:
-        probe.check(label, config)
+        probe.check_without_data(label, config)
+    if not probe.found:
+        for label, config in configs:
+            probe.check_on_data(label, config)
     return Preflight(probe.problems(), probe.facts)
 
 
 @dataclass
 class _Probe:
+    say: Callable[[str], None] | None
     facts: dict[str, Any] = field(default_factory=dict)
-    _found: dict[tuple[str, str, str], tuple[Problem, list[str]]] = field(default_factory=dict)
+    found: dict[tuple[str, str, str], tuple[Problem, list[str]]] = field(default_factory=dict)
     _tried: dict[str, Any] = field(default_factory=dict)
-    _refused: set[str] = field(default_factory=set)  # groups of the configuration at hand
 
     def problems(self) -> list[Problem]:
         """Each problem once, with the configurations that have it, unless all say so in the key already."""
         return [
             Problem(p.key, p.why, p.value, p.nearest, p.where or _labels(f"{p.key}={p.value}", labels))
-            for p, labels in self._found.values()
+            for p, labels in self.found.values()
         ]
 
-    def check(self, label: str, config: Mapping[str, Any]) -> None:
-        """Try one configuration, going on after a problem as far as the parts do not depend on each other."""
-        self._refused.clear()
+    def check_without_data(self, label: str, config: Mapping[str, Any]) -> None:
+        """Try the parts of one configuration that need neither the data nor the model."""
         use_import_paths(config["import_paths"])
         allowed = config["allowed_targets"]
         with self._collect(label, config, "precision"):
             computes_bf16(torch.device("cpu"), config["precision"])
-        dataset: Dataset | None = None
-        with self._collect(label, config, "data"):
-            dataset = self._once("data", config, ("data",), lambda: load_data(config))
-        for group in ("preprocess", "augment", "penalty"):
+        for group in ("preprocess", "augment", "penalty", "loss", "norm", "activation", "init"):
             with self._collect(label, config, group):
                 self._once(group, config, (group,), partial(build, config[group], allowed=allowed))
         with self._collect(label, config, "schedule"):
             build_schedule = partial(build, config["schedule"], allowed=allowed, epochs=config["epochs"])
             self._once("schedule", config, ("schedule", "epochs"), build_schedule)
+        with self._collect(label, config, "optimizer"):
+            weights = [nn.Parameter(torch.zeros(2, 2))]
+            build_optimizer = partial(build, config["optimizer"], allowed=allowed, params=weights)
+            self._once("optimizer alone", config, ("optimizer",), build_optimizer)
+
+    def check_on_data(self, label: str, config: Mapping[str, Any]) -> None:
+        """Load the data and try a training step's parts on it, going on after a problem as far as they do not depend on it."""
+        dataset: Dataset | None = None
+        with self._collect(label, config, "data"):
+            told = partial(load_data, config, self.say and decoding_progress(self.say, config["data_cache"]))
+            dataset = self._once("data", config, ("data",), told)
         if dataset is None:
             return
         self._note(dataset)
+        images = PROBE_IMAGES
         with self._collect(label, config, "batch_size"):
-            batch_sizes(len(dataset.splits["train"]), config["batch_size"])
-        for group in ("norm", "activation", "init"):
-            with self._collect(label, config, group):
-                self._once(group, config, (group,), partial(build, config[group], allowed=allowed))
+            images = min([PROBE_IMAGES, *batch_sizes(len(dataset.splits["train"]), config["batch_size"])])
         model: nn.Module | None = None
-        if any(group in self._refused for group in ("norm", "activation")):
-            return  # the model would only say the same again
         with self._collect(label, config, "model", dataset):
-            model = self._once(
-                "model", config, ("data", "model", "norm", "activation"), lambda: probe_model(config, dataset)
-            )
+            probe = partial(probe_model, config, dataset, images)
+            model = self._once(f"model {images}", config, ("data", "model", "norm", "activation"), probe)
         if model is None:
             return
         parameters = count_parameters(model)
         if parameters > self.facts.get("parameters", -1):
             self.facts |= {"parameters": parameters, "largest": label}
         with self._collect(label, config, "loss"):
-            self._once("loss", config, ("data", "loss"), lambda: probe_loss(config, dataset))
+            self._once("loss on data", config, ("data", "loss"), partial(probe_loss, config, dataset))
         with self._collect(label, config, "optimizer"):
             self._once(
                 "optimizer",
                 config,
                 ("data", "model", "norm", "activation", "optimizer"),
-                lambda: build(config["optimizer"], allowed=allowed, params=list(model.parameters())),
+                lambda: build(config["optimizer"], allowed=config["allowed_targets"], params=list(model.parameters())),
             )
 
     def _note(self, dataset: Dataset) -> None:
@@ -148,12 +163,10 @@ class _Probe:
         try:
             yield
         except ConfigError as error:
-            self._refused.add(group)
             for p in error.problems:
                 near = p.nearest and (p.nearest if p.key == "_target_" else f"{group}.{p.nearest}")
                 self._add(label, Problem(f"{group}.{p.key}", p.why, p.value, near, p.where))
         except ValueError as error:
-            self._refused.add(group)
             value = config["choices"].get(group, config[group] if group in ("batch_size", "precision") else None)
             why = str(error)
             if dataset is not None:
@@ -165,31 +178,57 @@ class _Probe:
             self._add(label, Problem(group, why, value))
 
     def _add(self, label: str, problem: Problem) -> None:
-        labels = self._found.setdefault((problem.key, str(problem.value), problem.why), (problem, []))[1]
+        labels = self.found.setdefault((problem.key, str(problem.value), problem.why), (problem, []))[1]
         if label not in labels:
             labels.append(label)
 
 
-def probe_model(config: Mapping[str, Any], dataset: Dataset) -> nn.Module:
-    """The model on the meta device, after a training batch went through it or its like.
+def decoding_progress(
+    say: Callable[[str], None], cache: str | None, clock: Callable[[], float] = time.monotonic
+) -> Progress:
+    """Tells how far decoding is, once it takes longer than DECODING_TOLD_AFTER_S."""
+    due, begun = clock() + DECODING_TOLD_AFTER_S, False
+
+    def progress(done: int, total: int) -> None:
+        nonlocal due, begun
+        if clock() < due or done >= total:
+            return
+        due = clock() + DECODING_TOLD_EVERY_S
+        if not begun:
+            say(f"decoding {total:,} images once into {cache_folder(cache)} ...")
+        begun = True
+        say(f"  {done:,} of {total:,} images")
+
+    return progress
+
+
+def probe_model(config: Mapping[str, Any], dataset: Dataset, count: int = PROBE_IMAGES) -> nn.Module:
+    """The model on the meta device, after a training batch of `count` images went through it or its like.
 
     Raises:
-        ValueError: it cannot be built, or does not take these images to one logit a class.
+        ValueError: it cannot be built, cannot be trained on so few, or does not take these images to one logit a class.
     """
     model, _ = build_model({**config, "init": {}}, dataset, torch.device("meta"))
     small = count_parameters(model) <= COMPUTED_PARAMETERS
     device = torch.device("cpu" if small else "meta")
     tried = build_model({**config, "init": {}}, dataset, device)[0] if small else model
-    images = torch.zeros(PROBE_IMAGES, dataset.in_channels, *dataset.image_size, device=device)
+    images = torch.zeros(count, dataset.in_channels, *dataset.image_size, device=device)
     try:
         with torch.no_grad():
             logits = tried.train()(images)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ValueError(
+            f"batch norm has no variance over the single value that batch_size={count} leaves a channel;"
+            " set a larger batch_size or another norm"
+        ) from error
     except (RuntimeError, TypeError) as error:
         size = "x".join(map(str, images.shape[1:]))
         raise ValueError(f"does not take images of {size} ({str(error).partition(chr(10))[0]})") from error
-    if not isinstance(logits, Tensor) or logits.shape != (PROBE_IMAGES, dataset.num_classes):
+    if not isinstance(logits, Tensor) or logits.shape != (count, dataset.num_classes):
         gave = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"must give logits of shape {(PROBE_IMAGES, dataset.num_classes)} for a batch, gave {gave}")
+        raise ValueError(f"must give logits of shape {(count, dataset.num_classes)} for a batch, gave {gave}")
     return model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,11 +16,12 @@ from torch import Tensor, nn
 from models.initializers import initialize
 from orchestrator.build import build, use_import_paths
 from orchestrator.errors import NotReadyError
-from orchestrator.records import EpochResult, Trial, better
+from orchestrator.records import GROUPS, EpochResult, Trial, better
 from orchestrator.training import checkpoint, evaluate, predictions
 from orchestrator.training.batches import DeviceData, batch_sizes, place
 from orchestrator.training.checkpoint import SavedCheckpoint
 from orchestrator.training.data import Dataset, load
+from orchestrator.training.data.source import Progress
 from orchestrator.training.device import (
     autocast,
     choose_device,
@@ -36,6 +38,12 @@ __all__ = ["Diverged", "Infeasible", "Outcome", "SavedCheckpoint", "Superseded",
 
 
 INIT_IMAGES = 128
+
+NOT_COMPARED = ("choices", "import_paths", "allowed_targets", "data_cache", "data_entry", "report_every_s")
+"""Entries of a configuration that may be others when a trial continues: they name places and times, not what is computed."""
+
+DATA_NOT_COMPARED = ("root", "download")
+"""The same of the data group; that they are the same data is what the fingerprint says."""
 
 
 class Infeasible(Exception):  # noqa: N818 - a result, not an error
@@ -71,7 +79,7 @@ class TrialRun:
     Raises:
         Diverged: (while iterating) the loss is not finite.
         Infeasible: (always) out of memory.
-        NotReadyError: the data are not there, or are not those of the checkpoint.
+        NotReadyError: the data are not there, or the folder's checkpoint is of other data or of another configuration.
     """
 
     def __init__(self, trial: Trial, *, clock: Callable[[], float] = time.time) -> None:
@@ -156,7 +164,8 @@ class TrialRun:
                 metrics["val/loss"], metrics["val/accuracy"] = evaluate.loss_and_accuracy(logits, split.labels)
             if not math.isfinite(metrics["val/loss"]):
                 raise Diverged(epoch, len(learner.sizes), metrics["val/loss"])
-            self._record(EpochResult(epoch, int(self._clock() * 1000), metrics))
+            with feasible():
+                self._record(EpochResult(epoch, int(self._clock() * 1000), metrics))
             yield self.history[-1]
 
     def _record(self, result: EpochResult) -> None:
@@ -182,6 +191,7 @@ class TrialRun:
             "epoch": self.epoch,
             "attempt": self.trial.attempt,
             "fingerprint": learner.data.dataset.fingerprint,
+            "config": compared(self.trial.config),
             "best": self.best,
             "history": predictions.history_to_json(self.history),
             "optimizer": optimizer,
@@ -192,21 +202,30 @@ class TrialRun:
         """Claim the folder for this attempt and continue from its newest valid checkpoint, if there is one."""
         folder.mkdir(parents=True, exist_ok=True)
         if self.trial.attempt > 1 and _attempt(folder) < self.trial.attempt:
-            (folder / "attempt").write_text(str(self.trial.attempt))
+            checkpoint.write(folder / "attempt", str(self.trial.attempt).encode())
         checkpoint.clear_leftovers(folder)
         loaded, self.notes = checkpoint.load_newest(folder, self.trial.uid)
         if loaded is not None:
-            self._restore(loaded)
+            self._restore(loaded, folder)
 
-    def _restore(self, loaded: checkpoint.Loaded) -> None:
+    def _restore(self, loaded: checkpoint.Loaded, folder: Path) -> None:
         learner, state = self._learner, loaded.state
         if state["fingerprint"] != learner.data.dataset.fingerprint:
             raise NotReadyError(
                 f"the data set {learner.data.dataset.name} is not the one that trial {self.trial.uid} began with:"
                 " put it back as it was, or launch a new sweep"
             )
+        if others := differences(state["config"], compared(self.trial.config)):
+            listed = ", ".join(others)
+            raise NotReadyError(f"the checkpoint in {folder} is of another configuration: {listed}; use another folder")
         weights = _below("model/", loaded.tensors)
-        learner.model.load_state_dict(weights)
+        try:
+            learner.model.load_state_dict(weights)
+        except RuntimeError as error:
+            why = " ".join(str(error).split())[:300]
+            raise NotReadyError(
+                f"the checkpoint in {folder} does not fit the model, whose code must have changed ({why}); use another folder"
+            ) from error
         load_optimizer_state(learner.optimizer, _below("optimizer/", loaded.tensors), state["optimizer"])
         if isinstance(learner.schedule, ObservingSchedule):
             learner.schedule.restore(state["schedule"])
@@ -261,11 +280,39 @@ def build_learner(config: Mapping[str, Any]) -> Learner:
     )
 
 
-def load_data(config: Mapping[str, Any]) -> Dataset:
-    """The data set of a configuration."""
+def load_data(config: Mapping[str, Any], progress: Progress | None = None) -> Dataset:
+    """The data set of a configuration; `progress` is told how many images are decoded, where they have to be."""
     cache = None if config["data_cache"] is None else Path(config["data_cache"])
     entry = config.get("data_entry", "")
-    return load(config["data"], cache=cache, allowed=config["allowed_targets"], entry=entry)
+    return load(config["data"], cache=cache, allowed=config["allowed_targets"], entry=entry, progress=progress)
+
+
+def compared(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that a trial's results depend on, as JSON gives it back."""
+    kept: dict[str, Any] = {key: value for key, value in config.items() if key not in NOT_COMPARED}
+    kept["data"] = {key: value for key, value in config["data"].items() if key not in DATA_NOT_COMPARED}
+    return json.loads(json.dumps(kept))  # type: ignore[no-any-return]
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """What differs between two results of `compared`, by dotted key: "optimizer.lr=0.1 there, 0.2 here"."""
+    found = []
+    for key in dict.fromkeys([*there, *here]):
+        one, other = there.get(key), here.get(key)
+        if one == other:
+            continue
+        if key not in GROUPS or not isinstance(one, Mapping) or not isinstance(other, Mapping):
+            found.append(f"{key}={_worded(one)} there, {_worded(other)} here")
+        elif one.get("_target_") != other.get("_target_"):
+            found.append(f"{key}={_worded(one.get('_target_'))} there, {_worded(other.get('_target_'))} here")
+        else:
+            names = [name for name in dict.fromkeys([*one, *other]) if one.get(name) != other.get(name)]
+            found += [f"{key}.{name}={_worded(one.get(name))} there, {_worded(other.get(name))} here" for name in names]
+    return found
+
+
+def _worded(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def init_images(data: DeviceData, seed: int) -> Tensor:

@@ -50,17 +50,26 @@ def conductor(journal: Journal, sampler: Sampler, limit: int = 4, concurrent: in
         configure=lambda params: {"epochs": 3, **params},
         folder=lambda index: f"/sweep/{index}",
         concurrent=concurrent,
+        prepare=True,
         metric="val/accuracy",
         mode=mode,
     )
 
 
-def report(state: str, *values: float, first: int = 1, attempt: int = 1, **more: Any) -> dict[str, Any]:
+def report(state: str, *values: float, first: int = 1, attempt: int = 1, index: int = 0, **more: Any) -> dict[str, Any]:
     epochs = [
         {"epoch": first + i, "time_ms": 1000 + i, "metrics": {"val/accuracy": value}} for i, value in enumerate(values)
     ]
     best = max(((e["epoch"], e["metrics"]["val/accuracy"]) for e in epochs), key=lambda b: b[1], default=None)
-    plain = {"state": state, "attempt": attempt, "epochs": epochs, "checkpoint": None, "notes": [], "best": best}
+    plain = {
+        "uid": f"s-1/{index}",
+        "state": state,
+        "attempt": attempt,
+        "epochs": epochs,
+        "checkpoint": None,
+        "notes": [],
+        "best": best,
+    }
     return {**plain, **more}
 
 
@@ -76,7 +85,7 @@ def test_one_more_trial_than_run_is_prepared(journal: Journal) -> None:
 def test_a_sampler_that_learns_is_asked_only_when_a_place_is_free(journal: Journal) -> None:
     sweep = conductor(journal, Listed(learns=True), limit=10)
     assert [trial.index for trial in iter(sweep.next_trial, None)] == [0, 1]
-    sweep.on_report(0, report("completed", 0.5), stopped=True)
+    sweep.on_report(0, report("completed", 0.5, index=0), stopped=True)
     assert [trial.index for trial in iter(sweep.next_trial, None)] == [2]
 
 
@@ -92,7 +101,7 @@ def test_the_value_is_the_best_epoch(journal: Journal, events: list[Event]) -> N
     sweep = conductor(journal, sampler)
     sweep.next_trial()
     sweep.on_started(0)
-    sweep.on_report(0, report("completed", 0.5, 0.9, 0.7, metrics={"test/accuracy": 0.8}), stopped=True)
+    sweep.on_report(0, report("completed", 0.5, 0.9, 0.7, index=0, metrics={"test/accuracy": 0.8}), stopped=True)
     ended = terminals(events)[0]
     assert (ended["state"], ended["value"], ended["best_epoch"], ended["epoch"]) == ("completed", 0.9, 2, 3)
     assert ended["metrics"] == {"test/accuracy": 0.8}
@@ -102,7 +111,7 @@ def test_the_value_is_the_best_epoch(journal: Journal, events: list[Event]) -> N
 def test_a_trial_that_the_scheduler_ends_is_stopped(journal: Journal, events: list[Event]) -> None:
     sweep = conductor(journal, Listed())
     sweep.next_trial()
-    sweep.on_report(0, report("running", 0.2), stopped=True)
+    sweep.on_report(0, report("running", 0.2, index=0), stopped=True)
     assert terminals(events)[0]["state"] == "stopped"
     assert sweep.best is not None
     assert sweep.best.value == 0.2
@@ -111,8 +120,8 @@ def test_a_trial_that_the_scheduler_ends_is_stopped(journal: Journal, events: li
 def test_nothing_after_the_end_counts(journal: Journal, events: list[Event]) -> None:
     sweep = conductor(journal, Listed())
     sweep.next_trial()
-    sweep.on_report(0, report("completed", 0.5), stopped=True)
-    sweep.on_report(0, report("completed", 0.99), stopped=True)
+    sweep.on_report(0, report("completed", 0.5, index=0), stopped=True)
+    sweep.on_report(0, report("completed", 0.99, index=0), stopped=True)
     assert len(terminals(events)) == 1
     assert sweep.totals == {State.COMPLETED: 1}
 
@@ -120,8 +129,8 @@ def test_nothing_after_the_end_counts(journal: Journal, events: list[Event]) -> 
 def test_an_epoch_is_reported_once(journal: Journal, events: list[Event]) -> None:
     sweep = conductor(journal, Listed())
     sweep.next_trial()
-    sweep.on_report(0, report("running", 0.1, 0.2), stopped=False)
-    sweep.on_report(0, report("running", 0.1, 0.2, 0.3), stopped=False)
+    sweep.on_report(0, report("running", 0.1, 0.2, index=0), stopped=False)
+    sweep.on_report(0, report("running", 0.1, 0.2, 0.3, index=0), stopped=False)
     epochs = [epoch["epoch"] for event in events if event.kind == "reported" for epoch in event.data["epochs"]]
     assert epochs == [1, 2, 3]
 
@@ -131,10 +140,10 @@ def test_reports_of_an_earlier_attempt_change_nothing(journal: Journal, events: 
     sweep.next_trial()
     sweep.on_started(0)
     assert sweep.on_death(0, "killed") == 2
-    sweep.on_report(0, report("completed", 0.9), stopped=True)
+    sweep.on_report(0, report("completed", 0.9, index=0), stopped=True)
     assert terminals(events) == {}
     sweep.on_started(0)
-    sweep.on_report(0, report("completed", 0.4, attempt=2), stopped=True)
+    sweep.on_report(0, report("completed", 0.4, index=0, attempt=2), stopped=True)
     assert terminals(events)[0]["value"] == 0.4
     assert [event.attempt for event in events if event.kind == "started"] == [1, 2]
 
@@ -143,7 +152,9 @@ def test_a_worker_that_retries_by_itself_begins_a_new_attempt(journal: Journal, 
     sweep = conductor(journal, Listed())
     sweep.next_trial()
     sweep.on_started(0)
-    sweep.on_report(0, report("running", 0.1, retrying=True, reason="ValueError: x", error="trace"), stopped=False)
+    sweep.on_report(
+        0, report("running", 0.1, index=0, retrying=True, reason="ValueError: x", error="trace"), stopped=False
+    )
     assert [event.kind for event in events] == ["suggested", "started", "reported", "retrying", "started"]
     assert sweep.trials[0].attempt == 2
 
@@ -154,10 +165,10 @@ def test_diverged_trials_are_never_best_and_the_sampler_hears_the_worst_value(jo
     for values in ([0.4], [0.7]):
         trial = sweep.next_trial()
         assert trial is not None
-        sweep.on_report(trial.index, report("completed", *values), stopped=True)
+        sweep.on_report(trial.index, report("completed", *values, index=trial.index), stopped=True)
     trial = sweep.next_trial()
     assert trial is not None
-    sweep.on_report(trial.index, report("diverged", 0.99, reason="loss is nan"), stopped=True)
+    sweep.on_report(trial.index, report("diverged", 0.99, index=trial.index, reason="loss is nan"), stopped=True)
     assert sampler.told == [(0, 0.4), (1, 0.7), (2, 0.4)]
     assert sweep.best is not None
     assert sweep.best.index == 1
@@ -178,7 +189,7 @@ def test_ties_go_to_the_lower_index(journal: Journal, mode: str, best: int) -> N
     for _ in range(4):
         sweep.next_trial()
     for index, value in ((3, 0.1), (2, 0.8), (1, 0.8), (0, 0.1)):
-        sweep.on_report(index, report("completed", value), stopped=True)
+        sweep.on_report(index, report("completed", value, index=index), stopped=True)
     assert sweep.best is not None
     assert sweep.best.index == best
 
@@ -189,7 +200,7 @@ def test_a_space_with_fewer_configurations_ends_the_sweep(journal: Journal) -> N
     assert sweep.next_trial() is None
     assert sweep.no_more
     assert not sweep.done
-    sweep.on_report(0, report("completed", 0.5), stopped=True)
+    sweep.on_report(0, report("completed", 0.5, index=0), stopped=True)
     assert sweep.done
 
 
@@ -197,7 +208,7 @@ def test_what_runs_when_time_is_up_is_cancelled_with_its_value(journal: Journal,
     sweep = conductor(journal, Listed(), limit=10)
     for _ in range(2):
         sweep.next_trial()
-    sweep.on_report(0, report("running", 0.3), stopped=False)
+    sweep.on_report(0, report("running", 0.3, index=0), stopped=False)
     sweep.cancel_live("time budget")
     ended = terminals(events)
     assert [(ended[i]["state"], ended[i]["value"]) for i in (0, 1)] == [("cancelled", 0.3), ("cancelled", None)]

@@ -131,7 +131,9 @@ class _TorchvisionSet(Source):
         damage = self._damage()
         have_all = all(os.path.isfile(self.root / archive.path) for archive in self.layout.archives)
         if not self.download and (damage or not have_all):
-            raise NotReadyError(f"{damage or 'it is not there'}, and data.download is false; {self._what_to_do()}")
+            raise NotReadyError(
+                f"{damage or f'{self.name} is not there'}, and data.download is false; {self._what_to_do()}"
+            )
         try:
             with _timeout(DOWNLOAD_TIMEOUT_S):
                 self._open(download=True)

@@ -1,0 +1,79 @@
+"""Keeps a sweep's shipper going for its driver: started with the first result, started again when it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+from pathlib import Path
+
+from orchestrator.journal import FILE_NAME, Event, Reader
+from orchestrator.tracking.status import ShipStatus, is_shipping, start_shipper, wait_until_shipped
+
+FIRST_PAUSE_S = 5.0
+LONGEST_PAUSE_S = 300.0
+READY_S = 3.0
+END_S = 10.0
+"""How long the process may take to end once it is told to."""
+
+
+class Keeper:
+    """Listens to the journal's events. Nothing of the sweep waits for the shipper until `finish`."""
+
+    def __init__(self, sweep_folder: Path, *, enabled: bool) -> None:
+        self._folder, self._enabled = sweep_folder, enabled
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pause_s = FIRST_PAUSE_S
+        self._next_start = float("-inf")
+
+    def __call__(self, event: Event) -> None:
+        if event.kind in ("reported", "terminal") and self._process is None:
+            self._start()
+
+    def keep_alive(self) -> None:
+        """Starts the process again where it died or could not be started, with growing pauses."""
+        if self._next_start > float("-inf") and (self._process is None or self._process.poll() is not None):
+            self._start()
+
+    def interrupt(self) -> None:
+        """Lets it ship what is committed, mark what is open as interrupted, and end by itself."""
+        deadline = time.monotonic() + READY_S
+        while self._process is not None and self._process.poll() is None and time.monotonic() < deadline:
+            if is_shipping(self._folder):  # it listens to signals from then on
+                self._process.terminate()
+                return
+            time.sleep(0.05)
+
+    def finish(self, timeout_s: float) -> tuple[ShipStatus | None, int]:
+        """How far MLflow is once everything is shipped or the time is up, and how many events wait."""
+        if not self._enabled:
+            return None, 0
+        if self._process is None or self._process.poll() is not None:
+            self._next_start = 0.0
+            self._start()
+        status = wait_until_shipped(self._folder, timeout_s)
+        with contextlib.closing(Reader(self._folder / FILE_NAME)) as reader:
+            waiting = reader.last_seq() - status.shipped
+        self._end()
+        return status, waiting
+
+    def _start(self) -> None:
+        now = time.monotonic()
+        if not self._enabled or now < self._next_start:
+            return
+        self._next_start = now + self._pause_s
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        try:
+            self._process = start_shipper(self._folder)
+        except OSError:  # no memory or no file handle left for it: a sweep does not end for that
+            self._process = None
+
+    def _end(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
