@@ -6,6 +6,7 @@ its own with its own home; the hash of everything below it has to be the same af
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import re
@@ -16,10 +17,13 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from orchestrator.cli import main
+from orchestrator.sweep import _create_folder
 
 PLAN = ("launch", "--plan")  # the same checks as `launch`, which would go on to start
 
@@ -75,6 +79,45 @@ def web_page(folder: Path) -> None:
     (folder / "data" / "cifar-10-python.tar.gz").write_text("<!DOCTYPE html><html>sign in</html>")
 
 
+def forbidden(path: Path, bits: int, way: int) -> None:
+    """Take permissions away; skips the case where they do not apply."""
+    path.chmod(bits)
+    if os.access(path, way):
+        path.chmod(0o755)
+        pytest.skip("permission bits do not apply to this user (root)")
+
+
+def forbidden_photographs(folder: Path) -> None:
+    photographs(folder)
+    forbidden(folder / "photos" / "train" / "cat", 0o000, os.R_OK)
+
+
+def read_only(folder: Path) -> None:
+    (folder / "runs").mkdir()
+    forbidden(folder / "runs", 0o555, os.W_OK)
+
+
+def labels_archive(folder: Path) -> tuple[Path, bytearray]:
+    """Where MNIST's test labels belong, and a whole .gz of just their length that holds something else."""
+    path = folder / "data" / "MNIST" / "raw" / "t10k-labels-idx1-ubyte.gz"
+    path.parent.mkdir(parents=True)
+    rest = len(gzip.compress(os.urandom(4_000))) - 4_000  # random bytes are stored as they are
+    content = bytearray(gzip.compress(os.urandom(4_542 - rest)))
+    assert len(content) == 4_542
+    return path, content
+
+
+def other_contents(folder: Path) -> None:
+    path, content = labels_archive(folder)
+    path.write_bytes(content)
+
+
+def wrong_crc(folder: Path) -> None:
+    path, content = labels_archive(folder)
+    content[-8] ^= 1  # the checksum stands before the length, at the end
+    path.write_bytes(content)
+
+
 BOMB = "a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
     f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
 )
@@ -99,11 +142,18 @@ ROWS = [
     launch("5-null", "optimizer.lr=null", r"optimizer\.lr=null: must be a number"),
     launch("5-group-for-a-value", "optimizer={lr:1}", r"must name a choice"),
     launch("5-no-grammar", "optimizer=sgd,", r"cannot be read"),
+    launch("5-text-for-the-batch-size", "batch_size=abc", r"batch_size=abc: must be an integer"),
+    launch("5-text-for-the-trials", "trials=abc", r"trials=abc: must be an integer"),
+    launch("5-text-for-the-epochs", "epochs=abc schedule=cosine", r"epochs=abc: must be an integer"),
+    launch("5-number-for-a-list", "allowed_targets=5", r"allowed_targets=5: must be a list of texts"),
+    launch("5-list-for-text", "data_cache=[a]", r"data_cache=\['a'\]: must be text or null"),
+    launch("5-removed-precision", "precision=fp16", r"precision=fp16: must be one of auto, fp32, bf16"),
+    launch("5-no-debug-key", "debug=true", r"debug=true: unknown key"),
     experiment("6-duplicate-key", "trials: 3\ntrials: 4\n", r"mine\.yaml:3:1: has the key trials twice"),
     experiment("7-tab", "model:\n\twidth: 3\n", r"mine\.yaml:3:1: is not YAML: .*tab"),
     experiment("7-indent", "model:\n  width: 3\n hidden: 2\n", r"mine\.yaml:4:\d+: is not YAML"),
     experiment("7-not-a-mapping", "- 1\n", r"must hold a mapping"),
-    experiment("7-byte-order-mark", "\ufeff# @package _global_\r\ntrials: 3\r\n".encode(), r"mine\.yaml: must begin with"),
+    experiment("7-byte-order-mark", "\ufeff# @package _global_\r\ntrials: 3\r\n".encode(), r"trials +3 ", 0),
     experiment("7-windows-line-ends", b"# @package _global_\r\ntrials: 3\r\nepochs: 2\r\n", r"trials +3 .*epochs +2 ", 0),
     experiment("7-no-package", b"trials: 3\n", r"must begin with the line '# @package _global_'"),
     experiment("7-large", b"#" * 20_000_000, r"is 20,000,000 bytes long"),
@@ -153,6 +203,17 @@ ROWS = [
             "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))\n",
         },
     ),
+    Row(
+        "17-channels",
+        (*PLAN, "--config-dir", "conf", "model=mine", "allowed_targets=my_three_channels"),
+        r"model=mine: does not take images of 1x8x8 \(.*3 channels",
+        files={
+            "conf/model/mine.yaml": "_target_: my_three_channels.make\n",
+            "conf/my_three_channels.py": "from torch import nn\n\n\ndef make(*, num_classes, norm=None, activation=None):\n"
+            "    return nn.Sequential(nn.Conv2d(3, 4, 8), nn.Flatten(), nn.Linear(4, num_classes))\n",
+        },
+    ),
+    launch("17-batch-norm-of-one", "norm=batch batch_size=1", r"model=mlp: batch norm has no variance.*batch_size=1"),
     launch("18-batch-above-the-data", "batch_size=1000000000", r"batch_size=1000000000: must be at most"),
     launch("18-batch-above-train", "batch_size=1500", r"batch_size=1500: .*1151 training examples"),
     launch("18-no-batch", "batch_size=0", r"batch_size=0: must be at least 1"),
@@ -163,6 +224,23 @@ ROWS = [
     launch("20-not-given", "data=image_folder", r"root must name a folder"),
     launch("20-a-file", "data=image_folder data.root=file", r"is a file, not a folder", 3, files={"file": "x"}),
     launch("20-empty", "data=image_folder data.root=photos", r"photos", 3, prepare=photographs),
+    launch(
+        "20-no-permission", "data=image_folder data.root=photos", r"photos/train/cat cannot be read \(Permission denied\)", 3,
+        prepare=forbidden_photographs,
+    ),
+    launch("20-other-problems-first", "data=image_folder data.root=nowhere name=a/b", RULE),
+    launch("20-refused-values-first", "data=image_folder data.root=nowhere optimizer.lr=-1", r"lr must be more than 0"),
+    launch("20-values-of-the-data-too", "data=image_folder optimizer.lr=-1", r"2 problems", also=("root must name", "lr must be")),
+    launch("20-not-downloaded", "data=cifar10 data.download=false", r"error: cifar10 is not there.*put into .*170\.5 MB", 3),
+    launch("20-no-download-with-problems", "data=cifar10 name=a/b", RULE),
+    launch(
+        "21-wrong-checksum", "data=mnist data.download=false data.root=data",
+        r"t10k-labels-idx1-ubyte\.gz is damaged \(its MD5 is not \w+; 4,542 bytes\)", 3, prepare=other_contents,
+    ),
+    launch(
+        "21-cyclic-redundancy-check", "data=mnist data.download=false data.root=data",
+        r"t10k-labels-idx1-ubyte\.gz is damaged", 3, prepare=wrong_crc,
+    ),
     launch(
         "21-truncated", "data=cifar10 data.download=false data.root=data", r"cifar-10-python\.tar\.gz.*(truncated|damaged|170)",
         3, prepare=truncated_archive,
@@ -186,6 +264,7 @@ ROWS = [
     launch("27-letters-of-any-script", "name=été", r"été", 0),
     launch("39-runs-dir-is-a-file", "runs_dir=file", r"runs_dir=.*is a file", 3, files={"file": "x"}),
     launch("39-runs-dir-below-a-file", "runs_dir=file/runs", r"is a file", 3, files={"file": "x"}),
+    launch("39-runs-dir-read-only", "runs_dir=runs", r"runs cannot be written \(Permission denied\)", 3, prepare=read_only),
     launch("39-runs-dir-not-writable", "runs_dir=/proc/runs", r"cannot be written", 3),
     launch("40-scheme", "tracking=server tracking.uri=htp://host", r"tracking\.uri: must start with http:// or https://"),
     launch("40-database", "tracking=server tracking.uri=postgres://u:secret@h/db", r"u:\*\*\*@h.*tracking=local"),
@@ -253,6 +332,15 @@ def test_row(row: Row, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "secret" not in said
     if code:
         assert captured.out == "", "what went wrong belongs on stderr"
+
+
+def test_27_names_that_differ_only_by_case_have_folders_of_their_own(place: Path) -> None:
+    folders = []
+    for name in ("Lecture", "lecture", "LECTURE"):
+        made: Any = SimpleNamespace(root=SimpleNamespace(name=name, runs_dir=str(place / "runs")))
+        folders.append(_create_folder(made)[1])
+    assert {folder.name.rsplit("-", 1)[0] for folder in folders} == {"lecture"}
+    assert len({folder.name.lower() for folder in folders}) == 3
 
 
 def test_38_port_in_use(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -76,11 +78,18 @@ def test_train_is_one_configuration_and_continues(tmp_path: Path, capsys: pytest
     first = capsys.readouterr().out
     assert re.search(r"epoch 2/2 .*val/accuracy", first)
     assert "test/accuracy" in first
-    assert main(["train", *own, "optimizer.lr=0.1,0.2"]) == 2
+    assert main(["train", *own, "epochs=2", *folder]) == 0
+    again = capsys.readouterr().out
+    assert "continues after epoch 2" in again
+    assert again.splitlines()[-2:] == first.splitlines()[-2:]
+    assert main(["train", *own, "epochs=2", "model.hidden=1", *folder]) == 3
+    assert "model.hidden" in capsys.readouterr().err
+    assert main(["train", *own, "model.hidden=1,2"]) == 2
     assert "give each key one value" in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_a_sweep_with_130_and_leaves_no_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_sweep_and_leaves_no_process(tmp_path: Path, number: signal.Signals, code: int) -> None:
     keys = [
         "data=synthetic",
         "model.width=12",
@@ -98,14 +107,64 @@ def test_ctrl_c_ends_a_sweep_with_130_and_leaves_no_process(tmp_path: Path) -> N
         start_new_session=True,
     )
     assert process.stdout is not None
+    seen = []
     for line in process.stdout:
-        if "epoch" in line and "trial 0" in line:
+        seen.append(line)
+        if re.match(r"trial \d+  epoch", line):
             break
-    os.kill(process.pid, signal.SIGINT)
+    else:
+        pytest.fail("".join(seen))
+    os.kill(process.pid, number)
     rest = process.stdout.read()
-    assert process.wait(timeout=60) == 130, rest
+    process.stdout.close()
+    assert process.wait(timeout=60) == code, rest
+    assert "what was trained is kept in" in rest
     assert "Traceback" not in rest
     deadline = time.monotonic() + 30
     while subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, check=False).stdout:
         assert time.monotonic() < deadline, "a process of the sweep is still there"
         time.sleep(0.2)
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs" / "mlflow.db")) as db:
+        assert {row[0] for row in db.execute("SELECT status FROM runs")} == {"KILLED"}
+
+
+def test_a_reader_that_goes_away_does_not_end_the_sweep(tmp_path: Path) -> None:
+    keys = "data=synthetic model.width=12 epochs=1 trials=2 optimizer.lr=0.01,0.02"
+    command = f"set -o pipefail; {sys.executable} -m orchestrator launch {keys} | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "checking the sweep ...\n"
+    assert done.stderr == ""
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs" / "mlflow.db")) as db:
+        assert [row[0] for row in db.execute("SELECT status FROM runs")] == ["FINISHED"] * 3
+
+
+def test_planning_in_a_child_survives_what_a_users_module_prints(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "loud.py").write_text(
+        "print('hello from a module')\nfrom models.mlp import mlp as _mlp\n"
+        "def loud(*, num_classes: int, in_channels: int, image_size: tuple[int, int]):\n"
+        "    return _mlp(num_classes=num_classes, in_channels=in_channels, image_size=image_size, width=8)\n"
+    )
+    (tmp_path / "mine" / "model" / "loud.yaml").write_text("_target_: loud.loud\n")
+    keys = ["--config-dir", "mine", "model=loud", "allowed_targets=[loud]", "name=été", "tracking=none", "epochs=1"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [*RUN, "launch", *keys, "trials=1", "data=synthetic"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "hello from a module" in done.stdout
+    assert [path.name.rsplit("-", 1)[0] for path in (tmp_path / "runs").glob("*")] == ["ete"]
+
+
+def test_a_server_that_is_away_is_told_before_anything_is_created(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = "tracking.uri=http://127.0.0.1:9"
+    assert main(["launch", "tracking=server", uri, f"runs_dir={tmp_path}/runs"]) == 3
+    assert "no MLflow server at http://127.0.0.1:9" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -283,6 +283,17 @@ def test_number_of_trials_follows_the_sampler() -> None:
     assert plan(["sampler=grid", "sampler.points=5", "trials=7"]).root.trials == 7
 
 
+def test_trials_of_a_yaml_count_like_typed_ones(own: Path) -> None:
+    grid = ["sampler=grid", "sampler.points=20", "optimizer.lr=interval(0.1,1)"]
+    assert plan(grid).root.trials == 20
+    write(own / "experiment/mine.yaml", "# @package _global_\ntrials: 16\n")
+    assert plan([*grid, "experiment=mine"], config_dir=own).root.trials == 16
+    write(own / "mine.yaml", "defaults: [launch, _self_]\ntrials: 7\n")
+    assert plan(grid, config_dir=own, config_name="mine").root.trials == 7
+    write(own / "mine.yaml", "defaults: [launch, _self_]\nseed: 7\n")
+    assert plan(grid, config_dir=own, config_name="mine").root.trials == 20
+
+
 def test_description() -> None:
     text = "\n".join(describe_plan(plan(["scheduler=asha", "epochs=10", "gpus_per_trial=0"])))
     for line in (
@@ -314,6 +325,16 @@ def test_job_is_yaml_and_tries_nothing(tried: list[tuple[str, Mapping[str, Any]]
     job = yaml.safe_load(compose_job(["norm=batch,none", "data=image_folder", "data.root=/not/there"]))
     assert job["space"] == [{"key": "norm", "domain": "choice(batch, none)"}]
     assert job["data"]["root"] == "/not/there"
+    assert tried == []
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    ["batch_size=abc", "epochs=abc schedule=cosine", "allowed_targets=5", "data_cache=[a]", "data=cifar10 name=a/b",
+     "data=image_folder data.root=nowhere name=a/b", "model.width=1,2 trials=abc", "scheduler=asha scheduler.grace_epochs=99"],
+)  # fmt: skip
+def test_nothing_is_tried_while_a_problem_stands(overrides: str, tried: list[tuple[str, Mapping[str, Any]]]) -> None:
+    assert refused(*overrides.split())
     assert tried == []
 
 
@@ -429,7 +450,32 @@ def test_config_dir_must_be_there(tmp_path: Path) -> None:
     assert "is not a folder" in refused(config_dir=tmp_path / "nope")
 
 
+def test_byte_order_mark_before_the_package_is_stripped(own: Path) -> None:
+    write(own / "experiment/mine.yaml", "\ufeff# @package _global_\r\ntrials: 3\r\n")
+    assert plan(["experiment=mine"], config_dir=own).root.trials == 3
+    write(own / "mine.yaml", "\ufeffdefaults: [launch, _self_]\ntrials: 4\n")
+    assert plan([], config_dir=own, config_name="mine").root.trials == 4
+
+
 # runs_dir
+
+
+def test_disk_must_have_room_for_the_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = []
+
+    def disk(place: Path) -> SimpleNamespace:
+        asked.append(place)
+        return SimpleNamespace(free=free)
+
+    monkeypatch.setattr("shutil.disk_usage", disk)
+    free = 1_000 * 17_610 * 16
+    assert plan(["trials=1000", "runs_dir=deep/er"]).root.trials == 1000
+    assert asked == [tmp_path]
+    free -= 1
+    with pytest.raises(
+        NotReadyError, match=r"1,000 trials of 17,610 parameters leave about 0\.3 GB .*has 0\.3 GB free"
+    ):
+        plan(["trials=1000"])
 
 
 def test_runs_dir_is_probed_and_left_as_it_was(tmp_path: Path) -> None:

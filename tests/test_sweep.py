@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.catalogue import choices
 from orchestrator.cli import main
 from orchestrator.journal import FILE_NAME, Event, Reader
 from orchestrator.plan import SweepPlan
@@ -114,6 +115,48 @@ def own(*, num_classes: int, in_channels: int, image_size: tuple[int, int], norm
 '''
 
 
+OWN_DATA_AND_OPTIMIZER = """
+import numpy as np
+import torch
+
+from orchestrator.training.data import Dataset, make_dataset
+
+
+def stripes(*, examples: int = 200) -> Dataset:
+    labels = np.arange(examples) % 2
+    images = np.random.RandomState(0).randint(0, 200, (examples, 1, 8, 8)).astype(np.uint8)
+    images[labels == 1, :, ::2] += 55
+    half = examples // 2
+    return make_dataset("stripes", train=(images[:half], labels[:half]), test=(images[half:], labels[half:]))
+
+
+class SignDescent(torch.optim.Optimizer):
+    def __init__(self, params, lr: float = 0.01) -> None:
+        super().__init__(params, {"lr": lr})
+
+    def step(self, closure):
+        loss = closure()
+        with torch.no_grad():
+            for group in self.param_groups:
+                for p in group["params"]:
+                    p -= group["lr"] * p.grad.sign()
+        return loss
+"""
+
+
+def test_a_data_set_and_an_optimizer_from_outside(tmp_path: Path) -> None:
+    for group, target in (("data", "stripes"), ("optimizer", "SignDescent")):
+        (tmp_path / "mine" / group).mkdir(parents=True)
+        (tmp_path / "mine" / group / "own.yaml").write_text(f"_target_: own_parts.{target}\n")
+    (tmp_path / "mine" / "own_parts.py").write_text(OWN_DATA_AND_OPTIMIZER)
+    own = ["--config-dir", "mine", "data=own", "optimizer=own", "allowed_targets=[own_parts]"]
+    keys = ["model.width=8", "epochs=8", "batch_size=16", "optimizer.lr=0.002,0.01", "tracking=none"]
+    assert main(["launch", *own, *keys]) == 0
+    ended = by_trial(events_of(), "terminal")
+    assert [ended[index][0]["state"] for index in (0, 1)] == ["completed"] * 2
+    assert max(ended[index][0]["metrics"]["test/accuracy"] for index in (0, 1)) > 0.75
+
+
 def bring_your_own(folder: Path) -> list[str]:
     (folder / "mine" / "model").mkdir(parents=True)
     (folder / "mine" / "own_model.py").write_text(OWN_MODEL)
@@ -198,3 +241,39 @@ def test_tpe_one_at_a_time_is_the_same_twice() -> None:
         suggested, ended = by_trial(events, "suggested"), by_trial(events, "terminal")
         values.append([(suggested[i][0]["params"], ended[i][0]["value"], ended[i][0]["metrics"]) for i in range(4)])
     assert values[0] == values[1]
+
+
+def test_no_more_trials_run_than_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [
+        "trials=4",
+        "epochs=2",
+        "max_concurrent=1",
+        "tracking=none",
+        "optimizer.lr=0.01,0.02,0.05,0.1",
+        "sampler=grid",
+    ]
+    assert main(["launch", *SMALL, *keys]) == 0
+    running: set[int] = set()
+    for event in events_of():
+        if event.kind == "started" and event.trial is not None:
+            running.add(event.trial)
+        if event.kind == "terminal" and event.trial is not None:
+            running.discard(event.trial)
+        assert len(running) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("search", [name for name, _ in choices("search") if name != "none"])
+def test_every_ready_space_runs(search: str) -> None:
+    model = ["model=resnet_cifar", "model.width=4"] if search == "depth" else ["model=convnet"]
+    keys = ["trials=3", "epochs=1", "batch_size=128", "tracking=none", "seed=3"]
+    assert main(["launch", f"search={search}", *model, *keys]) == 0
+    states = {data[0]["state"] for data in by_trial(events_of(), "terminal").values()}
+    assert states <= {"completed", "diverged"}
+
+
+@pytest.mark.slow
+def test_experiments_of_the_catalogue_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, _ in choices("experiment"):
+        data = ["data=synthetic", "data.image_size=32", "data.channels=3"] if "photographs" in name else []
+        assert main(["launch", "--plan", f"experiment={name}", *data]) == 0, capsys.readouterr().err

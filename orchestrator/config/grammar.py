@@ -83,7 +83,7 @@ def typed(override: Override) -> str:
 def as_annotated(override: Override, annotation: Any) -> Any:
     """The fixed value of an override; what looks like a number stays text where only text is wanted (`name=2026`)."""
     value = plain(override.value())
-    if isinstance(value, str) or not mismatch(value, annotation) or mismatch(typed(override), annotation):
+    if isinstance(value, str | list | dict) or not mismatch(value, annotation) or mismatch(typed(override), annotation):
         return value
     return typed(override)
 

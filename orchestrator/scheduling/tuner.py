@@ -107,10 +107,10 @@ class _Controller(TuneController):  # type: ignore[misc]
         super().__init__(**settings)
         task_failed = self._actor_manager._actor_task_failed
 
-        def failed(task: Any, error: Exception) -> None:
+        def failed(tracked_actor_task: Any, exception: Exception) -> None:
             """Tune takes every error but these two, such as the memory monitor's, for a bug of its own."""
-            known = isinstance(error, RayActorError | RayTaskError)
-            task_failed(task, error if known else RayActorError(error_msg=str(error)))
+            known = isinstance(exception, RayActorError | RayTaskError)
+            task_failed(tracked_actor_task, exception if known else RayActorError(error_msg=str(exception)))
 
         self._actor_manager._actor_task_failed = failed
 

@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from orchestrator.build import build, use_import_paths
+from orchestrator.build import build, resolve, use_import_paths
 from orchestrator.errors import ConfigError, Problem
 from orchestrator.training.batches import batch_sizes
 from orchestrator.training.data import Dataset, cache_folder
-from orchestrator.training.data.source import Progress
+from orchestrator.training.data.source import Progress, Source
 from orchestrator.training.device import computes_bf16
 from orchestrator.training.trial import build_model, load_data
 
@@ -97,6 +97,8 @@ class _Probe:
         with self._collect(label, config, "schedule"):
             build_schedule = partial(build, config["schedule"], allowed=allowed, epochs=config["epochs"])
             self._once("schedule", config, ("schedule", "epochs"), build_schedule)
+        with self._collect(label, config, "data"):
+            self._once("source", config, ("data",), partial(build_source, config))
         with self._collect(label, config, "optimizer"):
             weights = [nn.Parameter(torch.zeros(2, 2))]
             build_optimizer = partial(build, config["optimizer"], allowed=allowed, params=weights)
@@ -181,6 +183,18 @@ class _Probe:
         labels = self.found.setdefault((problem.key, str(problem.value), problem.why), (problem, []))[1]
         if label not in labels:
             labels.append(label)
+
+
+def build_source(config: Mapping[str, Any]) -> None:
+    """Build the data's `Source`, which touches no file yet; other targets of data may load them, and are not called.
+
+    Raises:
+        ValueError: a value is refused.
+    """
+    allowed = config["allowed_targets"]
+    target = resolve(config["data"]["_target_"], allowed) if config["data"] else None
+    if getattr(target, "__annotations__", {}).get("return") in (Source, "Source"):
+        build(config["data"], allowed=allowed)
 
 
 def decoding_progress(

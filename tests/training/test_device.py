@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from orchestrator.training.device import autocast, choose_device, computes_bf16, derive_seed, seed_everything
+from orchestrator.training.device import autocast, choose_device, computes_bf16, derive_seed, seed_everything, set_up
 
 CPU = torch.device("cpu")
 
@@ -26,6 +26,12 @@ def test_global_generators_repeat() -> None:
         return random.random(), float(np.random.rand()), torch.rand(()).item()
 
     assert draws() == draws()
+
+
+@pytest.mark.parametrize(("cpus", "threads"), [(0.5, 1), (1, 1), (2.0, 2)])
+def test_threads_are_the_whole_cpus_and_at_least_one(cpus: float, threads: int) -> None:
+    set_up(CPU, cpus)
+    assert torch.get_num_threads() == threads
 
 
 def test_auto_takes_no_gpu_that_the_trial_was_not_given(config: Callable[..., dict[str, Any]]) -> None:

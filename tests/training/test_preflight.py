@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from orchestrator.errors import NotReadyError
 from orchestrator.training import preflight
-from orchestrator.training.preflight import check
+from orchestrator.training.data import decoding
+from orchestrator.training.preflight import check, decoding_progress
 
 OWN = "orchestrator.training"
 MakeConfig = Callable[..., dict[str, Any]]
@@ -39,7 +42,6 @@ def test_image_too_small_is_told_with_the_name_of_the_data(config: MakeConfig) -
 
 def test_every_problem_is_told_once_with_the_configurations_that_have_it(config: MakeConfig) -> None:
     bad = config(
-        batch_size=1000,
         precision="fp16",
         optimizer={"_target_": f"{OWN}.optimizers.sgd", "lr": -1.0},
         schedule={"_target_": f"{OWN}.schedules.cosine", "warmup_epochs": 9.0},
@@ -47,10 +49,64 @@ def test_every_problem_is_told_once_with_the_configurations_that_have_it(config:
     )
     found = problems(("base", bad), ("norm=batch", bad | {"norm": {"_target_": "models.layers.norm.batch_norm"}}))
     assert sorted(line.partition(":")[0] for line in found) == [
-        "augment", "batch_size=1000", "optimizer=sgd", "precision=fp16", "schedule",
+        "augment", "optimizer=sgd", "precision=fp16", "schedule",
     ]  # fmt: skip
     assert "optimizer=sgd: lr must be more than 0, got -1 (base, norm=batch)" in found
-    assert any("at most the 98 training examples" in line for line in found)
+
+
+def test_every_problem_with_the_data_is_told(config: MakeConfig) -> None:
+    small = {"_target_": f"{OWN}.data.synthetic.synthetic", "num_examples": 150, "image_size": 4}
+    found = problems(("base", config(data=small, batch_size=1000, model={"_target_": "models.convnet.convnet"})))
+    assert [line.partition(":")[0] for line in found] == ["batch_size=1000", "model=mlp"]
+    assert "at most the 98 training examples" in found[0]
+
+
+def test_no_data_are_loaded_while_a_part_is_refused(config: MakeConfig, tmp_path: Path) -> None:
+    absent = {"_target_": f"{OWN}.data.folder.image_folder", "root": f"{tmp_path}/absent", "image_size": 8}
+    bad = config(data=absent, optimizer={"_target_": f"{OWN}.optimizers.sgd", "lr": -1.0})
+    assert problems(("base", bad)) == ["optimizer=sgd: lr must be more than 0, got -1 (base)"]
+    assert [line.partition(" ")[0] for line in problems(("base", bad | {"data": absent | {"image_size": 0}}))] == [
+        "data=synthetic:", "optimizer=sgd:",
+    ]  # fmt: skip
+
+
+def test_batch_norm_over_a_single_value_is_refused(config: MakeConfig) -> None:
+    batch_norm = {"_target_": "models.layers.norm.batch_norm"}
+    assert problems(("norm=batch", config(norm=batch_norm, batch_size=1))) == [
+        "model=mlp: batch norm has no variance over the single value that batch_size=1 leaves a channel;"
+        " set a larger batch_size or another norm (norm=batch)"
+    ]
+    assert problems(("", config(norm=batch_norm, batch_size=2))) == []
+    assert problems(("", config(norm={"_target_": "models.layers.norm.layer_norm"}, batch_size=1))) == []
+    maps = {"_target_": "models.convnet.convnet", "stages": 2, "width": 4}
+    assert problems(("", config(model=maps, norm=batch_norm, batch_size=1))) == []
+
+
+def test_slow_decoding_is_told_with_its_folder() -> None:
+    now, told = 0.0, []
+    progress = decoding_progress(told.append, "/cache", clock=lambda: now)
+    for seconds, done in ((0.1, 500), (2.5, 9_000), (3.0, 10_000), (6.0, 30_000), (9.1, 60_000)):
+        now = seconds
+        progress(done, 60_000)
+    assert told == [
+        "decoding 60,000 images once into /cache ...",
+        "  9,000 of 60,000 images",
+        "  30,000 of 60,000 images",
+    ]
+
+
+def test_decoding_is_told_to_who_asks(config: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(preflight, "DECODING_TOLD_AFTER_S", 0.0)
+    monkeypatch.setattr(decoding, "_REPORT_EVERY", 4)
+    for place, name in enumerate(f"{split}/{label}" for split in ("train", "test") for label in "ab"):
+        (tmp_path / name).mkdir(parents=True)
+        for number in range(3):
+            Image.new("L", (8, 8), 10 * place + number).save(tmp_path / name / f"{number}.png")
+    folder = {"_target_": f"{OWN}.data.folder.image_folder", "root": str(tmp_path), "channels": 1}
+    told: list[str] = []
+    found = check([("", config(data=folder, batch_size=2, data_cache=str(tmp_path / "cache")))], told.append)
+    assert found.problems == []
+    assert told[0] == f"decoding 12 images once into {tmp_path / 'cache'} ..."
 
 
 def test_unknown_argument_is_told_with_its_key(config: MakeConfig) -> None:

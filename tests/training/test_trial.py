@@ -290,6 +290,42 @@ def test_checkpoint_of_other_data_is_refused(trial: MakeTrial) -> None:
         TrialRun(trial(data=other))
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"optimizer": KINDS["nesterov and l2"]["optimizer"] | {"lr": 0.2}}, r"optimizer\.lr=0\.05 there, 0\.2 here, .*"),
+        ({"model": {"_target_": "models.mlp.mlp", "hidden": 1, "width": 13}}, r"model\.width=12 there, 13 here"),
+        ({"model": {"_target_": "models.mlp.linear"}}, r"model=models\.mlp\.mlp there, models\.mlp\.linear here"),
+        ({"norm": {"_target_": "models.layers.norm.batch_norm"}}, r"norm=null there, models\.layers\.norm\.batch_norm here"),
+        ({"epochs": 5, "seed": 1}, "epochs=4 there, 5 here, seed=0 there, 1 here"),
+        ({"cpus_per_trial": 2}, "cpus_per_trial=1 there, 2 here"),
+    ],
+)  # fmt: skip
+def test_checkpoint_of_another_configuration_is_refused(trial: MakeTrial, changes: dict[str, Any], told: str) -> None:
+    run = TrialRun(trial())
+    next(iter(run))
+    run.save()
+    with pytest.raises(NotReadyError, match=rf"{run.trial.folder} is of another configuration: {told}; use another"):
+        TrialRun(trial(**changes))
+
+
+def test_what_does_not_change_the_result_may_differ_when_a_trial_continues(trial: MakeTrial, tmp_path: Path) -> None:
+    run = TrialRun(trial())
+    next(iter(run))
+    run.save()
+    moved = {"data_cache": str(tmp_path / "cache"), "import_paths": [str(tmp_path)], "allowed_targets": ["mine"]}
+    assert TrialRun(trial(**moved, report_every_s=9.0, data_entry="")).epoch == 1
+
+
+def test_checkpoint_of_other_code_of_the_model_is_refused(trial: MakeTrial, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = TrialRun(trial())
+    next(iter(run))
+    run.save()
+    monkeypatch.setattr(trial_module, "build_model", lambda *_: (nn.Linear(64, 4), False))
+    with pytest.raises(NotReadyError, match=r"does not fit the model, whose code must have changed \(.*Missing key"):
+        TrialRun(trial())
+
+
 def test_divergence_tells_epoch_step_and_value(trial: MakeTrial) -> None:
     run = TrialRun(trial(optimizer={"_target_": f"{OWN}.optimizers.sgd", "lr": 1e30}))
     with pytest.raises(Diverged, match=r"the loss is (nan|inf) at epoch 1, step") as caught:
