@@ -276,17 +276,10 @@ def _runs_dir_option(plan: Any) -> str:
     return "" if folder == Path("runs").resolve() else f" --runs-dir {folder}"
 
 
-OF_THE_SWEEP = (
-    "search",
-    "sampler",
-    "scheduler",
-    "tracking",
-    "cluster",
-    "name",
-    "trials",
-    "max_concurrent",
-    "time_budget_s",
-)
+OF_THE_SWEEP = {
+    *("search", "sampler", "scheduler", "tracking", "cluster"),
+    *("name", "trials", "max_concurrent", "time_budget_s", "runs_dir"),
+}
 
 
 def _train_command(plan: Any, options: argparse.Namespace, params: dict[str, Any]) -> str:

@@ -147,6 +147,7 @@ def test_planning_in_a_child_survives_what_a_users_module_prints(tmp_path: Path)
     )
     (tmp_path / "mine" / "model" / "loud.yaml").write_text("_target_: loud.loud\n")
     keys = ["--config-dir", "mine", "model=loud", "allowed_targets=[loud]", "name=été", "tracking=none", "epochs=1"]
+    keys += ["optimizer.lr=0.05,0.1"]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(
         [*RUN, "launch", *keys, "trials=1", "data=synthetic"],

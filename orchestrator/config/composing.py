@@ -139,11 +139,11 @@ def compose(catalogue: Catalogue, config_name: str, overrides: Overrides) -> Com
 def _byte_order_marks() -> Iterator[None]:
     """Hydra reads a `# @package` line behind a byte-order mark, which it would overlook (1.3)."""
     header = ConfigSource._get_header_dict
-    ConfigSource._get_header_dict = staticmethod(lambda text: header(text.removeprefix("\ufeff")))  # type: ignore[method-assign]
+    ConfigSource._get_header_dict = staticmethod(lambda text: header(text.removeprefix("\ufeff")))  # type: ignore[assignment]
     try:
         yield
     finally:
-        ConfigSource._get_header_dict = staticmethod(header)  # type: ignore[method-assign]
+        ConfigSource._get_header_dict = staticmethod(header)  # type: ignore[assignment]
 
 
 def _picks(catalogue: Catalogue, overrides: Overrides) -> Iterator[tuple[str, str]]:

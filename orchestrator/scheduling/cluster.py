@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ from orchestrator.errors import NotReadyError
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
 """Trials exchange only short texts with the driver; their data lies in memory-mapped files."""
+
+
+KNOCK_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,12 @@ def connect(address: str | None, *, preload: str) -> Iterator[list[Node]]:
                 _start(address, folder)
         except Exception as error:
             where = "on this machine" if address is None else f"at {address}"
-            raise NotReadyError(f"no Ray cluster {where}: {error}") from error
+            hint = (
+                ""
+                if address is None
+                else "; start one with `ray start --head` and give its host:port as cluster.address"
+            )
+            raise NotReadyError(f"no Ray cluster {where}: {error}{hint}") from error
         yield _nodes()
     finally:
         try:
@@ -75,9 +84,13 @@ def connect(address: str | None, *, preload: str) -> Iterator[list[Node]]:
 
 def _start(address: str | None, folder: Path | None) -> None:
     import ray
+    from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     if address is not None:
+        _knock(address)
+        # A cluster that was started where a token lies asks for it; an explicit address alone never sends one (ray 2.60).
+        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
         ray.init(address=address, **quiet)
         return
     with _without_unused_processes():
@@ -89,6 +102,17 @@ def _start(address: str | None, folder: Path | None) -> None:
             _temp_dir=str(folder),
             **quiet,
         )
+
+
+def _knock(address: str) -> None:
+    """Asks whether anything listens at `[ray://]host:port`; Ray itself would try for minutes.
+
+    Raises:
+        OSError: nothing does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host:
+        socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
 
 
 def _nodes() -> list[Node]:
@@ -138,6 +162,7 @@ def set_environment() -> None:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_BACKEND_LOG_LEVEL": "error",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
