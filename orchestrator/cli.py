@@ -370,10 +370,11 @@ def _list(argv: Sequence[str]) -> int:
 def _cache(argv: Sequence[str]) -> int:
     parser = _Parser(prog="orchestrator cache", description="Show, or clear, the folder of decoded images.")
     parser.add_argument("--clear", action="store_true")
+    parser.add_argument("--folder", type=Path, help="another folder, as data_cache= names it")
     options = parser.parse_args(argv)
     from orchestrator.training.data import cache_folder, cache_size, clear_cache
 
-    folder = cache_folder()
+    folder = cache_folder(options.folder)
     if options.clear:
         say(f"freed {clear_cache(folder) / 1e6:.1f} MB in {folder}")
     else:

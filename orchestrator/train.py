@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ def train_one(
     given = list(overrides)
     if not any(override.split("=")[0].lstrip("+") == "search" for override in given):
         given.append("search=none")
-    plan = make_plan(given, config_dir=config_dir, config_name=config_name)
+    plan = make_plan(given, config_dir=config_dir, config_name=config_name, say=partial(say, out=sys.stderr))
     if plan.space.parameters:
         keys = ", ".join(plan.space.keys)
         raise ConfigError(Problem(keys, "train takes one configuration; give each key one value, or use launch"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import yaml_files
-from orchestrator.build import build, check, unknown_key, use_import_paths
+from orchestrator.build import build, check, parameters, resolve, unknown_key, use_import_paths
 from orchestrator.catalogue import CONF
 from orchestrator.errors import ConfigError, Problem
 from orchestrator.plan import SweepPlan
@@ -20,7 +20,7 @@ from orchestrator.space import Space
 from .composing import Composed, Overrides, compose, read_overrides
 from .files import open_catalogue, read_user_settings
 from .machine import cpus, gpus
-from .searching import Entry, Search, choices_of, read_entries
+from .searching import DEFAULT_SEARCH, Entry, Search, choices_of, read_entries
 from .specs import ROOT_KEYS, Specs
 
 _SPEC = {"_target_": "orchestrator.settings.Settings"}  # the root keys have a schema as the groups have
@@ -56,6 +56,7 @@ class Draft:
         entries = read_entries(composed, self.overrides, self.problems)
         allowed = self._read_allowed(composed)
         self._read_settings(composed)
+        entries = self._without_what_the_model_lacks(entries, allowed)
         specs = self._read_specs(composed, entries, allowed)
         base = {
             "choices": {group: specs.chosen[group] for group in GROUPS},
@@ -75,6 +76,19 @@ class Draft:
             notes=tuple(self.notes),
             **{part: specs.of[part][specs.chosen[part]] for part in PARTS},
         )
+
+    def _without_what_the_model_lacks(self, entries: list[Entry], allowed: list[str]) -> list[Entry]:
+        """The default search, which nobody asked for, leaves out a norm or activation that the model does not take."""
+        if self.chosen.get("search") != DEFAULT_SEARCH or "search" in self.overrides:
+            return entries
+        try:
+            spec, _ = self.catalogue.choice("model", self.chosen["model"])
+            takes = parameters(resolve(spec["_target_"], allowed))
+        except (ConfigError, KeyError):
+            return entries  # told with the other problems of the model
+        lacking = [e.key for e in entries if e.key in ("norm", "activation") and e.where and e.key not in takes]
+        self.notes += [f"{key} is not searched: model={self.chosen['model']} takes none" for key in lacking]
+        return [entry for entry in entries if entry.key not in lacking]
 
     def _composed(self) -> Composed:
         """What Hydra makes of it. What is wrong here ends the check, as nothing more is known."""

@@ -15,6 +15,7 @@ from typing import Any
 from orchestrator.tracking import artifacts
 from orchestrator.tracking.remote import RemoteRun
 from orchestrator.tracking.store import (
+    EXPERIMENT_TAGS,
     Artifact,
     Metric,
     RefusedError,
@@ -65,7 +66,7 @@ class LibraryCalls:
     def create_experiment(self, name: str) -> None:
         location = None if self._artifact_root is None else str(self._artifact_root / name)
         with self._translated():
-            self._client.create_experiment(name, artifact_location=location)
+            self._client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS)
 
     def search(self, experiment_id: str, condition: str) -> list[RemoteRun]:
         from mlflow.entities import ViewType

@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote, urlsplit
 from orchestrator.tracking import artifacts
 from orchestrator.tracking.remote import RemoteRun
 from orchestrator.tracking.store import (
+    EXPERIMENT_TAGS,
     Artifact,
     Metric,
     RefusedError,
@@ -80,7 +81,11 @@ class RestCalls:
         return experiment["experiment_id"], experiment.get("lifecycle_stage") == "deleted"
 
     def create_experiment(self, name: str) -> None:
-        self._call("POST", "experiments/create", {"name": name})
+        self._call(
+            "POST",
+            "experiments/create",
+            {"name": name, "tags": [{"key": k, "value": v} for k, v in EXPERIMENT_TAGS.items()]},
+        )
 
     def search(self, experiment_id: str, condition: str) -> list[RemoteRun]:
         found: list[RemoteRun] = []

@@ -21,6 +21,7 @@ from urllib.parse import quote
 from orchestrator.journal import on_network_file_system
 from orchestrator.tracking import artifacts
 from orchestrator.tracking.store import (
+    EXPERIMENT_TAGS,
     RefusedError,
     RunWrite,
     UnavailableError,
@@ -141,6 +142,10 @@ class SqliteStore:
             db.execute(
                 "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?",
                 (str(self.artifact_root / str(cursor.lastrowid)), cursor.lastrowid),
+            )
+            db.executemany(
+                "INSERT INTO experiment_tags (key, value, experiment_id) VALUES (?, ?, ?)",
+                [(key, value, cursor.lastrowid) for key, value in EXPERIMENT_TAGS.items()],
             )
             row = db.execute(query, (name,)).fetchone()
         if row[2] != "active":

@@ -16,6 +16,9 @@ MAX_PARAM_LENGTH = 6_000
 MAX_TAG_LENGTH = 8_000
 MAX_NAME_LENGTH = 250
 
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""MLflow's UI then opens the experiment on its runs; without it, on what it has for language models."""
+
 UID_TAGS = {"sweep": "sweep_uid", "trial": "trial_uid"}
 
 

@@ -83,6 +83,13 @@ def read_entry(folder: Path, entry: str) -> tuple[Contents, str] | None:
         return None
 
 
+def cache_size(cache: Path | str | None = None) -> int:
+    """Bytes that the entries take."""
+    folder = cache_folder(cache)
+    entries = [path for path in folder.iterdir() if _OURS.fullmatch(path.name)] if folder.is_dir() else []
+    return sum(file.stat().st_size for entry in entries for file in entry.rglob("*") if file.is_file())
+
+
 def clear_cache(cache: Path | str | None = None) -> int:
     """Removes every entry that is not being built right now; returns the bytes freed.
 
