@@ -106,6 +106,12 @@ class Journal:
             listener(event)
         return event
 
+    @property
+    def last_seq(self) -> int:
+        """Number of the newest event appended; 0 in an empty journal."""
+        with self._lock:
+            return self._pending[-1][0] if self._pending else self._committed
+
     def commit(self) -> None:
         """Makes everything appended so far durable."""
         with self._lock:

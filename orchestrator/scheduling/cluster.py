@@ -162,7 +162,6 @@ def set_environment() -> None:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         "RAY_AIR_NEW_OUTPUT": "0",
-        "RAY_BACKEND_LOG_LEVEL": "error",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

@@ -345,7 +345,7 @@ def test_a_server_killed_while_the_journal_grows_misses_nothing(server: Server, 
         server.start()
         sweep.finish(12)
         status = wait_until_shipped(sweep.folder, 60.0)
-        assert (status.shipped, status.error) == (sweep.journal._last_seq, None)
+        assert (status.shipped, status.error) == (sweep.journal.last_seq, None)
         assert process.wait(30) == 0
     finally:
         process.kill()

@@ -40,7 +40,7 @@ def test_it_ends_when_the_sweep_is_closed_and_shipped(new_sweep: Any, tables: An
     process = start_shipper(sweep.folder)
     sweep.run_trial(0)
     sweep.journal.commit()
-    assert wait_until_shipped(sweep.folder, 20.0).shipped == sweep.journal._last_seq
+    assert wait_until_shipped(sweep.folder, 20.0).shipped == sweep.journal.last_seq
     assert process.poll() is None
     sweep.finish(1)
     assert wait(process) == 0

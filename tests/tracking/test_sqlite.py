@@ -148,7 +148,7 @@ def test_shipping_again_without_the_cursor_changes_nothing(new_sweep: Any, ship:
     ship(sweep, end=True)
     before = tables()
     (sweep.folder / "tracking" / "cursor.json").unlink()
-    assert ship(sweep, end=True).status.shipped == sweep.journal._last_seq
+    assert ship(sweep, end=True).status.shipped == sweep.journal.last_seq
     assert tables() == before
 
 
