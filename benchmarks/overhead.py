@@ -18,10 +18,12 @@ import json
 import multiprocessing
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -209,31 +211,32 @@ def memory(options: argparse.Namespace) -> None:
         space = "optimizer.lr=tag(log,interval(1e-3,1e-1))"
         start = time.monotonic()
         process = psutil.Popen([*command, space], stdout=subprocess.PIPE, text=True)
+        first: list[float] = []
+
+        def listen() -> None:
+            for line in process.stdout:
+                if not first and re.match(r"trial \d+  epoch", line):
+                    first.append(time.monotonic() - start)
+
+        threading.Thread(target=listen, daemon=True).start()
         peak: dict[str, float] = {}
-        rss_peak = first = 0.0
-        os.set_blocking(process.stdout.fileno(), False)
+        rss_peak = 0.0
         while process.poll() is None:
-            if not first and "epoch" in (process.stdout.read() or ""):
-                first = time.monotonic() - start
-            sample, rss = _sample(process, since_ready=bool(first))
+            time.sleep(1.0)
+            sample, rss = _sample(process) if first else ({}, 0.0)
             if sum(sample.values()) > sum(peak.values()):
                 peak = sample
             rss_peak = max(rss_peak, rss)
-            time.sleep(1.0 if first else 0.05)
-            if first:
-                process.stdout.read()
-    print(f"from the command to the first epoch's line: {first:.1f} s")
+    print(f"from the command to the first epoch's line: {first[0]:.1f} s")
     for name, size in sorted(peak.items(), key=lambda item: -item[1]):
         print(f"  {size:7.0f} MB  {name}")
     print(f"{sum(peak.values()):.0f} MB (PSS) at the peak, {rss_peak:.0f} MB as RSS, without the workers")
 
 
-def _sample(root: Any, *, since_ready: bool) -> tuple[dict[str, float], float]:
+def _sample(root: Any) -> tuple[dict[str, float], float]:
     """Proportional set size by process name, in MB, and the sum of resident sizes; workers left out."""
     sizes: dict[str, float] = {}
     rss = 0.0
-    if not since_ready:
-        return sizes, rss
     with contextlib.suppress(psutil.NoSuchProcess):
         for process in [root, *root.children(recursive=True)]:
             with contextlib.suppress(psutil.NoSuchProcess):
