@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -20,6 +20,7 @@ from typing import Any, NoReturn, TypeVar
 from orchestrator import errors
 from orchestrator.errors import ConfigError, NotReadyError, OrchestratorError, Problem, nearest
 from orchestrator.progress import duration, say, table, word
+from orchestrator.signals import Interrupted, interruptible
 
 T = TypeVar("T")
 
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _forget_stdout()
         return errors.EXIT_OK
     except KeyboardInterrupt as stop:
-        return 128 + int(stop.args[0] if stop.args else signal.SIGINT)
+        return 128 + (stop.number if isinstance(stop, Interrupted) else signal.SIGINT)
     except OrchestratorError as error:
         _complain(error)
         return error.exit_code
@@ -119,7 +120,7 @@ def _launch(argv: Sequence[str]) -> int:
             say(line)
         return errors.EXIT_OK
     say("checking the sweep ...")
-    with _sigterm_as_interrupt():
+    with interruptible() as check:
         wait_for_ray = _in_thread(_import_ray)
         tracking = _in_thread(lambda: _early_look_at_server(options.overrides))
         plan = _plan_here(options) if "torch" in sys.modules else _plan_in_child(argv)
@@ -128,7 +129,7 @@ def _launch(argv: Sequence[str]) -> int:
         for note in plan.notes:
             say(note)
         command = ["orchestrator", "launch", *argv]
-        result = launch(plan, command=command, tracking=tracking(), say=say, import_ray=wait_for_ray)
+        result = launch(plan, command=command, tracking=tracking(), say=say, import_ray=wait_for_ray, on_step=check)
     for line in _closing_lines(plan, result, options):
         say(line)
     return errors.EXIT_OK if result.has_result else errors.EXIT_NO_RESULT
@@ -217,24 +218,6 @@ def _early_look_at_server(overrides: Sequence[str]) -> Any:
     from orchestrator.tracking.preflight import check_tracking
 
     return check_tracking({**spec, "kind": "server"}, Path(), name=given.get("name"))
-
-
-@contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM, and SIGHUP of a closed terminal, end a sweep as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt(number)
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _closing_lines(plan: Any, result: Any, options: argparse.Namespace) -> list[str]:

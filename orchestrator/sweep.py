@@ -57,6 +57,7 @@ def launch(
     tracking: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = print,
     import_ray: Callable[[], None] | None = None,
+    on_step: Callable[[], None] = lambda: None,
 ) -> Result:
     """Runs the sweep of a checked plan from its first event to its last.
 
@@ -64,6 +65,7 @@ def launch(
         command: what the user typed, for the record.
         tracking: the checked tracking settings; they are checked here where absent.
         import_ray: waits for an import of Ray that was begun earlier.
+        on_step: called several times a second in this thread; what it raises ends the sweep.
 
     Raises:
         ConfigError, NotReadyError: nothing was created, or (NotReadyError) the journal could not be written any more.
@@ -85,7 +87,7 @@ def launch(
         journal = Journal(folder / FILE_NAME, create=True)
         try:
             journal.append("sweep_opened", _opening(plan, uid, folder, tracking, command), sync=True)
-            return _run(plan, uid, folder, journal, tracking, concurrent)
+            return _run(plan, uid, folder, journal, tracking, concurrent, on_step)
         except KeyboardInterrupt:
             say(f"stopped; what was trained is kept in {folder}")
             raise
@@ -111,7 +113,13 @@ def trials_at_a_time(plan: SweepPlan, nodes: Sequence[Node]) -> int:
 
 
 def _run(
-    plan: SweepPlan, uid: str, folder: Path, journal: Journal, tracking: Mapping[str, Any], concurrent: int
+    plan: SweepPlan,
+    uid: str,
+    folder: Path,
+    journal: Journal,
+    tracking: Mapping[str, Any],
+    concurrent: int,
+    on_step: Callable[[], None],
 ) -> Result:
     from orchestrator.scheduling.conductor import Conductor
 
@@ -134,10 +142,15 @@ def _run(
     best = _BestTrials(mode)
     journal.subscribe(keeper)
     journal.subscribe(best)
+
+    def step() -> None:
+        keeper.keep_alive()
+        on_step()
+
     try:
         with View(Progress(root.trials, metric, mode)) as view:
             journal.subscribe(view)
-            reason = _train(plan, conductor, concurrent, mode, on_step=keeper.keep_alive)
+            reason = _train(plan, conductor, concurrent, mode, on_step=step)
     except BaseException as error:
         # Not closed: what is open is marked interrupted in MLflow, and the journal says how far every trial is.
         with contextlib.suppress(NotReadyError):

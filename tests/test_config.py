@@ -41,7 +41,7 @@ def shown(made: SweepPlan) -> list[str]:
 
 
 def refused(*overrides: str, **where: Any) -> str:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=r"\S") as caught:
         plan(overrides, **where)
     return str(caught.value)
 

@@ -28,6 +28,7 @@ MAY_IMPORT = {
         "training",  # its preflight: every choice is tried while planning
     },
     "orchestrator.environment": set(),
+    "orchestrator.signals": set(),
     "models": set(),
 }
 """Room -> the parts of `orchestrator` that it may import. sweep, train and cli see several rooms; nobody imports them."""

@@ -417,5 +417,5 @@ print("ended", flush=True)
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == "ended\n"
     assert process.wait(10) == 0
-    with pytest.raises(ProcessLookupError):
+    with pytest.raises(ProcessLookupError, match="No such process"):
         os.killpg(process.pid, 0)

@@ -62,11 +62,8 @@ def test_any_flipped_byte_of_a_stamped_file_is_noticed(tmp_path: Path) -> None:
         if contents[place] == ord(" ") and place < 8 + length:
             continue  # white space between the parts of the header says nothing
         path.write_bytes(contents[:place] + bytes([contents[place] ^ 1]) + contents[place + 1 :])
-        try:
+        with pytest.raises(Damaged, match="it"):
             checkpoint.load(path, uid=None)
-        except Damaged:
-            continue
-        pytest.fail(f"byte {place} of {len(contents)} was changed and nobody noticed")
 
 
 def test_checkpoint_of_another_trial_or_format_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

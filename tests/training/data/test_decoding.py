@@ -65,7 +65,7 @@ def test_damaged_images_are_named_at_most_ten_of_them(processes: int, tmp_path: 
     (tmp_path / "half.jpg").write_bytes(jpeg.read_bytes()[: jpeg.stat().st_size // 2])
     (tmp_path / "text.jpg").write_text("<html>not found</html>")
     bad = [*(str(tmp_path / f"zero{i}.jpg") for i in range(9)), str(tmp_path / "text.jpg"), str(tmp_path / "half.jpg")]
-    with pytest.raises(NotReadyError) as told:
+    with pytest.raises(NotReadyError, match="11 of 14 images") as told:
         decode(tmp_path, paths + bad, (6, 6), processes=processes)
     lines = str(told.value).splitlines()
     assert lines[0] == "11 of 14 images cannot be used; replace or remove them:"
@@ -201,10 +201,10 @@ def test_an_interruption_ends_the_decoding_processes(tmp_path: Path, monkeypatch
         return started[-1]
 
     def interrupt(done: int, total: int) -> None:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("stopped by the test")
 
     monkeypatch.setattr(subprocess, "Popen", start)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="stopped by the test"):
         decode_files([path] * 2_000, images, resize=False, progress=interrupt, processes=2)
     assert len(started) == 2
     assert all(process.returncode is not None for process in started)

@@ -38,7 +38,7 @@ def open_folder(root: Path, **changes: Any) -> Dataset:
 
 
 def test_images_labels_classes_and_splits(tmp_path: Path) -> None:
-    data = open_folder(make(tmp_path / "root"))
+    data = open_folder(make(tmp_path / "photos"))
     assert data.classes == ("cat", "dog")
     assert data.images.shape == (20, 3, 6, 6)
     assert {name: len(ids) for name, ids in data.splits.items()} == {"train": 8, "val": 2, "test": 10}
@@ -48,20 +48,20 @@ def test_images_labels_classes_and_splits(tmp_path: Path) -> None:
 
 
 def test_a_val_folder_is_the_validation_set(tmp_path: Path) -> None:
-    data = open_folder(make(tmp_path / "root", ("train", "val", "test"), each=3), val_fraction=0.5)
+    data = open_folder(make(tmp_path / "photos", ("train", "val", "test"), each=3), val_fraction=0.5)
     assert {name: len(ids) for name, ids in data.splits.items()} == {"train": 6, "val": 6, "test": 6}
 
 
 def test_grey_and_resized(tmp_path: Path) -> None:
-    data = open_folder(make(tmp_path / "root", size=(6, 9)), channels=1, image_size=4)
+    data = open_folder(make(tmp_path / "photos", size=(6, 9)), channels=1, image_size=4)
     assert data.images.shape == (20, 1, 4, 4)
-    assert open_folder(tmp_path / "root").image_size == (6, 9)
+    assert open_folder(tmp_path / "photos").image_size == (6, 9)
 
 
 def test_an_unchanged_folder_is_not_decoded_again_and_a_changed_one_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = make(tmp_path / "root")
+    root = make(tmp_path / "photos")
     first = open_folder(root)
     changed = root / "train" / "cat" / "0.png"
     Image.new("RGB", (6, 6), (77, 77, 77)).save(changed)
@@ -80,7 +80,7 @@ def test_the_same_images_elsewhere_have_the_same_fingerprint(tmp_path: Path) -> 
 
 
 def test_other_files_and_hidden_ones_are_left_out_and_folders_below_a_class_count(tmp_path: Path) -> None:
-    root = make(tmp_path / "root")
+    root = make(tmp_path / "photos")
     (root / "train" / "cat" / "notes.txt").write_text("")
     (root / "train" / "cat" / "._0.png").write_text("")
     (root / "train" / ".cache").mkdir()
@@ -91,7 +91,7 @@ def test_other_files_and_hidden_ones_are_left_out_and_folders_below_a_class_coun
 
 
 def test_a_corrupt_image_is_named(tmp_path: Path) -> None:
-    root = make(tmp_path / "root")
+    root = make(tmp_path / "photos")
     (root / "test" / "dog" / "3.png").write_bytes(b"")
     with pytest.raises(NotReadyError, match=r"1 of 20 images .*\n  .*/test/dog/3\.png: is empty \(0 bytes\)"):
         open_folder(root)
@@ -145,25 +145,28 @@ def _broken_link(root: Path) -> None:
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        (_nothing, r"root=.*/root does not exist\. expected .*/root/train/<class>/\* and .*/root/test/<class>/\*"),
-        (_archive, r"root=.*/root is a file, not a folder; unpack it first"),
-        (_empty, r"root=.*/root has no folder train and no folder test; it holds no folder at all"),
+        (
+            _nothing,
+            r"root=.*/photos does not exist\. expected .*/photos/train/<class>/\* and .*/photos/test/<class>/\*",
+        ),
+        (_archive, r"root=.*/photos is a file, not a folder; unpack it first"),
+        (_empty, r"root=.*/photos has no folder train and no folder test; it holds no folder at all"),
         (_classes_alone, r"no folder train and no folder test; it holds cat\. expected"),
-        (_no_classes, r"/root/test has no class folders"),
-        (_empty_class, r"/root/train has no image of emu; images end in \.jpg"),
-        (_extra_class, r"/root/test has classes that train has not: dogs; train has cat, dog"),
-        (_lacking_class, r"/root/test lacks classes that train has: emu"),
-        (_broken_link, r"/root/train/cat/9\.png cannot be read \(No such file or directory\)"),
+        (_no_classes, r"/photos/test has no class folders"),
+        (_empty_class, r"/photos/train has no image of emu; images end in \.jpg"),
+        (_extra_class, r"/photos/test has classes that train has not: dogs; train has cat, dog"),
+        (_lacking_class, r"/photos/test lacks classes that train has: emu"),
+        (_broken_link, r"/photos/train/cat/9\.png cannot be read \(No such file or directory\)"),
     ],
 )
 def test_a_folder_laid_out_wrongly_is_explained(prepare: Any, message: str, tmp_path: Path) -> None:
-    prepare(tmp_path / "root")
+    prepare(tmp_path / "photos")
     with pytest.raises(NotReadyError, match=message):
-        open_folder(tmp_path / "root")
+        open_folder(tmp_path / "photos")
 
 
 def test_a_folder_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = make(tmp_path / "root")
+    root = make(tmp_path / "photos")
     scandir = os.scandir
 
     def refuse(path: Path) -> Any:  # by hand, because tests may run as root, who may read everything
@@ -172,7 +175,7 @@ def test_a_folder_without_permission_is_named(tmp_path: Path, monkeypatch: pytes
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(NotReadyError, match=r"/root/train/dog cannot be read \(Permission denied\)"):
+    with pytest.raises(NotReadyError, match=r"/photos/train/dog cannot be read \(Permission denied\)"):
         open_folder(root)
 
 
@@ -195,14 +198,14 @@ def test_a_class_too_small_for_the_split_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"a split of 0\.2 leaves class 'cat' without a held-out example: it has 2 in all"
     ):
-        open_folder(make(tmp_path / "root", each=2))
+        open_folder(make(tmp_path / "photos", each=2))
 
 
 def test_a_relative_root_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make(tmp_path / "root")
+    make(tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
-    source: Any = image_folder(root="root")
-    assert source.root == tmp_path / "root"
+    source: Any = image_folder(root="photos")
+    assert source.root == tmp_path / "photos"
 
 
 @pytest.mark.slow
