@@ -42,6 +42,10 @@ class Settings:
         gpus_per_trial: may be a fraction.
         report_every_s: epochs shorter than this are reported together.
         max_retries: of a trial whose process died.
+        repeat: so many trials of each configuration, with the seeds `seed`, `seed + 1`, ...
+        heartbeat_timeout_s: a trial without a sign of life for so long is killed and continues from its checkpoint; never where
+            absent.
+        keep_weights: the best weights of so many trials are kept, the best ones.
     """
 
     name: str | None
@@ -60,6 +64,9 @@ class Settings:
     device: str
     report_every_s: float = field(metadata={"least": 0})
     max_retries: int = field(metadata={"least": 0, "most": 100})
+    repeat: int = field(metadata={"least": 1, "most": 1_000})
+    heartbeat_timeout_s: float | None = field(metadata={"above": 0})
+    keep_weights: int = field(metadata={"least": 0, "most": 1_000_000})
     data_cache: str | None
     allowed_targets: list[str]
 

@@ -1,102 +1,25 @@
-"""The command line. Heavy imports stay inside the commands, so that the first line is on the terminal at once."""
+"""launch and train."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from orchestrator import errors
-from orchestrator.errors import ConfigError, NotReadyError, OrchestratorError, Problem, nearest
+from orchestrator.cli.parser import Parser
+from orchestrator.errors import NotReadyError
 from orchestrator.progress import duration, say, table, word
-from orchestrator.signals import Interrupted, interruptible
+from orchestrator.signals import interruptible
 
 T = TypeVar("T")
-
-USAGE = """\
-orchestrator: hyperparameter sweeps of deep vision networks
-
-  orchestrator launch [overrides]      run a sweep; without arguments 16 small trials, in under a minute
-  orchestrator dashboard               look at all sweeps in MLflow
-  orchestrator train [overrides]       one trial alone, with a progress bar
-
-  orchestrator list [group]            what there is: models, data sets, optimizers, search spaces, ...
-  orchestrator sync NAME               ship to MLflow what is still waiting of a sweep
-  orchestrator cache [--clear]         where decoded images lie, and how much
-
-A swept value is the search space:
-  orchestrator launch model=resnet_cifar optimizer.lr='tag(log,interval(1e-4,1))' norm=batch,group
-  orchestrator launch search=weight_scale trials=40
-  orchestrator launch --plan ...       shows what would run; --cfg job prints the configuration
-
-orchestrator COMMAND --help says more.
-"""
-
-
-class _Parser(argparse.ArgumentParser):
-    """Refuses as everything else does: one message, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(Problem(self.prog, message))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code (design: 0 done, 2 bad input, 3 not ready, 4 no result, ...)."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        if not arguments or arguments[0] in ("-h", "--help", "help"):
-            say(USAGE)
-            return errors.EXIT_OK
-        name, *rest = arguments
-        if name not in COMMANDS:
-            problem = Problem(
-                name, f"is not a command; there are {', '.join(COMMANDS)}", nearest=nearest(name, COMMANDS)
-            )
-            raise ConfigError(problem)
-        return COMMANDS[name](rest)
-    except SystemExit as stop:  # argparse's --help
-        return int(stop.code or 0)
-    except BrokenPipeError:
-        _forget_stdout()
-        return errors.EXIT_OK
-    except KeyboardInterrupt as stop:
-        return 128 + (stop.number if isinstance(stop, Interrupted) else signal.SIGINT)
-    except OrchestratorError as error:
-        _complain(error)
-        return error.exit_code
-    except Exception:
-        traceback.print_exc()
-        say("this is a bug in orchestrator; the lines above say where", sys.stderr)
-        return errors.EXIT_BUG
-
-
-def _complain(error: OrchestratorError) -> None:
-    if isinstance(error, ConfigError) and len(error.problems) > 1:
-        say(f"{len(error.problems)} problems, nothing was started:", sys.stderr)
-        for problem in error.problems:
-            say(f"  {problem}", sys.stderr)
-    else:
-        say(f"error: {error}", sys.stderr)
-
-
-def _forget_stdout() -> None:
-    """The reader of a pipe has gone: what is still buffered goes nowhere, quietly."""
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-# launch and train -------------------------------------------------------------------------------------------------------
 
 
 def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,8 +29,8 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-name", default="launch", help="the root file, without .yaml")
 
 
-def _launch(argv: Sequence[str]) -> int:
-    parser = _Parser(prog="orchestrator launch", description="Run a sweep.")
+def launch_command(argv: Sequence[str]) -> int:
+    parser = Parser(prog="orchestrator launch", description="Run a sweep.")
     _add_config_arguments(parser)
     parser.add_argument("--plan", action="store_true", help="print what would run and stop")
     options = parser.parse_intermixed_args(argv)
@@ -160,9 +83,9 @@ def _plan_in_child(argv: Sequence[str]) -> Any:
         return SweepPlan.from_json(Path(file.name).read_text(encoding="utf-8"))
 
 
-def _write_plan(argv: Sequence[str]) -> int:
+def write_plan(argv: Sequence[str]) -> int:
     """The child's side: the plan goes into the file that is named first."""
-    parser = _Parser(prog="orchestrator _plan")
+    parser = Parser(prog="orchestrator _plan")
     _add_config_arguments(parser)
     options = parser.parse_intermixed_args(argv[1:])
     Path(argv[0]).write_text(_plan_here(options).to_json(), encoding="utf-8")
@@ -279,8 +202,8 @@ def _train_command(plan: Any, options: argparse.Namespace, params: dict[str, Any
     return shlex.join(["orchestrator", "train", *folder, *root, *kept, *fixed])
 
 
-def _train(argv: Sequence[str]) -> int:
-    parser = _Parser(prog="orchestrator train", description="Train one configuration here, without Ray and MLflow.")
+def train_command(argv: Sequence[str]) -> int:
+    parser = Parser(prog="orchestrator train", description="Train one configuration here, without Ray and MLflow.")
     _add_config_arguments(parser)
     parser.add_argument(
         "--folder", type=Path, help="keep checkpoints, weights and predictions here, and continue from them"
@@ -293,84 +216,3 @@ def _train(argv: Sequence[str]) -> int:
     return train_one(
         options.overrides, config_dir=options.config_dir, config_name=options.config_name, folder=options.folder
     )
-
-
-# the other commands -----------------------------------------------------------------------------------------------------
-
-
-def _dashboard(argv: Sequence[str]) -> int:
-    parser = _Parser(
-        prog="orchestrator dashboard",
-        description="Serve MLflow's UI on 127.0.0.1 for the store that the newest sweep of a folder went to.",
-    )
-    parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
-    parser.add_argument("--port", type=int, default=5000, help="0 picks a free one")
-    parser.add_argument("--uri", help="another store (sqlite:////absolute/path) or server (http://host:port)")
-    options = parser.parse_args(argv)
-    from orchestrator.sweep import tracked_in
-    from orchestrator.tracking.dashboard import serve
-
-    uri = options.uri or tracked_in(options.runs_dir).get("uri")
-    serve(options.runs_dir, port=options.port, uri=uri, say=say)
-    return errors.EXIT_OK
-
-
-def _sync(argv: Sequence[str]) -> int:
-    parser = _Parser(prog="orchestrator sync", description="Ship to MLflow what is still waiting of a sweep.")
-    parser.add_argument("name")
-    parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
-    options = parser.parse_args(argv)
-    from orchestrator.sweep import find_sweep
-    from orchestrator.tracking.sync import sync
-
-    say(str(sync(find_sweep(options.runs_dir, options.name))))
-    return errors.EXIT_OK
-
-
-def _list(argv: Sequence[str]) -> int:
-    parser = _Parser(prog="orchestrator list", description="List the choices of a group, or the groups.")
-    parser.add_argument("group", nargs="?")
-    parser.add_argument("--config-dir", type=Path)
-    options = parser.parse_args(argv)
-    from orchestrator.catalogue import choices, groups
-
-    if options.group is None:
-        for group in groups(options.config_dir):
-            say(f"{group:<12} {', '.join(name for name, _ in choices(group, options.config_dir))}")
-        return errors.EXIT_OK
-    if options.group not in groups(options.config_dir):
-        known = groups(options.config_dir)
-        raise ConfigError(
-            Problem(
-                options.group, f"is not a group; there are {', '.join(known)}", nearest=nearest(options.group, known)
-            )
-        )
-    for line in table(["choice", "what it is"], [list(row) for row in choices(options.group, options.config_dir)]):
-        say(line)
-    return errors.EXIT_OK
-
-
-def _cache(argv: Sequence[str]) -> int:
-    parser = _Parser(prog="orchestrator cache", description="Show, or clear, the folder of decoded images.")
-    parser.add_argument("--clear", action="store_true")
-    parser.add_argument("--folder", type=Path, help="another folder, as data_cache= names it")
-    options = parser.parse_args(argv)
-    from orchestrator.training.data import cache_folder, cache_size, clear_cache
-
-    folder = cache_folder(options.folder)
-    if options.clear:
-        say(f"freed {clear_cache(folder) / 1e6:.1f} MB in {folder}")
-    else:
-        say(f"{cache_size(folder) / 1e6:.1f} MB in {folder}")
-    return errors.EXIT_OK
-
-
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    "launch": _launch,
-    "train": _train,
-    "dashboard": _dashboard,
-    "list": _list,
-    "sync": _sync,
-    "cache": _cache,
-    "_plan": _write_plan,
-}

@@ -1,0 +1,93 @@
+"""The command line. Heavy imports stay inside the commands, so that the first line is on the terminal at once."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+
+from orchestrator import errors
+from orchestrator.errors import ConfigError, OrchestratorError, Problem, nearest
+from orchestrator.progress import say
+from orchestrator.signals import Interrupted
+
+USAGE = """\
+orchestrator: hyperparameter sweeps of deep vision networks
+
+  orchestrator launch [overrides]      run a sweep; without arguments 16 small trials, in under a minute
+  orchestrator dashboard               look at all sweeps in MLflow
+  orchestrator train [overrides]       one trial alone, with a progress bar
+
+  orchestrator list [group]            what there is: models, data sets, optimizers, search spaces, ...
+  orchestrator sync NAME               ship to MLflow what is still waiting of a sweep
+  orchestrator cache [--clear]         where decoded images lie, and how much
+
+A swept value is the search space:
+  orchestrator launch model=resnet_cifar optimizer.lr='tag(log,interval(1e-4,1))' norm=batch,group
+  orchestrator launch search=weight_scale trials=40
+  orchestrator launch --plan ...       shows what would run; --cfg job prints the configuration
+
+orchestrator COMMAND --help says more.
+"""
+
+
+COMMANDS = {
+    "launch": "running:launch_command",
+    "train": "running:train_command",
+    "dashboard": "looking:dashboard",
+    "list": "looking:list_command",
+    "sync": "looking:sync_command",
+    "cache": "looking:cache",
+    "_plan": "running:write_plan",
+}
+"""Command -> `module:function` in this package; the function takes the arguments and returns the exit code."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code (design: 0 done, 2 bad input, 3 not ready, 4 no result, ...)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if not arguments or arguments[0] in ("-h", "--help", "help"):
+            say(USAGE)
+            return errors.EXIT_OK
+        name, *rest = arguments
+        if name not in COMMANDS:
+            known = [command for command in COMMANDS if not command.startswith("_")]
+            problem = Problem(name, f"is not a command; there are {', '.join(known)}", nearest=nearest(name, known))
+            raise ConfigError(problem)
+        module, _, function = COMMANDS[name].partition(":")
+        code: int = getattr(importlib.import_module(f"orchestrator.cli.{module}"), function)(rest)
+        return code
+    except SystemExit as stop:  # argparse's --help
+        return int(stop.code or 0)
+    except BrokenPipeError:
+        _forget_stdout()
+        return errors.EXIT_OK
+    except KeyboardInterrupt as stop:
+        return 128 + (stop.number if isinstance(stop, Interrupted) else signal.SIGINT)
+    except OrchestratorError as error:
+        _complain(error)
+        return error.exit_code
+    except Exception:
+        traceback.print_exc()
+        say("this is a bug in orchestrator; the lines above say where", sys.stderr)
+        return errors.EXIT_BUG
+
+
+def _complain(error: OrchestratorError) -> None:
+    if isinstance(error, ConfigError) and len(error.problems) > 1:
+        say(f"{len(error.problems)} problems, nothing was started:", sys.stderr)
+        for problem in error.problems:
+            say(f"  {problem}", sys.stderr)
+    else:
+        say(f"error: {error}", sys.stderr)
+
+
+def _forget_stdout() -> None:
+    """The reader of a pipe has gone: what is still buffered goes nowhere, quietly."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

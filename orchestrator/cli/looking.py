@@ -1,0 +1,78 @@
+"""dashboard, list, sync and cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator import errors
+from orchestrator.cli.parser import Parser, add_runs_dir
+from orchestrator.errors import ConfigError, Problem, nearest
+from orchestrator.progress import say, table
+
+
+def dashboard(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="orchestrator dashboard",
+        description="Serve MLflow's UI on 127.0.0.1 for the store that the newest sweep of a folder went to.",
+    )
+    add_runs_dir(parser)
+    parser.add_argument("--port", type=int, default=5000, help="0 picks a free one")
+    parser.add_argument("--uri", help="another store (sqlite:////absolute/path) or server (http://host:port)")
+    options = parser.parse_args(argv)
+    from orchestrator.sweep import tracked_in
+    from orchestrator.tracking.dashboard import serve
+
+    uri = options.uri or tracked_in(options.runs_dir).get("uri")
+    serve(options.runs_dir, port=options.port, uri=uri, say=say)
+    return errors.EXIT_OK
+
+
+def sync_command(argv: Sequence[str]) -> int:
+    parser = Parser(prog="orchestrator sync", description="Ship to MLflow what is still waiting of a sweep.")
+    parser.add_argument("name")
+    add_runs_dir(parser)
+    options = parser.parse_args(argv)
+    from orchestrator.sweep import find_sweep
+    from orchestrator.tracking.sync import sync
+
+    say(str(sync(find_sweep(options.runs_dir, options.name))))
+    return errors.EXIT_OK
+
+
+def list_command(argv: Sequence[str]) -> int:
+    parser = Parser(prog="orchestrator list", description="List the choices of a group, or the groups.")
+    parser.add_argument("group", nargs="?")
+    parser.add_argument("--config-dir", type=Path)
+    options = parser.parse_args(argv)
+    from orchestrator.catalogue import choices, groups
+
+    if options.group is None:
+        for group in groups(options.config_dir):
+            say(f"{group:<12} {', '.join(name for name, _ in choices(group, options.config_dir))}")
+        return errors.EXIT_OK
+    if options.group not in groups(options.config_dir):
+        known = groups(options.config_dir)
+        raise ConfigError(
+            Problem(
+                options.group, f"is not a group; there are {', '.join(known)}", nearest=nearest(options.group, known)
+            )
+        )
+    for line in table(["choice", "what it is"], [list(row) for row in choices(options.group, options.config_dir)]):
+        say(line)
+    return errors.EXIT_OK
+
+
+def cache(argv: Sequence[str]) -> int:
+    parser = Parser(prog="orchestrator cache", description="Show, or clear, the folder of decoded images.")
+    parser.add_argument("--clear", action="store_true")
+    parser.add_argument("--folder", type=Path, help="another folder, as data_cache= names it")
+    options = parser.parse_args(argv)
+    from orchestrator.training.data import cache_folder, cache_size, clear_cache
+
+    folder = cache_folder(options.folder)
+    if options.clear:
+        say(f"freed {clear_cache(folder) / 1e6:.1f} MB in {folder}")
+    else:
+        say(f"{cache_size(folder) / 1e6:.1f} MB in {folder}")
+    return errors.EXIT_OK
