@@ -6,17 +6,21 @@ or before `append` returns with `sync=True`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sqlite3
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from orchestrator.errors import NotReadyError
+from orchestrator.failpoints import failpoint
 
 FILE_NAME = "journal.sqlite"
 FORMAT_VERSION = 1
@@ -33,7 +37,8 @@ CREATE TABLE events (
     kind TEXT NOT NULL,
     trial INTEGER,
     attempt INTEGER,
-    data TEXT NOT NULL
+    data TEXT NOT NULL,
+    crc INTEGER NOT NULL
 ) STRICT
 """
 
@@ -61,7 +66,7 @@ class Journal:
         self.path = path
         self._clock = clock
         self._lock = threading.Lock()
-        self._pending: list[tuple[int, int, str, int | None, int | None, str]] = []
+        self._pending: list[tuple[int, int, str, int | None, int | None, str, int]] = []
         self._wake = threading.Event()
         self._closed = False
         self._failure: sqlite3.Error | None = None
@@ -96,7 +101,8 @@ class Journal:
             self._raise_if_failed()
             seq = (self._pending[-1][0] if self._pending else self._committed) + 1
             event = Event(seq, int(self._clock() * 1000), kind, trial, attempt, plain)
-            self._pending.append((seq, event.time_ms, kind, trial, attempt, text))
+            row = (seq, event.time_ms, kind, trial, attempt, text)
+            self._pending.append((*row, checksum(*row)))
             if sync:
                 self._flush()
                 self._raise_if_failed()
@@ -142,13 +148,16 @@ class Journal:
     def _flush(self) -> None:
         if not self._pending or self._failure:
             return
+        failpoint("commit.before")
         try:
             with self._db:
                 # A signal can interrupt between the commit and the next line; the same rows then come again.
                 self._db.executemany(
-                    "INSERT OR IGNORE INTO events (seq, time_ms, kind, trial, attempt, data) VALUES (?, ?, ?, ?, ?, ?)",
+                    "INSERT OR IGNORE INTO events (seq, time_ms, kind, trial, attempt, data, crc)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
                     self._pending,
                 )
+            failpoint("commit.after")
             self._committed = self._pending[-1][0]
             self._pending.clear()
         except sqlite3.Error as error:
@@ -174,33 +183,62 @@ class Reader:
     """The reading end, live beside the writer; it never blocks it.
 
     Raises:
-        NotReadyError: there is no journal at `path`, or it is not one.
+        NotReadyError: (in every method) there is no journal at `path`, it is not one, or it is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise NotReadyError(f"there is no journal at {path}")
-        self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30.0)
+        self._path = path
+        with _readable(path):
+            self._db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=30.0)
         try:
-            _check_version(self._db, path)
-        except sqlite3.DatabaseError as error:
-            raise NotReadyError(f"{path} is not a readable journal ({error})") from error
+            with _readable(path):
+                _check_version(self._db, path)
+        except NotReadyError:
+            self._db.close()
+            raise
 
     def events(self, after: int = 0, limit: int = 1_000_000) -> Iterator[Event]:
         """Committed events with `seq > after`, in order, at most `limit`."""
-        rows = self._db.execute(
-            "SELECT seq, time_ms, kind, trial, attempt, data FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
-            (after, limit),
-        ).fetchall()
-        for seq, time_ms, kind, trial, attempt, data in rows:
+        for seq, time_ms, kind, trial, attempt, data in _whole_rows(self._db, self._path, after, limit):
             yield Event(seq, time_ms, kind, trial, attempt, json.loads(data))
 
     def last_seq(self) -> int:
         """Number of the newest committed event; 0 in an empty journal."""
-        return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
+        with _readable(self._path):
+            return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
 
     def close(self) -> None:
         self._db.close()
+
+
+def checksum(seq: int, time_ms: int, kind: str, trial: int | None, attempt: int | None, data: str) -> int:
+    """CRC-32 of an event as it is stored; SQLite itself does not notice a byte that changed within a value."""
+    return zlib.crc32(f"{seq} {time_ms} {kind} {trial} {attempt} {data}".encode())
+
+
+def _whole_rows(db: sqlite3.Connection, path: Path, after: int, limit: int) -> Iterator[tuple[Any, ...]]:
+    """The rows with `seq > after` but for their checksums, each found whole and in its place."""
+    with _readable(path):
+        rows = db.execute(
+            "SELECT seq, time_ms, kind, trial, attempt, data, crc FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
+            (after, limit),
+        ).fetchall()
+    for expected, (*row, crc) in enumerate(rows, start=after + 1):
+        if row[0] != expected or crc != checksum(*row):
+            raise NotReadyError(
+                f"the journal {path} is damaged: event {expected} is missing or not what was written; put a copy in its place"
+            )
+        yield tuple(row)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise NotReadyError(f"{path} is not a readable journal ({error})") from error
 
 
 def _connect_for_writing(path: Path, *, create: bool) -> sqlite3.Connection:
@@ -208,17 +246,24 @@ def _connect_for_writing(path: Path, *, create: bool) -> sqlite3.Connection:
         raise NotReadyError(f"{path} exists already; it belongs to another sweep")
     if not create and not path.is_file():
         raise NotReadyError(f"there is no journal at {path}")
-    try:
+    with _readable(path):
         db = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
-        db.execute(f"PRAGMA journal_mode = {'DELETE' if on_network_file_system(path) else 'WAL'}")
-        db.execute("PRAGMA synchronous = FULL")
-        if create:
-            with db:
-                db.execute(_SCHEMA)
-                db.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
-        _check_version(db, path)
-    except sqlite3.Error as error:
-        raise NotReadyError(f"the journal {path} cannot be opened ({error})") from error
+    try:
+        with _readable(path):
+            if not create:
+                _check_version(db, path)
+                for _ in _whole_rows(db, path, 0, -1):  # nothing is added to a damaged journal
+                    pass
+            db.execute(f"PRAGMA journal_mode = {'DELETE' if on_network_file_system(path) else 'WAL'}")
+            db.execute("PRAGMA synchronous = FULL")
+            if create:
+                with db:
+                    db.execute("BEGIN")
+                    db.execute(_SCHEMA)
+                    db.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+    except BaseException:
+        db.close()
+        raise
     return db
 
 

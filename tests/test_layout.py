@@ -18,11 +18,14 @@ MAY_IMPORT = {
     "orchestrator.settings": {"errors", "names", "records"},
     "orchestrator.space": {"records"},
     "orchestrator.plan": {"build", "records", "settings", "space"},
-    "orchestrator.journal": {"errors"},
+    "orchestrator.failpoints": {"errors"},
+    "orchestrator.journal": {"errors", "failpoints"},
     "orchestrator.progress": {"history", "journal", "records"},
-    "orchestrator.training": {"build", "errors", "records", "training"},
-    "orchestrator.scheduling": {"errors", "history", "journal", "records", "scheduling", "space", "training"},
-    "orchestrator.tracking": {"errors", "history", "journal", "locks", "names", "records", "tracking"},
+    "orchestrator.training": {"build", "errors", "failpoints", "records", "training"},
+    "orchestrator.scheduling": {
+        *("errors", "failpoints", "history", "journal", "records", "scheduling", "space", "training"),
+    },
+    "orchestrator.tracking": {"errors", "failpoints", "history", "journal", "locks", "names", "records", "tracking"},
     "orchestrator.config": {
         *("build", "catalogue", "config", "errors", "names", "plan", "records", "settings", "space", "yaml_files"),
         "training",  # its preflight: every choice is tried while planning

@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+from orchestrator.failpoints import failpoint
 from orchestrator.tracking.store import Artifact, RefusedError, UnavailableError
 
 
@@ -39,7 +40,9 @@ def _put(artifact: Artifact, target: Path) -> None:
             file.write(artifact.text or "")
     else:
         _link_or_copy(str(artifact.path), temporary)
+    failpoint("artifact.before")
     os.replace(temporary, target)
+    failpoint("artifact.after")
     if artifact.path is not None:
         # rename() does nothing where both names are links to one file already, as in a replay.
         with contextlib.suppress(FileNotFoundError):

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
+from orchestrator.failpoints import failpoint
 from orchestrator.tracking.store import (
     UID_TAGS,
     Artifact,
@@ -149,7 +150,9 @@ class RemoteStore:
                 refused.append(f"{write.uid}: {artifact.name}: {error}")
         if write.status is not None:
             try:
+                failpoint("server.status.before")
                 self._calls.update_run(run.run_id, write.status, write.end_ms)
+                failpoint("server.status.after")
             except RefusedError as error:
                 refused.append(f"{write.uid}: {error}")
         return refused
@@ -168,7 +171,9 @@ class RemoteStore:
                 raise RefusedError("its sweep has no run in MLflow")
             tags["mlflow.parentRunId"] = parent.run_id
         self._in_doubt.add(write.uid)
+        failpoint("server.create.before")
         run = self._calls.create_run(self._experiment_id, write.name, self._user, write.start_ms, tags)
+        failpoint("server.create.after")
         self._in_doubt.discard(write.uid)
         self._runs[write.uid] = run
         return run
@@ -192,7 +197,9 @@ class RemoteStore:
             if not any(request):
                 continue
             try:
+                failpoint("server.batch.before")
                 self._calls.log_batch(run.run_id, *request)
+                failpoint("server.batch.after")
             except RefusedError:
                 metric_part, param_part, tag_part = request
                 refused += self._log_apart(run, write.uid, metric_part, param_part, tag_part)

@@ -18,6 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
+from orchestrator.failpoints import failpoint
 from orchestrator.journal import on_network_file_system
 from orchestrator.tracking import artifacts
 from orchestrator.tracking.store import (
@@ -117,6 +118,8 @@ class SqliteStore:
         try:
             with self._unavailable_if_it_fails(), self._transaction() as db:
                 self._write_rows(db, accepted)
+                failpoint("sqlite.commit.before")
+            failpoint("sqlite.commit.after")
         except UnavailableError:
             for write, _, is_new in accepted:
                 if is_new:
@@ -176,12 +179,16 @@ class SqliteStore:
             latest += [(key, value, time_ms, step, run_id) for key, (step, time_ms, value) in newest.items()]
             if write.status is not None:
                 ends.append((write.status, write.end_ms, run_id))
+        if runs:
+            failpoint("sqlite.create.before")
         db.executemany(
             "INSERT INTO runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status, start_time,"
             " source_version, lifecycle_stage, artifact_uri, experiment_id)"
             " VALUES (?, ?, 'UNKNOWN', '', '', ?, 'RUNNING', ?, '', 'active', ?, ?)",
             runs,
         )
+        if runs:
+            failpoint("sqlite.create.after")
         db.executemany(
             "INSERT INTO tags (key, value, run_uuid) VALUES (?, ?, ?)"
             " ON CONFLICT (key, run_uuid) DO UPDATE SET value = excluded.value",
@@ -193,7 +200,11 @@ class SqliteStore:
             metrics,
         )
         db.executemany(_UPSERT_LATEST, latest)
+        if ends:
+            failpoint("sqlite.status.before")
         db.executemany("UPDATE runs SET status = ?, end_time = ? WHERE run_uuid = ?", ends)
+        if ends:
+            failpoint("sqlite.status.after")
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

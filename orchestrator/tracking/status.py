@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from orchestrator.errors import NotReadyError, RunningElsewhereError
+from orchestrator.failpoints import failpoint
 from orchestrator.journal import FILE_NAME, Reader
 
 CURSOR_FORMAT = 1
@@ -56,7 +57,9 @@ def write_status(sweep_folder: Path, status: ShipStatus) -> None:
     path = tracking_folder(sweep_folder) / "cursor.json"
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps({"format": CURSOR_FORMAT, **asdict(status)}))
+    failpoint("cursor.before")
     os.replace(temporary, path)
+    failpoint("cursor.after")
 
 
 @contextlib.contextmanager

@@ -20,6 +20,8 @@ import torch
 from safetensors import SafetensorError, TensorSpec, serialize
 from torch import Tensor
 
+from orchestrator.failpoints import failpoint
+
 FORMAT = 1
 KEPT = 2
 BEST = "best.safetensors"
@@ -148,12 +150,15 @@ def write(path: Path, contents: bytes) -> None:
         raise
     finally:
         os.close(descriptor)
+    what = re.split("[-.]", path.name, maxsplit=1)[0]  # attempt, checkpoint, best, predictions
+    failpoint(f"{what}.before")
     os.replace(aside, path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+    failpoint(f"{what}.after")
 
 
 def clear_leftovers(folder: Path) -> None:
