@@ -237,7 +237,7 @@ def _whole_rows(db: sqlite3.Connection, path: Path, after: int, limit: int) -> I
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter where SQLite quotes a damaged file
         raise NotReadyError(f"{path} is not a readable journal ({error})") from error
 
 

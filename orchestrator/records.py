@@ -43,6 +43,7 @@ class Trial:
         params: the searched keys and their values.
         folder: absolute path of the trial's own folder; "" keeps nothing on disk.
         attempt: from 1; each restart after the death of a worker counts one up.
+        fence: grows with every attempt and every resume of the sweep; a worker with a smaller one may not write any more.
     """
 
     uid: str
@@ -51,6 +52,7 @@ class Trial:
     params: Mapping[str, Any] = field(default_factory=dict)
     folder: str = ""
     attempt: int = 1
+    fence: int = 1
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,9 @@ class EpochResult:
     time_ms: int
     metrics: Mapping[str, float]
 
+
+STARTS_OVER = "no valid checkpoint is left: the trial starts over from epoch 1"
+"""The note of a trial whose checkpoints are all damaged."""
 
 METRICS = {
     "train/loss": "min",

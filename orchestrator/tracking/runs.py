@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.journal import Event
-from orchestrator.records import CAN_BE_BEST, State, better
+from orchestrator.records import CAN_BE_BEST, STARTS_OVER, State, better
 from orchestrator.tracking.describe import description, to_yaml, trial_params
 from orchestrator.tracking.store import MAX_TAG_LENGTH, Artifact, Metric, RunWrite, is_finite, safe_name, text_of
 
@@ -131,6 +131,8 @@ class SweepView:
 
     def _reported(self, event: Event) -> None:
         write, trial = self._trial_write(event)
+        if STARTS_OVER in event.data.get("notes", ()):
+            write.tags["restarted_from_scratch"] = text_of(True)
         for epoch in event.data["epochs"]:
             number = epoch["epoch"]
             # An epoch trained again, after a lost checkpoint, has new timestamps: a second row for its step.

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, TensorSpec, serialize
 from torch import Tensor
 
 from orchestrator.failpoints import failpoint
+from orchestrator.records import STARTS_OVER
 
 FORMAT = 1
 KEPT = 2
@@ -70,7 +71,7 @@ def load_newest(folder: Path, uid: str) -> tuple[Loaded | None, list[str]]:
         except Damaged as error:
             notes.append(f"{path.name} is not used: {error}")
     if notes:
-        notes.append("no valid checkpoint is left: the trial starts over from epoch 1")
+        notes.append(STARTS_OVER)
     return None, notes
 
 

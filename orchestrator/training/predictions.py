@@ -63,7 +63,10 @@ def read(path: Path, *, uid: str | None = None) -> Predictions:
     Raises:
         checkpoint.Damaged: not a whole, unchanged file, or of another trial.
     """
-    loaded = checkpoint.load(path, uid=uid)
+    try:
+        loaded = checkpoint.load(path, uid=uid)
+    except checkpoint.Damaged as error:
+        raise checkpoint.Damaged(f"the predictions in {path} cannot be used: {error}") from error
     return Predictions(loaded.tensors, loaded.state)
 
 
