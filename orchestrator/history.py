@@ -73,6 +73,7 @@ class SweepRecord:
         plan: the plan in force, a SweepPlan as JSON: that of the last resume, or of the start.
         generation: how often the sweep was resumed.
         closed: the data of `sweep_closed`; None before, and again once the sweep is resumed.
+        spent_ms: how long earlier sessions lasted, from their start to their last event.
     """
 
     keep_epochs: bool = False
@@ -84,6 +85,8 @@ class SweepRecord:
     closings: list[dict[str, Any]] = field(default_factory=list)
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     scores: Scores | None = None
+    session_ms: int = 0
+    spent_ms: int = 0
     last_ms: int = 0
     last_seq: int = 0
 
@@ -106,8 +109,11 @@ class SweepRecord:
 
     def apply(self, event: Event) -> None:
         """Takes the next event."""
-        self.last_ms, self.last_seq = max(self.last_ms, event.time_ms), event.seq
         data = event.data
+        if event.kind in ("sweep_opened", "sweep_resumed"):
+            self.spent_ms += self.last_ms - self.session_ms
+            self.session_ms = self.last_ms = max(self.last_ms, event.time_ms)
+        self.last_ms, self.last_seq = max(self.last_ms, event.time_ms), event.seq
         if event.trial is not None:
             self._apply_to_trial(event)
         elif event.kind == "sweep_opened":

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import IO, Any
 
+from orchestrator.history import SweepRecord
 from orchestrator.journal import Event
 from orchestrator.records import CAN_BE_BEST, State, better
 
@@ -31,6 +32,19 @@ class Progress:
         self._start = monotonic()
         self._first_start: float | None = None
         self._last_line = float("-inf")
+        self._ended_before = 0
+
+    def recall(self, record: SweepRecord) -> None:
+        """What earlier drivers of a resumed sweep did."""
+        for trial in record.trials.values():
+            self._params[trial.index] = trial.params
+            if trial.value is not None:
+                self._values[trial.index] = trial.value
+            if trial.ended:
+                self.ended[trial.state] += 1
+        self._ended_before = sum(self.ended.values())
+        if record.scores and record.scores.best:
+            self.best = (record.scores.best.mean, min(record.scores.best.trials))
 
     def line(self, event: Event) -> str | None:
         """The plain line for an event, or None."""
@@ -68,9 +82,10 @@ class Progress:
     def seconds_left(self) -> float | None:
         """An estimate from the trials that ended; None before the first one."""
         done = sum(self.ended.values())
-        if not done or self._first_start is None or done >= self.trials:
+        here = done - self._ended_before
+        if not here or self._first_start is None or done >= self.trials:
             return None
-        return (self._monotonic() - self._first_start) / done * (self.trials - done)
+        return (self._monotonic() - self._first_start) / here * (self.trials - done)
 
     def _reported(self, index: int, epochs: list[dict[str, Any]]) -> str | None:
         last = epochs[-1]

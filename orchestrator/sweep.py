@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import shlex
+import shutil
+import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.environment import environment
-from orchestrator.errors import ConfigError, NotReadyError, Problem, ResumableError
-from orchestrator.journal import FILE_NAME, Event, Journal, Reader
+from orchestrator.errors import NotReadyError, ResumableError
+from orchestrator.finding import find_sweep, runs_dir_option, sweeps_in, tracked_in
+from orchestrator.history import SweepRecord, read_events, read_sweep
+from orchestrator.journal import FILE_NAME, Journal
+from orchestrator.locks import DRIVER, hold
 from orchestrator.names import slug
 from orchestrator.plan import SweepPlan, domain_max, trial_config
 from orchestrator.progress import Progress, View
-from orchestrator.records import CAN_BE_BEST, State
+from orchestrator.records import State
+from orchestrator.resuming import checked, era
 from orchestrator.tracking.keeper import Keeper
 from orchestrator.tracking.preflight import check_tracking
 from orchestrator.tracking.status import ShipStatus
@@ -26,8 +33,15 @@ if TYPE_CHECKING:
     from orchestrator.scheduling.cluster import Node
     from orchestrator.scheduling.conductor import Conductor
 
+__all__ = ["Result", "find_sweep", "launch", "resume", "sweeps_in", "tracked_in", "trials_at_a_time"]
+
 SHIP_TIMEOUT_S = 60.0
 """How long the end of a sweep waits for MLflow; what is not shipped by then waits in the journal."""
+
+STOP = "stop"
+"""The file in a sweep's folder that asks its driver to end the sweep."""
+
+BEST_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -50,49 +64,147 @@ class Result:
         return bool(self.best)
 
 
-def launch(
-    plan: SweepPlan,
-    *,
-    command: Sequence[str] = (),
-    tracking: Mapping[str, Any] | None = None,
-    say: Callable[[str], None] = print,
-    import_ray: Callable[[], None] | None = None,
-    on_step: Callable[[], None] = lambda: None,
-) -> Result:
-    """Runs the sweep of a checked plan from its first event to its last.
+@dataclass(frozen=True)
+class Surroundings:
+    """What a driver is given by whoever calls it.
 
     Args:
         command: what the user typed, for the record.
+        request: the overrides, where they were given and the configuration folder: what a resume plans from.
         tracking: the checked tracking settings; they are checked here where absent.
+        say: takes a line for people.
         import_ray: waits for an import of Ray that was begun earlier.
         on_step: called several times a second in this thread; what it raises ends the sweep.
+    """
+
+    command: Sequence[str] = ()
+    request: Mapping[str, Any] = field(default_factory=dict)
+    tracking: Mapping[str, Any] | None = None
+    say: Callable[[str], None] = print
+    import_ray: Callable[[], None] = lambda: None
+    on_step: Callable[[], None] = lambda: None
+
+
+def launch(plan: SweepPlan, around: Surroundings | None = None) -> Result:
+    """Runs the sweep of a checked plan from its first event to its last.
 
     Raises:
         ConfigError, NotReadyError: nothing was created, or (NotReadyError) the journal could not be written any more.
         ResumableError: Ray failed in mid-sweep; everything up to then is kept.
     """
-    if tracking is None:
-        tracking = check_tracking(plan.tracking, Path(plan.root.runs_dir), name=plan.root.name)
-    if tracking.get("unreachable"):
-        say(f"the sweep goes on without MLflow for now: {tracking['unreachable']}")
-    if import_ray:
-        import_ray()
+    around = around or Surroundings()
+    tracking = _checked_tracking(plan, around)
+    with _cluster(plan, around) as nodes:
+        concurrent = trials_at_a_time(plan, nodes)
+        uid, folder = _create_folder(plan)
+        with _driving(folder), contextlib.closing(Journal(folder / FILE_NAME, create=True)) as journal:
+            conductor = _conductor(plan, folder, journal, concurrent)
+            around.say(f"sweep {uid}: {_trials(plan)}, {_epochs(plan)} epochs each at most, {concurrent} at a time")
+            journal.append("sweep_opened", _opening(plan, uid, folder, tracking, around), sync=True)
+            return _Session(plan, folder, journal, conductor, tracking, around).run(concurrent)
+
+
+def resume(
+    folder: Path,
+    new: SweepPlan,
+    around: Surroundings | None = None,
+    *,
+    more: int | None = None,
+    new_budget: bool = False,
+) -> Result | None:
+    """Goes on with the sweep in `folder`, whose driver has gone; None where there is nothing to do.
+
+    Args:
+        new: what the overrides of the start and of now together give; checked against what the sweep began with.
+        more: so many configurations besides those of before.
+        new_budget: whether `time_budget_s` counts from now on, instead of what is left of it.
+
+    Raises:
+        ConfigError: something differs that may not; nothing was changed.
+        RunningElsewhereError: another driver works on it.
+        NotReadyError, ResumableError: as for `launch`.
+    """
+    around = around or Surroundings()
+    with _driving(folder):
+        record = read_sweep(folder)
+        plan, changes = checked(record, new, more=more)
+        if record.closed is not None and not changes and not new_budget:
+            return None
+        _checked_tracking(plan, around)
+        with _cluster(plan, around) as nodes, contextlib.closing(Journal(folder / FILE_NAME)) as journal:
+            concurrent = trials_at_a_time(plan, nodes)
+            first = era(record, changes)
+            conductor = _conductor(plan, folder, journal, concurrent, first)
+            conductor.recall(read_events(folder))
+            spent_s = 0.0 if new_budget else conductor.record.spent_ms / 1000
+            resumption = {
+                "plan": plan.to_json(),
+                "changes": changes,
+                "request": dict(around.request),
+                "command": shlex.join(around.command),
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "trials": plan.root.trials,
+                "era": first,
+            }
+            journal.append("sweep_resumed", resumption, sync=True)
+            ended, open_ = sum(conductor.totals.values()), len(conductor.record.unfinished)
+            around.say(
+                f"sweep {folder.name} goes on: {ended} trials have ended, {open_} continue, {_trials(plan)} in all; "
+                f"{concurrent} at a time"
+            )
+            tracking = conductor.record.opened["tracking"]
+            return _Session(plan, folder, journal, conductor, tracking, around, spent_s).run(concurrent)
+
+
+@contextlib.contextmanager
+def _driving(folder: Path) -> Iterator[None]:
+    """The sweep is this process' own; whatever ends it, the user is told how to go on.
+
+    Raises:
+        RunningElsewhereError: it is another's.
+    """
+    with hold(folder / DRIVER, f"works on sweep {folder.name}"):
+        yield
+
+
+@contextlib.contextmanager
+def _cluster(plan: SweepPlan, around: Surroundings) -> Iterator[list[Node]]:
+    around.import_ray()
     from orchestrator.scheduling.cluster import connect
 
     address = getattr(plan.part("cluster"), "address", None)
     with connect(address, preload="orchestrator.scheduling.warm") as nodes:
-        concurrent = trials_at_a_time(plan, nodes)
-        uid, folder = _create_folder(plan)
-        say(f"sweep {uid}: {plan.root.trials} trials, {_epochs(plan)} epochs each at most, {concurrent} at a time")
-        journal = Journal(folder / FILE_NAME, create=True)
-        try:
-            journal.append("sweep_opened", _opening(plan, uid, folder, tracking, command), sync=True)
-            return _run(plan, uid, folder, journal, tracking, concurrent, on_step)
-        except KeyboardInterrupt:
-            say(f"stopped; what was trained is kept in {folder}")
-            raise
-        finally:
-            journal.close()
+        yield nodes
+
+
+def _checked_tracking(plan: SweepPlan, around: Surroundings) -> Mapping[str, Any]:
+    tracking = around.tracking
+    if tracking is None:
+        tracking = check_tracking(plan.tracking, Path(plan.root.runs_dir), name=plan.root.name)
+    if tracking.get("unreachable"):
+        around.say(f"the sweep goes on without MLflow for now: {tracking['unreachable']}")
+    return tracking
+
+
+def _conductor(plan: SweepPlan, folder: Path, journal: Journal, concurrent: int, first: int = 0) -> Conductor:
+    from orchestrator.scheduling.conductor import Conductor
+
+    root = plan.root
+    return Conductor(
+        record=SweepRecord(),
+        journal=journal,
+        sampler=plan.part("sampler").start(plan.space, seed=root.seed, mode=str(plan.base["mode"]), first=first),
+        limit=root.trials,
+        configure=lambda params: trial_config(plan, params),
+        folder=lambda index: str(folder / "trials" / f"{index:05d}"),
+        concurrent=concurrent,
+        prepare=plan.part("cluster").kind == "local",
+        max_retries=root.max_retries,
+        repeat=root.repeat,
+        judged=bool(plan.part("scheduler").rungs(_epochs(plan))),
+        fits=lambda params: not plan.space.contains(params),
+    )
 
 
 def trials_at_a_time(plan: SweepPlan, nodes: Sequence[Node]) -> int:
@@ -112,84 +224,115 @@ def trials_at_a_time(plan: SweepPlan, nodes: Sequence[Node]) -> int:
     return min(room, root.max_concurrent or room, root.trials)
 
 
-def _run(
-    plan: SweepPlan,
-    uid: str,
-    folder: Path,
-    journal: Journal,
-    tracking: Mapping[str, Any],
-    concurrent: int,
-    on_step: Callable[[], None],
-) -> Result:
-    from orchestrator.scheduling.conductor import Conductor
+@dataclass
+class _Session:
+    """One driver's time with a sweep, from its first step to the closed journal."""
 
-    root = plan.root
-    metric, mode = str(plan.base["metric"]), str(plan.base["mode"])
-    conductor = Conductor(
-        uid=uid,
-        journal=journal,
-        sampler=plan.part("sampler").start(plan.space, seed=root.seed, mode=mode),
-        limit=root.trials,
-        configure=lambda params: trial_config(plan, params),
-        folder=lambda index: str(folder / "trials" / f"{index:05d}"),
-        concurrent=concurrent,
-        prepare=plan.part("cluster").kind == "local",
-        metric=metric,
-        mode=mode,
-    )
-    start = time.monotonic()
-    keeper = Keeper(folder, enabled=tracking["kind"] != "none")
-    best = _BestTrials(mode)
-    journal.subscribe(keeper)
-    journal.subscribe(best)
+    plan: SweepPlan
+    folder: Path
+    journal: Journal
+    conductor: Conductor
+    tracking: Mapping[str, Any]
+    around: Surroundings
+    spent_s: float = 0.0
 
-    def step() -> None:
-        keeper.keep_alive()
-        on_step()
+    def run(self, concurrent: int) -> Result:
+        record, root = self.conductor.record, self.plan.root
+        start = time.monotonic()
+        keeper = Keeper(self.folder, enabled=self.tracking["kind"] != "none")
+        self.journal.subscribe(keeper)
+        (self.folder / STOP).unlink(missing_ok=True)
+        try:
+            progress = Progress(root.trials * root.repeat, str(self.plan.base["metric"]), str(self.plan.base["mode"]))
+            progress.recall(record)
+            with View(progress) as view:
+                self.journal.subscribe(view)
+                reason = self._train(concurrent, keeper)
+        except BaseException as error:
+            # Not closed: what is open is marked interrupted in MLflow, and the journal says how far every trial is.
+            self._interrupted(error, keeper)
+            if type(error).__module__.startswith("ray."):
+                raise ResumableError(f"Ray failed ({error}); go on with:  {resume_command(self.folder)}") from error
+            raise
+        seconds = self.spent_s + time.monotonic() - start
+        totals = {state.value: number for state, number in self.conductor.totals.items()}
+        best = record.summaries()[:BEST_SHOWN]
+        first = {key: best[0][key] for key in ("trial", "value", "params", "spread", "repeats")} if best else None
+        closing = {"reason": reason, "totals": totals, "best": first, "seconds": seconds}
+        self.journal.append("sweep_closed", closing, sync=True)
+        status, waiting = keeper.finish(SHIP_TIMEOUT_S)
+        return Result(
+            uid=record.uid,
+            folder=self.folder,
+            totals=dict(self.conductor.totals),
+            best=best,
+            seconds=seconds,
+            closed_for=reason,
+            last_error=self.conductor.error,
+            ship=status,
+            waiting_events=waiting,
+        )
 
-    try:
-        with View(Progress(root.trials, metric, mode)) as view:
-            journal.subscribe(view)
-            reason = _train(plan, conductor, concurrent, mode, on_step=step)
-    except BaseException as error:
-        # Not closed: what is open is marked interrupted in MLflow, and the journal says how far every trial is.
+    def _train(self, concurrent: int, keeper: Keeper) -> str:
+        """Trains until the conductor is done, the time is up or a stop is asked for; returns why it ended."""
+        from orchestrator.scheduling.tuner import run
+
+        root, conductor = self.plan.root, self.conductor
+        deadline = time.monotonic() + root.time_budget_s - self.spent_s if root.time_budget_s else float("inf")
+        stop_asked = False
+
+        def step() -> None:
+            nonlocal stop_asked
+            keeper.keep_alive()
+            stop_asked = stop_asked or (self.folder / STOP).exists()
+            self.around.on_step()
+
+        scratch = self.folder / "tune"
+        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            run(
+                conductor,
+                scheduler=self.plan.part("scheduler"),
+                mode=str(self.plan.base["mode"]),
+                epochs=_epochs(self.plan),
+                cpus_per_trial=root.cpus_per_trial,
+                gpus_per_trial=root.gpus_per_trial,
+                concurrent=concurrent,
+                own_cluster=self.plan.part("cluster").kind == "local",
+                scratch=scratch,
+                heartbeat_timeout_s=root.heartbeat_timeout_s,
+                ended=lambda: stop_asked or time.monotonic() > deadline,
+                on_step=step,
+            )
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        if not conductor.done:
+            conductor.cancel_live("stopped" if stop_asked else "time budget")
+            (self.folder / STOP).unlink(missing_ok=True)
+            return "stopped" if stop_asked else "budget"
+        configurations = {trial.config_index for trial in conductor.trials.values()}
+        return "finished" if len(configurations) >= root.trials else "exhausted"
+
+    def _interrupted(self, error: BaseException, keeper: Keeper) -> None:
         with contextlib.suppress(NotReadyError):
-            journal.commit()
-        keeper.interrupt()
-        if type(error).__module__.startswith("ray."):
-            raise ResumableError(f"Ray failed ({error}); what was trained until then is kept in {folder}") from error
-        raise
-    seconds = time.monotonic() - start
-    totals = {state.value: number for state, number in conductor.totals.items()}
-    closing = {"reason": reason, "totals": totals, "best": best.first(), "seconds": seconds}
-    journal.append("sweep_closed", closing, sync=True)
-    status, waiting = keeper.finish(SHIP_TIMEOUT_S)
-    return Result(uid, folder, dict(conductor.totals), best.rows, seconds, reason, conductor.error, status, waiting)
+            self.journal.commit()
+        shipped = keeper.interrupt()
+        if isinstance(error, KeyboardInterrupt):
+            self.around.say(f"interrupted; nothing is lost. Go on with:  {resume_command(self.folder)}")
+            if not shipped:
+                self.around.say(
+                    f"MLflow does not know yet:  orchestrator sync {self.folder.name}{runs_dir_option(self.folder)}"
+                )
 
 
-def _train(plan: SweepPlan, conductor: Conductor, concurrent: int, mode: str, *, on_step: Callable[[], None]) -> str:
-    """Trains until the conductor is done or the time is up; returns why it ended."""
-    from orchestrator.scheduling.tuner import run
+def resume_command(folder: Path) -> str:
+    """What goes on with the sweep in `folder`."""
+    return f"orchestrator resume {folder.name}{runs_dir_option(folder)}"
 
+
+def _trials(plan: SweepPlan) -> str:
     root = plan.root
-    deadline = time.monotonic() + root.time_budget_s if root.time_budget_s else float("inf")
-    run(
-        conductor,
-        scheduler=plan.part("scheduler"),
-        mode=mode,
-        epochs=_epochs(plan),
-        cpus_per_trial=root.cpus_per_trial,
-        gpus_per_trial=root.gpus_per_trial,
-        concurrent=concurrent,
-        max_retries=root.max_retries,
-        own_cluster=plan.part("cluster").kind == "local",
-        out_of_time=lambda: time.monotonic() > deadline,
-        on_step=on_step,
-    )
-    if not conductor.done:
-        conductor.cancel_live("time budget")
-        return "budget"
-    return "finished" if sum(conductor.totals.values()) == root.trials else "exhausted"
+    return f"{root.trials} trials" if root.repeat == 1 else f"{root.trials} configurations, {root.repeat} seeds each"
 
 
 def _epochs(plan: SweepPlan) -> int:
@@ -210,7 +353,7 @@ def _create_folder(plan: SweepPlan) -> tuple[str, Path]:
 
 
 def _opening(
-    plan: SweepPlan, uid: str, folder: Path, tracking: Mapping[str, Any], command: Sequence[str]
+    plan: SweepPlan, uid: str, folder: Path, tracking: Mapping[str, Any], around: Surroundings
 ) -> dict[str, Any]:
     """What the journal opens with: everything that a reader, or a resume, needs to know of the sweep."""
     root = plan.root
@@ -228,71 +371,7 @@ def _opening(
         "sampler": dict(plan.sampler),
         "scheduler": dict(plan.scheduler),
         "tracking": dict(tracking),
-        "environment": environment() | {"command": shlex.join(command)},
+        "environment": environment() | {"command": shlex.join(around.command)},
+        "request": dict(around.request),
         "plan": plan.to_json(),
     }
-
-
-class _BestTrials:
-    """Keeps the best trials of the events that it hears; ties go to the lower index."""
-
-    def __init__(self, mode: str, keep: int = 5) -> None:
-        self._sign = -1.0 if mode == "max" else 1.0
-        self._keep = keep
-        self._params: dict[int, Any] = {}
-        self.rows: list[dict[str, Any]] = []
-
-    def __call__(self, event: Event) -> None:
-        if event.kind == "suggested" and event.trial is not None:
-            self._params[event.trial] = event.data["params"]
-        if event.kind != "terminal" or event.trial is None:
-            return
-        params = self._params.pop(event.trial, {})
-        value = event.data["value"]
-        if State(event.data["state"]) in CAN_BE_BEST and isinstance(value, float):
-            self.rows.append(
-                {
-                    "trial": event.trial,
-                    "value": value,
-                    "epoch": event.data["best_epoch"],
-                    "params": params,
-                    "metrics": event.data["metrics"],
-                }
-            )
-            self.rows.sort(key=lambda row: (self._sign * row["value"], row["trial"]))
-            del self.rows[self._keep :]
-
-    def first(self) -> dict[str, Any] | None:
-        return {k: self.rows[0][k] for k in ("trial", "value", "params")} if self.rows else None
-
-
-def find_sweep(runs_dir: Path, name: str) -> Path:
-    """The folder of the sweep with the identity `name`, or of the newest one of that name.
-
-    Raises:
-        ConfigError: none is; lists the nearest.
-    """
-    folders = sweeps_in(runs_dir)
-    exact = [path for path in folders if path.name == name]
-    named = [path for path in folders if path.name.rsplit("-", 1)[0] in (name, slug(name))]
-    if found := exact or named:
-        return found[0]
-    there = ", ".join(path.name for path in folders[:5]) or "none"
-    raise ConfigError(Problem("NAME", f"no sweep of that name in {runs_dir}; newest there: {there}", name))
-
-
-def sweeps_in(runs_dir: Path) -> list[Path]:
-    """The folders of all sweeps there, the newest first."""
-    folders = [path for path in runs_dir.glob("*") if (path / FILE_NAME).is_file()] if runs_dir.is_dir() else []
-    return sorted(folders, key=lambda path: (path / FILE_NAME).stat().st_mtime, reverse=True)
-
-
-def tracked_in(runs_dir: Path) -> Mapping[str, Any]:
-    """The tracking settings of the newest sweep there; empty where there is none."""
-    for folder in sweeps_in(runs_dir):
-        with contextlib.closing(Reader(folder / FILE_NAME)) as reader:
-            for event in reader.events(limit=1):
-                settings: Mapping[str, Any] = event.data["tracking"]
-                if settings.get("uri"):
-                    return settings
-    return {}

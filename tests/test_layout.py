@@ -33,7 +33,9 @@ MAY_IMPORT = {
     "orchestrator.environment": set(),
     "orchestrator.signals": set(),
     "orchestrator.locks": {"errors"},
+    "orchestrator.finding": {"errors", "journal", "names"},
     "orchestrator.history": {"journal", "records"},
+    "orchestrator.retention": {"history", "journal", "records"},
     "models": set(),
 }
 """Room -> the parts of `orchestrator` that it may import. sweep, train and cli see several rooms; nobody imports them."""
@@ -41,6 +43,7 @@ MAY_IMPORT = {
 SEE_SEVERAL = {
     *("orchestrator.sweep", "orchestrator.train", "orchestrator.cli", "orchestrator.__main__"),
     *("orchestrator.verify", "orchestrator.housekeeping", "orchestrator.resuming"),
+    "orchestrator.loading",
 }
 
 ONLY_IN = {
@@ -49,7 +52,7 @@ ONLY_IN = {
     "hydra": {"orchestrator.config"},
     "omegaconf": {"orchestrator.config"},
     "optuna": {"orchestrator.scheduling"},
-    "torch": {"orchestrator.training", "models"},
+    "torch": {"orchestrator.training", "orchestrator.loading", "models"},
     "safetensors": {"orchestrator.training"},
 }
 

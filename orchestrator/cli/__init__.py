@@ -20,7 +20,13 @@ orchestrator: hyperparameter sweeps of deep vision networks
 
   orchestrator launch [overrides]      run a sweep; without arguments 16 small trials, in under a minute
   orchestrator dashboard               look at all sweeps in MLflow
-  orchestrator train [overrides]       one trial alone, with a progress bar
+  orchestrator resume NAME             go on after any death of it; --more 20 adds trials
+  orchestrator train [overrides]       one trial alone, with a progress bar; from=NAME/7 repeats one bit for bit
+
+  orchestrator status [NAME]           how far sweeps are: running, interrupted and finished ones
+  orchestrator show NAME/7             a trial: the command that reproduces it, its attempts, its files
+  orchestrator stop NAME               end a running sweep in good order, from another terminal
+  orchestrator delete NAME             remove a sweep: journal, checkpoints, MLflow runs
 
   orchestrator list [group]            what there is: models, data sets, optimizers, search spaces, ...
   orchestrator sync NAME               ship to MLflow what is still waiting of a sweep
@@ -37,7 +43,12 @@ orchestrator COMMAND --help says more.
 
 COMMANDS = {
     "launch": "running:launch_command",
+    "resume": "running:resume_command",
     "train": "running:train_command",
+    "status": "keeping:status_command",
+    "show": "keeping:show_command",
+    "stop": "keeping:stop_command",
+    "delete": "keeping:delete_command",
     "dashboard": "looking:dashboard",
     "list": "looking:list_command",
     "sync": "looking:sync_command",

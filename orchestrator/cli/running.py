@@ -1,23 +1,29 @@
-"""launch and train."""
+"""launch, resume and train."""
 
 from __future__ import annotations
 
 import argparse
-import shlex
+import json
+import os
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator import errors
-from orchestrator.cli.parser import Parser
-from orchestrator.errors import NotReadyError
+from orchestrator.cli.parser import Parser, add_runs_dir
+from orchestrator.errors import ConfigError, NotReadyError, Problem, RunningElsewhereError
+from orchestrator.finding import runs_dir_option
 from orchestrator.progress import duration, say, table, word
 from orchestrator.signals import interruptible
+
+if TYPE_CHECKING:
+    from orchestrator.history import SweepRecord
+    from orchestrator.sweep import Result
 
 T = TypeVar("T")
 
@@ -43,17 +49,111 @@ def launch_command(argv: Sequence[str]) -> int:
             say(line)
         return errors.EXIT_OK
     say("checking the sweep ...")
+    request = {
+        "overrides": list(options.overrides),
+        "config_dir": str(options.config_dir.resolve()) if options.config_dir else None,
+        "config_name": options.config_name,
+        "cwd": os.getcwd(),
+    }
     with interruptible() as check:
         wait_for_ray = _in_thread(_import_ray)
         tracking = _in_thread(lambda: _early_look_at_server(options.overrides))
         plan = _plan_here(options) if "torch" in sys.modules else _plan_in_child(argv)
-        from orchestrator.sweep import launch
+        from orchestrator.sweep import Surroundings, launch
 
         for note in plan.notes:
             say(note)
-        command = ["orchestrator", "launch", *argv]
-        result = launch(plan, command=command, tracking=tracking(), say=say, import_ray=wait_for_ray, on_step=check)
-    for line in _closing_lines(plan, result, options):
+        around = Surroundings(
+            command=["orchestrator", "launch", *argv],
+            request=request,
+            tracking=tracking(),
+            say=say,
+            import_ray=wait_for_ray,
+            on_step=check,
+        )
+        result = launch(plan, around)
+    return _closed(result, str(plan.base["metric"]))
+
+
+def resume_command(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="orchestrator resume",
+        description="Go on with a sweep whose driver has gone, or with a closed one that gets more trials.",
+    )
+    parser.add_argument("name", metavar="NAME", help="of the sweep, or its whole identity")
+    parser.add_argument("overrides", nargs="*", help="space, sampler, scheduler, concurrency or budgets given anew")
+    parser.add_argument("--more", type=int, metavar="N", help="N trials besides those of before")
+    add_runs_dir(parser)
+    options = parser.parse_intermixed_args(argv)
+    from orchestrator.finding import find_sweep
+    from orchestrator.history import read_sweep
+    from orchestrator.locks import DRIVER, holder
+    from orchestrator.resuming import merged
+
+    if options.more is not None and options.more < 1:
+        raise ConfigError(Problem("--more", "must be at least 1", options.more))
+    folder = find_sweep(options.runs_dir, options.name)
+    if (other := holder(folder / DRIVER)) is not None:
+        raise RunningElsewhereError(f"{other} works on sweep {folder.name} already")
+    record = read_sweep(folder)
+    if not record.opened:
+        raise NotReadyError(f"{folder.name} was killed before it began: nothing was trained; launch it again")
+    if record.closed is not None and options.more is None and not options.overrides:
+        return _nothing_to_do(folder, record.closed)
+    before = (record.resumes[-1].get("request") if record.resumes else None) or record.opened.get("request") or {}
+    overrides = merged(before.get("overrides", []), options.overrides)
+    request = {**before, "overrides": overrides}
+    say(f"checking sweep {folder.name} ...")
+    with interruptible() as check:
+        wait_for_ray = _in_thread(_import_ray)
+        plan = _plan_again(request, record, options.more)
+        from orchestrator.sweep import Surroundings, resume
+
+        around = Surroundings(
+            command=["orchestrator", "resume", *argv],
+            request=request,
+            say=say,
+            import_ray=wait_for_ray,
+            on_step=check,
+        )
+        new_budget = any(override.split("=")[0] == "time_budget_s" for override in options.overrides)
+        result = resume(folder, plan, around, more=options.more, new_budget=new_budget)
+    if result is None:
+        return _nothing_to_do(folder, record.closed or {})
+    return _closed(result, str(plan.base["metric"]))
+
+
+def _nothing_to_do(folder: Path, closed: Mapping[str, Any]) -> int:
+    say(f"nothing to do: sweep {folder.name} is closed ({closed.get('reason')})")
+    hint = "; time_budget_s=SECONDS goes on with what the budget cut off" if closed.get("reason") == "budget" else ""
+    say(f"  orchestrator resume {folder.name}{runs_dir_option(folder)} --more 20    adds trials{hint}")
+    return errors.EXIT_OK
+
+
+def _plan_again(request: Mapping[str, Any], record: SweepRecord, more: int | None) -> Any:
+    """The plan that the overrides give today, made where they were given first.
+
+    Raises:
+        ConfigError, NotReadyError: as for a launch.
+    """
+    from orchestrator.plan import SweepPlan
+
+    if "overrides" not in request:  # launched from Python
+        return SweepPlan.from_json(record.plan)
+    overrides = [
+        *(override for override in request["overrides"] if override.split("=")[0] not in ("name", "runs_dir")),
+        f"runs_dir={json.dumps(str(Path(record.opened['folder']).parent))}",
+    ]
+    if more is not None:
+        total = int(SweepPlan.from_json(record.plan).settings["trials"]) + more
+        overrides = [override for override in overrides if override.split("=")[0] != "trials"] + [f"trials={total}"]
+    folder = ["--config-dir", request["config_dir"]] if request.get("config_dir") else []
+    cwd = Path(request["cwd"]) if Path(request["cwd"]).is_dir() else None
+    return _plan_in_child([*folder, "--config-name", request["config_name"], "--", *overrides], cwd)
+
+
+def _closed(result: Result, metric: str) -> int:
+    for line in _closing_lines(result, metric):
         say(line)
     return errors.EXIT_OK if result.has_result else errors.EXIT_NO_RESULT
 
@@ -65,7 +165,7 @@ def _plan_here(options: argparse.Namespace) -> Any:
     return plan(options.overrides, config_dir=options.config_dir, config_name=options.config_name, say=tell)
 
 
-def _plan_in_child(argv: Sequence[str]) -> Any:
+def _plan_in_child(argv: Sequence[str], cwd: Path | None = None) -> Any:
     """Plans in a process of its own: the driver stays without torch and Hydra, and imports Ray meanwhile.
 
     Raises:
@@ -75,7 +175,7 @@ def _plan_in_child(argv: Sequence[str]) -> Any:
     from orchestrator.plan import SweepPlan
 
     with tempfile.NamedTemporaryFile(prefix="orchestrator-plan-", suffix=".json") as file:
-        child = subprocess.run([sys.executable, "-m", "orchestrator", "_plan", file.name, *argv], check=False)
+        child = subprocess.run([sys.executable, "-m", "orchestrator", "_plan", file.name, *argv], check=False, cwd=cwd)
         if child.returncode < 0:
             raise NotReadyError(f"checking the sweep was ended by signal {-child.returncode}; is there enough memory?")
         if child.returncode:
@@ -143,76 +243,68 @@ def _early_look_at_server(overrides: Sequence[str]) -> Any:
     return check_tracking({**spec, "kind": "server"}, Path(), name=given.get("name"))
 
 
-def _closing_lines(plan: Any, result: Any, options: argparse.Namespace) -> list[str]:
+def _closing_lines(result: Result, metric: str) -> list[str]:
     """The best trials, where everything lies, and what to do next."""
     totals = ", ".join(f"{number} {state}" for state, number in result.totals.items()) or "no trial ended"
     lines = ["", f"{result.uid}: {totals} in {duration(result.seconds)} ({result.closed_for})"]
-    metric = plan.base["metric"]
     if result.best:
-        keys = list(dict.fromkeys(key for row in result.best for key in row["params"]))
-        tests = [key for key in ("test/accuracy",) if any(key in row["metrics"] for row in result.best)]
-        rows = [
-            [
-                str(row["trial"]),
-                f"{row['value']:.4f}",
-                *(f"{row['metrics'][key]:.4f}" if key in row["metrics"] else "" for key in tests),
-                str(row["epoch"]),
-                *(word(row["params"].get(key, "")) for key in keys),
-            ]
-            for row in result.best
-        ]
-        lines += ["", "best trials:", *table(["trial", metric, *tests, "epoch", *keys], rows)]
+        lines += ["", "best trials:", *_best_table(result.best, metric)]
     elif result.last_error:
         lines += ["", "no trial completed; the last error was:", result.last_error.strip()]
     lines += ["", f"everything lies in  {result.folder}"]
-    runs_dir = _runs_dir_option(plan)
+    runs_dir = runs_dir_option(result.folder)
     if result.ship is not None and result.waiting_events > 0:
         why = result.ship.error or "still busy"
         lines.append(f"MLflow has not taken {result.waiting_events} events ({why}); they are kept, ship them later:")
         lines.append(f"  orchestrator sync {result.uid}{runs_dir}")
     lines += ["next:", f"  orchestrator dashboard{runs_dir}    curves and comparisons in MLflow"]
     if result.best:
-        lines.append(f"  {_train_command(plan, options, result.best[0]['params'])}    the best trial alone")
+        trial = f"from={result.uid}/{result.best[0]['trial']}"
+        lines.append(f"  orchestrator train {trial}{runs_dir}    the best trial again, alone")
+    lines.append(f"  orchestrator resume {result.uid}{runs_dir} --more 20    more trials of this search")
     lines.append("  orchestrator launch search=all trials=64    a larger search; orchestrator list search names more")
     return lines
 
 
-def _runs_dir_option(plan: Any) -> str:
-    folder = Path(plan.root.runs_dir).resolve()
-    return "" if folder == Path("runs").resolve() else f" --runs-dir {folder}"
-
-
-OF_THE_SWEEP = {
-    *("search", "sampler", "scheduler", "tracking", "cluster"),
-    *("name", "trials", "max_concurrent", "time_budget_s", "runs_dir"),
-}
-
-
-def _train_command(plan: Any, options: argparse.Namespace, params: dict[str, Any]) -> str:
-    """The command that trains one configuration of the sweep alone: what the user typed, with the searched keys fixed."""
-    left_out = {*plan.space.keys, *OF_THE_SWEEP}
-    kept = [
-        override
-        for override in options.overrides
-        if (key := override.split("=", 1)[0].lstrip("+")) not in left_out and key.split(".")[0] not in OF_THE_SWEEP
+def _best_table(best: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
+    keys = list(dict.fromkeys(key for row in best for key in row["params"]))
+    tests = [key for key in ("test/accuracy",) if any(key in row["metrics"] for row in best)]
+    repeated = any(row["repeats"] > 1 for row in best)
+    rows = [
+        [
+            str(row["trial"]),
+            f"{row['value']:.4f}",
+            *([f"{row['spread']:.4f}" if row["spread"] is not None else "", str(row["repeats"])] if repeated else []),
+            *(f"{row['metrics'][key]:.4f}" if key in row["metrics"] else "" for key in tests),
+            str(row["epoch"]),
+            *(word(row["params"].get(key, "")) for key in keys),
+        ]
+        for row in best
     ]
-    folder = ["--config-dir", str(options.config_dir)] if options.config_dir else []
-    root = ["--config-name", options.config_name] if options.config_name != "launch" else []
-    fixed = [f"{key}={value}" for key, value in params.items()]
-    return shlex.join(["orchestrator", "train", *folder, *root, *kept, *fixed])
+    return table(["trial", metric, *(["sd", "seeds"] if repeated else []), *tests, "epoch", *keys], rows)
 
 
 def train_command(argv: Sequence[str]) -> int:
-    parser = Parser(prog="orchestrator train", description="Train one configuration here, without Ray and MLflow.")
+    parser = Parser(
+        prog="orchestrator train",
+        description="Train one configuration here, or a trial of a sweep again (from=NAME/7), without Ray and MLflow.",
+    )
     _add_config_arguments(parser)
+    add_runs_dir(parser)
     parser.add_argument(
         "--folder", type=Path, help="keep checkpoints, weights and predictions here, and continue from them"
     )
     options = parser.parse_intermixed_args(argv)
+    again = [override.removeprefix("from=") for override in options.overrides if override.startswith("from=")]
+    if options.cfg and again:
+        raise ConfigError(Problem("--cfg", f"prints what conf/ composes; see  orchestrator show {again[-1]}"))
     if options.cfg:
         return _print_config(options)
-    from orchestrator.train import train_one
+    from orchestrator.train import train_again, train_one
 
+    if again:
+        others = [override for override in options.overrides if not override.startswith("from=")]
+        return train_again(again[-1], others, runs_dir=options.runs_dir, folder=options.folder)
     return train_one(
         options.overrides, config_dir=options.config_dir, config_name=options.config_name, folder=options.folder
     )

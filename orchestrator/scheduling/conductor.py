@@ -1,62 +1,46 @@
-"""Decides what to try next and what a report means, and writes every decision to the journal first. Knows nothing of Ray."""
+"""Decides what to try next and what a report means, and writes every decision to the journal first. Knows nothing of Ray.
+
+What it decides from is a function of the journal's events: replayed by `recall`, they put it where it was.
+"""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import statistics
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.journal import Journal
+from orchestrator.history import SweepRecord, TrialRecord
+from orchestrator.journal import Event, Journal
 from orchestrator.records import CAN_BE_BEST, State, Trial, better
 from orchestrator.scheduling.samplers import Sampler
-
-
-@dataclass
-class Progress:
-    """How far one trial is."""
-
-    trial: Trial
-    attempt: int = 1
-    epoch: int = 0
-    value: float | None = None
-    best_epoch: int | None = None
-    last_metrics: dict[str, float] = field(default_factory=dict)
-    state: State = State.RUNNING
-    started: bool = False
-
-
-@dataclass(frozen=True)
-class Best:
-    """The best trial so far."""
-
-    index: int
-    value: float
-    epoch: int
-    params: Mapping[str, Any]
 
 
 class Conductor:
     """One sweep's decisions.
 
     Args:
-        uid: the sweep's identity; trials are `<uid>/<index>`.
+        record: of the sweep, `sweep_opened` applied already (or to be, by `recall`); kept up to date from the journal here.
         journal: where every decision is written.
         sampler: gives configurations by index.
-        limit: number of trials.
+        limit: number of configurations.
         configure: the complete configuration of a trial from its searched parameters.
         folder: gives the absolute folder of a trial from its index.
         concurrent: trials at a time.
         prepare: whether one more may be suggested ahead, for whichever worker falls free first; a sampler that learns is
             always asked at the last moment.
-        metric: name of the objective, `mode` says whether larger is better.
+        max_retries: of a trial whose process died or that raised an exception.
+        repeat: trials of each configuration, with seeds of their own.
+        judged: whether trials may be stopped early; then a configuration's first trial alone is judged, and the others run only
+            if it survives.
+        fits: whether the sampler's space holds these parameters; what does not fit is not told to it.
     """
 
     def __init__(
         self,
         *,
-        uid: str,
+        record: SweepRecord,
         journal: Journal,
         sampler: Sampler,
         limit: int,
@@ -64,65 +48,124 @@ class Conductor:
         folder: Callable[[int], str],
         concurrent: int,
         prepare: bool,
-        metric: str,
-        mode: str,
+        max_retries: int = 2,
+        repeat: int = 1,
+        judged: bool = False,
+        fits: Callable[[Mapping[str, Any]], bool] = lambda params: True,
     ) -> None:
-        self._uid, self._journal, self._sampler = uid, journal, sampler
+        self.record = record
+        self._journal, self._sampler = journal, sampler
         self._limit, self._configure, self._folder = limit, configure, folder
         self._most_live = concurrent + (prepare and not sampler.learns)
-        self._metric, self._mode = metric, mode
+        self._max_retries, self._repeat, self._judged, self._fits = max_retries, repeat, judged, fits
         self._next_index = 0
+        self._next_config = 0
         self._exhausted = False
         self._worst: float | None = None
-        self.trials: dict[int, Progress] = {}
+        self._groups: defaultdict[int, list[int]] = defaultdict(list)
+        self._repeats: deque[tuple[int, int]] = deque()
+        self._waiting: deque[int] = deque()
+        self._told: set[int] = set()
+        self.judgements: list[tuple[int, int, float]] = []
         self.live: set[int] = set()
         self.totals: Counter[State] = Counter()
-        self.best: Best | None = None
         self.error: str | None = None
+        journal.subscribe(record.apply)
+
+    @property
+    def trials(self) -> dict[int, TrialRecord]:
+        """All trials so far, by index."""
+        return self.record.trials
 
     @property
     def no_more(self) -> bool:
-        """Whether no further trial will be suggested."""
-        return self._exhausted or self._next_index >= self._limit
+        """Whether no further trial will be handed out."""
+        if self._waiting or self._repeats or not (self._exhausted or self._next_config >= self._limit):
+            return False
+        return not (self._repeat > 1 and self._judged and any(self.trials[index].repeat == 0 for index in self.live))
 
     @property
     def done(self) -> bool:
         """Whether every trial has ended and none will follow."""
         return self.no_more and not self.live
 
+    def recall(self, events: Iterable[Event]) -> None:
+        """Takes the events of the sweep so far, before anything else is asked; unfinished trials are handed out again first.
+
+        What a scheduler was shown is then in `judgements`: (trial, epoch, objective), in order.
+        """
+        for event in events:
+            self.record.apply(event)
+            if event.trial is None:
+                continue
+            if event.kind == "suggested":
+                trial = self.trials[event.trial]
+                if trial.repeat == 0 and self._fits(trial.params):
+                    self._sampler.recall(trial.config_index, trial.params)
+                self._after_suggestion(trial)
+            elif event.kind == "reported":
+                self._note_judgement(self.trials[event.trial], event.data)
+            elif event.kind == "terminal":
+                self._after_end(self.trials[event.trial])
+        self._waiting = deque(sorted(self.live))
+        self.live.clear()
+
     def next_trial(self) -> Trial | None:
         """The next trial to run; None where none is due now."""
-        if self.no_more or len(self.live) >= self._most_live:
+        if len(self.live) >= self._most_live:
             return None
-        index = self._next_index
-        params = self._sampler.suggest(index)
+        if self._waiting:
+            index = self._waiting.popleft()
+            self.live.add(index)
+            return self.trial(index)
+        if self._repeats:
+            config_index, repeat = self._repeats[0]
+            first = self.trials[self._groups[config_index][0]]
+            return self._suggest(first.params, config_index, repeat)
+        if self._exhausted or self._next_config >= self._limit:
+            return None
+        params = self._sampler.suggest(self._next_config)
         if params is None:
             self._exhausted = True
             return None
-        trial = Trial(f"{self._uid}/{index}", index, self._configure(params), params, self._folder(index))
-        self._journal.append("suggested", {"params": params, "config": trial.config}, trial=index, sync=True)
-        self._next_index += 1
-        self.trials[index] = Progress(trial)
-        self.live.add(index)
-        return trial
+        return self._suggest(params, self._next_config, 0)
+
+    def trial(self, index: int) -> Trial:
+        """The trial as its next worker is given it."""
+        known = self.trials[index]
+        return Trial(
+            uid=self._uid(index),
+            index=index,
+            config=known.config,
+            params=known.params,
+            folder=self._folder(index),
+            attempt=known.attempt,
+            fence=self.record.fence(known),
+        )
+
+    def is_judged(self, index: int) -> bool:
+        """Whether the scheduler may stop the trial."""
+        return self._judged and self.trials[index].repeat == 0
+
+    def retries_left(self, index: int) -> int:
+        """How often the trial may still be started again; interruptions of the whole sweep do not count."""
+        return self._max_retries - len(self.trials[index].retries)
 
     def on_started(self, index: int) -> None:
         """A worker begins an attempt at the trial."""
-        progress = self.trials[index]
-        progress.started = True
-        self._journal.append("started", {}, trial=index, attempt=progress.attempt)
+        self._journal.append("started", {}, trial=index, attempt=self.trials[index].attempt)
 
     def on_report(self, index: int, report: Mapping[str, Any], *, stopped: bool) -> None:
         """Takes a worker's report; `stopped` says that the scheduler ended the trial on seeing it.
 
         A report of an earlier attempt, or of a trial that has ended, changes nothing.
         """
-        progress = self.trials[index]
-        if index not in self.live or (report["uid"], report["attempt"]) != (progress.trial.uid, progress.attempt):
+        trial = self.trials[index]
+        if index not in self.live or (report["uid"], report["attempt"]) != (self._uid(index), trial.attempt):
             return
-        self._take_epochs(progress, report)
+        self._take_epochs(trial, report)
         if report.get("retrying") and not stopped:
-            self._retry(progress, str(report["reason"]), report.get("error"))
+            self._retry(trial, str(report["reason"]), report.get("error"))
             self.on_started(index)
             return
         state = State(report["state"])
@@ -130,7 +173,7 @@ class Conductor:
             state = State.STOPPED
         if state is not State.RUNNING:
             self._end(
-                progress,
+                trial,
                 state,
                 reason=report.get("reason"),
                 metrics=report.get("metrics"),
@@ -138,12 +181,18 @@ class Conductor:
                 error=report.get("error"),
             )
 
-    def on_death(self, index: int, error: str) -> int:
+    def on_stopped_before(self, index: int) -> None:
+        """The scheduler had ended the trial on its last report when the driver died."""
+        if index in self._waiting:
+            self._waiting.remove(index)
+            self._end(self.trials[index], State.STOPPED)
+
+    def on_death(self, index: int, error: str, reason: str = "the worker process died") -> int:
         """The trial's process died and will be started again; returns the number of the new attempt."""
-        progress = self.trials[index]
+        trial = self.trials[index]
         if index in self.live:
-            self._retry(progress, "the worker process died", error)
-        return progress.attempt
+            self._retry(trial, reason, error)
+        return trial.attempt
 
     def on_lost(self, index: int, error: str) -> None:
         """The trial's process died and no retry is left."""
@@ -154,36 +203,58 @@ class Conductor:
     def cancel_live(self, reason: str) -> None:
         """Ends what still runs or waits, with the value it has."""
         self._exhausted = True
-        for index in sorted(self.live):
+        self._repeats.clear()
+        for index in sorted({*self.live, *self._waiting}):
             self._end(self.trials[index], State.CANCELLED, reason=reason)
+        self._waiting.clear()
 
-    def _take_epochs(self, progress: Progress, report: Mapping[str, Any]) -> None:
-        new = [epoch for epoch in report["epochs"] if epoch["epoch"] > progress.epoch]
-        if report["best"]:
-            progress.best_epoch, progress.value = report["best"]
-        if new:
-            progress.epoch = int(new[-1]["epoch"])
-            progress.last_metrics = dict(new[-1]["metrics"])
-            for epoch in new:
-                value = epoch["metrics"].get(self._metric)
-                if not report["best"] and value is not None and better(self._mode, value, progress.value):
-                    progress.best_epoch, progress.value = int(epoch["epoch"]), float(value)
+    def _suggest(self, params: dict[str, Any], config_index: int, repeat: int) -> Trial:
+        index = self._next_index
+        config = self._configure(params)
+        if repeat:
+            config = {**config, "seed": config["seed"] + repeat}
+        data = {"params": params, "config": config, "config_index": config_index, "repeat": repeat}
+        self._journal.append("suggested", data, trial=index, sync=True)
+        self._after_suggestion(self.trials[index])
+        return self.trial(index)
+
+    def _after_suggestion(self, trial: TrialRecord) -> None:
+        self.live.add(trial.index)
+        self._groups[trial.config_index].append(trial.index)
+        self._next_index = max(self._next_index, trial.index + 1)
+        self._next_config = max(self._next_config, trial.config_index + 1)
+        if trial.repeat:
+            if (trial.config_index, trial.repeat) in self._repeats:
+                self._repeats.remove((trial.config_index, trial.repeat))
+        elif not self._judged:
+            self._ask_for_repeats(trial)
+
+    def _ask_for_repeats(self, first: TrialRecord) -> None:
+        there = {self.trials[index].repeat for index in self._groups[first.config_index]}
+        self._repeats.extend((first.config_index, repeat) for repeat in range(1, self._repeat) if repeat not in there)
+
+    def _take_epochs(self, trial: TrialRecord, report: Mapping[str, Any]) -> None:
+        new = [epoch for epoch in report["epochs"] if epoch["epoch"] > trial.epoch]
         if new or report["notes"]:
-            self._journal.append(
-                "reported",
-                {"epochs": new, "checkpoint": report["checkpoint"], "notes": report["notes"]},
-                trial=progress.trial.index,
-                attempt=progress.attempt,
-            )
+            data = {
+                "epochs": new,
+                "checkpoint": report["checkpoint"],
+                "notes": report["notes"],
+                "best": report["best"],
+            }
+            self._journal.append("reported", data, trial=trial.index, attempt=trial.attempt)
 
-    def _retry(self, progress: Progress, reason: str, error: object) -> None:
-        index, attempt = progress.trial.index, progress.attempt
-        self._journal.append("retrying", {"reason": reason, "error": error}, trial=index, attempt=attempt)
-        progress.attempt += 1
+    def _note_judgement(self, trial: TrialRecord, reported: Mapping[str, Any]) -> None:
+        if trial.repeat == 0 and reported["epochs"] and reported["best"]:
+            self.judgements.append((trial.index, reported["epochs"][-1]["epoch"], reported["best"][1]))
+
+    def _retry(self, trial: TrialRecord, reason: str, error: object) -> None:
+        data = {"reason": reason, "error": error}
+        self._journal.append("retrying", data, trial=trial.index, attempt=trial.attempt)
 
     def _end(
         self,
-        progress: Progress,
+        trial: TrialRecord,
         state: State,
         *,
         reason: str | None = None,
@@ -191,40 +262,61 @@ class Conductor:
         artifacts: Sequence[Mapping[str, Any]] | None = None,
         error: str | None = None,
     ) -> None:
-        trial = progress.trial
-        progress.state = state
-        self.live.discard(trial.index)
-        self.totals[state] += 1
-        if error:
-            self.error = error
-        self._journal.append(
-            "terminal",
-            {
-                "state": state.value,
-                "reason": reason,
-                "epoch": progress.epoch,
-                "value": progress.value,
-                "best_epoch": progress.best_epoch,
-                "metrics": dict(metrics or {}),
-                "artifacts": list(artifacts or []),
-                "error": error,
-            },
-            trial=trial.index,
-            attempt=progress.attempt,
-        )
-        value = progress.value if progress.value is not None and math.isfinite(progress.value) else None
-        if state in CAN_BE_BEST and value is not None:
-            self._note_value(progress, value)
-        if state in {State.DIVERGED, State.INFEASIBLE}:
-            value = self._worst
-        if state is State.FAILED:
-            value = None
-        self._sampler.observe(trial.index, dict(trial.params), value)
+        data = {
+            "state": state.value,
+            "reason": reason,
+            "epoch": trial.epoch,
+            "value": trial.value,
+            "best_epoch": trial.best_epoch,
+            "metrics": dict(metrics or {}),
+            "artifacts": list(artifacts or []),
+            "error": error,
+        }
+        self._journal.append("terminal", data, trial=trial.index, attempt=trial.attempt)
+        self._after_end(trial)
 
-    def _note_value(self, progress: Progress, value: float) -> None:
-        index = progress.trial.index
-        if self._worst is None or better(self._mode, self._worst, value):
+    def _after_end(self, trial: TrialRecord) -> None:
+        self.live.discard(trial.index)
+        self.totals[trial.state] += 1
+        self.error = trial.error or self.error
+        value = _finite(trial)
+        if value is not None and (
+            self._worst is None or better("min" if self._mode == "max" else "max", value, self._worst)
+        ):
             self._worst = value
-        earlier = self.best is not None and value == self.best.value and index < self.best.index
-        if earlier or better(self._mode, value, self.best.value if self.best else None):
-            self.best = Best(index, value, progress.best_epoch or 0, progress.trial.params)
+        if self._judged and trial.repeat == 0 and trial.state is State.COMPLETED and not self._exhausted:
+            self._ask_for_repeats(trial)
+        self._tell_sampler(trial.config_index)
+
+    def _tell_sampler(self, config_index: int) -> None:
+        """The mean over a configuration's trials, once the last of them has ended."""
+        members = [self.trials[index] for index in self._groups[config_index]]
+        awaited = any(waiting == config_index for waiting, _ in self._repeats)
+        if awaited or config_index in self._told or not all(trial.ended for trial in members):
+            return
+        self._told.add(config_index)
+        if not self._fits(members[0].params):
+            return
+        values = [value for trial in members if (value := self._value_to_tell(trial)) is not None]
+        mean = statistics.fmean(values) if values else None
+        self._sampler.observe(config_index, dict(members[0].params), mean)
+
+    def _value_to_tell(self, trial: TrialRecord) -> float | None:
+        if trial.state in {State.DIVERGED, State.INFEASIBLE}:
+            return self._worst
+        return _finite(trial)
+
+    @property
+    def _mode(self) -> str:
+        return str(self.record.opened["mode"])
+
+    def _uid(self, index: int) -> str:
+        return f"{self.record.uid}/{index}"
+
+
+def _finite(trial: TrialRecord) -> float | None:
+    """The value of a trial that can be best."""
+    value = trial.value
+    if trial.state not in CAN_BE_BEST or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)

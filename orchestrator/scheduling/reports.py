@@ -22,7 +22,7 @@ class Reporter:
     Args:
         trial: what to train.
         rungs: epochs after which a report is due.
-        max_retries: so many times the trial is started again after an exception; the same exception twice in a row ends it.
+        retries_left: so many times the trial is started again after an exception; the same exception twice in a row ends it.
         monotonic: seconds on a clock that never jumps.
     """
 
@@ -31,13 +31,13 @@ class Reporter:
         trial: Trial,
         *,
         rungs: Sequence[int] = (),
-        max_retries: int = 2,
+        retries_left: int = 2,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._trial = trial
         self._rungs = frozenset(rungs)
         self._report_every_s = float(trial.config["report_every_s"])
-        self._max_retries = max_retries
+        self._retries_left = retries_left
         self._monotonic = monotonic
         self._run: Any = None
         self._epochs: Iterator[EpochResult] = iter(())
@@ -71,7 +71,7 @@ class Reporter:
         """Starts or continues; what an earlier attempt left is reported first, by itself, as it may end at a rung."""
         from orchestrator.training.trial import TrialRun, recover_outcome
 
-        if self._trial.attempt > 1 and (finished := recover_outcome(Path(self._trial.folder), self._trial.uid)):
+        if self._trial.fence > 1 and (finished := recover_outcome(Path(self._trial.folder), self._trial.uid)):
             history, outcome = finished
             best = next(result for result in history if result.epoch == outcome.best_epoch)
             value = best.metrics[self._trial.config["metric"]]
@@ -125,14 +125,15 @@ class Reporter:
         """One more attempt from the newest checkpoint, unless the same exception came twice or the retries are used up."""
         text = "".join(traceback.format_exception(error))
         signature = "".join(traceback.format_exception_only(error))
-        again = signature != self._last_error and self._trial.attempt <= self._max_retries
+        again = signature != self._last_error and self._retries_left > 0
         if not again:
             return self._report(State.FAILED, self._unsent() if self._run else [], reason=signature.strip(), error=text)
         # Without epochs: none that no checkpoint holds may be judged or recorded; they come again.
         report = self._report(State.RUNNING, [], retrying=True, reason=signature.strip(), error=text, best=None)
         self._last_error = signature
         self._epochs = iter(())
-        self._trial = replace(self._trial, attempt=self._trial.attempt + 1)
+        self._retries_left -= 1
+        self._trial = replace(self._trial, attempt=self._trial.attempt + 1, fence=self._trial.fence + 1)
         self._run = None
         self._sent = 0
         return report

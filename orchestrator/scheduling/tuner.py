@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -20,11 +20,13 @@ from ray.tune.error import TuneError
 from ray.tune.execution.class_cache import _ActorClassCache
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import TrialScheduler
 from ray.tune.search.search_algorithm import SearchAlgorithm
 
 from orchestrator.records import Trial
 from orchestrator.scheduling.conductor import Conductor
 from orchestrator.scheduling.schedulers import SchedulerSettings
+from orchestrator.scheduling.watchdog import Watchdog
 from orchestrator.scheduling.worker import TrialWorker, encode
 
 
@@ -37,49 +39,83 @@ def run(
     cpus_per_trial: float,
     gpus_per_trial: float,
     concurrent: int,
-    max_retries: int,
     own_cluster: bool,
-    out_of_time: Callable[[], bool] = lambda: False,
+    scratch: Path,
+    heartbeat_timeout_s: float | None = None,
+    ended: Callable[[], bool] = lambda: False,
     on_step: Callable[[], None] = lambda: None,
 ) -> None:
-    """Runs the sweep to its end, or until `out_of_time` says so; needs a connected Ray.
+    """Runs the sweep to its end, or until `ended` says so; needs a connected Ray.
 
     Tune's controller is stepped here rather than by `Tuner.fit`, which writes snapshots and tables that the journal makes
     superfluous, and has no way to end early.
 
     Args:
         own_cluster: nothing else runs there, so that no placement group has to hold a trial's place: each costs a process.
+        scratch: a folder that Tune insists on; nothing of worth lies there.
+        heartbeat_timeout_s: a trial without a sign of life for so long is killed and started again from its checkpoint.
         on_step: called several times a second in this thread.
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
     _ActorClassCache.get = _plain_actor_class
     resources = {"CPU": cpus_per_trial, "GPU": gpus_per_trial}
     room = {name: amount * concurrent for name, amount in resources.items()}
-    with tempfile.TemporaryDirectory(prefix="orchestrator-tune-", ignore_cleanup_errors=True) as folder:
-        storage = StorageContext(storage_path=folder, experiment_dir_name="sweep")
-        search = _Search(conductor, scheduler.rungs(epochs), resources, max_retries, storage)
-        relay = _Relay(conductor, search)
-        controller = _Controller(
-            search_alg=search,
-            scheduler=scheduler.start(mode=mode, epochs=epochs),
-            callbacks=[relay],
-            storage=storage,
-            reuse_actors=True,
-            checkpoint_period=float("inf"),
-            resource_manager_factory=(lambda: FixedResourceManager(room)) if own_cluster else None,
-        )
-        last = 0.0
-        try:
-            while not conductor.done and not out_of_time():
-                controller.step()
-                if time.monotonic() - last > 0.2:
-                    last = time.monotonic()
-                    on_step()
-        except TuneError as error:
-            raise relay.error or error from error
-        finally:
-            # Ends the workers at once: what counts of their trials is on disk and in the journal.
-            controller._actor_manager.cleanup()
+    storage = StorageContext(storage_path=str(scratch.resolve()), experiment_dir_name="sweep")
+    search = _Search(conductor, scheduler.rungs(epochs), resources, storage)
+    relay = _Relay(conductor, search)
+    judge = scheduler.start(mode=mode, epochs=epochs)
+    if judge is not None:
+        _show_again(judge, conductor, epochs)
+    controller = _Controller(
+        search_alg=search,
+        scheduler=judge,
+        callbacks=[relay],
+        storage=storage,
+        reuse_actors=True,
+        checkpoint_period=float("inf"),
+        resource_manager_factory=(lambda: FixedResourceManager(room)) if own_cluster else None,
+    )
+    watchdog = Watchdog(heartbeat_timeout_s) if heartbeat_timeout_s else None
+    last = 0.0
+    try:
+        while not conductor.done and not ended():
+            controller.step()
+            if time.monotonic() - last > 0.2:
+                last = time.monotonic()
+                on_step()
+                if watchdog:
+                    for index in watchdog.silent([conductor.trial(index) for index in controller.training()]):
+                        controller.kill(index, f"no sign of life for {heartbeat_timeout_s:g} s")
+    except TuneError as error:
+        raise relay.error or error from error
+    finally:
+        # Ends the workers at once: what counts of their trials is on disk and in the journal.
+        controller._actor_manager.cleanup()
+
+
+def _show_again(judge: Any, conductor: Conductor, epochs: int) -> None:
+    """Shows a new scheduler what an earlier one of this sweep was shown, in the same order, so that it judges as that would.
+
+    A trial that it stops on its last report had been stopped when the driver died, before that was written down.
+    """
+    known: dict[int, _Shown] = {}
+    for index, epoch, objective in conductor.judgements:
+        if index not in known:
+            known[index] = _Shown(str(index))
+            judge.on_trial_add(None, known[index])
+        verdict = judge.on_trial_result(None, known[index], {"epoch": epoch, "objective": objective})
+        known[index].stopped = verdict == TrialScheduler.STOP and epoch < epochs
+    for index, shown in known.items():
+        if shown.stopped:
+            conductor.on_stopped_before(index)
+
+
+@dataclass
+class _Shown:
+    """As much of a trial as a scheduler looks at."""
+
+    trial_id: str
+    stopped: bool = False
 
 
 def _plain_actor_class(cache: Any, trainable: type) -> Any:
@@ -114,6 +150,16 @@ class _Controller(TuneController):  # type: ignore[misc]
 
         self._actor_manager._actor_task_failed = failed
 
+    def training(self) -> list[int]:
+        """The indices of the trials that a worker works on."""
+        return [int(trial.trial_id) for trial in self._live_trials if trial.status == TuneTrial.RUNNING]
+
+    def kill(self, index: int, reason: str) -> None:
+        """Ends the process that trains a trial, which is then started again, or lost if no retry is left."""
+        trial = next(trial for trial in self._live_trials if int(trial.trial_id) == index)
+        trial.killed_for = reason
+        ray.kill(trial.temporary_state.ray_actor, no_restart=True)
+
     def _maybe_reuse_cached_actor(self, trial: TuneTrial) -> bool:
         own = self._trial_to_actor.get(trial)
         if own is not None and trial not in self._resetting_trials and self._actor_manager.is_actor_started(own):
@@ -138,34 +184,36 @@ class _Controller(TuneController):  # type: ignore[misc]
 class _Search(SearchAlgorithm):  # type: ignore[misc]
     """Tune's source of trials, with the sweep's own identities."""
 
-    def __init__(
-        self, conductor: Conductor, rungs: list[int], resources: dict[str, float], max_retries: int, storage: Any
-    ) -> None:
-        self._conductor, self._rungs, self._max_retries = conductor, rungs, max_retries
+    def __init__(self, conductor: Conductor, rungs: list[int], resources: dict[str, float], storage: Any) -> None:
+        self._conductor, self._rungs = conductor, rungs
         self._resources, self._storage = tune.PlacementGroupFactory([resources]), storage
 
     def next_trial(self) -> TuneTrial | None:
         trial = self._conductor.next_trial()
         if trial is None:
             return None
-        return _Trial(
+        tune_trial = _Trial(
             TrialWorker.__name__,
             config=self._encode(trial),
             trial_id=str(trial.index),
             storage=self._storage,
             placement_group_factory=self._resources,
-            max_failures=self._max_retries,
+            max_failures=1,
             stub=True,
         )
+        tune_trial.retries_left = self._conductor.retries_left(trial.index)
+        return tune_trial
 
-    def tell_attempt(self, tune_trial: _Trial, attempt: int) -> None:
-        """The next worker that gets this trial is told that it is attempt `attempt`."""
-        trial = self._conductor.trials[int(tune_trial.trial_id)].trial
-        tune_trial.attempt = attempt
-        tune_trial.set_config(self._encode(replace(trial, attempt=attempt)))
+    def tell_attempt(self, tune_trial: _Trial) -> None:
+        """The next worker that gets this trial is told which attempt it is."""
+        index = int(tune_trial.trial_id)
+        tune_trial.retries_left = self._conductor.retries_left(index)
+        tune_trial.set_config(self._encode(self._conductor.trial(index)))
 
     def _encode(self, trial: Trial) -> dict[str, Any]:
-        return encode(trial, rungs=self._rungs, max_retries=self._max_retries)
+        index = trial.index
+        judged, left = self._conductor.is_judged(index), self._conductor.retries_left(index)
+        return encode(trial, rungs=self._rungs, judged=judged, retries_left=left)
 
     def is_finished(self) -> bool:
         return self._conductor.no_more
@@ -180,7 +228,8 @@ class _Trial(TuneTrial):  # type: ignore[misc]
     death: str = ""
     exception: str = ""
     hopeless: bool = False
-    attempt: int = 1
+    killed_for: str = ""
+    retries_left: int = 0
 
     def init_local_path(self) -> None:
         self.relative_logdir = self.storage.trial_dir_name = str(self.trial_id)
@@ -192,7 +241,7 @@ class _Trial(TuneTrial):  # type: ignore[misc]
         return TrialWorker
 
     def should_recover(self) -> bool:
-        return self.attempt <= self.max_failures and not self.hopeless
+        return self.retries_left > 0 and not self.hopeless
 
     def handle_error(self, exc: Any = None) -> None:
         self.death = str(exc) if exc else "the worker process died"
@@ -225,15 +274,18 @@ class _Relay(tune.Callback):  # type: ignore[misc]
         with self._kept():
             index = int(trial.trial_id)
             self._conductor.on_report(index, json.loads(result["report"]), stopped=bool(result.get("done")))
-            trial.attempt = self._conductor.trials[index].attempt
+            trial.retries_left = self._conductor.retries_left(index)
 
     def on_trial_recover(self, iteration: int, trials: list[_Trial], trial: _Trial, **info: Any) -> None:
         with self._kept():
-            self._search.tell_attempt(trial, self._conductor.on_death(int(trial.trial_id), trial.death))
+            reason = trial.killed_for or "the worker process died"
+            trial.killed_for = ""
+            self._conductor.on_death(int(trial.trial_id), trial.death, reason)
+            self._search.tell_attempt(trial)
 
     def on_trial_error(self, iteration: int, trials: list[_Trial], trial: _Trial, **info: Any) -> None:
         with self._kept():
-            self._conductor.on_lost(int(trial.trial_id), trial.death)
+            self._conductor.on_lost(int(trial.trial_id), trial.killed_for or trial.death)
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:

@@ -19,6 +19,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         told = json.loads(new_config["trial"])
+        self._judged = told.pop("judged")
         self._reporter = Reporter(Trial(**told.pop("trial")), **told)
         return True
 
@@ -28,21 +29,18 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         report = self._reporter.next_report()
         result: dict[str, Any] = {"report": json.dumps(report), tune.result.DONE: report["state"] != "running"}
-        if report["best"]:
+        if report["best"] and self._judged:
             result["objective"] = report["best"][1]
         if report["epochs"]:
             result["epoch"] = report["epochs"][-1]["epoch"]
         return result
 
 
-def encode(trial: Trial, *, rungs: list[int], max_retries: int) -> dict[str, Any]:
-    """The configuration that a worker gets for a trial."""
-    plain = {
-        "uid": trial.uid,
-        "index": trial.index,
-        "config": dict(trial.config),
-        "params": dict(trial.params),
-        "folder": trial.folder,
-        "attempt": trial.attempt,
-    }
-    return {"trial": json.dumps({"trial": plain, "rungs": rungs, "max_retries": max_retries})}
+def encode(trial: Trial, *, rungs: list[int], judged: bool, retries_left: int) -> dict[str, Any]:
+    """The configuration that a worker gets for a trial.
+
+    Args:
+        judged: whether the scheduler is shown the objective.
+    """
+    told = {"trial": vars(trial), "rungs": rungs if judged else [], "judged": judged, "retries_left": retries_left}
+    return {"trial": json.dumps(told)}

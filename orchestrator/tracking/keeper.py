@@ -12,7 +12,9 @@ from orchestrator.tracking.status import ShipStatus, is_shipping, start_shipper,
 
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 300.0
-READY_S = 3.0
+INTERRUPT_S = 5.0
+"""How long an interrupted driver waits for MLflow to be told."""
+
 END_S = 10.0
 """How long the process may take to end once it is told to."""
 
@@ -35,14 +37,20 @@ class Keeper:
         if self._next_start > float("-inf") and (self._process is None or self._process.poll() is not None):
             self._start()
 
-    def interrupt(self) -> None:
-        """Lets it ship what is committed, mark what is open as interrupted, and end by itself."""
-        deadline = time.monotonic() + READY_S
-        while self._process is not None and self._process.poll() is None and time.monotonic() < deadline:
-            if is_shipping(self._folder):  # it listens to signals from then on
-                self._process.terminate()
-                return
-            time.sleep(0.05)
+    def interrupt(self) -> bool:
+        """Has what is committed shipped and what is open marked interrupted; whether that was done in time."""
+        if not self._enabled or self._process is None:
+            return True
+        deadline = time.monotonic() + INTERRUPT_S
+        while self._process.poll() is None and time.monotonic() < deadline and not is_shipping(self._folder):
+            time.sleep(0.02)  # it listens to signals from when it ships
+        self._process.terminate()
+        try:
+            return self._process.wait(timeout=max(0.1, deadline - time.monotonic())) == 0
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            return False
 
     def finish(self, timeout_s: float) -> tuple[ShipStatus | None, int]:
         """How far MLflow is once everything is shipped or the time is up, and how many events wait."""

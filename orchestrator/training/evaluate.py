@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,10 +14,15 @@ PIXELS_AT_ONCE = 2**19
 EXAMPLES_AT_ONCE = 2**13
 
 
-def logits(model: nn.Module, split: Split, *, channels_last: bool = False) -> Tensor:
+def logits(
+    model: nn.Module, split: Split, *, channels_last: bool = False, beat: Callable[[], None] = lambda: None
+) -> Tensor:
     """float32 [N, K] on the model's device, the maximum of each row subtracted; the model is left in evaluation mode.
 
     Subtracting changes no probability and keeps the numbers small enough to be stored; all metrics are computed from these.
+
+    Args:
+        beat: called after every batch.
     """
     model.eval()
     height, width = split.stored.shape[-2:]
@@ -27,6 +34,7 @@ def logits(model: nn.Module, split: Split, *, channels_last: bool = False) -> Te
             if channels_last:
                 images = images.contiguous(memory_format=torch.channels_last)
             rows.append(model(images).float())
+            beat()
         logits_NK = rows[0] if len(rows) == 1 else torch.cat(rows)
         return logits_NK - logits_NK.amax(1, keepdim=True)
 

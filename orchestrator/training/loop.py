@@ -55,6 +55,7 @@ class Learner:
         base_lrs: the learning rate of each parameter group at factor 1.
         autocast: entered for the forward pass; None in fp32.
         factor: the schedule's last one, applied already.
+        beat: called after every step.
     """
 
     model: nn.Module
@@ -72,6 +73,7 @@ class Learner:
     base_lrs: list[float] = field(init=False)
     params: list[nn.Parameter] = field(init=False)
     factor: float | None = None
+    beat: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
@@ -132,6 +134,7 @@ def train_epoch(learner: Learner, epoch: int) -> dict[str, float]:
         learner.set_factor(learner.schedule(epoch - 1 + step / steps))
         optimizer.step(closure)  # type: ignore[arg-type]
         totals.add(loss, logits, labels)
+        learner.beat()
         if step in measured:
             norms.append(gradient_norm(params))
 

@@ -30,6 +30,7 @@ from orchestrator.training.device import (
     seed_everything,
     set_up,
 )
+from orchestrator.training.heartbeat import Heartbeat
 from orchestrator.training.loop import Diverged, Learner, train_epoch
 from orchestrator.training.predictions import Outcome, Predictions, recover_outcome
 from orchestrator.training.schedules import ObservingSchedule
@@ -94,6 +95,7 @@ class TrialRun:
         self._saved: SavedCheckpoint | None = None
         with feasible():
             self._learner = build_learner(trial.config)
+            self._learner.beat = Heartbeat(self._folder)
             if self._folder is not None:
                 self._take_folder(self._folder)
         self._epochs = self._train()
@@ -132,7 +134,7 @@ class TrialRun:
         with feasible():
             for name in ("val", "test"):
                 split = learner.data.splits[name]
-                logits = evaluate.logits(learner.model, split, channels_last=learner.channels_last)
+                logits = evaluate.logits(learner.model, split, channels_last=learner.channels_last, beat=learner.beat)
                 tensors |= predictions.split_tensors(name, logits, split.ids, split.labels)
         loss, accuracy = evaluate.loss_and_accuracy(tensors["test_logits"], tensors["test_labels"])
         if not math.isfinite(loss):
@@ -160,7 +162,7 @@ class TrialRun:
             with feasible():
                 metrics = train_epoch(learner, epoch)
                 split = learner.data.splits["val"]
-                logits = evaluate.logits(learner.model, split, channels_last=learner.channels_last)
+                logits = evaluate.logits(learner.model, split, channels_last=learner.channels_last, beat=learner.beat)
                 metrics["val/loss"], metrics["val/accuracy"] = evaluate.loss_and_accuracy(logits, split.labels)
             if not math.isfinite(metrics["val/loss"]):
                 raise Diverged(epoch, len(learner.sizes), metrics["val/loss"])
@@ -201,8 +203,8 @@ class TrialRun:
     def _take_folder(self, folder: Path) -> None:
         """Claim the folder for this attempt and continue from its newest valid checkpoint, if there is one."""
         folder.mkdir(parents=True, exist_ok=True)
-        if self.trial.attempt > 1 and _attempt(folder) < self.trial.attempt:
-            checkpoint.write(folder / "attempt", str(self.trial.attempt).encode())
+        if self.trial.fence > 1 and _fence(folder) < self.trial.fence:
+            checkpoint.write(folder / "attempt", str(self.trial.fence).encode())
         checkpoint.clear_leftovers(folder)
         loaded, self.notes = checkpoint.load_newest(folder, self.trial.uid)
         if loaded is not None:
@@ -244,8 +246,8 @@ class TrialRun:
     def _own_folder(self) -> Path:
         if self._folder is None:
             raise RuntimeError(f"trial {self.trial.uid} has no folder to save to")
-        if (newer := _attempt(self._folder)) > self.trial.attempt:
-            raise Superseded(f"attempt {newer} of trial {self.trial.uid} has begun; attempt {self.trial.attempt} ends")
+        if _fence(self._folder) > self.trial.fence:
+            raise Superseded(f"a later attempt at trial {self.trial.uid} has begun; attempt {self.trial.attempt} ends")
         return self._folder
 
 
@@ -405,8 +407,8 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _attempt(folder: Path) -> int:
-    """The latest attempt that claimed the folder."""
+def _fence(folder: Path) -> int:
+    """That of the latest attempt that claimed the folder."""
     try:
         return int((folder / "attempt").read_text())
     except FileNotFoundError:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.history import SweepRecord
 from orchestrator.journal import FILE_NAME, Event, Journal
 from orchestrator.records import State
 from orchestrator.scheduling.conductor import Conductor
@@ -42,8 +43,8 @@ def events(journal: Journal) -> list[Event]:
 
 
 def conductor(journal: Journal, sampler: Sampler, limit: int = 4, concurrent: int = 2, mode: str = "max") -> Conductor:
-    return Conductor(
-        uid="s-1",
+    made = Conductor(
+        record=SweepRecord(),
         journal=journal,
         sampler=sampler,
         limit=limit,
@@ -51,9 +52,9 @@ def conductor(journal: Journal, sampler: Sampler, limit: int = 4, concurrent: in
         folder=lambda index: f"/sweep/{index}",
         concurrent=concurrent,
         prepare=True,
-        metric="val/accuracy",
-        mode=mode,
     )
+    journal.append("sweep_opened", {"uid": "s-1", "mode": mode, "metric": "val/accuracy"})
+    return made
 
 
 def report(state: str, *values: float, first: int = 1, attempt: int = 1, index: int = 0, **more: Any) -> dict[str, Any]:
@@ -71,6 +72,13 @@ def report(state: str, *values: float, first: int = 1, attempt: int = 1, index: 
         "best": best,
     }
     return {**plain, **more}
+
+
+def best_of(sweep: Conductor) -> tuple[int, float]:
+    assert sweep.record.scores is not None
+    assert sweep.record.scores.best is not None
+    best = sweep.record.scores.best
+    return best.trials[0], best.mean
 
 
 def terminals(events: list[Event]) -> dict[int | None, dict[str, Any]]:
@@ -93,7 +101,12 @@ def test_a_suggestion_is_durable_before_it_runs(journal: Journal, events: list[E
     trial = conductor(journal, Listed()).next_trial()
     assert trial is not None
     assert (trial.uid, trial.folder, trial.config) == ("s-1/0", "/sweep/0", {"epochs": 3, "x": 0})
-    assert events[0].data == {"params": {"x": 0}, "config": {"epochs": 3, "x": 0}}
+    assert events[1].data == {
+        "params": {"x": 0},
+        "config": {"epochs": 3, "x": 0},
+        "config_index": 0,
+        "repeat": 0,
+    }
 
 
 def test_the_value_is_the_best_epoch(journal: Journal, events: list[Event]) -> None:
@@ -113,8 +126,7 @@ def test_a_trial_that_the_scheduler_ends_is_stopped(journal: Journal, events: li
     sweep.next_trial()
     sweep.on_report(0, report("running", 0.2, index=0), stopped=True)
     assert terminals(events)[0]["state"] == "stopped"
-    assert sweep.best is not None
-    assert sweep.best.value == 0.2
+    assert best_of(sweep)[1] == 0.2
 
 
 def test_nothing_after_the_end_counts(journal: Journal, events: list[Event]) -> None:
@@ -155,7 +167,14 @@ def test_a_worker_that_retries_by_itself_begins_a_new_attempt(journal: Journal, 
     sweep.on_report(
         0, report("running", 0.1, index=0, retrying=True, reason="ValueError: x", error="trace"), stopped=False
     )
-    assert [event.kind for event in events] == ["suggested", "started", "reported", "retrying", "started"]
+    assert [event.kind for event in events] == [
+        "sweep_opened",
+        "suggested",
+        "started",
+        "reported",
+        "retrying",
+        "started",
+    ]
     assert sweep.trials[0].attempt == 2
 
 
@@ -170,8 +189,7 @@ def test_diverged_trials_are_never_best_and_the_sampler_hears_the_worst_value(jo
     assert trial is not None
     sweep.on_report(trial.index, report("diverged", 0.99, index=trial.index, reason="loss is nan"), stopped=True)
     assert sampler.told == [(0, 0.4), (1, 0.7), (2, 0.4)]
-    assert sweep.best is not None
-    assert sweep.best.index == 1
+    assert best_of(sweep)[0] == 1
 
 
 def test_failed_trials_tell_the_sampler_nothing(journal: Journal, events: list[Event]) -> None:
@@ -190,8 +208,7 @@ def test_ties_go_to_the_lower_index(journal: Journal, mode: str, best: int) -> N
         sweep.next_trial()
     for index, value in ((3, 0.1), (2, 0.8), (1, 0.8), (0, 0.1)):
         sweep.on_report(index, report("completed", value, index=index), stopped=True)
-    assert sweep.best is not None
-    assert sweep.best.index == best
+    assert best_of(sweep)[0] == best
 
 
 def test_a_space_with_fewer_configurations_ends_the_sweep(journal: Journal) -> None:
@@ -213,4 +230,3 @@ def test_what_runs_when_time_is_up_is_cancelled_with_its_value(journal: Journal,
     ended = terminals(events)
     assert [(ended[i]["state"], ended[i]["value"]) for i in (0, 1)] == [("cancelled", 0.3), ("cancelled", None)]
     assert sweep.done
-    assert sweep.best is not None

@@ -61,7 +61,7 @@ def test_a_report_never_passes_a_rung(trial: Trial) -> None:
 def test_a_restarted_worker_reports_what_was_saved_and_goes_on(trial: Trial) -> None:
     first = Reporter(trial, rungs=[2, 4], monotonic=Clock(0.0))
     seen = [first.next_report(), first.next_report()]
-    again = reports(dataclasses.replace(trial, attempt=2), rungs=[2, 4])
+    again = reports(dataclasses.replace(trial, attempt=2, fence=2), rungs=[2, 4])
     assert epochs_of(again) == [[1, 2, 3, 4], [5, 6]]
     assert again[0]["epochs"] == seen[0]["epochs"] + seen[1]["epochs"]
     whole = reports(dataclasses.replace(trial, folder=trial.folder + "-whole"))
@@ -75,7 +75,7 @@ def test_a_restarted_worker_reports_what_was_saved_and_goes_on(trial: Trial) -> 
 
 def test_a_trial_that_had_finished_is_not_trained_again(trial: Trial) -> None:
     (first,) = reports(trial)
-    (again,) = reports(dataclasses.replace(trial, attempt=2))
+    (again,) = reports(dataclasses.replace(trial, attempt=2, fence=2))
     assert again["epochs"] == first["epochs"]
     assert (again["state"], again["metrics"], again["attempt"]) == ("completed", first["metrics"], 2)
     assert again["best"] == first["best"]
@@ -100,7 +100,7 @@ def test_the_same_exception_twice_is_the_end(trial: Trial) -> None:
 def test_an_older_attempt_ends_quietly_where_a_newer_one_has_begun(trial: Trial) -> None:
     old = Reporter(trial, rungs=[2, 4], monotonic=Clock(0.0))
     old.next_report()
-    newer = Reporter(dataclasses.replace(trial, attempt=2), rungs=[2, 4], monotonic=Clock(0.0))
+    newer = Reporter(dataclasses.replace(trial, attempt=2, fence=2), rungs=[2, 4], monotonic=Clock(0.0))
     newer.next_report()
     report = old.next_report()
     assert (report["state"], report["attempt"], report["epochs"]) == ("failed", 1, [])

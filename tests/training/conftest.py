@@ -67,6 +67,6 @@ def trial(config: Callable[..., Config], tmp_path: Path) -> Callable[..., Trial]
 
     def make(folder: str = "trial", attempt: int = 1, **changes: Any) -> Trial:
         path = str(tmp_path / folder) if folder else ""
-        return Trial("sweep-0123abcd/3", 3, config(**changes), folder=path, attempt=attempt)
+        return Trial("sweep-0123abcd/3", 3, config(**changes), folder=path, attempt=attempt, fence=attempt)
 
     return make

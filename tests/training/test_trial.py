@@ -273,7 +273,7 @@ def test_earlier_attempt_may_not_write_once_a_later_one_began(trial: MakeTrial) 
     zombie = TrialRun(trial())
     next(iter(zombie))
     later = TrialRun(trial(attempt=2))
-    with pytest.raises(Superseded, match="attempt 2 of trial sweep-0123abcd/3 has begun"):
+    with pytest.raises(Superseded, match="a later attempt at trial sweep-0123abcd/3 has begun; attempt 1 ends"):
         zombie.save()
     with pytest.raises(Superseded, match="attempt 1 ends"):
         zombie.finish()

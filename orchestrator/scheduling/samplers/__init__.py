@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from random import Random as Generator
 from typing import Any, Protocol
 
@@ -35,7 +35,7 @@ class Sampler(ABC):
         del index, params, value
 
     def recall(self, index: int, params: Params) -> None:
-        """Tells of a configuration that was suggested before this sampler was started (a resumed sweep)."""
+        """Tells of a configuration that was suggested before this sampler was started (a resumed sweep), in order."""
         del index, params
 
 
@@ -50,8 +50,12 @@ class SamplerSettings(Protocol):
         """How many trials there can be at most: fewer than `trials` where the space is smaller."""
         ...
 
-    def start(self, space: Space, *, seed: int, mode: str) -> Sampler:
-        """The running sampler."""
+    def start(self, space: Space, *, seed: int, mode: str, first: int = 0) -> Sampler:
+        """The running sampler.
+
+        Args:
+            first: the index of its first suggestion; above 0 where another sampler, or another space, had the ones before.
+        """
         ...
 
 
@@ -68,6 +72,28 @@ def finite_limit(space: Space, trials: int) -> int:
 def key_of(params: Mapping[str, Any]) -> str:
     """The same text for the same configuration."""
     return json.dumps(params, sort_keys=True)
+
+
+class Enumerated(Sampler):
+    """One configuration after the other, without those that were tried before `first`."""
+
+    def __init__(self, configurations: Iterator[Params], first: int = 0) -> None:
+        self._configurations, self._first = configurations, first
+        self._drawn: list[Params] = []
+        self._earlier: set[str] = set()
+
+    def suggest(self, index: int) -> Params | None:
+        while len(self._drawn) <= index - self._first:
+            params = next(self._configurations, None)
+            if params is None:
+                return None
+            if not self._earlier or key_of(params) not in self._earlier:
+                self._drawn.append(params)
+        return self._drawn[index - self._first]
+
+    def recall(self, index: int, params: Params) -> None:
+        if index < self._first:
+            self._earlier.add(key_of(params))
 
 
 class Distinct:

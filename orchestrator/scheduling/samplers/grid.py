@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from orchestrator.scheduling.samplers import Params, Sampler
+from orchestrator.scheduling.samplers import Enumerated, Sampler
 from orchestrator.space import Space
 
 LIMIT = 10_000
@@ -47,20 +46,6 @@ class Grid:
         assert count is not None, "problems() refuses intervals"
         return count
 
-    def start(self, space: Space, *, seed: int, mode: str) -> Sampler:
+    def start(self, space: Space, *, seed: int, mode: str, first: int = 0) -> Sampler:
         del seed, mode
-        return _Enumerated(space.grid(self.points))
-
-
-class _Enumerated(Sampler):
-    def __init__(self, configurations: Iterator[Params]) -> None:
-        self._configurations = configurations
-        self._drawn: list[Params] = []
-
-    def suggest(self, index: int) -> Params | None:
-        while len(self._drawn) <= index:
-            params = next(self._configurations, None)
-            if params is None:
-                return None
-            self._drawn.append(params)
-        return self._drawn[index]
+        return Enumerated(space.grid(self.points), first)

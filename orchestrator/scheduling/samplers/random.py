@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from orchestrator.scheduling.samplers import (
     ENUMERABLE,
     Distinct,
+    Enumerated,
     Params,
     Sampler,
     finite_limit,
@@ -29,21 +30,14 @@ class Random:
     def limit(self, space: Space, trials: int) -> int:
         return finite_limit(space, trials)
 
-    def start(self, space: Space, *, seed: int, mode: str) -> Sampler:
+    def start(self, space: Space, *, seed: int, mode: str, first: int = 0) -> Sampler:
         del mode
         count = space.count()
         if count is not None and count <= ENUMERABLE:
-            return _Shuffled(space, seed)
+            order = list(space.grid())
+            generator("random", seed).shuffle(order)
+            return Enumerated(iter(order), first)
         return _Independent(space, seed)
-
-
-class _Shuffled(Sampler):
-    def __init__(self, space: Space, seed: int) -> None:
-        self._order = list(space.grid())
-        generator("random", seed).shuffle(self._order)
-
-    def suggest(self, index: int) -> Params | None:
-        return self._order[index] if index < len(self._order) else None
 
 
 class _Independent(Sampler):

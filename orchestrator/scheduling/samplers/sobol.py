@@ -5,10 +5,11 @@ Source: Sobol 1967; scrambling by Owen 1998, as in scipy.stats.qmc.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.scheduling.samplers import Params, Sampler, finite_limit, generator, key_of
+from orchestrator.scheduling.samplers import Enumerated, Params, Sampler, finite_limit, generator, key_of
 from orchestrator.space import Space
 
 MAX_DIMENSIONS = 21_201
@@ -28,30 +29,23 @@ class Sobol:
     def limit(self, space: Space, trials: int) -> int:
         return finite_limit(space, trials)
 
-    def start(self, space: Space, *, seed: int, mode: str) -> Sampler:
+    def start(self, space: Space, *, seed: int, mode: str, first: int = 0) -> Sampler:
         del mode
-        return _Sequence(space, seed)
+        return Enumerated(_points(space, seed, first), first)
 
 
-class _Sequence(Sampler):
-    def __init__(self, space: Space, seed: int) -> None:
-        from scipy.stats import qmc
+def _points(space: Space, seed: int, first: int) -> Iterator[Params]:
+    """The sequence without its repetitions; it ends where a long stretch brings nothing new."""
+    from scipy.stats import qmc
 
-        self._space = space
-        scramble = generator("sobol", seed).getrandbits(32)
-        self._points: Any = qmc.Sobol(max(1, len(space.parameters)), scramble=True, rng=scramble)
-        self._seen: set[str] = set()
-        self._drawn: list[Params] = []
-
-    def suggest(self, index: int) -> Params | None:
-        """Configurations are a function of the index: the sequence without its repetitions."""
-        while len(self._drawn) <= index:
-            for _ in range(TRIES):
-                params = self._space.from_unit([float(u) for u in self._points.random(1)[0]])
-                if key_of(params) not in self._seen:
-                    self._seen.add(key_of(params))
-                    self._drawn.append(params)
-                    break
-            else:
-                return None
-        return self._drawn[index]
+    scramble = generator("sobol", seed, *([first] if first else [])).getrandbits(32)
+    points: Any = qmc.Sobol(max(1, len(space.parameters)), scramble=True, rng=scramble)
+    seen: set[str] = set()
+    tries = 0
+    while tries < TRIES:
+        params = space.from_unit([float(u) for u in points.random(1)[0]])
+        tries += 1
+        if key_of(params) not in seen:
+            seen.add(key_of(params))
+            tries = 0
+            yield params

@@ -41,7 +41,8 @@ class Tpe:
     def limit(self, space: Space, trials: int) -> int:
         return finite_limit(space, trials)
 
-    def start(self, space: Space, *, seed: int, mode: str) -> Sampler:
+    def start(self, space: Space, *, seed: int, mode: str, first: int = 0) -> Sampler:
+        del first
         return _Study(self, space, seed, mode)
 
 
@@ -83,7 +84,10 @@ class _Study(Sampler):
             self._asked[index] = trial
             return params
         self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
-        return self._unseen(index)
+        params = self._unseen(index)
+        if params is not None:
+            self._add_running(index, params)
+        return params
 
     def _unseen(self, index: int) -> Params | None:
         """A random configuration that was not tried, where the estimator keeps to one that was."""
@@ -99,23 +103,23 @@ class _Study(Sampler):
 
     def observe(self, index: int, params: Params, value: float | None) -> None:
         states = self._optuna.trial.TrialState
-        state = states.FAIL if value is None else states.COMPLETE
-        trial = self._asked.pop(index, None)
-        if trial is not None:
-            self._study.tell(trial, value, state=state)
-            return
-        active = [p for p in self._space.parameters if p.active(params)]
-        self._study.add_trial(
-            self._optuna.trial.create_trial(
-                state=state,
-                value=value,
-                params={self._space.name(p): _encode(p.domain, params[p.key]) for p in active},
-                distributions={self._space.name(p): _distribution(self._optuna, p.domain) for p in active},
-            )
-        )
+        self._study.tell(self._asked.pop(index), value, state=states.FAIL if value is None else states.COMPLETE)
 
     def recall(self, index: int, params: Params) -> None:
+        """Adds what the earlier sampler asked for as running, as it was then."""
         self._distinct.add(params)
+        self._add_running(index, params)
+
+    def _add_running(self, index: int, params: Params) -> None:
+        """Tells the study of a configuration that it did not draw itself."""
+        active = [p for p in self._space.parameters if p.active(params)]
+        trial = self._optuna.trial.create_trial(
+            state=self._optuna.trial.TrialState.RUNNING,
+            params={self._space.name(p): _encode(p.domain, params[p.key]) for p in active},
+            distributions={self._space.name(p): _distribution(self._optuna, p.domain) for p in active},
+        )
+        self._asked[index] = len(self._study.trials)
+        self._study.add_trial(trial)
 
 
 def _suggest(trial: Any, name: str, domain: Domain) -> Any:
