@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.environment import environment
 from orchestrator.errors import NotReadyError, ResumableError
+from orchestrator.failpoints import failpoint
 from orchestrator.finding import find_sweep, runs_dir_option, sweeps_in, tracked_in
 from orchestrator.history import SweepRecord, read_events, read_sweep
 from orchestrator.journal import FILE_NAME, Journal
@@ -100,7 +101,9 @@ def launch(plan: SweepPlan, around: Surroundings | None = None) -> Result:
         with _driving(folder), contextlib.closing(Journal(folder / FILE_NAME, create=True)) as journal:
             conductor = _conductor(plan, folder, journal, concurrent)
             around.say(f"sweep {uid}: {_trials(plan)}, {_epochs(plan)} epochs each at most, {concurrent} at a time")
+            failpoint("opening.before")
             journal.append("sweep_opened", _opening(plan, uid, folder, tracking, around), sync=True)
+            failpoint("opening.after")
             return _Session(plan, folder, journal, conductor, tracking, around).run(concurrent)
 
 
@@ -147,7 +150,9 @@ def resume(
                 "trials": plan.root.trials,
                 "era": first,
             }
+            failpoint("resuming.before")
             journal.append("sweep_resumed", resumption, sync=True)
+            failpoint("resuming.after")
             ended, open_ = sum(conductor.totals.values()), len(conductor.record.unfinished)
             around.say(
                 f"sweep {folder.name} goes on: {ended} trials have ended, {open_} continue, {_trials(plan)} in all; "
@@ -221,7 +226,7 @@ def trials_at_a_time(plan: SweepPlan, nodes: Sequence[Node]) -> int:
             f"a trial asks for {root.cpus_per_trial:g} CPUs and {root.gpus_per_trial:g} GPUs on one node, "
             f"the cluster has {there}; lower cpus_per_trial or gpus_per_trial"
         )
-    return min(room, root.max_concurrent or room, root.trials)
+    return min(room, root.max_concurrent or room, root.trials * root.repeat)
 
 
 @dataclass
@@ -259,7 +264,9 @@ class _Session:
         best = record.summaries()[:BEST_SHOWN]
         first = {key: best[0][key] for key in ("trial", "value", "params", "spread", "repeats")} if best else None
         closing = {"reason": reason, "totals": totals, "best": first, "seconds": seconds}
+        failpoint("closing.before")
         self.journal.append("sweep_closed", closing, sync=True)
+        failpoint("closing.after")
         status, waiting = keeper.finish(SHIP_TIMEOUT_S)
         return Result(
             uid=record.uid,

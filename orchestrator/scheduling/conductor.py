@@ -11,6 +11,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from orchestrator.failpoints import failpoint
 from orchestrator.history import SweepRecord, TrialRecord
 from orchestrator.journal import Event, Journal
 from orchestrator.records import CAN_BE_BEST, State, Trial, better
@@ -214,7 +215,9 @@ class Conductor:
         if repeat:
             config = {**config, "seed": config["seed"] + repeat}
         data = {"params": params, "config": config, "config_index": config_index, "repeat": repeat}
+        failpoint("suggestion.before")
         self._journal.append("suggested", data, trial=index, sync=True)
+        failpoint("suggestion.after")
         self._after_suggestion(self.trials[index])
         return self.trial(index)
 
@@ -272,7 +275,9 @@ class Conductor:
             "artifacts": list(artifacts or []),
             "error": error,
         }
+        failpoint("ending.before")
         self._journal.append("terminal", data, trial=trial.index, attempt=trial.attempt)
+        failpoint("ending.after")
         self._after_end(trial)
 
     def _after_end(self, trial: TrialRecord) -> None:

@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from orchestrator.failpoints import failpoint
 from orchestrator.records import EpochResult, State, Trial
 
 
@@ -55,6 +56,7 @@ class Reporter:
         try:
             if self._run is None:
                 return self._begin()
+            failpoint("report.after")
             return self._advance()
         except Diverged as error:
             return self._ended(State.DIVERGED, str(error))
@@ -116,6 +118,7 @@ class Reporter:
             run.notes.clear()
         if outcome:
             report |= {"metrics": dict(outcome.metrics), "artifacts": list(outcome.artifacts)}
+        failpoint("report.before")
         return report
 
     def _ended(self, state: State, reason: str) -> dict[str, Any]:
