@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "orchestrator.progress": {"history", "journal", "records"},
     "orchestrator.training": {"build", "errors", "failpoints", "records", "training"},
     "orchestrator.scheduling": {
-        *("errors", "failpoints", "history", "journal", "records", "scheduling", "space", "training"),
+        *("errors", "failpoints", "history", "journal", "locks", "records", "scheduling", "space", "training"),
     },
     "orchestrator.tracking": {"errors", "failpoints", "history", "journal", "locks", "names", "records", "tracking"},
     "orchestrator.config": {
@@ -53,7 +53,7 @@ ONLY_IN = {
     "omegaconf": {"orchestrator.config"},
     "optuna": {"orchestrator.scheduling"},
     "torch": {"orchestrator.training", "orchestrator.loading", "models"},
-    "safetensors": {"orchestrator.training"},
+    "safetensors": {"orchestrator.training", "orchestrator.verify"},
 }
 
 HEAVY = {

@@ -30,6 +30,7 @@ orchestrator: hyperparameter sweeps of deep vision networks
 
   orchestrator list [group]            what there is: models, data sets, optimizers, search spaces, ...
   orchestrator sync NAME               ship to MLflow what is still waiting of a sweep
+  orchestrator verify NAME             check journal, MLflow and files of a sweep against each other
   orchestrator cache [--clear]         where decoded images lie, and how much
 
 A swept value is the search space:
@@ -52,6 +53,7 @@ COMMANDS = {
     "dashboard": "looking:dashboard",
     "list": "looking:list_command",
     "sync": "looking:sync_command",
+    "verify": "looking:verify",
     "cache": "looking:cache",
     "_plan": "running:write_plan",
 }

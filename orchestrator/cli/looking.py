@@ -1,4 +1,4 @@
-"""dashboard, list, sync and cache."""
+"""dashboard, list, sync, verify and cache."""
 
 from __future__ import annotations
 
@@ -38,6 +38,21 @@ def sync_command(argv: Sequence[str]) -> int:
 
     say(str(sync(find_sweep(options.runs_dir, options.name))))
     return errors.EXIT_OK
+
+
+def verify(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="orchestrator verify",
+        description="Check journal, MLflow and files of a sweep against each other; nothing is changed.",
+    )
+    parser.add_argument("name")
+    add_runs_dir(parser)
+    options = parser.parse_args(argv)
+    from orchestrator.finding import find_sweep
+    from orchestrator.verify import verify as check
+
+    report = check(find_sweep(options.runs_dir, options.name), say=say)
+    return errors.EXIT_OK if report.ok else errors.EXIT_VIOLATION
 
 
 def list_command(argv: Sequence[str]) -> int:

@@ -1,0 +1,269 @@
+"""What the journal says of itself: trials begin, report and end in order, and its counts are right."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from orchestrator.plan import trial_config
+from orchestrator.records import State
+from orchestrator.verify.evidence import Case, Sweep, fixed
+from orchestrator.verify.rules import Finding, Skip
+
+ALL_RUN = {"finished"}
+"""Reasons of a closing after which every configuration has run; a budget, a stop or a used-up space ends a sweep earlier."""
+
+OWN_SAMPLERS = "orchestrator.scheduling.samplers."
+WITHOUT_STOPS = "orchestrator.scheduling.schedulers.none."
+
+
+def one_end(case: Case) -> Iterator[Finding]:
+    """One terminal event, and nothing of the trial after it."""
+    ends = case.of("terminal")
+    expected = 1 if case.sweep.closed else min(len(ends), 1)
+    if len(ends) != expected:
+        yield Finding(f"{len(ends)} terminal events", f"{expected}")
+    for event in case.events[: case.events.index(ends[0]) : -1] if ends else ():
+        if event.kind != "terminal":
+            yield Finding(f"event {event.seq} ({event.kind}) after its end", "nothing")
+
+
+def totals(sweep: Sweep) -> Iterator[Finding]:
+    """The closing counts the trials by state, and what was configured has run."""
+    counted = Counter(case.state.value for case in sweep.cases.values() if case.terminal)
+    trials = int(sweep.setting("trials"))
+    most = max(int(plan.settings["trials"]) for _, plan in sweep.plans)
+    configurations = {case.config_index for case in sweep.cases.values()}
+    if len(configurations) > most:
+        yield Finding(f"{len(configurations)} configurations suggested", f"at most {most}")
+    if sweep.closed is None:
+        return
+    said = {state: count for state, count in sweep.closed["totals"].items() if count}
+    if said != counted:
+        yield Finding(f"sweep_closed counts {said}", f"{dict(counted)}")
+    if sweep.closed["reason"] in ALL_RUN:
+        if len(configurations) < trials:
+            yield Finding(f"{len(configurations)} configurations in a finished sweep", f"{trials}")
+        yield from _repeats(sweep, int(sweep.setting("repeat", 1)))
+
+
+def _repeats(sweep: Sweep, repeat: int) -> Iterator[Finding]:
+    """Every configuration has all its repeats; under early stopping only one whose first trial completed."""
+    stops = not str(sweep.plan.scheduler["_target_"]).startswith(WITHOUT_STOPS)
+    for config_index, members in _groups(sweep).items():
+        first = next((case for case in members if case.repeat == 0), None)
+        survived = first is not None and first.state is State.COMPLETED
+        allowed = {repeat} if survived or not stops else {1, repeat}
+        if len(members) not in allowed:
+            yield Finding(f"{len(members)} trials", f"{repeat}", f"configuration {config_index}")
+
+
+def _groups(sweep: Sweep) -> dict[int, list[Case]]:
+    found: dict[int, list[Case]] = defaultdict(list)
+    for case in sweep.cases.values():
+        found[case.config_index].append(case)
+    return found
+
+
+def epochs_in_order(case: Case) -> Iterator[Finding]:
+    """Reports hold the epochs 1, 2, ... once each, up to the one that the trial ended with."""
+    told = [epoch for event in case.of("reported") for epoch in event.data["epochs"]]
+    if told != list(range(1, len(told) + 1)):
+        yield Finding(f"the journal reports the epochs {short(told)}", f"1 to {len(told)}, each once")
+    if case.terminal and case.terminal["epoch"] != case.last_epoch:
+        yield Finding(f"it ended with epoch {case.terminal['epoch']}", f"{case.last_epoch}, the last reported")
+    most = fixed(case, "epochs")
+    if isinstance(most, int) and case.last_epoch > most:
+        yield Finding(f"epoch {case.last_epoch}", f"at most {most}")
+    if case.state is State.COMPLETED and case.last_epoch != most:
+        yield Finding(f"it completed with epoch {case.last_epoch}", f"{most}")
+
+
+def configuration(case: Case) -> Iterator[Finding]:
+    """The recorded configuration is the one that the plan in force gives for its parameters, with the seed of its repeat."""
+    (suggested, *again) = case.of("suggested")
+    if again:
+        yield Finding(f"{len(again) + 1} suggestions", "1")
+    expected = trial_config(case.sweep.plan_at(suggested.seq), case.suggested["params"])
+    expected["seed"] += case.repeat
+    ours, theirs = _canonical(case.suggested["config"]), _canonical(expected)
+    if ours != theirs:
+        differing = [
+            key
+            for key in sorted({*expected, *case.suggested["config"]})
+            if not _same(key, case.suggested["config"], expected)
+        ]
+        yield Finding(f"its configuration has another {', '.join(differing)}", "that of its parameters")
+
+
+def _same(key: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return (key in one) == (key in other) and _canonical(one.get(key)) == _canonical(other.get(key))
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def distinct(sweep: Sweep) -> Iterator[Finding]:
+    """No two trials are the same repeat of the same configuration; a sampler of ours suggests none twice."""
+    first: dict[tuple[int, int], int] = {}
+    for case in sweep.cases.values():
+        other = first.setdefault((case.config_index, case.repeat), case.index)
+        if other != case.index:
+            what = f"configuration {case.config_index}, repeat {case.repeat}"
+            yield Finding(f"it is {what}, as trial {other} is", "one of its own", f"trial {case.index}")
+    known: dict[tuple[int, str], int] = {}
+    groups: dict[int, str] = {}
+    for case in sweep.cases.values():
+        params = _canonical(case.suggested["params"])
+        if groups.setdefault(case.config_index, params) != params:
+            yield Finding("other parameters than its repeats", "the same", f"trial {case.index}")
+        plan = sweep.plan_at(case.of("suggested")[0].seq)
+        if case.repeat or not str(plan.sampler["_target_"]).startswith(OWN_SAMPLERS):
+            continue
+        other = known.setdefault((_era(sweep, case.config_index), params), case.index)
+        if other != case.index:
+            yield Finding(f"the parameters of trial {other} again", "new ones", f"trial {case.index}")
+
+
+def _era(sweep: Sweep, config_index: int) -> int:
+    """The first configuration that the sampler of this one suggested."""
+    eras = [0, *(int(event.data.get("era") or 0) for event in sweep.resumes)]
+    return max(era for era in eras if era <= config_index)
+
+
+def attempts(case: Case) -> Iterator[Finding]:
+    """Attempts are 1, 2, ...; each after the first has its cause, a retry or a resume; every report is of one that began."""
+    begun: list[int] = []
+    due: int | None = 1  # the attempt that may begin now
+    for event in _with_resumes(case):
+        attempt = event.attempt or 0
+        if event.kind == "sweep_resumed":
+            due = due or begun[-1] + 1
+        elif event.kind == "started":
+            if due is None:
+                yield Finding(f"attempt {attempt} begins without a cause", "a retry or a resume before it")
+            elif attempt != due:
+                yield Finding(f"attempt {attempt} begins", f"attempt {due}")
+            begun.append(attempt)
+            due = None
+        elif event.kind == "retrying":
+            ended = due or begun[-1]  # a worker may die before its start is told
+            if attempt != ended:
+                yield Finding(f"a retry after attempt {attempt}", f"after attempt {ended}")
+            due = attempt + 1
+        elif event.kind == "reported" and attempt not in begun:
+            yield Finding(f"a report of attempt {attempt}, which never began", f"one of {begun}")
+    if case.state in (State.COMPLETED, State.STOPPED, State.DIVERGED) and not begun:
+        yield Finding(f"it is {case.state} and never began", "at least one attempt")
+    charged = len(case.of("retrying"))
+    allowed = max(int(plan.settings["max_retries"]) for _, plan in case.sweep.plans)
+    if charged > allowed:
+        yield Finding(f"{charged} retries", f"at most {allowed}")
+
+
+def _with_resumes(case: Case) -> list[Any]:
+    return sorted([*case.events, *case.sweep.resumes], key=lambda event: event.seq)
+
+
+def strays(sweep: Sweep) -> Iterator[Finding]:
+    for index in sweep.strays:
+        yield Finding("events of a trial that was never suggested", "a suggestion first", f"trial {index}")
+
+
+def fenced(case: Case) -> Iterator[Finding]:
+    """Nothing of an attempt comes once the next one has begun, and no report before its attempt."""
+    current = 0
+    for event in case.events:
+        attempt = event.attempt or 0
+        if event.kind == "started":
+            current = attempt
+        elif event.kind in ("reported", "retrying", "terminal"):
+            # An attempt that is lost, or cancelled, before it begins ends without having begun.
+            early = attempt > current and event.kind != "reported"
+            if attempt != current and not early:
+                yield Finding(f"event {event.seq} ({event.kind}) is of attempt {attempt}", f"of attempt {current}")
+
+
+def kept_value(case: Case) -> Iterator[Finding]:
+    """The value that the trial ended with is its best epoch's, the earliest of equals."""
+    if case.terminal is None:
+        return
+    sign = 1.0 if case.sweep.mode == "max" else -1.0
+    values = {
+        int(epoch["epoch"]): float(epoch["metrics"][case.sweep.metric])
+        for epoch in case.epochs
+        if isinstance(epoch["metrics"].get(case.sweep.metric), int | float)
+    }
+    best = max(values, key=lambda epoch: (sign * values[epoch], -epoch), default=None)
+    said = (case.terminal["best_epoch"], case.terminal["value"])
+    expected = (best, values[best] if best is not None else None)
+    if said != expected:
+        yield Finding(f"it ended with epoch {said[0]} as best, value {said[1]}", f"epoch {expected[0]}, {expected[1]}")
+
+
+def best_said(sweep: Sweep, values: Mapping[int, float | None]) -> tuple[int, float] | None:
+    """The first trial and the mean of the best configuration, from each trial's best value.
+
+    Of the configurations with the most repeats the one with the best mean; ties go to the lower index.
+    """
+    sign = 1.0 if sweep.mode == "max" else -1.0
+    scores = []
+    for config_index, members in _groups(sweep).items():
+        usable = {
+            case.index: value
+            for case in members
+            if case.state in (State.COMPLETED, State.STOPPED, State.CANCELLED)
+            and (value := values.get(case.index)) is not None
+        }
+        if usable:
+            mean = statistics.fmean(usable.values())
+            scores.append((len(usable), sign * mean, -config_index, min(usable)))
+    if not scores:
+        return None
+    _, signed, _, trial = max(scores)
+    return trial, sign * signed
+
+
+def best_by_journal(sweep: Sweep) -> Iterator[Finding]:
+    """The best trial of the closing follows from the values that the trials ended with."""
+    closed = require_closed(sweep)
+    values = {index: case.terminal["value"] for index, case in sweep.cases.items() if case.terminal}
+    usable = {index: value for index, value in values.items() if isinstance(value, int | float)}
+    expected = best_said(sweep, usable)
+    said = closed["best"] and (closed["best"]["trial"], closed["best"]["value"])
+    if not same_best(said, expected):
+        yield Finding(f"sweep_closed says {named(said)}", f"{named(expected)}, by the trials' ends", "the best trial")
+
+
+def same_best(said: tuple[Any, Any] | None, expected: tuple[int, float] | None) -> bool:
+    """Whether both are one trial, and one value but for the rounding of a mean."""
+    if said is None or expected is None:
+        return said is expected
+    known = isinstance(said[1], int | float)
+    return said[0] == expected[0] and known and math.isclose(said[1], expected[1], rel_tol=1e-12)
+
+
+def named(best: tuple[Any, Any] | None) -> str:
+    return "none" if best is None else f"trial {best[0]}, {best[1]}"
+
+
+def require_closed(sweep: Sweep) -> dict[str, Any]:
+    """Data of the closing.
+
+    Raises:
+        Skip: there is none.
+    """
+    if sweep.closed is None:
+        raise Skip("the sweep is not closed")
+    return sweep.closed
+
+
+def short(numbers: Sequence[int]) -> str:
+    """The numbers for a message, not all of many."""
+    shown = ", ".join(map(str, numbers[:12]))
+    return shown if len(numbers) <= 12 else f"{shown}, ... ({len(numbers)} in all)"

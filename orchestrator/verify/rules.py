@@ -1,0 +1,96 @@
+"""What an invariant is, what breaks it, and what a check came to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+class Finding(NamedTuple):
+    """What one check found wrong: of the trial that it looked at, or of what `subject` names."""
+
+    found: str
+    expected: str
+    subject: str | None = None
+
+
+@dataclass(frozen=True)
+class Violation:
+    """An invariant that does not hold."""
+
+    number: int
+    subject: str
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"I{self.number} {self.subject}: {self.found}; expected {self.expected}"
+
+
+class Skip(Exception):  # noqa: N818 - nothing is wrong
+    """A check cannot be made; the message says why."""
+
+
+Check = Callable[[Any], Iterable[Finding]]
+
+
+@dataclass(frozen=True)
+class Invariant:
+    """One invariant and its checks, each given a `Sweep`, or each of its trials as a `Case`.
+
+    Args:
+        trial, sweep: checks that need the journal and the files alone.
+        stored_trial, stored_sweep: checks that need MLflow, too.
+    """
+
+    number: int
+    title: str
+    trial: Sequence[Check] = ()
+    sweep: Sequence[Check] = ()
+    stored_trial: Sequence[Check] = ()
+    stored_sweep: Sequence[Check] = ()
+
+    @property
+    def needs_store(self) -> bool:
+        """Whether nothing of it can be checked without MLflow."""
+        return not (self.trial or self.sweep)
+
+
+@dataclass
+class Report:
+    """What the checks came to.
+
+    Args:
+        checked: the numbers of the invariants that were checked.
+        skipped: number -> why it was not.
+        partly: number -> what of it was left out.
+    """
+
+    checked: list[int] = field(default_factory=list)
+    skipped: dict[int, str] = field(default_factory=dict)
+    partly: dict[int, str] = field(default_factory=dict)
+    violations: list[Violation] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.violations
+
+    @property
+    def violated(self) -> list[int]:
+        """The numbers of the invariants that do not hold."""
+        return sorted({violation.number for violation in self.violations})
+
+    @property
+    def summary(self) -> str:
+        """`verified: 22/22`, with what was skipped counted apart."""
+        holding = len(set(self.checked) - set(self.violated))
+        text = f"verified: {holding}/{len(self.checked)}"
+        if self.skipped:
+            reasons = dict.fromkeys(self.skipped.values())
+            told = "; ".join(
+                f"{', '.join(f'I{number}' for number in self.skipped if self.skipped[number] == reason)}: {reason}"
+                for reason in reasons
+            )
+            text += f" ({len(self.skipped)} skipped: {told})"
+        return text
