@@ -1,4 +1,4 @@
-"""Folds a sweep's events into what is to be written to its MLflow runs. No input or output: the same events, the same writes."""
+"""Folds a sweep's events into what is to be written to its MLflow runs: the same events and files, the same writes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from orchestrator.history import Scores
 from orchestrator.journal import Event
-from orchestrator.records import CAN_BE_BEST, STARTS_OVER, State, better
+from orchestrator.records import STARTS_OVER, State
 from orchestrator.tracking.describe import description, to_yaml, trial_params
 from orchestrator.tracking.store import MAX_TAG_LENGTH, Artifact, Metric, RunWrite, is_finite, safe_name, text_of
 
@@ -31,6 +32,8 @@ class _TrialView:
     suggested_ms: int
     params: dict[str, Any]
     config: dict[str, Any] | None
+    config_index: int
+    repeat: int
     created: bool = False
     ended: bool = False
     last_epoch: int = 0
@@ -52,8 +55,9 @@ class SweepView:
     """Metrics among the writes not taken yet."""
     _trials: dict[int, _TrialView] = field(default_factory=dict)
     _writes: dict[str, RunWrite] = field(default_factory=dict)
-    _best: float | None = None
+    _scores: Scores = field(default_factory=lambda: Scores("max"))
     _ended: int = 0
+    _resumes: int = 0
 
     def fold(self, event: Event) -> None:
         """Takes one event."""
@@ -63,7 +67,7 @@ class SweepView:
                 self._sweep_opened(event)
             case "suggested":
                 assert event.trial is not None
-                self._trials[event.trial] = _TrialView(event.time_ms, event.data["params"], event.data["config"])
+                self._suggested(event.trial, event)
             case "started":
                 self._started(event)
             case "reported":
@@ -74,7 +78,7 @@ class SweepView:
             case "terminal":
                 self._terminal(event)
             case "sweep_resumed":
-                self._sweep_resumed()
+                self._sweep_resumed(event)
             case "sweep_closed":
                 self._sweep_closed(event)
 
@@ -106,6 +110,7 @@ class SweepView:
         config = event.data.get("config") or {}
         self.opened["config"] = {"choices": config.get("choices"), "epochs": config.get("epochs")}
         self.uid = event.data["uid"]
+        self._scores = Scores(event.data["mode"])
         write = self._sweep_write()
         write.create = True
         write.name = self.uid
@@ -122,6 +127,11 @@ class SweepView:
         fixed = {key: value for key, value in trial_params({}, config).items() if key not in searched}
         write.params |= {"trials": text_of(event.data.get("trials")), **fixed}
         write.artifacts.append(Artifact("config.yaml", text=to_yaml(config)))
+
+    def _suggested(self, index: int, event: Event) -> None:
+        data = event.data
+        group, repeat = data.get("config_index", index), data.get("repeat", 0)
+        self._trials[index] = _TrialView(event.time_ms, data["params"], data["config"], group, repeat)
 
     def _started(self, event: Event) -> None:
         write, trial = self._trial_write(event)
@@ -167,14 +177,23 @@ class SweepView:
         if data.get("error"):
             write.artifacts.append(Artifact("error.txt", text=text_of(data["error"])))
         self._ended += 1
-        if state in CAN_BE_BEST and is_finite(value) and better(self.opened["mode"], value, self._best):
-            self._best = value
-            self._numbers(self._sweep_write(), {self._best_key(): value}, event.time_ms, self._ended)
+        before = self._scores.best and self._scores.best.mean
+        assert event.trial is not None
+        self._scores.add(trial.config_index, event.trial, state, value)
+        best = self._scores.best and self._scores.best.mean
+        if best is not None and best != before:
+            self._numbers(self._sweep_write(), {self._best_key(): best}, event.time_ms, self._ended)
 
-    def _sweep_resumed(self) -> None:
+    def _sweep_resumed(self, event: Event) -> None:
         self.closed = False
+        self._resumes += 1
+        self.opened["trials"] = event.data.get("trials", self.opened.get("trials"))
         write = self._sweep_write()
-        write.tags |= {"reason": State.RUNNING.value, "mlflow.note.content": description(self.opened)}
+        write.tags |= {
+            "reason": State.RUNNING.value,
+            "resumes": str(self._resumes),
+            "mlflow.note.content": description(self.opened),
+        }
         write.status, write.end_ms = "RUNNING", None
 
     def _sweep_closed(self, event: Event) -> None:
@@ -191,6 +210,13 @@ class SweepView:
         if best:
             write.tags |= {"best_trial": f"{self.uid}/{best['trial']}", "best_value": text_of(best["value"])}
         self._numbers(write, numbers, event.time_ms, self._ended)
+        for kept in data.get("weights") or []:
+            path = Path(kept["path"])
+            # A sweep that goes on keeps others in the end; what an earlier close named may be gone when it is shipped again.
+            if path.is_file():
+                weights, _ = self._trial_write(Event(0, event.time_ms, "kept", int(kept["trial"]), None, {}))
+                weights.artifacts.append(Artifact(path.name, path=path))
+                weights.tags[safe_name(f"sha256.{path.name}")] = text_of(kept["sha256"])
 
     def _best_key(self) -> str:
         return "best/" + safe_name(self.opened["metric"]).replace("/", "_")
@@ -224,6 +250,7 @@ class SweepView:
             write.name = uid
             write.start_ms = event.time_ms if event.kind == "started" else trial.suggested_ms
             write.tags |= {"kind": "trial", "trial_uid": uid, "sweep_uid": self.uid, "trial": str(event.trial)}
+            write.tags |= {"config_index": str(trial.config_index), "repeat": str(trial.repeat)}
             write.params |= trial_params(trial.params, config)
             write.artifacts.append(Artifact("config.yaml", text=to_yaml(config)))
             trial.config, trial.params = None, {}
