@@ -21,6 +21,7 @@ import pytest
 from orchestrator.errors import NotReadyError
 from orchestrator.journal import checksum
 from orchestrator.tracking import rest
+from orchestrator.tracking.delete import tracked_runs
 from orchestrator.tracking.preflight import check_tracking
 from orchestrator.tracking.status import read_status, start_shipper, wait_until_shipped
 from orchestrator.tracking.store import UnavailableError
@@ -428,3 +429,29 @@ print("ended", flush=True)
     assert process.wait(10) == 0
     with pytest.raises(ProcessLookupError, match="No such process"):
         os.killpg(process.pid, 0)
+
+
+def test_a_sweeps_runs_are_deleted_through_the_api_and_found_again_by_nobody(
+    server: Server, new_sweep: Any, ship: Any
+) -> None:
+    sweep = on_server(new_sweep, server.uri, "deleted-00000000")
+    sweep.run_trial(0)
+    sweep.finish(1)
+    ship(sweep, end=True)
+    opened = {
+        "uid": sweep.uid,
+        "name": "digits lr",
+        "tracking": {"kind": "server", "uri": server.uri, "experiment": "on a server"},
+    }
+    with tracked_runs(opened, sweep.folder) as runs:
+        assert (runs.count, runs.for_good) == (2, False)
+        runs.delete()
+    db = sqlite3.connect(server.database)
+    states = db.execute(
+        "SELECT r.lifecycle_stage FROM runs r JOIN tags t USING (run_uuid) WHERE t.key = 'sweep_uid' AND t.value = ?",
+        (sweep.uid,),
+    ).fetchall()
+    db.close()
+    assert states == [("deleted",), ("deleted",)]
+    with tracked_runs(opened, sweep.folder) as runs:
+        assert runs.count == 0
