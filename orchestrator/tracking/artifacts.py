@@ -34,7 +34,7 @@ def put(artifact: Artifact, folder: Path) -> None:
 
 
 def _put(artifact: Artifact, target: Path) -> None:
-    temporary = f"{target}.{os.getpid()}.tmp"
+    temporary = f"{target}.tmp"  # one process ships a sweep: what it left half written, the next one writes again
     if artifact.path is None:
         with open(temporary, "w") as file:
             file.write(artifact.text or "")
@@ -51,6 +51,10 @@ def _put(artifact: Artifact, target: Path) -> None:
 
 def _link_or_copy(source: str, target: str) -> None:
     try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(
+                target
+            )  # of a shipper that was killed; a link to the source itself, onto which it cannot be copied
         os.link(source, target)
     except FileNotFoundError:
         raise

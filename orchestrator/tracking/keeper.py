@@ -15,6 +15,10 @@ LONGEST_PAUSE_S = 300.0
 INTERRUPT_S = 5.0
 """How long an interrupted driver waits for MLflow to be told."""
 
+STARTS_AT_THE_END = 2
+"""How often a shipper that died is started while the driver waits for the rest to be shipped, looking every `LOOK_S`."""
+
+LOOK_S = 1.0
 END_S = 10.0
 """How long the process may take to end once it is told to."""
 
@@ -34,7 +38,7 @@ class Keeper:
 
     def keep_alive(self) -> None:
         """Starts the process again where it died or could not be started, with growing pauses."""
-        if self._next_start > float("-inf") and (self._process is None or self._process.poll() is not None):
+        if self._next_start > float("-inf") and self._is_dead():
             self._start()
 
     def interrupt(self) -> bool:
@@ -56,14 +60,25 @@ class Keeper:
         """How far MLflow is once everything is shipped or the time is up, and how many events wait."""
         if not self._enabled:
             return None, 0
-        if self._process is None or self._process.poll() is not None:
-            self._next_start = 0.0
-            self._start()
-        status = wait_until_shipped(self._folder, timeout_s)
         with contextlib.closing(Reader(self._folder / FILE_NAME)) as reader:
-            waiting = reader.last_seq() - status.shipped
+            last_seq = reader.last_seq()
+        deadline, starts = time.monotonic() + timeout_s, STARTS_AT_THE_END
+        while True:
+            if self._is_dead() and starts:
+                starts -= 1
+                self._next_start = 0.0
+                self._start()
+            left_s = deadline - time.monotonic()
+            status = wait_until_shipped(self._folder, max(0.0, min(LOOK_S, left_s)))
+            waiting = last_seq - status.shipped
+            gone = self._is_dead() and not starts and not is_shipping(self._folder)
+            if waiting <= 0 or left_s <= 0 or gone:
+                break
         self._end()
         return status, waiting
+
+    def _is_dead(self) -> bool:
+        return self._process is None or self._process.poll() is not None
 
     def _start(self) -> None:
         now = time.monotonic()

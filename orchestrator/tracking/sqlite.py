@@ -99,7 +99,7 @@ class SqliteStore:
         accepted: list[tuple[RunWrite, _Run, bool]] = []
         for write in writes:
             known = self._runs.get(write.uid)
-            run = known or (self._new_run() if write.create else None)
+            run = known or (self._new_run(write.uid) if write.create else None)
             if run is None or run.deleted:
                 refused.append(f"{write.uid}: its run was deleted in MLflow")
                 continue
@@ -155,8 +155,9 @@ class SqliteStore:
             raise UnavailableError(deleted_experiment(name, row[0]))
         self._experiment_id, self._artifact_location = row[0], row[1]
 
-    def _new_run(self) -> _Run:
-        run_id = uuid.uuid4().hex
+    def _new_run(self, uid: str) -> _Run:
+        """Its id follows from the uid: a batch that is given again after a kill writes its files where they were."""
+        run_id = uuid.uuid5(uuid.NAMESPACE_OID, f"{self._experiment_id}/{uid}").hex
         return _Run(run_id, f"{self._artifact_location}/{run_id}/artifacts")
 
     def _write_rows(self, db: sqlite3.Connection, accepted: Sequence[tuple[RunWrite, _Run, bool]]) -> None:

@@ -163,8 +163,8 @@ def write(path: Path, contents: bytes) -> None:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what a killed worker left half written."""
-    for path in folder.glob("*.tmp"):
+    """Remove what a killed worker left half written, predictions included."""
+    for path in folder.rglob("*.tmp"):
         path.unlink(missing_ok=True)
 
 

@@ -1,0 +1,179 @@
+"""Every step that a crash can split: a process is killed there once, the sweep goes on, and ends as one that was never killed."""
+
+from __future__ import annotations
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import ConfigError
+from orchestrator.failpoints import NAMES, VARIABLE, parse
+from orchestrator.history import read_sweep
+from orchestrator.journal import FILE_NAME
+from orchestrator.tracking.status import is_shipping, read_status
+from orchestrator.tracking.sync import sync
+from orchestrator.verify import verify
+from tests.chaos.records import faults, lost_epochs, results
+from tests.chaos.server import Server
+from tests.chaos.without_ray import Drivers
+
+ROOT = Path(__file__).resolve().parent.parent
+
+SWEEP = [
+    *("data=synthetic", "model.width=8", "model.hidden=1", "batch_size=32", "name=kills", "trials=3", "epochs=4"),
+    "optimizer.lr=tag(log,interval(1e-2,1))",
+]
+
+# Of each failpoint the passing that kills: in the middle of the sweep where it is passed often.
+PASSINGS = {
+    **{f"suggestion.{side}": 2 for side in ("before", "after")},
+    **{f"ending.{side}": 2 for side in ("before", "after")},
+    **{f"commit.{side}": 4 for side in ("before", "after")},
+    **{f"checkpoint.{side}": 2 for side in ("before", "after")},
+    **{f"report.{side}": 3 for side in ("before", "after")},
+    **{f"artifact.{side}": 2 for side in ("before", "after")},
+}
+
+AFTER_A_DEATH = {"resuming.before", "resuming.after", "attempt.before", "attempt.after"}
+"""Passed only once something has been killed before."""
+
+BY_KILL = -signal.SIGKILL
+
+
+def test_every_failpoint_stands_where_it_is_said_to_be() -> None:
+    found: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "orchestrator").rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT / "orchestrator").with_suffix("").parts)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "failpoint":
+                (argument,) = node.args
+                for name in named(argument):
+                    found.setdefault(name, []).append(module)
+    assert found == {name: [module] for name, module in NAMES.items()}
+    assert len(NAMES) >= 20
+
+
+def named(argument: ast.expr) -> list[str]:
+    """The names that a call can pass; those of files are made from the file's name."""
+    if isinstance(argument, ast.Constant):
+        return [str(argument.value)]
+    assert isinstance(argument, ast.JoinedStr)
+    side = argument.values[-1]
+    assert isinstance(side, ast.Constant)
+    return [f"{what}{side.value}" for what in ("attempt", "checkpoint", "best", "predictions")]
+
+
+@pytest.mark.parametrize("text", ["", "commit", "commit.before", "commit.before:0", "commit.before:x", "nowhere:1"])
+def test_a_failpoint_that_is_not_one_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=VARIABLE):
+        parse(text)
+
+
+def test_the_nth_passing_kills_one_process_once(tmp_path: Path) -> None:
+    code = "from orchestrator.failpoints import failpoint\n"
+    code += "for n in (1, 2, 3): failpoint('commit.after') or print(n, flush=True)"
+    environment = {**os.environ, VARIABLE: f"commit.after:2:{tmp_path}/a:b"}
+    ran = [
+        subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+        for _ in range(2)
+    ]
+    assert [(process.returncode, process.stdout) for process in ran] == [(BY_KILL, "1\n"), (0, "1\n2\n3\n")]
+    assert [path.name for path in tmp_path.iterdir()] == ["a:b"]
+
+
+# Without Ray
+
+
+@pytest.fixture(scope="module")
+def drivers() -> Iterator[Drivers]:
+    drivers = Drivers(SWEEP)
+    yield drivers
+    drivers.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"))
+    server.start()
+    server.warm_up()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def never_killed(drivers: Drivers, tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
+    runs_dir = tmp_path_factory.mktemp("never-killed")
+    assert drivers.run(runs_dir=runs_dir) == 0
+    found = results(sweep_in(runs_dir))
+    assert [trial["state"] for trial in found.values()] == ["completed"] * 3
+    assert faults(sweep_in(runs_dir), runs_dir / "mlflow.db") == []
+    return found
+
+
+def sweep_in(runs_dir: Path) -> Path:
+    (path,) = runs_dir.glob(f"*/{FILE_NAME}")
+    return path.parent
+
+
+def wait_for_shipper(folder: Path) -> None:
+    """Until the shipper of a dead driver has done what it can."""
+    deadline = time.monotonic() + 30
+    while is_shipping(folder):
+        assert time.monotonic() < deadline, "the shipper goes on without its driver"
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_killed_and_resumed_equals_never_killed(
+    name: str, drivers: Drivers, never_killed: dict[int, Any], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    server: Server | None = request.getfixturevalue("server") if name.startswith("server.") else None
+    uri, database = (server.uri, server.database) if server else (None, tmp_path / "mlflow.db")
+    killed = tmp_path / "killed"
+    failpoint = f"{name}:{PASSINGS.get(name, 1)}:{killed}"
+    in_driver = NAMES[name] in ("sweep", "scheduling.conductor", "journal")
+
+    first = f"suggestion.after:2:{tmp_path / 'before'}" if name in AFTER_A_DEATH else failpoint
+    ended = drivers.run(runs_dir=tmp_path, uri=uri, failpoint=first)
+    assert ended == (BY_KILL if in_driver or name in AFTER_A_DEATH else 0)
+    folder = sweep_in(tmp_path)
+    if name == "opening.before":
+        assert read_sweep(folder).opened == {}
+        assert not list(folder.glob("trials/*"))
+        return
+    deaths = 0
+    while ended != 0:
+        deaths += 1
+        assert deaths < 3
+        assert lost_epochs(folder) == []
+        ended = drivers.run(runs_dir=tmp_path, folder=folder, uri=uri, failpoint=failpoint)
+    assert killed.exists(), "the failpoint was not passed"
+    wait_for_shipper(folder)
+    if not read_status(folder).ended:
+        sync(folder)  # as a driver tells its user whose shipper died at the end
+    assert results(folder) == never_killed
+    assert faults(folder, database) == []
+    report = verify(folder)
+    assert report.violations == []
+    assert len(report.checked) >= 15
+    attempts = sum(len(trial.attempts) for trial in read_sweep(folder).trials.values())
+    assert 3 <= attempts <= 3 + deaths + 1
+
+
+@pytest.mark.slow
+def test_a_checkpoint_after_its_report_is_found_out(drivers: Drivers, never_killed: Any, tmp_path: Path) -> None:
+    failpoint = f"report.after:3:{tmp_path / 'killed'}"
+    assert drivers.run(runs_dir=tmp_path, failpoint=failpoint, late_checkpoints=True) == 0
+    folder = sweep_in(tmp_path)
+    wait_for_shipper(folder)
+    assert results(folder) == never_killed, "trained a second time, an epoch comes out the same"
+    assert lost_epochs(folder) == ["trial 0: epoch 2 is in the journal, and not in its files"]
