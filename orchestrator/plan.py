@@ -102,8 +102,8 @@ def describe_plan(plan: SweepPlan) -> list[str]:
         f"fixed           {' '.join(fixed)}",
         *_block("search space", [p.describe() for p in plan.space.parameters] or ["nothing"]),
         f"configurations  {'continuous' if count is None else f'{count:,}'}",
-        f"trials          {settings.trials:,} ({_kind(sampler)} sampler, seed {settings.seed})",
-        f"epochs          {epochs:,} a trial at most, {epochs * settings.trials:,} in all",
+        f"trials          {settings.trials:,} ({_kind(sampler)} sampler, seed {settings.seed}){_seeds(settings)}",
+        f"epochs          {epochs:,} a trial at most, {epochs * settings.trials * settings.repeat:,} in all",
         f"rungs           {', '.join(map(str, rungs)) or 'none'} ({_kind(scheduler)} scheduler)",
     ]
     if (parameters := plan.facts.get("parameters")) is not None:
@@ -121,6 +121,10 @@ def describe_plan(plan: SweepPlan) -> list[str]:
 def domain_max(space: Space, key: str) -> int:
     """The largest value that the search gives `key`, 0 where it is not searched."""
     return max((int(value) for p in space.parameters if p.key == key for value in p.domain.ends()), default=0)
+
+
+def _seeds(settings: Settings) -> str:
+    return f", each with {settings.repeat} seeds" if settings.repeat > 1 else ""
 
 
 def _kind(part: object) -> str:

@@ -87,11 +87,16 @@ def settings_problems(values: Mapping[str, Any], wrong: Collection[str] = ()) ->
             problems.append(Problem("mode", f"{metric} is better when {_DIRECTION[metric]}", sound["mode"]))
     if "device" in sound and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", sound["device"]):
         problems.append(Problem("device", "must be auto, cpu, cuda or cuda:N", sound["device"]))
+    if {"seed", "repeat"} <= set(sound) and sound["seed"] <= MAX_SEED < sound["seed"] + sound["repeat"] - 1:
+        problems.append(
+            Problem("seed", f"leaves no room for {sound['repeat']} seeds below {MAX_SEED + 1:,}", sound["seed"])
+        )
     for name in ("cpus_per_trial", "gpus_per_trial"):
         if name in sound and sound[name] > 1 and sound[name] != int(sound[name]):
             problems.append(Problem(name, "must be whole above 1, or a fraction below", sound[name]))
-    if {"max_concurrent", "trials"} <= set(sound) and sound["max_concurrent"] > sound["trials"] >= 1:
-        why = f"is more than there are trials ({sound['trials']})"
+    together = sound.get("trials", 0) * max(1, sound.get("repeat", 1))
+    if "max_concurrent" in sound and sound["max_concurrent"] > together >= 1:
+        why = f"is more than there are trials ({together})"
         problems.append(Problem("max_concurrent", why, sound["max_concurrent"]))
     return problems
 

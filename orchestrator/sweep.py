@@ -128,6 +128,7 @@ def resume(
         NotReadyError, ResumableError: as for `launch`.
     """
     around = around or Surroundings()
+    folder = folder.resolve()
     with _driving(folder):
         record = read_sweep(folder)
         plan, changes = checked(record, new, more=more)

@@ -88,19 +88,11 @@ def test_train_is_one_configuration_and_continues(tmp_path: Path, capsys: pytest
     assert "give each key one value" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_sweep_and_leaves_no_process(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    keys = [
-        "data=synthetic",
-        "model.width=12",
-        "epochs=1000000",
-        "trials=2",
-        "report_every_s=0.2",
-        "optimizer.lr=0.01,0.02",
-    ]
+def started_sweep(folder: Path, *keys: str) -> subprocess.Popen[str]:
+    """A sweep in a process of its own, once its first trial trains."""
     process = subprocess.Popen(
-        [*RUN, "launch", *keys],
-        cwd=tmp_path,
+        [*RUN, "launch", "data=synthetic", "model.width=12", "epochs=1000000", "optimizer.lr=0.01,0.02", *keys],
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -111,21 +103,41 @@ def test_a_signal_ends_a_sweep_and_leaves_no_process(tmp_path: Path, number: sig
     for line in process.stdout:
         seen.append(line)
         if re.match(r"trial \d+  epoch", line):
-            break
-    else:
-        pytest.fail("".join(seen))
-    os.kill(process.pid, number)
-    rest = process.stdout.read()
-    process.stdout.close()
-    assert process.wait(timeout=60) == code, rest
-    assert "what was trained is kept in" in rest
-    assert "Traceback" not in rest
+            return process
+    pytest.fail("".join(seen))
+
+
+def assert_nothing_is_left(folder: Path) -> None:
     deadline = time.monotonic() + 30
-    while subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, check=False).stdout:
+    while subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, check=False).stdout:
         assert time.monotonic() < deadline, "a process of the sweep is still there"
         time.sleep(0.2)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_sweep_and_leaves_no_process(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    process = started_sweep(tmp_path, "report_every_s=0.2")
+    os.kill(process.pid, number)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == code, rest
+    assert re.search(r"interrupted; nothing is lost\. Go on with:  orchestrator resume sweep-\S+$", rest.strip())
+    assert "Traceback" not in rest
+    assert_nothing_is_left(tmp_path)
     with contextlib.closing(sqlite3.connect(tmp_path / "runs" / "mlflow.db")) as db:
         assert {row[0] for row in db.execute("SELECT status FROM runs")} == {"KILLED"}
+        reasons = "SELECT value FROM tags WHERE key = 'reason'"
+        assert {row[0] for row in db.execute(reasons)} == {"interrupted"}
+
+
+def test_a_second_signal_ends_a_sweep_at_once(tmp_path: Path) -> None:
+    process = started_sweep(tmp_path, "report_every_s=0.2")
+    os.kill(process.pid, signal.SIGINT)
+    time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, rest
+    assert "Traceback" not in rest
+    assert_nothing_is_left(tmp_path)
 
 
 def test_a_reader_that_goes_away_does_not_end_the_sweep(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -147,8 +148,13 @@ def _plan_again(request: Mapping[str, Any], record: SweepRecord, more: int | Non
     if more is not None:
         total = int(SweepPlan.from_json(record.plan).settings["trials"]) + more
         overrides = [override for override in overrides if override.split("=")[0] != "trials"] + [f"trials={total}"]
-    folder = ["--config-dir", request["config_dir"]] if request.get("config_dir") else []
-    cwd = Path(request["cwd"]) if Path(request["cwd"]).is_dir() else None
+    cwd = Path(request["cwd"]) if Path(request["cwd"]).is_dir() else Path.cwd()
+    if "torch" in sys.modules:
+        from orchestrator.config import plan
+
+        with contextlib.chdir(cwd):
+            return plan(overrides, config_dir=request["config_dir"], config_name=request["config_name"])
+    folder = ["--config-dir", request["config_dir"]] if request["config_dir"] else []
     return _plan_in_child([*folder, "--config-name", request["config_name"], "--", *overrides], cwd)
 
 

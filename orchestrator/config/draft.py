@@ -170,6 +170,11 @@ class Draft:
             return 0
         self._check_resources()
         epochs, trials = self.settings["epochs"], int(self.settings["trials"])
+        if "seed" in space.keys and int(self.settings["repeat"] or 1) > 1:
+            why = (
+                "takes seeds of its own for each configuration, and the search takes seeds, too; leave one of them out"
+            )
+            self.problems.append(Problem("repeat", why, self.settings["repeat"]))
         grace = getattr(built.get("scheduler"), "grace_epochs", None)
         if grace is not None and grace >= epochs:
             why = f"must be below epochs ({epochs}), or nothing would be stopped"
@@ -216,7 +221,7 @@ class Draft:
         room = cpus() / self.settings["cpus_per_trial"]
         if self.settings["gpus_per_trial"] > 0:
             room = min(room, gpus() / self.settings["gpus_per_trial"])
-        most = [math.floor(room + 1e-9), trials, self.settings["max_concurrent"]]
+        most = [math.floor(room + 1e-9), trials * self.settings["repeat"], self.settings["max_concurrent"]]
         return int(min(number for number in most if number is not None))
 
     # where a problem came from

@@ -10,18 +10,25 @@ import signal
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import NotReadyError
+from orchestrator.locks import DRIVER, hold, holder
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
 """Trials exchange only short texts with the driver; their data lies in memory-mapped files."""
 
 
 KNOCK_S = 5.0
+
+YOUNG_S = 60.0
+
+PREFIX = "orchestrator-ray-"
+"""Begins the names of the temporary folders of private clusters."""
 
 
 @dataclass(frozen=True)
@@ -56,30 +63,39 @@ def connect(address: str | None, *, preload: str) -> Iterator[list[Node]]:
         yield _nodes()
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
-    folder = None
-    if address is None:
-        os.environ["RAY_preload_python_modules"] = preload  # noqa: SIM112, Ray's own spelling
-        os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112, 15 by default: behind all else here
-        folder = Path(tempfile.mkdtemp(prefix="orchestrator-ray-"))
-    try:
+    with _own_folder() if address is None else contextlib.nullcontext() as folder:
+        if address is None:
+            os.environ["RAY_preload_python_modules"] = preload  # noqa: SIM112, Ray's own spelling
+            os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112, 15 by default: behind all else here
         try:
-            with _own_signal_handlers():
-                _start(address, folder)
-        except Exception as error:
-            where = "on this machine" if address is None else f"at {address}"
-            hint = (
-                ""
-                if address is None
-                else "; start one with `ray start --head` and give its host:port as cluster.address"
-            )
-            raise NotReadyError(f"no Ray cluster {where}: {error}{hint}") from error
-        yield _nodes()
-    finally:
-        try:
-            ray.shutdown()
+            try:
+                with _own_signal_handlers():
+                    _start(address, folder)
+            except Exception as error:
+                where = "on this machine" if address is None else f"at {address}"
+                hint = "" if address is None else "; start one with `ray start --head` and give its host:port"
+                raise NotReadyError(
+                    f"no Ray cluster {where}: {error}{hint and hint + ' as cluster.address'}"
+                ) from error
+            yield _nodes()
         finally:
-            if folder:
-                shutil.rmtree(folder, ignore_errors=True)
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _own_folder() -> Iterator[Path]:
+    """A temporary folder for a private cluster; those whose drivers were killed are removed."""
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            young = time.time() - left.stat().st_mtime < YOUNG_S  # its driver may be about to take its lock
+            if not young and (left / DRIVER).exists() and holder(left / DRIVER) is None:
+                shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    try:
+        with hold(folder / DRIVER, "uses this folder"):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _start(address: str | None, folder: Path | None) -> None:

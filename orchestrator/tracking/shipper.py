@@ -20,6 +20,7 @@ from typing import Any
 
 from orchestrator.errors import EXIT_NOT_READY, EXIT_OK, EXIT_RUNNING_ELSEWHERE, NotReadyError, RunningElsewhereError
 from orchestrator.journal import Event, Reader
+from orchestrator.locks import DRIVER, holder
 from orchestrator.tracking.runs import SweepView
 from orchestrator.tracking.status import ShipStatus, read_status, require_journal, ship_lock, write_status
 from orchestrator.tracking.store import RunWrite, Store, UnavailableError, without_credentials
@@ -260,7 +261,7 @@ def main(arguments: list[str] | None = None) -> int:
             contextlib.closing(Shipper(folder, make_store=make_store, log=_log)) as shipper,
         ):
             try:
-                done = follow(shipper, driver_lives=_is_alive(options.parent_pid), stop=stop)
+                done = follow(shipper, driver_lives=_driver_lives(folder, options.parent_pid), stop=stop)
             except Exception as error:
                 # Told by the driver, too, which does not read this process' log.
                 shipper.note(
@@ -274,6 +275,12 @@ def main(arguments: list[str] | None = None) -> int:
         _log(str(error))
         return EXIT_NOT_READY
     return EXIT_OK if done else EXIT_NOT_READY
+
+
+def _driver_lives(folder: Path, parent_pid: int) -> Callable[[], bool]:
+    """Whether a driver works on the sweep: the one that started this process, or one that resumed the sweep since."""
+    parent_lives = _is_alive(parent_pid)
+    return lambda: parent_lives() or holder(folder / DRIVER) is not None
 
 
 def _is_alive(pid: int) -> Callable[[], bool]:
