@@ -1,0 +1,96 @@
+"""status, show, stop and delete."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator import errors
+from orchestrator.cli.parser import Parser, add_runs_dir
+from orchestrator.errors import ConfigError, Problem
+from orchestrator.progress import say
+
+
+def status_command(argv: Sequence[str]) -> int:
+    parser = Parser(prog="orchestrator status", description="All sweeps of a folder, or one in full.")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of a sweep, or its whole identity")
+    add_runs_dir(parser)
+    options = parser.parse_args(argv)
+    from orchestrator.finding import find_sweep
+    from orchestrator.housekeeping.overview import detail_lines, look, survey, table_lines
+
+    if options.name is not None:
+        _say_all(detail_lines(look(find_sweep(options.runs_dir, options.name))))
+    elif sweeps := survey(options.runs_dir):
+        _say_all(table_lines(sweeps))
+    else:
+        say(
+            f"there is no sweep in {options.runs_dir}; `orchestrator launch` makes one, --runs-dir names another folder"
+        )
+    return errors.EXIT_OK
+
+
+def show_command(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="orchestrator show", description="Everything about one trial (NAME/7), or about a sweep (NAME)."
+    )
+    parser.add_argument("name", metavar="NAME/INDEX")
+    add_runs_dir(parser)
+    options = parser.parse_args(argv)
+    from orchestrator.housekeeping.reading import find_trial, split_name
+    from orchestrator.housekeeping.showing import trial_lines
+
+    name, index = split_name(options.name)
+    if index is None:
+        return status_command([name, "--runs-dir", str(options.runs_dir)])
+    _say_all(trial_lines(find_trial(options.runs_dir, options.name)))
+    return errors.EXIT_OK
+
+
+def stop_command(argv: Sequence[str]) -> int:
+    parser = Parser(prog="orchestrator stop", description="End a running sweep in good order, from any terminal.")
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="wait so many seconds for its end; 60")
+    add_runs_dir(parser)
+    options = parser.parse_args(argv)
+    from orchestrator.finding import find_sweep
+    from orchestrator.housekeeping.stopping import stop
+
+    say(stop(find_sweep(options.runs_dir, options.name), options.timeout))
+    return errors.EXIT_OK
+
+
+def delete_command(argv: Sequence[str]) -> int:
+    parser = Parser(prog="orchestrator delete", description="Remove a sweep: journal, files and MLflow runs.")
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    add_runs_dir(parser)
+    options = parser.parse_args(argv)
+    from orchestrator.finding import find_sweep, runs_dir_option
+    from orchestrator.housekeeping.deleting import delete, finish_removal
+
+    if Path(options.name).name == options.name and finish_removal(options.runs_dir / options.name):
+        say(f"deleted what was left of {options.name}")
+        return errors.EXIT_OK
+    folder = find_sweep(options.runs_dir, options.name)
+
+    def agree(lines: list[str]) -> bool:
+        _say_all(lines)
+        if options.yes:
+            return True
+        if not sys.stdin.isatty():
+            yes = f"orchestrator delete {folder.name}{runs_dir_option(folder)} --yes"
+            raise ConfigError(
+                Problem("delete", f"there is no terminal to ask on; nothing was deleted. To do it:  {yes}")
+            )
+        return input("delete all of this? [y/N] ").strip().lower() in ("y", "yes")
+
+    if not delete(folder, agree=agree, say=say):
+        say("nothing was deleted")
+    return errors.EXIT_OK
+
+
+def _say_all(lines: Sequence[str]) -> None:
+    for line in lines:
+        say(line)

@@ -1,0 +1,1 @@
+"""Looking after sweeps that are there: status, show, stop, delete. Light, and no burden for a running driver."""

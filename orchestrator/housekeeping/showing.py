@@ -1,0 +1,106 @@
+"""Everything that is known of one trial: `orchestrator show NAME/7`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.finding import runs_dir_option
+from orchestrator.housekeeping.commands import request_of, train_command
+from orchestrator.housekeeping.disk import size
+from orchestrator.housekeeping.overview import block, plan_settings, when
+from orchestrator.housekeeping.reading import TrialStory
+from orchestrator.records import State
+from orchestrator.retention import BEST, CHECKPOINT, trial_folder
+from orchestrator.tracking.lookup import local_run
+from orchestrator.tracking.shipper import store_settings
+
+
+def trial_lines(story: TrialStory) -> list[str]:
+    """The trial's configuration as commands, how it went, and where its files are."""
+    trial, config = story.trial, story.trial.config
+    rows = [("trial", story.name), ("state", _state(story)), ("seed", _seed(story))]
+    if trial.value is not None:
+        rows.append(("value", f"{config['metric']} {trial.value} at epoch {trial.best_epoch}"))
+    rows.append(("epochs", f"{trial.epoch} of {config['epochs']}"))
+    if trial.metrics:
+        rows.append(("test", "  ".join(f"{name} {value}" for name, value in trial.metrics.items())))
+    rows += [
+        ("searched", "\n".join(f"{key}={value}" for key, value in trial.params.items()) or "nothing"),
+        ("attempts", "\n".join(_attempts(story)) or "none"),
+        *_files(story),
+        ("MLflow", _mlflow(story)),
+        ("again", "\n".join(commands(story))),
+    ]
+    if trial.notes:
+        rows.append(("notes", "\n".join(trial.notes)))
+    if trial.error:
+        rows.append(("error", trial.error.strip()))
+    return block(rows)
+
+
+def commands(story: TrialStory) -> list[str]:
+    """The commands that do the trial again: from the journal, and from today's files."""
+    found = [f"orchestrator train from={story.name}{runs_dir_option(story.folder)}"]
+    if request := request_of(story.record):
+        searched = [entry["key"] for entry in story.record.opened.get("space") or []]
+        found.append(train_command(request, story.trial, searched))
+    return found
+
+
+def _state(story: TrialStory) -> str:
+    trial = story.trial
+    if not trial.ended:
+        return "under way" if trial.started else "not begun" if not trial.attempts else "interrupted"
+    return f"{trial.state} ({trial.reason})" if trial.reason and trial.reason != trial.state else str(trial.state)
+
+
+def _seed(story: TrialStory) -> str:
+    trial = story.trial
+    repeats = int(plan_settings(story.record).get("repeat") or 1)
+    text = f"{trial.config['seed']}"
+    return text + (
+        f", repeat {trial.repeat + 1} of {repeats} of configuration {trial.config_index}" if repeats > 1 else ""
+    )
+
+
+def _attempts(story: TrialStory) -> list[str]:
+    return [f"{one.number}: begun {when(one.began_ms)}, {one.ended or 'under way'}" for one in story.attempts]
+
+
+def _files(story: TrialStory) -> list[tuple[str, str]]:
+    folder = trial_folder(story.folder, story.trial.index)
+    checkpoints = sorted(folder.glob(f"{CHECKPOINT}*.safetensors")) if folder.is_dir() else []
+    rows = [("folder", str(folder)), ("weights", _weights(story, folder))]
+    if checkpoints:
+        rows.append(("checkpoints", "\n".join(_sized(path) for path in checkpoints)))
+    rows += [("predictions", artifact["path"]) for artifact in story.trial.artifacts]
+    return rows
+
+
+def _weights(story: TrialStory, folder: Path) -> str:
+    path = folder / BEST
+    return _sized(path) if path.is_file() else missing_weights(story)
+
+
+def missing_weights(story: TrialStory) -> str:
+    """Why a trial has no weights."""
+    trial = story.trial
+    if trial.value is None or trial.state in (State.DIVERGED, State.INFEASIBLE, State.FAILED):
+        return "none: " + (f"the trial {trial.state}" if trial.ended else "no epoch is saved yet")
+    keep = plan_settings(story.record).get("keep_weights")
+    return f"not kept: its configuration is not among the best {keep} (keep_weights)"
+
+
+def _sized(path: Path) -> str:
+    try:
+        return f"{path}  ({size(path.stat().st_size)})"
+    except OSError:
+        return str(path)
+
+
+def _mlflow(story: TrialStory) -> str:
+    settings: Mapping[str, Any] = store_settings(story.record.opened, story.folder)
+    run = local_run(settings, story.name)
+    return f"run {run} in {settings['uri']}" if run else f"the run with the tag trial_uid={story.name}"
