@@ -73,7 +73,7 @@ def delete_command(argv: Sequence[str]) -> int:
     if Path(options.name).name == options.name and finish_removal(options.runs_dir / options.name):
         say(f"deleted what was left of {options.name}")
         return errors.EXIT_OK
-    folder = find_sweep(options.runs_dir, options.name)
+    folder = find_sweep(options.runs_dir, options.name).absolute()
 
     def agree(lines: list[str]) -> bool:
         _say_all(lines)

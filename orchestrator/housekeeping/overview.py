@@ -70,6 +70,7 @@ def look(folder: Path, *, now: float | None = None) -> Overview:
     Args:
         now: seconds since 1970.
     """
+    folder = folder.absolute()
     # Asked before reading: a sweep that is closed in between is then told as closed, not as interrupted.
     driver = locks.holder(folder / locks.DRIVER)
     try:
@@ -162,7 +163,7 @@ def detail_lines(sweep: Overview, *, now: float | None = None) -> list[str]:
         rows.append(("time left", f"about {duration(sweep.left_s)}"))
     if outline.error:
         rows.append(("last error", outline.error.strip().splitlines()[-1]))
-    rows += [("disk", str(sweep.disk)), ("folder", str(sweep.folder)), ("MLflow", _mlflow(sweep.folder, outline))]
+    rows += [("disk", str(sweep.disk)), ("folder", str(sweep.folder)), ("MLflow", _mlflow(sweep, outline))]
     if sweep.state == INTERRUPTED:
         rows.append(("go on", f"orchestrator resume {sweep.folder.name}{runs_dir_option(sweep.folder)}"))
     return block(rows)
@@ -196,8 +197,8 @@ def _best(record: SweepRecord, best: Score) -> str:
     return f"{record.opened['metric']} {best.mean:.4f}{spread} (trial {trial.index})  {params}".rstrip()
 
 
-def _mlflow(folder: Path, outline: Outline) -> str:
-    opened = outline.record.opened
+def _mlflow(sweep: Overview, outline: Outline) -> str:
+    folder, opened = sweep.folder, outline.record.opened
     settings = opened.get("tracking") or {}
     status = read_status(folder)
     if not settings.get("uri") and not status.shipped:
@@ -205,7 +206,7 @@ def _mlflow(folder: Path, outline: Outline) -> str:
     where = without_credentials(str(store_settings(opened, folder)["uri"]))
     waiting = max(outline.last_seq - status.shipped, 0)
     text = f"{where}: {status.shipped} of {outline.last_seq} events shipped"
-    if waiting and not is_shipping(folder):
+    if waiting and not sweep.driver and not is_shipping(folder):
         text += f"; ship the rest with `orchestrator sync {folder.name}{runs_dir_option(folder)}`"
     if status.refused:
         text += f"; {status.refused} writes were refused (tracking/shipper.log)"

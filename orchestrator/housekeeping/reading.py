@@ -105,7 +105,7 @@ def find_trial(runs_dir: Path, text: str) -> TrialStory:
     name, index = split_name(text)
     if index is None:
         raise ConfigError(Problem("NAME", f"names a sweep; name one of its trials: {name}/0", text))
-    return read_trial(find_sweep(runs_dir, name), index)
+    return read_trial(find_sweep(runs_dir, name).absolute(), index)
 
 
 def read_outline(folder: Path) -> Outline:
