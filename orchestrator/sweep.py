@@ -26,9 +26,11 @@ from orchestrator.plan import SweepPlan, domain_max, trial_config
 from orchestrator.progress import Progress, View
 from orchestrator.records import State
 from orchestrator.resuming import checked, era
+from orchestrator.retention import Retention
 from orchestrator.tracking.keeper import Keeper
 from orchestrator.tracking.preflight import check_tracking
 from orchestrator.tracking.status import ShipStatus
+from orchestrator.verify import Report, verify
 
 if TYPE_CHECKING:
     from orchestrator.scheduling.cluster import Node
@@ -58,6 +60,7 @@ class Result:
     last_error: str | None
     ship: ShipStatus | None
     waiting_events: int
+    report: Report
 
     @property
     def has_result(self) -> bool:
@@ -246,7 +249,10 @@ class _Session:
         record, root = self.conductor.record, self.plan.root
         start = time.monotonic()
         keeper = Keeper(self.folder, enabled=self.tracking["kind"] != "none")
+        retention = Retention(self.folder, record, root.keep_weights)
+        retention.catch_up()
         self.journal.subscribe(keeper)
+        self.journal.subscribe(retention)
         (self.folder / STOP).unlink(missing_ok=True)
         try:
             progress = Progress(root.trials * root.repeat, str(self.plan.base["metric"]), str(self.plan.base["mode"]))
@@ -260,11 +266,19 @@ class _Session:
             if type(error).__module__.startswith("ray."):
                 raise ResumableError(f"Ray failed ({error}); go on with:  {resume_command(self.folder)}") from error
             raise
+        self.journal.commit()
+        retention.finish()
         seconds = self.spent_s + time.monotonic() - start
         totals = {state.value: number for state, number in self.conductor.totals.items()}
         best = record.summaries()[:BEST_SHOWN]
         first = {key: best[0][key] for key in ("trial", "value", "params", "spread", "repeats")} if best else None
-        closing = {"reason": reason, "totals": totals, "best": first, "seconds": seconds}
+        closing = {
+            "reason": reason,
+            "totals": totals,
+            "best": first,
+            "seconds": seconds,
+            "weights": retention.kept(),
+        }
         failpoint("closing.before")
         self.journal.append("sweep_closed", closing, sync=True)
         failpoint("closing.after")
@@ -279,6 +293,7 @@ class _Session:
             last_error=self.conductor.error,
             ship=status,
             waiting_events=waiting,
+            report=verify(self.folder, own=True),
         )
 
     def _train(self, concurrent: int, keeper: Keeper) -> str:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+VIOLATIONS_SHOWN = 20
+
 
 def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", help="Hydra's grammar: key=value, group=choice, key=a,b sweeps")
@@ -161,6 +163,10 @@ def _plan_again(request: Mapping[str, Any], record: SweepRecord, more: int | Non
 def _closed(result: Result, metric: str) -> int:
     for line in _closing_lines(result, metric):
         say(line)
+    if not result.report.ok:
+        for violation in result.report.violations[:VIOLATIONS_SHOWN]:
+            say(str(violation), sys.stderr)
+        return errors.EXIT_VIOLATION
     return errors.EXIT_OK if result.has_result else errors.EXIT_NO_RESULT
 
 
@@ -257,7 +263,7 @@ def _closing_lines(result: Result, metric: str) -> list[str]:
         lines += ["", "best trials:", *_best_table(result.best, metric)]
     elif result.last_error:
         lines += ["", "no trial completed; the last error was:", result.last_error.strip()]
-    lines += ["", f"everything lies in  {result.folder}"]
+    lines += ["", result.report.summary, f"everything lies in  {result.folder}"]
     runs_dir = runs_dir_option(result.folder)
     if result.ship is not None and result.waiting_events > 0:
         why = result.ship.error or "still busy"
