@@ -98,7 +98,7 @@ INVARIANTS = (
         trial=(journal.configuration,),
         stored_trial=(store.settings_as_suggested,),
     ),
-    Invariant(12, "no trial is there twice", sweep=(journal.distinct,)),
+    Invariant(12, "no trial is there twice", sweep=(journal.distinct,), stored_sweep=(store.distinct_runs,)),
     Invariant(
         13,
         "attempts are counted without gaps",

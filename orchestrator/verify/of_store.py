@@ -58,6 +58,13 @@ def _active(sweep: Sweep) -> list[StoredRun]:
     return [run for run in sweep.runs or () if not run.deleted]
 
 
+def distinct_runs(sweep: Sweep) -> Iterator[Finding]:
+    """No two active runs are of one trial."""
+    for uid, count in Counter(run.uid for run in _active(sweep)).items():
+        if uid is not None and count > 1:
+            yield Finding(f"{count} active runs of {uid}", "1", "the runs")
+
+
 def run_ended(case: Case) -> Iterator[Finding]:
     """The run has ended as the trial has."""
     for run in case.runs:
