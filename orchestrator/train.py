@@ -77,7 +77,7 @@ def train_again(
     with _place(folder) as place:
         # The name is in the files: with that of the trial they are the same to the byte.
         run = Trial("train/0" if overrides else story.name, recorded.index, config, folder=place)
-        early = recorded.state in (State.STOPPED, State.CANCELLED) and not overrides
+        early = recorded.state in (State.STOPPED, State.CANCELLED) and recorded.epoch and not overrides
         trained = _train(run, until=recorded.epoch if early else None)
         if not overrides:
             say(_verdict(recorded, trained, _weights_differ(story, Path(place))))
@@ -127,13 +127,12 @@ def _train(trial: Trial, until: int | None = None) -> _Trained:
                 bar.update(bar.task_ids[0], completed=result.epoch, text=_numbers(result))
                 if not bar.console.is_terminal:
                     say(f"epoch {result.epoch}/{epochs}  {_numbers(result)}")
-            if run.best is None:  # stopped before its first epoch
-                return _Trained(EXIT_NO_RESULT, history, {})
             outcome = run.finish()
         except (Diverged, Infeasible) as ended:
             say(f"no result: {ended}")
             return _Trained(EXIT_NO_RESULT, history, {}, str(ended))
-    say(f"best {trial.config['metric']} {run.best[1]:.4f} at epoch {run.best[0]}")
+    best_epoch, value = run.best or (0, float("nan"))
+    say(f"best {trial.config['metric']} {value:.4f} at epoch {best_epoch}")
     say("  ".join(f"{name} {number:.4f}" for name, number in outcome.metrics.items()))
     return _Trained(EXIT_OK, history, outcome.metrics)
 
@@ -144,6 +143,8 @@ TIMED = {"images_per_s"}
 
 def _verdict(recorded: TrialRecord, trained: _Trained, weights_differ: bool | None) -> str:
     """Whether the repetition equals what is recorded, and where not."""
+    if not recorded.epochs and not recorded.ended:
+        return "the trial has recorded nothing yet that could be compared"
     here = {result.epoch: dict(result.metrics) for result in trained.history}
     unequal = []
     for epoch in recorded.epochs:
@@ -160,16 +161,20 @@ def _verdict(recorded: TrialRecord, trained: _Trained, weights_differ: bool | No
     if not unequal:
         whole = "" if recorded.ended else f", as far as it came (epoch {recorded.epoch})"
         return f"equal to the recorded trial: yes{whole}"
-    return f"equal to the recorded trial: no; first difference in {'; '.join(unequal)}. Are code, data and device those of then?"
+    return f"equal to the recorded trial: no ({'; '.join(unequal)}); are code, data and device those of then?"
 
 
 def _weights_differ(story: TrialStory, folder: Path) -> bool | None:
-    """Whether the best weights are others than the sweep's; None where it has not kept them, or they are not final."""
+    """Whether the best weights are others than the sweep's; None where there is nothing to compare.
+
+    Of a trial that was ended from outside, or still runs, the file may be of a later epoch than the last that is recorded.
+    """
     from orchestrator.training.checkpoint import Damaged
     from orchestrator.training.restored import same_weights
 
     there, here = trial_folder(story.folder, story.trial.index) / BEST, folder / BEST
-    if not (story.trial.ended and there.is_file() and here.is_file()):
+    settled = story.trial.state in (State.COMPLETED, State.STOPPED)
+    if not (settled and there.is_file() and here.is_file()):
         return None
     try:
         return not same_weights(there, here, uid=story.name)

@@ -356,7 +356,7 @@ def test_a_trials_attempts_say_why_each_ended(new_sweep: Any, capsys: pytest.Cap
     assert "state       failed (RuntimeError: a bug of the user's)" in lines
     assert "epochs      2 of 3" in lines
     assert "searched    optimizer.lr=0.05" in lines
-    assert "weights     none: the trial failed" in lines
+    assert "weights     none: the trial is failed" in lines
     assert "again       orchestrator train from=digits-0a1b2c3d/1" in lines
     assert "            orchestrator train data=digits optimizer.lr=0.05" in lines
     assert lines[-3:] == [

@@ -20,11 +20,12 @@ from orchestrator.cli import main
 from orchestrator.config import plan as make_plan
 from orchestrator.errors import ConfigError, NotReadyError
 from orchestrator.finding import find_sweep
+from orchestrator.history import read_sweep
 from orchestrator.housekeeping.reading import TrialStory, find_trial
 from orchestrator.housekeeping.showing import commands
 from orchestrator.journal import FILE_NAME, checksum
 from orchestrator.plan import trial_config
-from orchestrator.retention import BEST, trial_folder
+from orchestrator.retention import BEST, Retention, trial_folder
 from orchestrator.training import evaluate
 from orchestrator.training.trial import build_learner, compared
 
@@ -96,7 +97,7 @@ def test_a_repetition_that_differs_is_told(folder: Path, tmp_path: Path, capsys:
     copy = copied(folder, tmp_path)
     change_events(copy, "reported", lambda data: data["epochs"][-1]["metrics"].update({"val/loss": 7.0}))
     assert main(["train", "from=small/0", "--runs-dir", str(copy.parent)]) == 0
-    assert "equal to the recorded trial: no; first difference in epoch 3: val/loss" in capsys.readouterr().out
+    assert "equal to the recorded trial: no (epoch 3: val/loss)" in capsys.readouterr().out
 
 
 def test_a_stopped_trial_is_trained_as_far_as_it_came(
@@ -113,6 +114,41 @@ def test_a_stopped_trial_is_trained_as_far_as_it_came(
     printed = capsys.readouterr().out
     assert "epoch 3/3" in printed
     assert "equal to the recorded trial: yes" in printed
+
+
+def test_of_a_cancelled_trial_the_recorded_epochs_are_compared(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = copied(folder, tmp_path)
+
+    def leave_out_the_last(data: dict[str, Any]) -> None:
+        data["epochs"] = [epoch for epoch in data["epochs"] if epoch["epoch"] < 3]
+
+    change_events(copy, "reported", leave_out_the_last)
+    change_events(copy, "terminal", lambda data: data.update(state="cancelled", epoch=2, metrics={}))
+    assert main(["train", "from=small/0", "--runs-dir", str(copy.parent)]) == 0
+    printed = capsys.readouterr().out
+    assert "epoch 2/2" in printed
+    assert "equal to the recorded trial: yes" in printed
+
+
+def test_a_trial_that_diverged_does_so_again(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = copied(folder, tmp_path)
+
+    def explode(data: dict[str, Any]) -> None:
+        data["config"]["optimizer"]["lr"] = 3e38
+
+    change_events(copy, "suggested", explode)
+    change_events(copy, "reported", lambda data: data.update(epochs=[]))
+    change_events(copy, "terminal", lambda data: data.update(state="diverged", reason="otherwise", metrics={}))
+    again = ["train", "from=small/0", "--runs-dir", str(copy.parent)]
+    assert main(again) == 4
+    printed = capsys.readouterr().out
+    assert "equal to the recorded trial: no (it ended otherwise (otherwise))" in printed
+    (reason,) = re.findall("no result: (.*)", printed)
+    change_events(copy, "terminal", lambda data: data.update(reason=reason))
+    assert main(again) == 4
+    assert "equal to the recorded trial: yes" in capsys.readouterr().out
 
 
 def test_other_values_make_another_training(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,12 +225,30 @@ def test_weights_that_are_not_there_say_how_to_get_them(folder: Path, tmp_path: 
     with pytest.raises(NotReadyError, match=r"not among the best 10 \(keep_weights\).*orchestrator train from=small-"):
         orchestrator.load_model("small/0", runs_dir=copy.parent)
     change_events(copy, "terminal", lambda data: data.update(state="diverged", value=None))
-    with pytest.raises(NotReadyError, match=r"are not there \(none: the trial diverged\)$"):
+    with pytest.raises(NotReadyError, match=r"are not there \(none: the trial is diverged\)$"):
         orchestrator.load_model("small/0", runs_dir=copy.parent)
     with pytest.raises(ConfigError, match=r"there is no such trial: small-.* has the trials 0 to 3"):
         orchestrator.load_model("small/4", runs_dir=copy.parent)
     with pytest.raises(ConfigError, match="names a sweep; name one of its trials: small/0"):
         orchestrator.load_model("small", runs_dir=copy.parent)
+
+
+def test_of_a_real_sweep_retention_keeps_the_best_weights_alone(folder: Path, tmp_path: Path) -> None:
+    copy = copied(folder, tmp_path)
+    record = read_sweep(copy)
+    assert record.scores is not None
+    assert record.scores.best is not None
+    (best,) = record.scores.best.trials
+    retention = Retention(copy, record, 1)
+    retention.catch_up()
+    retention.finish()
+    assert [path.parent.name for path in copy.rglob(BEST)] == [f"{best:05d}"]
+    assert not list(copy.rglob("checkpoint-*"))
+    assert len(list(copy.rglob("predictions.safetensors"))) == TRIALS
+    assert [entry["trial"] for entry in retention.kept()] == [best]
+    assert not orchestrator.load_model(f"small/{best}", runs_dir=copy.parent).training
+    with pytest.raises(NotReadyError, match="not kept: its configuration is not among the best"):
+        orchestrator.load_model(f"small/{(best + 1) % TRIALS}", runs_dir=copy.parent)
 
 
 def test_weights_of_other_code_are_told(folder: Path, tmp_path: Path) -> None:

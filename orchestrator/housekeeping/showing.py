@@ -87,8 +87,12 @@ def _weights(story: TrialStory, folder: Path) -> str:
 def missing_weights(story: TrialStory) -> str:
     """Why a trial has no weights."""
     trial = story.trial
-    if trial.value is None or trial.state in (State.DIVERGED, State.INFEASIBLE, State.FAILED):
-        return "none: " + (f"the trial {trial.state}" if trial.ended else "no epoch is saved yet")
+    if trial.state in (State.DIVERGED, State.INFEASIBLE, State.FAILED):
+        return f"none: the trial is {trial.state}"
+    if trial.value is None:
+        return "none: no epoch was recorded" if trial.ended else "none: no epoch is recorded yet"
+    if not trial.ended:
+        return "not there, though epochs are recorded; the trial makes them again when the sweep is resumed"
     keep = plan_settings(story.record).get("keep_weights")
     return f"not kept: its configuration is not among the best {keep} (keep_weights)"
 
