@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.history import SweepRecord
-from orchestrator.journal import FILE_NAME, Event, Journal
+from orchestrator.journal import FILE_NAME, Event, Journal, Reader
 from orchestrator.records import State
 from orchestrator.scheduling.conductor import Conductor
 from orchestrator.scheduling.samplers import Params, Sampler
@@ -230,3 +230,126 @@ def test_what_runs_when_time_is_up_is_cancelled_with_its_value(journal: Journal,
     ended = terminals(events)
     assert [(ended[i]["state"], ended[i]["value"]) for i in (0, 1)] == [("cancelled", 0.3), ("cancelled", None)]
     assert sweep.done
+
+
+def repeated(journal: Journal, sampler: Sampler, *, judged: bool, limit: int = 2, new: bool = True) -> Conductor:
+    made = Conductor(
+        record=SweepRecord(),
+        journal=journal,
+        sampler=sampler,
+        limit=limit,
+        configure=lambda params: {"epochs": 3, "seed": 10, **params},
+        folder=lambda index: f"/sweep/{index}",
+        concurrent=1,
+        prepare=False,
+        repeat=3,
+        judged=judged,
+    )
+    if new:
+        journal.append("sweep_opened", {"uid": "s-1", "mode": "max", "metric": "val/accuracy"})
+    return made
+
+
+def run_all(sweep: Conductor, value_of: dict[int, tuple[str, float]]) -> list[tuple[int, int, int]]:
+    """Runs trials one at a time; (index, x, seed) of each."""
+    ran = []
+    while not sweep.done:
+        trial = sweep.next_trial()
+        assert trial is not None
+        ran.append((trial.index, trial.params["x"], trial.config["seed"]))
+        state, value = value_of[trial.index]
+        stopped = state == "running"
+        sweep.on_report(trial.index, report(state, value, index=trial.index), stopped=stopped)
+    return ran
+
+
+def test_each_configuration_runs_with_every_seed_and_the_sampler_hears_the_mean(journal: Journal) -> None:
+    sampler = Listed()
+    sweep = repeated(journal, sampler, judged=False)
+    values = {0: 0.5, 1: 0.6, 2: 0.7, 3: 0.9, 4: 0.1, 5: 0.2}
+    ran = run_all(sweep, {index: ("completed", value) for index, value in values.items()})
+    assert ran == [(0, 0, 10), (1, 0, 11), (2, 0, 12), (3, 1, 10), (4, 1, 11), (5, 1, 12)]
+    assert sampler.told == [(0, pytest.approx(0.6)), (1, pytest.approx(0.4))]
+    (best, other) = sweep.record.summaries()
+    assert (best["trial"], best["value"], best["spread"], best["repeats"]) == (
+        0,
+        pytest.approx(0.6),
+        pytest.approx(0.1),
+        3,
+    )
+    assert other["trial"] == 3
+
+
+def test_the_other_seeds_run_only_where_the_first_survives(journal: Journal) -> None:
+    sampler = Listed()
+    sweep = repeated(journal, sampler, judged=True)
+    outcomes = {0: ("running", 0.9), 1: ("completed", 0.5), 2: ("completed", 0.6), 3: ("diverged", 0.1)}
+    ran = run_all(sweep, outcomes)
+    assert ran == [(0, 0, 10), (1, 1, 10), (2, 1, 11), (3, 1, 12)]
+    assert [sweep.is_judged(index) for index in range(4)] == [True, True, False, False]
+    assert sampler.told == [(0, 0.9), (1, pytest.approx((0.5 + 0.6 + 0.5) / 3))]
+    assert sweep.record.summaries()[0]["trial"] == 1
+
+
+@pytest.mark.parametrize("judged", [False, True])
+def test_replayed_at_any_event_it_decides_what_it_would_have(tmp_path: Path, judged: bool) -> None:
+    outcomes = {i: ("running" if i % 4 == 3 else "completed", 0.1 * i) for i in range(40)}
+    journal = Journal(tmp_path / FILE_NAME, create=True)
+    heard: list[Event] = []
+    journal.subscribe(heard.append)
+    sampler = Listed()
+    whole = run_all(repeated(journal, sampler, judged=judged, limit=4), outcomes)
+    journal.close()
+    for cut in range(2, len(heard)):
+        again = Journal(tmp_path / f"{cut}.sqlite", create=True)
+        other = Listed()
+        sweep = repeated(again, other, judged=judged, limit=4, new=False)
+        sweep.recall(heard[:cut])
+        rest = run_all(sweep, outcomes)
+        done = [trial.index for trial in sweep.record.trials.values()]
+        assert done == [index for index, _, _ in whole], cut
+        assert rest == whole[len(whole) - len(rest) :], cut
+        assert other.told == sampler.told, cut
+        again.close()
+
+
+def test_attempts_go_on_where_the_last_driver_was_and_its_workers_change_nothing(journal: Journal) -> None:
+    sweep = conductor(journal, Listed(), limit=2, concurrent=1)
+    first = sweep.next_trial()
+    assert first is not None
+    sweep.on_started(0)
+    sweep.on_report(0, report("running", 0.1), stopped=False)
+    events = list(replay(journal))
+    later = conductor_without_opening(journal)
+    later.recall(events)
+    journal.append("sweep_resumed", {"plan": ""})
+    again = later.next_trial()
+    assert again is not None
+    assert (again.uid, again.attempt) == (first.uid, 2)
+    assert again.fence > first.fence
+    later.on_started(0)
+    later.on_report(0, report("running", 0.9, first=2, attempt=1), stopped=False)
+    assert later.trials[0].epoch == 1
+    later.on_report(0, report("completed", 0.3, first=2, attempt=2), stopped=True)
+    assert (later.trials[0].epoch, later.trials[0].attempts) == (2, [1, 2])
+    assert later.retries_left(0) == 2
+
+
+def replay(journal: Journal) -> Iterator[Event]:
+    journal.commit()
+    reader = Reader(journal.path)
+    yield from reader.events()
+    reader.close()
+
+
+def conductor_without_opening(journal: Journal) -> Conductor:
+    return Conductor(
+        record=SweepRecord(),
+        journal=journal,
+        sampler=Listed(),
+        limit=2,
+        configure=lambda params: {"epochs": 3, **params},
+        folder=lambda index: f"/sweep/{index}",
+        concurrent=1,
+        prepare=False,
+    )

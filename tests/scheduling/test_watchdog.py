@@ -1,0 +1,94 @@
+"""Which trials hang, by a clock that the tests turn."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from orchestrator.records import Trial
+from orchestrator.scheduling.watchdog import Watchdog
+from orchestrator.training.heartbeat import FILE_NAME, Heartbeat
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Trial:
+    return Trial("s/0", 0, {}, folder=str(tmp_path))
+
+
+def beat(trial: Trial, number: int) -> None:
+    path = Path(trial.folder, FILE_NAME)
+    path.touch()
+    os.utime(path, ns=(number, number))
+
+
+def look(watchdog: Watchdog, clock: Clock, trial: Trial, seconds: int) -> list[int]:
+    """Looks once a second; what was found silent."""
+    found = []
+    for _ in range(seconds):
+        clock.now += 1
+        found += watchdog.silent([trial])
+    return found
+
+
+def test_a_trial_without_a_sign_of_life_is_found_once(trial: Trial) -> None:
+    clock = Clock()
+    watchdog = Watchdog(8, monotonic=clock)
+    assert look(watchdog, clock, trial, 8) == []
+    assert look(watchdog, clock, trial, 1) == [0]
+    assert look(watchdog, clock, trial, 7) == []
+
+
+@pytest.mark.parametrize("times", [(1, 2), (2, 1)], ids=["later", "the wall clock jumped back"])
+def test_any_change_is_a_sign_of_life(trial: Trial, times: tuple[int, int]) -> None:
+    clock = Clock()
+    watchdog = Watchdog(8, monotonic=clock)
+    for time in times:
+        beat(trial, time)
+        assert look(watchdog, clock, trial, 7) == []
+
+
+def test_a_new_attempt_has_its_time(trial: Trial) -> None:
+    clock = Clock()
+    watchdog = Watchdog(8, monotonic=clock)
+    assert look(watchdog, clock, trial, 7) == []
+    again = Trial(trial.uid, 0, {}, folder=trial.folder, attempt=2, fence=2)
+    assert look(watchdog, clock, again, 8) == []
+    assert look(watchdog, clock, again, 1) == [0]
+
+
+def test_where_the_driver_itself_was_stopped_nobody_is_to_blame(trial: Trial) -> None:
+    clock = Clock()
+    watchdog = Watchdog(8, monotonic=clock)
+    assert look(watchdog, clock, trial, 7) == []
+    clock.now += 30
+    assert watchdog.silent([trial]) == []
+    assert look(watchdog, clock, trial, 7) == []
+
+
+def test_short_trials_touch_no_file(tmp_path: Path) -> None:
+    clock = Clock()
+    heartbeat = Heartbeat(tmp_path, monotonic=clock)
+    heartbeat()
+    clock.now += 0.9
+    heartbeat()
+    assert list(tmp_path.iterdir()) == []
+    clock.now += 0.2
+    heartbeat()
+    assert (tmp_path / FILE_NAME).is_file()
+    os.utime(tmp_path / FILE_NAME, ns=(5, 5))
+    heartbeat()
+    assert (tmp_path / FILE_NAME).stat().st_mtime_ns == 5
+    clock.now += 1.1
+    heartbeat()
+    assert (tmp_path / FILE_NAME).stat().st_mtime_ns > 5
+    Heartbeat(None, monotonic=clock)()
