@@ -15,7 +15,7 @@ from orchestrator.locks import DRIVER, holder
 from orchestrator.tracking.read import open_reader
 from orchestrator.tracking.shipper import store_settings
 from orchestrator.tracking.status import read_status
-from orchestrator.tracking.store import UnavailableError, chunks, without_credentials
+from orchestrator.tracking.store import RefusedError, UnavailableError, chunks, without_credentials
 from orchestrator.verify import of_files as files
 from orchestrator.verify import of_journal as journal
 from orchestrator.verify import of_store as store
@@ -144,7 +144,10 @@ def verify(folder: Path, *, say: Callable[[str], None] | None = None, own: bool 
         if say:
             runs = "not looked at" if sweep.runs is None else f"{len(sweep.runs)} runs"
             say(f"{sweep.uid}: {len(sweep.journal.events)} events, {len(sweep.files)} files, MLflow: {runs}")
-        report = _Checks(sweep, why_not).report
+        try:
+            report = _Checks(sweep, why_not).report
+        except UnavailableError as error:  # the store went away meanwhile
+            report = _Checks(Sweep(folder, sweep.journal), without_credentials(str(error))).report
     if say:
         for line in _lines(report):
             say(line)
@@ -167,7 +170,7 @@ def _look_at_store(sweep: Sweep, stack: contextlib.ExitStack) -> str | None:
         sweep.runs = reader.runs(sweep.uid)
         if sweep.parent is not None:
             sweep.seen["rows of the sweep's run"] = reader.rows([sweep.parent])[sweep.parent.run_id]
-    except UnavailableError as error:
+    except (UnavailableError, RefusedError) as error:
         sweep.runs = None
         return without_credentials(str(error))
     return None
