@@ -269,6 +269,8 @@ def _connect_for_writing(path: Path, *, create: bool) -> sqlite3.Connection:
 
 def _check_version(db: sqlite3.Connection, path: Path) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version == 0 and not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise NotReadyError(f"the journal {path} is empty: its sweep has not begun")
     if version != FORMAT_VERSION:
         raise NotReadyError(f"{path} has format version {version}; this program reads version {FORMAT_VERSION}")
 

@@ -108,6 +108,13 @@ def test_another_format_version_is_refused(path: Path) -> None:
         Reader(path)
 
 
+def test_a_journal_whose_making_was_cut_off_says_so(path: Path) -> None:
+    path.touch()
+    for kind in (Reader, Journal):
+        with pytest.raises(NotReadyError, match="is empty: its sweep has not begun"):
+            kind(path)
+
+
 def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
     path.write_bytes(b"not a database, but long enough to be read as one" * 50)
     with pytest.raises(NotReadyError, match="not a readable journal"):
