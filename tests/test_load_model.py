@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shlex
@@ -231,6 +232,18 @@ def test_weights_that_are_not_there_say_how_to_get_them(folder: Path, tmp_path: 
         orchestrator.load_model("small/4", runs_dir=copy.parent)
     with pytest.raises(ConfigError, match="names a sweep; name one of its trials: small/0"):
         orchestrator.load_model("small", runs_dir=copy.parent)
+
+
+def test_the_sweep_kept_the_best_weights_and_shipped_them(folder: Path) -> None:
+    closed = read_sweep(folder).closed
+    assert closed is not None
+    kept = {entry["trial"]: entry["sha256"] for entry in closed["weights"]}
+    assert sorted(kept) == list(range(TRIALS))
+    assert not list(folder.rglob("checkpoint-*"))
+    shipped = [
+        hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.parent.rglob(f"artifacts/*/*/artifacts/{BEST}")
+    ]
+    assert sorted(shipped) == sorted(kept.values())
 
 
 def test_of_a_real_sweep_retention_keeps_the_best_weights_alone(folder: Path, tmp_path: Path) -> None:
