@@ -550,6 +550,11 @@ def stray_artifact(store: Store) -> None:
     (store.artifacts(GOOD) / "predictions.safetensors.17.tmp").write_bytes(b"half")
 
 
+def changed_copy_of_weights(store: Store) -> None:
+    (store.artifacts(GOOD) / "best.safetensors").unlink()
+    (store.artifacts(GOOD) / "best.safetensors").write_bytes(b"other")
+
+
 def wrong_hash_in_the_run(store: Store) -> None:
     store.tag(GOOD, "sha256.predictions.safetensors", "ab" * 32)
 
@@ -676,6 +681,7 @@ BROKEN: list[tuple[int, Callable[[Store], None]]] = [
     *((21, m) for m in (one_wrong_prediction, surer_predictions)),
     *((22, m) for m in (flipped_byte, lost_predictions, changed_copy, lost_copy, stray_artifact)),
     *((22, m) for m in (wrong_hash_in_the_run, undeclared_predictions, leftover, empty_file)),
+    (22, changed_copy_of_weights),
     *((23, m) for m in (swapped_ids, lost_row, doubled_id, nan_logit, shifted_logits, other_classes)),
     *((23, m) for m in (other_data, predictions_of_another_trial)),
     *((24, m) for m in (orphan_checkpoint, third_checkpoint, weights_elsewhere)),

@@ -139,33 +139,38 @@ def declared_files(case: Case) -> Iterator[Finding]:
 
 
 def stored_files(case: Case) -> Iterator[Finding]:
-    """The run names the SHA-256 of each file, and a local store holds the files themselves."""
+    """The run names the SHA-256 of each file, and a local store holds the files themselves, and no others."""
     if case.terminal is None or case.run is None:
         return
-    declared = {Path(artifact["path"]).name: artifact for artifact in case.terminal["artifacts"]}
+    kept = [entry for entry in (case.sweep.closed or {}).get("weights") or () if entry["trial"] == case.index]
+    declared = {Path(file["path"]).name: file for file in (*case.terminal["artifacts"], *kept)}
     prefix = "sha256."
     tagged = {key.removeprefix(prefix): value for key, value in case.run.tags.items() if key.startswith(prefix)}
-    for name, artifact in declared.items():
-        if tagged.get(safe_name(name)) != artifact["sha256"]:
-            yield Finding(f"its run's tag sha256.{name} is {tagged.get(safe_name(name))}", artifact["sha256"])
+    for name, file in declared.items():
+        if tagged.get(safe_name(name)) != file["sha256"]:
+            yield Finding(f"its run's tag sha256.{name} is {tagged.get(safe_name(name))}", file["sha256"])
     folder = local_folder(case.run.artifact_uri)
     if folder is None:
         return
-    for name, artifact in declared.items():
-        copy, own = folder / name, case.sweep.here(artifact["path"])
-        try:
-            if copy.samefile(own):
-                continue  # its contents were looked at there
-        except OSError:
-            pass
-        sha256 = _sha256(copy)
-        if sha256 != artifact["sha256"]:
-            yield Finding(f"{name} of its run is {_worded(sha256)}", f"SHA-256 {artifact['sha256']}")
+    for name, file in declared.items():
+        if _same_file(folder / name, case.sweep.here(file["path"])):
+            continue  # its contents are looked at there
+        sha256 = _sha256(folder / name)
+        if sha256 != file["sha256"]:
+            yield Finding(f"{name} of its run is {_worded(sha256)}", f"SHA-256 {file['sha256']}")
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    # Weights that an earlier closing kept stay in the store when later ones are better.
     for name in sorted(there - set(declared) - BESIDE_DECLARED - set(tagged)):
         yield Finding(f"a file {name} in its run", "only what the journal declares")
     if "config.yaml" not in there:
         yield Finding("its run has no config.yaml", "its configuration")
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def _worded(sha256: str | None) -> str:
