@@ -1,4 +1,4 @@
-"""Keeps a sweep's shipper going for its driver: started with the first result, started again when it dies."""
+"""Keeps a shipper going for a driver: started with the first result, or without where that takes long; again when it dies."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from orchestrator.tracking.status import ShipStatus, is_shipping, start_shipper,
 
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 300.0
+NO_RESULT_S = 10.0
+"""After so long without a result the shipper is started all the same, so that MLflow shows what runs."""
+
 INTERRUPT_S = 5.0
 """How long an interrupted driver waits for MLflow to be told."""
 
@@ -31,14 +34,19 @@ class Keeper:
         self._process: subprocess.Popen[bytes] | None = None
         self._pause_s = FIRST_PAUSE_S
         self._next_start = float("-inf")
+        self._training_since: float | None = None
 
     def __call__(self, event: Event) -> None:
+        if event.kind == "started" and self._training_since is None:
+            self._training_since = time.monotonic()
         if event.kind in ("reported", "terminal") and self._process is None:
             self._start()
 
     def keep_alive(self) -> None:
         """Starts the process again where it died or could not be started, with growing pauses."""
-        if self._next_start > float("-inf") and self._is_dead():
+        tried = self._next_start > float("-inf")
+        long_epoch = self._training_since is not None and time.monotonic() - self._training_since > NO_RESULT_S
+        if (tried or long_epoch) and self._is_dead():
             self._start()
 
     def interrupt(self) -> bool:
