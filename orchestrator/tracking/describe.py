@@ -107,6 +107,8 @@ def description(opened: Mapping[str, Any], closed: Mapping[str, Any] | None = No
         plan.append(f"{config['epochs']} epochs")
     plan += [f"{key} `{_name(opened[key])}`" for key in ("sampler", "scheduler") if opened.get(key)]
     parts.append(" · ".join([*fixed, *plan]))
+    if opened.get("resumes"):
+        parts.append(_resumes(opened["resumes"]))
     parts.append(_reproduce(opened))
     return "\n\n".join(parts)[:MAX_TAG_LENGTH]
 
@@ -119,10 +121,23 @@ def _result(opened: Mapping[str, Any], closed: Mapping[str, Any]) -> str:
     ]
     if best:
         settings = ", ".join(f"`{key}={text_of(value)}`" for key, value in (best.get("params") or {}).items())
+        value = f"{best['value']:.6g}"
+        if best.get("spread") is not None:
+            value += f" (mean of {best['repeats']} seeds, standard deviation {best['spread']:.2g})"
         lines.append(
-            f"**Best:** trial {best['trial']}, `{opened['metric']}` = {best['value']:.6g}, with {settings or 'no setting'}."
+            f"**Best:** trial {best['trial']}, `{opened['metric']}` = {value}, with {settings or 'no setting'}."
         )
     return "\n\n".join(lines)
+
+
+def _resumes(changes: Sequence[Mapping[str, Any]]) -> str:
+    """How often the sweep was resumed, and what was given anew."""
+    told = [
+        f"- resume {number}: `{key}` was {_flat(before)}, is {_flat(now)}"
+        for number, changed in enumerate(changes, 1)
+        for key, (before, now) in changed.items()
+    ]
+    return "\n".join([f"Resumed {len(changes)} times.", *(["", *told] if told else [])])
 
 
 def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:

@@ -57,7 +57,6 @@ class SweepView:
     _writes: dict[str, RunWrite] = field(default_factory=dict)
     _scores: Scores = field(default_factory=lambda: Scores("max"))
     _ended: int = 0
-    _resumes: int = 0
 
     def fold(self, event: Event) -> None:
         """Takes one event."""
@@ -186,12 +185,12 @@ class SweepView:
 
     def _sweep_resumed(self, event: Event) -> None:
         self.closed = False
-        self._resumes += 1
+        self.opened["resumes"] = [*self.opened.get("resumes", []), event.data.get("changes") or {}]
         self.opened["trials"] = event.data.get("trials", self.opened.get("trials"))
         write = self._sweep_write()
         write.tags |= {
             "reason": State.RUNNING.value,
-            "resumes": str(self._resumes),
+            "resumes": str(len(self.opened["resumes"])),
             "mlflow.note.content": description(self.opened),
         }
         write.status, write.end_ms = "RUNNING", None

@@ -86,3 +86,16 @@ def test_the_description_asks_the_question_and_fits_a_tag() -> None:
 
 def test_credentials_are_masked() -> None:
     assert without_credentials("no answer from https://me:secret@host:1/x") == "no answer from https://***@host:1/x"
+
+
+def test_a_resumed_sweep_says_what_was_given_anew_and_the_best_over_seeds() -> None:
+    opened = {
+        "metric": "val/accuracy",
+        "folder": "/runs/s",
+        "trials": 5,
+        "resumes": [{}, {"trials": [3, 5], "max_concurrent": [None, 1]}],
+    }
+    best = {"trial": 3, "value": 0.75, "spread": 0.0123, "repeats": 3, "params": {"norm": "batch"}}
+    text = description(opened, {"reason": "finished", "totals": {"completed": 6}, "seconds": 2, "best": best})
+    assert "Resumed 2 times.\n\n- resume 2: `trials` was 3, is 5\n- resume 2: `max_concurrent` was null, is 1" in text
+    assert "trial 3, `val/accuracy` = 0.75 (mean of 3 seeds, standard deviation 0.012), with `norm=batch`" in text
