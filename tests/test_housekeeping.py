@@ -434,13 +434,13 @@ def test_the_command_has_what_was_typed_about_this_trial_alone(new_sweep: Any) -
 def test_the_request_is_read_from_the_record_or_from_the_command(new_sweep: Any) -> None:
     sweep = new_sweep()
     sweep.journal.commit()
-    record = read_outline(sweep.folder).record
+    record = read_outline(sweep.folder).record.opened
     assert request_of(record) == Request(("data=digits", "optimizer.lr=interval(0,1)", "trials=4"))
-    record.opened["environment"]["command"] = "orchestrator launch --config-dir=mine --config-name other epochs=3"
+    record["environment"]["command"] = "orchestrator launch --config-dir=mine --config-name other epochs=3"
     assert request_of(record) == Request(("epochs=3",), "mine", "other")
-    record.opened["environment"]["command"] = "python mine.py"
+    record["environment"]["command"] = "python mine.py"
     assert request_of(record) is None
-    record.opened["request"] = {"overrides": ["epochs=3"], "config_dir": "m", "config_name": "launch", "cwd": "/x"}
+    record["request"] = {"overrides": ["epochs=3"], "config_dir": "m", "config_name": "launch", "cwd": "/x"}
     assert request_of(record) == Request(("epochs=3",), "m", "launch", "/x")
 
 

@@ -308,8 +308,9 @@ def train_command(argv: Sequence[str]) -> int:
     )
     options = parser.parse_intermixed_args(argv)
     again = [override.removeprefix("from=") for override in options.overrides if override.startswith("from=")]
-    if options.cfg and again:
-        raise ConfigError(Problem("--cfg", f"prints what conf/ composes; see  orchestrator show {again[-1]}"))
+    if again and (options.cfg or options.config_dir):
+        why = f"is about conf/, and from= is not made of it; see  orchestrator show {again[-1]}"
+        raise ConfigError(Problem("--cfg" if options.cfg else "--config-dir", why))
     if options.cfg:
         return _print_config(options)
     from orchestrator.train import train_again, train_one

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.history import SweepRecord, TrialRecord
+from orchestrator.history import TrialRecord
 from orchestrator.records import GROUPS
+from orchestrator.space import Space
 
 OF_THE_SWEEP = {
     *("search", "sampler", "scheduler", "tracking", "cluster"),
@@ -30,16 +31,20 @@ class Request:
     cwd: str = ""
 
 
-def request_of(record: SweepRecord) -> Request | None:
-    """What the sweep was launched with; None where it was not from the command line."""
-    if request := record.opened.get("request"):
+def request_of(begun_by: Mapping[str, Any]) -> Request | None:
+    """What the sweep was launched or resumed with; None where it was not from the command line.
+
+    Args:
+        begun_by: data of `sweep_opened` or `sweep_resumed`.
+    """
+    if request := begun_by.get("request"):
         return Request(
             overrides=tuple(request.get("overrides") or ()),
             config_dir=request.get("config_dir"),
             config_name=request.get("config_name") or "launch",
             cwd=request.get("cwd") or "",
         )
-    return _parsed(str((record.opened.get("environment") or {}).get("command") or ""))
+    return _parsed(str((begun_by.get("environment") or {}).get("command") or ""))
 
 
 def _parsed(command: str) -> Request | None:
@@ -75,6 +80,12 @@ def train_command(request: Request, trial: TrialRecord, searched: Sequence[str])
     folder = ["--config-dir", str(Path(request.cwd, request.config_dir))] if request.config_dir else []
     root = ["--config-name", request.config_name] if request.config_name != "launch" else []
     return shlex.join(["orchestrator", "train", *folder, *root, *kept, *fixed])
+
+
+def searched_keys(plan: str) -> list[str]:
+    """The keys of the search space in a plan, as it lies in the journal."""
+    space = json.loads(plan).get("space") if plan else None
+    return list(Space.decode(space).keys) if space else []
 
 
 def _concerns(text: str, left_out: set[str], config: Mapping[str, Any]) -> bool:

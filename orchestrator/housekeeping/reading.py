@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from orchestrator.errors import ConfigError, NotReadyError, Problem
 from orchestrator.finding import find_sweep
@@ -69,12 +70,14 @@ class TrialStory:
 
     Args:
         record: of the sweep, with this trial alone.
+        begun_by: data of the `sweep_opened` or `sweep_resumed` under which the trial was suggested.
     """
 
     folder: Path
     record: SweepRecord
     trial: TrialRecord
     attempts: list[Attempt]
+    begun_by: Mapping[str, Any]
 
     @property
     def name(self) -> str:
@@ -131,6 +134,7 @@ def read_trial(folder: Path, index: int) -> TrialStory:
     """
     record = SweepRecord(keep_epochs=True)
     attempts: list[Attempt] = []
+    begun_by: Mapping[str, Any] = {}
     with _reading(folder) as reader:
         count = reader.suggested()
         if not 0 <= index < count:
@@ -141,7 +145,9 @@ def read_trial(folder: Path, index: int) -> TrialStory:
         for event in reader.of_trial(index):
             record.apply(event)
             _note_attempt(attempts, event)
-    return TrialStory(folder, record, record.trials[index], attempts)
+            if event.kind in ("sweep_opened", "sweep_resumed") and not record.trials:
+                begun_by = event.data
+    return TrialStory(folder, record, record.trials[index], attempts, begun_by)
 
 
 def _note_attempt(attempts: list[Attempt], event: Event) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.finding import runs_dir_option
-from orchestrator.housekeeping.commands import request_of, train_command
-from orchestrator.housekeeping.disk import size
+from orchestrator.housekeeping.commands import request_of, searched_keys, train_command
+from orchestrator.housekeeping.disk import disk_use, size
 from orchestrator.housekeeping.overview import block, plan_settings, when
 from orchestrator.housekeeping.reading import TrialStory
 from orchestrator.records import State
@@ -43,9 +43,8 @@ def trial_lines(story: TrialStory) -> list[str]:
 def commands(story: TrialStory) -> list[str]:
     """The commands that do the trial again: from the journal, and from today's files."""
     found = [f"orchestrator train from={story.name}{runs_dir_option(story.folder)}"]
-    if request := request_of(story.record):
-        searched = [entry["key"] for entry in story.record.opened.get("space") or []]
-        found.append(train_command(request, story.trial, searched))
+    if request := request_of(story.begun_by):
+        found.append(train_command(request, story.trial, searched_keys(story.begun_by["plan"])))
     return found
 
 
@@ -72,7 +71,7 @@ def _attempts(story: TrialStory) -> list[str]:
 def _files(story: TrialStory) -> list[tuple[str, str]]:
     folder = trial_folder(story.folder, story.trial.index)
     checkpoints = sorted(folder.glob(f"{CHECKPOINT}*.safetensors")) if folder.is_dir() else []
-    rows = [("folder", str(folder)), ("weights", _weights(story, folder))]
+    rows = [("folder", f"{folder}  ({size(disk_use(folder).total)})"), ("weights", _weights(story, folder))]
     if checkpoints:
         rows.append(("checkpoints", "\n".join(_sized(path) for path in checkpoints)))
     rows += [("predictions", artifact["path"]) for artifact in story.trial.artifacts]
