@@ -21,16 +21,18 @@ from orchestrator.journal import FILE_NAME
 from orchestrator.tracking.status import is_shipping, read_status
 from orchestrator.tracking.sync import sync
 from orchestrator.verify import verify
+from tests.chaos.monkey import OVERRIDES, Monkey
 from tests.chaos.records import faults, lost_epochs, results
 from tests.chaos.server import Server
 from tests.chaos.without_ray import Drivers
 
 ROOT = Path(__file__).resolve().parent.parent
 
-SWEEP = [
-    *("data=synthetic", "model.width=8", "model.hidden=1", "batch_size=32", "name=kills", "trials=3", "epochs=4"),
+TINY = [
+    *("data=synthetic", "model.width=8", "model.hidden=1", "batch_size=32", "name=kills"),
     "optimizer.lr=tag(log,interval(1e-2,1))",
 ]
+SWEEP = [*TINY, "trials=3", "epochs=4"]
 
 # Of each failpoint the passing that kills: in the middle of the sweep where it is passed often.
 PASSINGS = {
@@ -177,3 +179,58 @@ def test_a_checkpoint_after_its_report_is_found_out(drivers: Drivers, never_kill
     wait_for_shipper(folder)
     assert results(folder) == never_killed, "trained a second time, an epoch comes out the same"
     assert lost_epochs(folder) == ["trial 0: epoch 2 is in the journal, and not in its files"]
+
+
+# The real thing
+
+
+LAUNCH = [sys.executable, "-m", "orchestrator", "launch"]
+RESUME = [sys.executable, "-m", "orchestrator", "resume", "kills"]
+
+ASHA = [
+    *TINY,
+    *("trials=6", "epochs=8", "max_concurrent=1", "report_every_s=0", "data.noise=3", "seed=1"),
+    *("scheduler=asha", "scheduler.grace_epochs=1", "scheduler.reduction_factor=2"),
+]
+
+
+def command(arguments: list[str], folder: Path, failpoint: str | None = None) -> int:
+    """The exit code of a command run in `folder`, -9 for SIGKILL."""
+    folder.mkdir(exist_ok=True)
+    environment = {**os.environ, **({VARIABLE: failpoint} if failpoint else {})}
+    with (folder / "output").open("ab") as output:
+        return subprocess.run(
+            arguments, cwd=folder, env=environment, stdout=output, stderr=output, check=False
+        ).returncode
+
+
+@pytest.mark.slow
+def test_a_killed_driver_and_a_killed_worker_of_a_real_sweep_change_nothing(tmp_path: Path) -> None:
+    """With one trial at a time and early stopping: what stops where depends on what the scheduler was shown before."""
+    assert command([*LAUNCH, *ASHA], tmp_path / "never") == 0
+    expected = results(sweep_in(tmp_path / "never" / "runs"))
+    states = [trial["state"] for trial in expected.values()]
+    assert {"completed", "stopped"} == set(states)
+
+    here = tmp_path / "here"
+    assert command([*LAUNCH, *ASHA], here, f"ending.before:4:{tmp_path / 'driver-killed'}") == BY_KILL
+    assert command(RESUME, here, f"checkpoint.after:2:{tmp_path / 'worker-killed'}") == 0
+    assert (tmp_path / "worker-killed").exists()
+    folder = sweep_in(here / "runs")
+    assert results(folder) == expected
+    assert verify(folder).violations == []
+    record = read_sweep(folder)
+    assert record.generation == 1
+    assert sum(len(trial.retries) for trial in record.trials.values()) == 1
+
+
+KILLS = {"group": 2, "driver": 1, "trial": 3, "server": 2}
+
+
+@pytest.mark.slow
+def test_random_kills_lose_double_and_leave_nothing(server: Server, tmp_path: Path) -> None:
+    monkey = Monkey(tmp_path, seed=0, trials=16, epochs=20, kills=KILLS, overrides=OVERRIDES, server=server)
+    outcome = monkey.run()
+    assert outcome.ok, outcome.told()
+    assert outcome.kills == KILLS, outcome.told()
+    assert outcome.states == {"completed": 16}, outcome.told()

@@ -11,12 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos.monkey import Monkey
+from tests.chaos.monkey import OVERRIDES, Monkey
 
-OVERRIDES = [
-    *("data=synthetic", "data.num_examples=8000", "model.width=8", "model.hidden=1", "batch_size=32"),
-    *("report_every_s=0.3", "optimizer.lr=tag(log,interval(1e-3,1))"),
-]
 EPOCHS = 30
 
 

@@ -35,6 +35,12 @@ from tests.chaos.server import Server
 MARK = "CHAOS_RUN"
 """A variable of everything that a run starts, by which it is found at the end."""
 
+OVERRIDES = [
+    *("data=synthetic", "data.num_examples=8000", "model.width=8", "model.hidden=1", "batch_size=32"),
+    *("report_every_s=0.3", "optimizer.lr=tag(log,interval(1e-3,1))"),
+]
+"""A sweep of trials whose epochs take some 50 ms and are reported several times a second."""
+
 DOWN_S = (1.0, 2.0)
 """How long a killed MLflow server stays away."""
 
@@ -103,6 +109,7 @@ class Monkey:
         folder: for the sweep, the logs and the server's store.
         kills: kind -> how often; the kinds are `driver`, `group`, `trial` and `server`.
         overrides: of the sweep, besides `trials` and `epochs`.
+        server: one that answers, to be used and left running; else one is started for the run.
         say: takes each line of the timeline as it happens.
     """
 
@@ -115,9 +122,10 @@ class Monkey:
         epochs: int,
         kills: Mapping[str, int],
         overrides: list[str],
+        server: Server | None = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self._folder, self._say = folder, say
+        self._folder, self._server_given, self._say = folder, server, say
         self._chance = random.Random(seed)
         self._overrides = [*overrides, f"trials={trials}", f"epochs={epochs}", "max_retries=100"]
         self._due = self._schedule(kills, trials * epochs)
@@ -133,10 +141,7 @@ class Monkey:
         temporary = tempfile.mkdtemp(prefix="c", dir="/tmp")  # short: Ray puts sockets there
         self._environment = {**os.environ, "TMPDIR": temporary, MARK: temporary}
         try:
-            self._server = Server(self._folder)
-            with contextlib.closing(self._server):
-                self._server.start()
-                self._server.warm_up()
+            with self._a_server() as self._server:
                 self._began = time.monotonic()
                 self._run_sweep()
                 self._outcome.seconds = time.monotonic() - self._began
@@ -146,6 +151,16 @@ class Monkey:
                 process.kill()
             shutil.rmtree(temporary, ignore_errors=True)
         return self._outcome
+
+    @contextlib.contextmanager
+    def _a_server(self) -> Iterator[Server]:
+        if self._server_given is not None:
+            yield self._server_given
+            return
+        with contextlib.closing(Server(self._folder)) as server:
+            server.start()
+            server.warm_up()
+            yield server
 
     def _schedule(self, kills: Mapping[str, int], epochs: int) -> list[tuple[int, str]]:
         """(epochs reported in all, kind) of each kill, spread over the sweep."""
