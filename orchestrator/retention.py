@@ -62,6 +62,7 @@ class Retention:
         for trial in self._record.trials.values():
             if trial.ended:
                 self._tidy_trial(trial)
+        self._drop_the_worst()
 
     def finish(self) -> None:
         """Does what is left before the sweep is closed; everything in the journal must be durable (`Journal.commit`).
@@ -105,8 +106,10 @@ class Retention:
             else:
                 later.append((seq, index))
         self._due = later
+        self._drop_the_worst()
 
     def _tidy_trial(self, trial: TrialRecord) -> None:
+        """Removes what a trial that has ended keeps in no case; its configuration may be one to choose from then."""
         self._remove_checkpoints(trial)
         alone = Scores(str(self._record.opened["mode"]))
         alone.add(trial.config_index, trial.index, trial.state, trial.value)
@@ -115,7 +118,6 @@ class Retention:
         self._candidates.discard(trial.config_index)
         if self._settled(trial.config_index):
             self._candidates.add(trial.config_index)
-            self._drop_the_worst()
 
     def _settled(self, config_index: int) -> bool:
         """Whether nothing more will be known of a configuration, as far as it can be told.
@@ -128,6 +130,7 @@ class Retention:
         return len(trials) >= self._repeat or any(trial.state is not State.COMPLETED for trial in trials)
 
     def _drop_the_worst(self) -> None:
+        """Removes the weights of the settled configurations that are not among the best of them."""
         if len(self._candidates) <= self._keep:
             return
         scores = Scores(str(self._record.opened["mode"]))
