@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -18,11 +20,14 @@ from orchestrator.errors import ConfigError
 from orchestrator.failpoints import NAMES, VARIABLE, parse
 from orchestrator.history import read_sweep
 from orchestrator.journal import FILE_NAME
+from orchestrator.records import STARTS_OVER
 from orchestrator.tracking.status import is_shipping, read_status
 from orchestrator.tracking.sync import sync
+from orchestrator.training.checkpoint import checkpoints
+from orchestrator.training.predictions import PLACE
 from orchestrator.verify import verify
 from tests.chaos.monkey import OVERRIDES, Monkey
-from tests.chaos.records import faults, lost_epochs, results
+from tests.chaos.records import faults, faults_of_journal, lost_epochs, results, rows
 from tests.chaos.server import Server
 from tests.chaos.without_ray import Drivers
 
@@ -179,6 +184,40 @@ def test_a_checkpoint_after_its_report_is_found_out(drivers: Drivers, never_kill
     wait_for_shipper(folder)
     assert results(folder) == never_killed, "trained a second time, an epoch comes out the same"
     assert lost_epochs(folder) == ["trial 0: epoch 2 is in the journal, and not in its files"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_checkpoints_damaged_between_a_kill_and_the_resume(
+    damaged: int, drivers: Drivers, never_killed: dict[int, Any], tmp_path: Path
+) -> None:
+    """What is trained a second time is reported once, and the record says why."""
+    # The driver dies when the second trial has made its predictions; checkpoints of epochs 2 and 3 are there.
+    assert drivers.run(runs_dir=tmp_path, failpoint=f"ending.before:2:{tmp_path / 'killed'}") == BY_KILL
+    folder = sweep_in(tmp_path)
+    (index,) = [trial.index for trial in read_sweep(folder).unfinished]
+    trial_folder = folder / "trials" / f"{index:05d}"
+    paths = [path for path, _, _ in checkpoints(trial_folder)]
+    assert len(paths) == 2
+    for path in [trial_folder / PLACE, *paths[:damaged]]:
+        path.write_bytes(path.read_bytes()[:-1])
+    assert drivers.run(runs_dir=tmp_path, folder=folder) == 0
+    wait_for_shipper(folder)
+    assert results(folder) == never_killed
+    lost, doubled = rows(folder, tmp_path / "mlflow.db")
+    assert lost == doubled == faults_of_journal(folder) == []
+    assert verify(folder).violations == []
+    notes = read_sweep(folder).trials[index].notes
+    assert notes[:damaged] == [
+        f"{path.name} is not used: its contents do not match the SHA-256 in its name" for path in paths[:damaged]
+    ]
+    assert notes[damaged:] == ([STARTS_OVER] if damaged == 2 else [])
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as db:
+        tags = db.execute(
+            "SELECT u.value FROM tags t JOIN tags u USING (run_uuid) WHERE t.key = 'restarted_from_scratch'"
+            " AND t.value = 'true' AND u.key = 'trial_uid'"
+        ).fetchall()
+    assert tags == ([(f"{folder.name}/{index}",)] if damaged == 2 else [])
 
 
 # The real thing

@@ -148,8 +148,9 @@ def _start_workers(orders: socket.socket, reporter: type[Reporter]) -> None:
             told = json.loads(message)
             file = connection.makefile("rw")
             work = reporter(Trial(**told.pop("trial")), **told)
-            while file.readline():
-                print(json.dumps(work.next_report()), file=file, flush=True)
+            with contextlib.suppress(OSError):  # the driver is gone
+                while file.readline():
+                    print(json.dumps(work.next_report()), file=file, flush=True)
             os._exit(0)
         connection.close()
 
