@@ -33,9 +33,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.database = folder / "server.db"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         environment = {
             **os.environ,
@@ -95,3 +93,10 @@ class Server:
         self.kill()
         with self._parent:
             pass
+
+
+def free_port() -> int:
+    """A port that nothing listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

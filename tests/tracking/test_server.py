@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -26,64 +25,7 @@ from orchestrator.tracking.preflight import check_tracking
 from orchestrator.tracking.status import read_status, start_shipper, wait_until_shipped
 from orchestrator.tracking.store import UnavailableError
 from orchestrator.tracking.sync import sync
-
-# What `mlflow server --workers 1` runs. Each line on stdin starts it in a fork, so that MLflow is imported once and a server
-# that was killed is back at once.
-SERVER = """
-import os, sys
-import uvicorn
-from mlflow.server.fastapi_app import app
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="critical")
-        os._exit(0)
-    print(child, flush=True)
-    os.waitpid(child, 0)
-"""
-
-
-class Server:
-    """A real MLflow server with a SQLite store, that can be killed and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.database = folder / "server.db"
-        self.port = free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-        environment = {
-            **os.environ,
-            "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{self.database}",
-            "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
-            "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
-            "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(folder / "served"),
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-        }
-        self._parent = subprocess.Popen(
-            [sys.executable, "-c", SERVER, str(self.port)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment,
-            cwd=folder,
-        )
-        self._child = 0
-
-    def start(self) -> None:
-        assert self._parent.stdin is not None
-        assert self._parent.stdout is not None
-        print("start", file=self._parent.stdin, flush=True)
-        self._child = int(self._parent.stdout.readline())
-        wait_for(f"{self.uri}/health")
-
-    def kill(self) -> None:
-        os.kill(self._child, signal.SIGKILL)
-
-    def close(self) -> None:
-        self.kill()
-        with self._parent:
-            pass
+from tests.chaos.server import Server, free_port
 
 
 class Proxy:
@@ -169,31 +111,11 @@ class Proxy:
         return answer.replace(b"connection: close\r\n", b"", 1)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(url: str, timeout_s: float = 120.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                assert answer.read().strip() == b"OK"
-                return
-        except OSError:
-            assert time.monotonic() < deadline, f"{url} does not answer"
-            time.sleep(0.1)
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("server"))
     server.start()
-    calls = rest.RestCalls(server.uri)
-    calls.get_experiment("Default")  # the first question opens its store, which takes seconds
-    calls.close()
+    server.warm_up()
     yield server
     server.close()
 
