@@ -24,7 +24,7 @@ from orchestrator.journal import FILE_NAME, checksum
 from orchestrator.locks import DRIVER, hold
 from orchestrator.tracking.status import read_status, write_status
 from orchestrator.tracking.sync import sync
-from orchestrator.verify import INVARIANTS, Report, verify
+from orchestrator.verify import INVARIANTS, Report, replay, verify
 
 OWN_MODEL = '''
 """A linear model that fails once, where it is told to."""
@@ -740,6 +740,36 @@ def test_checking_leaves_every_row_as_it_was(store: Store) -> None:
 # What cannot be checked -----------------------------------------------------------------------------------------------
 
 OF_MLFLOW_ALONE = [1, 2, 8, 9, 10, 16]
+
+
+@pytest.mark.slow
+def test_a_sampler_that_learns_is_replayed(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ["data=synthetic", "model=mlp", "model.width=8", "batch_size=16", "epochs=2", "tracking=none"]
+    search = [
+        "sampler=tpe",
+        "sampler.startup_trials=2",
+        "trials=5",
+        "repeat=2",
+        "optimizer.lr=tag(log,interval(1e-3,1))",
+    ]
+    assert main(["launch", *small, *search]) == 0
+    store = Store(tmp_path / "runs")
+    assert 15 in store.verify().checked
+    assert store.verify().ok
+
+    monkeypatch.setattr(replay, "LEARNING_LIMIT", 3)
+    report = store.verify()
+    assert report.ok
+    assert report.partly[15] == "the first 3 suggestions"
+    monkeypatch.undo()
+
+    # Another result of the first trials would have led elsewhere.
+    for index in range(4):
+        store.edit("terminal", index, lambda data: data.update(value=1.0 - data["value"]))
+    assert 15 in store.verify().violated
 
 
 def test_without_mlflow_the_rest_is_checked(store: Store) -> None:

@@ -21,7 +21,7 @@ from orchestrator.verify import of_journal as journal
 from orchestrator.verify import of_store as store
 from orchestrator.verify.evidence import Case, Sweep, open_journal
 from orchestrator.verify.replay import same_suggestions
-from orchestrator.verify.rules import Check, Finding, Invariant, Report, Skip, Violation
+from orchestrator.verify.rules import Check, Finding, Invariant, Partly, Report, Skip, Violation
 
 __all__ = ["INVARIANTS", "Report", "Violation", "verify"]
 
@@ -225,6 +225,8 @@ class _Checks:
             self._ran.add(number)
         except Skip as skip:
             self._skipped[number] = str(skip)
+            if isinstance(skip, Partly):
+                self._ran.add(number)
 
     def _count(self) -> None:
         """An invariant is skipped where none of its checks could be made."""
@@ -253,7 +255,7 @@ def _lines(report: Report) -> Iterator[str]:
         elif count:
             result = f"VIOLATED ({count})"
         else:
-            result = "ok" + (f", without MLflow: {report.partly[number]}" if number in report.partly else "")
+            result = "ok" + (f" in part: {report.partly[number]}" if number in report.partly else "")
         yield f"{f'I{number}':<4} {invariant.title}: {result}"
     for invariant in INVARIANTS:
         told = [violation for violation in report.violations if violation.number == invariant.number]

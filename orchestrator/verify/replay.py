@@ -11,9 +11,9 @@ from orchestrator.errors import ConfigError
 from orchestrator.plan import SweepPlan
 from orchestrator.records import State
 from orchestrator.verify.evidence import Case, Sweep
-from orchestrator.verify.rules import Finding, Skip
+from orchestrator.verify.rules import Finding, Partly, Skip
 
-LEARNING_LIMIT = 100
+LEARNING_LIMIT = 200
 """So many suggestions of a sampler that learns are replayed: each takes it longer than the one before."""
 
 COUNTS = (State.COMPLETED, State.STOPPED, State.CANCELLED)
@@ -31,6 +31,8 @@ def same_suggestions(sweep: Sweep) -> Iterator[Finding]:
         if case is None:
             continue
         if event.kind == "suggested" and case.repeat == 0:
+            if replay.full:
+                raise Partly(f"the first {LEARNING_LIMIT} suggestions")
             given = replay.suggested(case)
             if given is not None and given != case.suggested["params"]:
                 yield Finding(
@@ -39,8 +41,6 @@ def same_suggestions(sweep: Sweep) -> Iterator[Finding]:
                 return  # what follows rests on it
         elif event.kind == "terminal":
             replay.ended(case)
-        if replay.full:
-            return
 
 
 class _Replay:

@@ -32,6 +32,10 @@ class Skip(Exception):  # noqa: N818 - nothing is wrong
     """A check cannot be made; the message says why."""
 
 
+class Partly(Skip):
+    """A check was made of a part alone, which the message names."""
+
+
 Check = Callable[[Any], Iterable[Finding]]
 
 
