@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import math
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 
 from orchestrator.tracking.read import LibraryReader, RestReader, Row, RunReader, SqliteReader, StoredRun, open_reader
 from orchestrator.tracking.store import UnavailableError
+from tests.chaos.server import Server
 
 
 def by_name(reader: RunReader, uid: str) -> dict[str, StoredRun]:
@@ -135,7 +135,7 @@ def test_a_store_without_a_file_has_no_runs(tmp_path: Path) -> None:
 
 
 def test_a_server_that_does_not_answer_says_so() -> None:
-    with contextlib.closing(open_reader({"uri": "http://127.0.0.1:9"}, "digits lr")) as reader:  # type: ignore[type-var]
+    with contextlib.closing(open_reader({"uri": "http://127.0.0.1:9"}, "digits lr")) as reader:
         assert isinstance(reader, RestReader)
         with pytest.raises(UnavailableError, match=r"no answer from http://127\.0\.0\.1:9"):
             reader.runs("digits-0a1b2c3d")
@@ -159,31 +159,26 @@ def test_mlflows_client_reads_the_same(shipped: Any, reader: SqliteReader, tmp_p
     client.close()
 
 
-@pytest.mark.slow
-def test_a_server_tells_the_same(tmp_path: Path, new_sweep: Any, ship: Callable[..., Any]) -> None:
-    place = Path(__file__).with_name("test_server.py")
-    spec = importlib.util.spec_from_file_location("server_for_reading", place)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    server = module.Server(tmp_path)
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
     server.start()
-    try:
-        sweep = new_sweep(kind="server", uri=server.uri)
-        for index in range(4):
-            sweep.run_trial(index)
-        sweep.finish(4)
-        ship(sweep, end=True, patience_s=60.0)
-        remote = open_reader({"uri": server.uri}, "digits lr")
+    server.warm_up()
+    yield server
+    server.close()
+
+
+@pytest.mark.slow
+def test_a_server_tells_the_same(server: Server, new_sweep: Any, ship: Callable[..., Any]) -> None:
+    sweep = new_sweep(kind="server", uri=server.uri)
+    for index in range(4):
+        sweep.run_trial(index)
+    sweep.finish(4)
+    ship(sweep, end=True, patience_s=60.0)
+    remote, local = open_reader({"uri": server.uri}, "digits lr"), SqliteReader(server.database, "digits lr")
+    with contextlib.closing(remote), contextlib.closing(local):
         assert isinstance(remote, RestReader)
-        local = SqliteReader(server.database, "digits lr")
         same_records(remote, local, sweep.uid)
         run = by_name(remote, sweep.uid)[f"{sweep.uid}/2"]
-        assert list(remote._history(run.run_id, "val/accuracy")) == [
-            row for row in local.rows([run])[run.run_id] if row.key == "val/accuracy"
-        ]
-        local.close()
-        remote.close()
-    finally:
-        server.close()
+        paged = list(remote._history(run.run_id, "val/accuracy"))
+        assert paged == [row for row in local.rows([run])[run.run_id] if row.key == "val/accuracy"]
