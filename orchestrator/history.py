@@ -73,7 +73,8 @@ class SweepRecord:
         plan: the plan in force, a SweepPlan as JSON: that of the last resume, or of the start.
         generation: how often the sweep was resumed.
         closed: the data of `sweep_closed`; None before, and again once the sweep is resumed.
-        spent_ms: how long earlier sessions lasted, from their start to their last event.
+        worked_ms: how long earlier sessions lasted, from their start to their last event.
+        spent_ms: the same, of those that the time budget in force counts.
     """
 
     keep_epochs: bool = False
@@ -86,6 +87,7 @@ class SweepRecord:
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     scores: Scores | None = None
     session_ms: int = 0
+    worked_ms: int = 0
     spent_ms: int = 0
     last_ms: int = 0
     last_seq: int = 0
@@ -111,7 +113,9 @@ class SweepRecord:
         """Takes the next event."""
         data = event.data
         if event.kind in ("sweep_opened", "sweep_resumed"):
-            self.spent_ms += self.last_ms - self.session_ms
+            session_ms = self.last_ms - self.session_ms
+            self.worked_ms += session_ms
+            self.spent_ms = 0 if data.get("new_budget") else self.spent_ms + session_ms
             self.session_ms = self.last_ms = max(self.last_ms, event.time_ms)
         self.last_ms, self.last_seq = max(self.last_ms, event.time_ms), event.seq
         if event.trial is not None:

@@ -97,7 +97,7 @@ def launch(plan: SweepPlan, around: Surroundings | None = None) -> Result:
         ResumableError: Ray failed in mid-sweep; everything up to then is kept.
     """
     around = around or Surroundings()
-    tracking = _checked_tracking(plan, around)
+    tracking = _checked_tracking(plan, Path(plan.root.runs_dir), around)
     with _cluster(plan, around) as nodes:
         concurrent = trials_at_a_time(plan, nodes)
         uid, folder = _create_folder(plan)
@@ -137,13 +137,12 @@ def resume(
         plan, changes = checked(record, new, more=more)
         if record.closed is not None and not changes and not new_budget:
             return None
-        _checked_tracking(plan, around)
+        _checked_tracking(plan, folder.parent, around)
         with _cluster(plan, around) as nodes, contextlib.closing(Journal(folder / FILE_NAME)) as journal:
             concurrent = trials_at_a_time(plan, nodes)
             first = era(record, changes)
             conductor = _conductor(plan, folder, journal, concurrent, first)
             conductor.recall(read_events(folder))
-            spent_s = 0.0 if new_budget else conductor.record.spent_ms / 1000
             resumption = {
                 "plan": plan.to_json(),
                 "changes": changes,
@@ -153,6 +152,7 @@ def resume(
                 "pid": os.getpid(),
                 "trials": plan.root.trials,
                 "era": first,
+                "new_budget": new_budget,
             }
             failpoint("resuming.before")
             journal.append("sweep_resumed", resumption, sync=True)
@@ -163,12 +163,12 @@ def resume(
                 f"{concurrent} at a time"
             )
             tracking = conductor.record.opened["tracking"]
-            return _Session(plan, folder, journal, conductor, tracking, around, spent_s).run(concurrent)
+            return _Session(plan, folder, journal, conductor, tracking, around).run(concurrent)
 
 
 @contextlib.contextmanager
 def _driving(folder: Path) -> Iterator[None]:
-    """The sweep is this process' own; whatever ends it, the user is told how to go on.
+    """The sweep is this process' own for as long as the block lasts.
 
     Raises:
         RunningElsewhereError: it is another's.
@@ -187,10 +187,10 @@ def _cluster(plan: SweepPlan, around: Surroundings) -> Iterator[list[Node]]:
         yield nodes
 
 
-def _checked_tracking(plan: SweepPlan, around: Surroundings) -> Mapping[str, Any]:
+def _checked_tracking(plan: SweepPlan, runs_dir: Path, around: Surroundings) -> Mapping[str, Any]:
     tracking = around.tracking
     if tracking is None:
-        tracking = check_tracking(plan.tracking, Path(plan.root.runs_dir), name=plan.root.name)
+        tracking = check_tracking(plan.tracking, runs_dir, name=plan.root.name)
     if tracking.get("unreachable"):
         around.say(f"the sweep goes on without MLflow for now: {tracking['unreachable']}")
     return tracking
@@ -243,7 +243,6 @@ class _Session:
     conductor: Conductor
     tracking: Mapping[str, Any]
     around: Surroundings
-    spent_s: float = 0.0
 
     def run(self, concurrent: int) -> Result:
         record, root = self.conductor.record, self.plan.root
@@ -268,7 +267,7 @@ class _Session:
             raise
         self.journal.commit()
         retention.finish()
-        seconds = self.spent_s + time.monotonic() - start
+        seconds = record.worked_ms / 1000 + time.monotonic() - start
         totals = {state.value: number for state, number in self.conductor.totals.items()}
         best = record.summaries()[:BEST_SHOWN]
         first = {key: best[0][key] for key in ("trial", "value", "params", "spread", "repeats")} if best else None
@@ -301,7 +300,8 @@ class _Session:
         from orchestrator.scheduling.tuner import run
 
         root, conductor = self.plan.root, self.conductor
-        deadline = time.monotonic() + root.time_budget_s - self.spent_s if root.time_budget_s else float("inf")
+        left_s = root.time_budget_s - conductor.record.spent_ms / 1000 if root.time_budget_s else float("inf")
+        deadline = time.monotonic() + left_s
         stop_asked = False
 
         def step() -> None:

@@ -21,6 +21,7 @@ from orchestrator.finding import find_sweep
 from orchestrator.history import SweepRecord, TrialRecord, read_events, read_sweep
 from orchestrator.journal import FILE_NAME, Journal, Reader
 from orchestrator.locks import DRIVER, hold
+from orchestrator.plan import SweepPlan
 from orchestrator.records import State
 from orchestrator.sweep import Surroundings, launch, resume
 
@@ -293,3 +294,25 @@ def test_a_request_to_stop_ends_the_sweep_with_what_it_has() -> None:
     record = read_sweep(sweep_folder())
     assert all(trial.reason == "stopped" for trial in record.trials.values())
     assert not (sweep_folder() / "stop").exists()
+
+
+def test_a_budget_is_what_is_left_of_it_unless_given_anew() -> None:
+    def planned(trials: int, budget_s: int) -> SweepPlan:
+        own = [f"trials={trials}", f"time_budget_s={budget_s}"]
+        return plan([*SMALL, SEARCH, "epochs=100000", "tracking=none", *own])
+
+    result = launch(planned(1, 4))
+    assert result.closed_for == "budget"
+    assert result.totals == {State.CANCELLED: 1}
+    folder = sweep_folder()
+    assert resume(folder, planned(1, 4)) is None
+    again = resume(folder, planned(2, 4))  # nothing is left of the budget
+    assert again is not None
+    assert (again.closed_for, sorted(read_sweep(folder).trials)) == ("budget", [0])
+    again = resume(folder, planned(2, 5), new_budget=True)
+    assert again is not None
+    assert again.closed_for == "budget"
+    record = read_sweep(folder)
+    assert record.spent_ms == 0
+    assert record.worked_ms >= 4_000
+    assert sorted(record.trials) == [0, 1]

@@ -109,7 +109,7 @@ def resume_command(argv: Sequence[str]) -> int:
     say(f"checking sweep {folder.name} ...")
     with interruptible() as check:
         wait_for_ray = _in_thread(_import_ray)
-        plan = _plan_again(request, record, options.more)
+        plan = _plan_again(request, record, folder.resolve().parent, options.more)
         from orchestrator.sweep import Surroundings, resume
 
         around = Surroundings(
@@ -133,7 +133,7 @@ def _nothing_to_do(folder: Path, closed: Mapping[str, Any]) -> int:
     return errors.EXIT_OK
 
 
-def _plan_again(request: Mapping[str, Any], record: SweepRecord, more: int | None) -> Any:
+def _plan_again(request: Mapping[str, Any], record: SweepRecord, runs_dir: Path, more: int | None) -> Any:
     """The plan that the overrides give today, made where they were given first.
 
     Raises:
@@ -145,7 +145,7 @@ def _plan_again(request: Mapping[str, Any], record: SweepRecord, more: int | Non
         return SweepPlan.from_json(record.plan)
     overrides = [
         *(override for override in request["overrides"] if override.split("=")[0] not in ("name", "runs_dir")),
-        f"runs_dir={json.dumps(str(Path(record.opened['folder']).parent))}",
+        f"runs_dir={json.dumps(str(runs_dir))}",
     ]
     if more is not None:
         total = int(SweepPlan.from_json(record.plan).settings["trials"]) + more

@@ -122,14 +122,15 @@ class Conductor:
         if self._repeats:
             config_index, repeat = self._repeats[0]
             first = self.trials[self._groups[config_index][0]]
-            return self._suggest(first.params, config_index, repeat)
+            config = {**first.config, "seed": first.config["seed"] + repeat}
+            return self._suggest(first.params, config, config_index, repeat)
         if self._exhausted or self._next_config >= self._limit:
             return None
         params = self._sampler.suggest(self._next_config)
         if params is None:
             self._exhausted = True
             return None
-        return self._suggest(params, self._next_config, 0)
+        return self._suggest(params, self._configure(params), self._next_config, 0)
 
     def trial(self, index: int) -> Trial:
         """The trial as its next worker is given it."""
@@ -209,11 +210,8 @@ class Conductor:
             self._end(self.trials[index], State.CANCELLED, reason=reason)
         self._waiting.clear()
 
-    def _suggest(self, params: dict[str, Any], config_index: int, repeat: int) -> Trial:
+    def _suggest(self, params: dict[str, Any], config: dict[str, Any], config_index: int, repeat: int) -> Trial:
         index = self._next_index
-        config = self._configure(params)
-        if repeat:
-            config = {**config, "seed": config["seed"] + repeat}
         data = {"params": params, "config": config, "config_index": config_index, "repeat": repeat}
         failpoint("suggestion.before")
         self._journal.append("suggested", data, trial=index, sync=True)
