@@ -9,6 +9,7 @@ from typing import Any
 from orchestrator.errors import ConfigError, Problem
 from orchestrator.history import SweepRecord
 from orchestrator.plan import SweepPlan
+from orchestrator.settings import PARTS
 
 FREE = (
     "trials", "max_concurrent", "time_budget_s", "report_every_s", "max_retries", "heartbeat_timeout_s", "keep_weights",
@@ -24,9 +25,14 @@ PLACES = ("data.root", "data.download", "data_entry", "import_paths", "data_cach
 
 
 def merged(before: Sequence[str], now: Sequence[str]) -> list[str]:
-    """The overrides of the start with those of the resume; of the same key the later one."""
+    """The overrides of the start with those of the resume; of the same key the later one.
+
+    Where a sampler, scheduler or cluster is named anew, the settings of the one before go with it.
+    """
     keys = {_key(override) for override in now}
-    return [override for override in before if _key(override) not in keys] + list(now)
+    parts = keys & set(PARTS)
+    kept = [o for o in before if _key(o) not in keys and not ("." in _key(o) and _key(o).split(".")[0] in parts)]
+    return [*kept, *now]
 
 
 def checked(record: SweepRecord, new: SweepPlan, *, more: int | None) -> tuple[SweepPlan, dict[str, Any]]:

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "orchestrator.space": {"records"},
     "orchestrator.plan": {"build", "records", "settings", "space"},
     "orchestrator.failpoints": {"errors"},
+    "orchestrator.resuming": {"errors", "history", "plan", "settings"},
     "orchestrator.journal": {"errors", "failpoints"},
     "orchestrator.progress": {"history", "journal", "records"},
     "orchestrator.training": {"build", "errors", "failpoints", "records", "training"},
@@ -42,7 +43,7 @@ MAY_IMPORT = {
 
 SEE_SEVERAL = {
     *("orchestrator.sweep", "orchestrator.train", "orchestrator.cli", "orchestrator.__main__"),
-    *("orchestrator.verify", "orchestrator.housekeeping", "orchestrator.resuming"),
+    *("orchestrator.verify", "orchestrator.housekeeping"),
     "orchestrator.loading",
 }
 

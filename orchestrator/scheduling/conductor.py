@@ -62,6 +62,7 @@ class Conductor:
         self._next_index = 0
         self._next_config = 0
         self._exhausted = False
+        self._cancelled = False
         self._worst: float | None = None
         self._groups: defaultdict[int, list[int]] = defaultdict(list)
         self._repeats: deque[tuple[int, int]] = deque()
@@ -204,7 +205,7 @@ class Conductor:
 
     def cancel_live(self, reason: str) -> None:
         """Ends what still runs or waits, with the value it has."""
-        self._exhausted = True
+        self._exhausted = self._cancelled = True
         self._repeats.clear()
         for index in sorted({*self.live, *self._waiting}):
             self._end(self.trials[index], State.CANCELLED, reason=reason)
@@ -287,7 +288,7 @@ class Conductor:
             self._worst is None or better("min" if self._mode == "max" else "max", value, self._worst)
         ):
             self._worst = value
-        if self._judged and trial.repeat == 0 and trial.state is State.COMPLETED and not self._exhausted:
+        if self._judged and trial.repeat == 0 and trial.state is State.COMPLETED and not self._cancelled:
             self._ask_for_repeats(trial)
         self._tell_sampler(trial.config_index)
 

@@ -291,6 +291,22 @@ def test_the_other_seeds_run_only_where_the_first_survives(journal: Journal) -> 
     assert sweep.record.summaries()[0]["trial"] == 1
 
 
+def test_a_used_up_sampler_keeps_no_seed_from_running(journal: Journal) -> None:
+    sweep = repeated(journal, Listed(size=1), judged=True, limit=5)
+    first = sweep.next_trial()
+    assert first is not None
+    assert repeated_after(sweep, 0) == [11, 12]
+
+
+def repeated_after(sweep: Conductor, index: int) -> list[int]:
+    """The seeds of the trials that follow once the trial has completed; the sampler was asked for another one before."""
+    sweep._most_live = 2
+    assert sweep.next_trial() is None
+    sweep.on_report(index, report("completed", 0.5, index=index), stopped=True)
+    following = [sweep.next_trial(), sweep.next_trial()]
+    return [trial.config["seed"] for trial in following if trial is not None]
+
+
 @pytest.mark.parametrize("judged", [False, True])
 def test_replayed_at_any_event_it_decides_what_it_would_have(tmp_path: Path, judged: bool) -> None:
     outcomes = {i: ("running" if i % 4 == 3 else "completed", 0.1 * i) for i in range(40)}
