@@ -263,7 +263,7 @@ def test_a_killed_driver_and_a_killed_worker_of_a_real_sweep_change_nothing(tmp_
     assert sum(len(trial.retries) for trial in record.trials.values()) == 1
 
 
-KILLS = {"group": 2, "driver": 1, "trial": 3, "server": 2}
+KILLS = {"group": 1, "driver": 1, "trial": 3, "server": 3}
 
 
 @pytest.mark.slow
