@@ -17,6 +17,9 @@ from orchestrator.errors import RunningElsewhereError
 DRIVER = "lock"
 """Name of the file in a sweep's folder that the driver of the sweep holds."""
 
+DRIVING = "works on sweep"
+"""What the driver says that it is doing."""
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -24,6 +27,7 @@ class Holder:
 
     host: str
     pid: int
+    doing: str = ""
 
     @property
     def here(self) -> bool:
@@ -54,7 +58,7 @@ def hold(path: Path, doing: str, wait_s: float = 1.0) -> Iterator[None]:
                 raise RunningElsewhereError(f"{_named(path) or 'another process'} {doing} already")
             time.sleep(0.02)
         file.truncate(0)
-        file.write(json.dumps(asdict(Holder(socket.gethostname(), os.getpid()))))
+        file.write(json.dumps(asdict(Holder(socket.gethostname(), os.getpid(), doing))))
         file.flush()
         yield
 

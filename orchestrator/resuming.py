@@ -35,12 +35,15 @@ def merged(before: Sequence[str], now: Sequence[str]) -> list[str]:
     return [*kept, *now]
 
 
-def checked(record: SweepRecord, new: SweepPlan, *, more: int | None) -> tuple[SweepPlan, dict[str, Any]]:
+def checked(
+    record: SweepRecord, new: SweepPlan, *, more: int | None = None, trials: int | None = None
+) -> tuple[SweepPlan, dict[str, Any]]:
     """The plan of a resumed sweep, and its changes: key -> [before, now].
 
     Args:
         new: the plan that the merged overrides give.
         more: so many configurations besides those of before.
+        trials: so many configurations in all, where the user says so.
 
     Raises:
         ConfigError: something differs that may not; lists everything that does.
@@ -48,8 +51,8 @@ def checked(record: SweepRecord, new: SweepPlan, *, more: int | None) -> tuple[S
     old = SweepPlan.from_json(record.plan)
     if problems := list(_refused(old, new)):
         raise ConfigError(problems)
-    trials = _trials(record, old, new, more)
-    new = replace(new, settings={**new.settings, **{key: old.settings[key] for key in UNUSED}, "trials": trials})
+    total = _trials(record, old, new, more, trials)
+    new = replace(new, settings={**new.settings, **{key: old.settings[key] for key in UNUSED}, "trials": total})
     return new, dict(_changes(old, new))
 
 
@@ -60,15 +63,35 @@ def era(record: SweepRecord, changes: Mapping[str, Any]) -> int:
     return int(record.resumes[-1].get("era", 0)) if record.resumes else 0
 
 
-def _trials(record: SweepRecord, old: SweepPlan, new: SweepPlan, more: int | None) -> int:
+def placed(plan: SweepPlan, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial's recorded configuration, brought up to date with where things lie by the plan in force."""
+    now = {key: plan.base[key] for key in PLACES if key in config and key in plan.base}
+    data, there = config["data"], plan.base["data"]
+    if "data" not in plan.space.keys and data.get("_target_") == there.get("_target_"):
+        names = (key.removeprefix("data.") for key in PLACES if key.startswith("data."))
+        now["data"] = {**data, **{name: there[name] for name in names if name in data and name in there}}
+    elif "data_entry" in now:
+        del now["data_entry"]
+    return {**config, **now}
+
+
+def spent_s(record: SweepRecord) -> float:
+    """How much of its time budget a sweep has used, its last session included."""
+    return (record.spent_ms + record.last_ms - record.session_ms) / 1000
+
+
+def _trials(record: SweepRecord, old: SweepPlan, new: SweepPlan, more: int | None, trials: int | None) -> int:
+    """How many configurations there are to be in all. A finite space may hold fewer: the sweep ends when it is used up."""
     before = int(old.settings["trials"])
     if more is not None:
         return before + more
-    other_space = new.space != old.space or new.sampler != old.sampler
-    if other_space and str(new.sampler["_target_"]).endswith(".Grid"):
+    if trials is not None:
+        return trials
+    sampler = new.part("sampler")
+    if str(new.sampler["_target_"]).endswith(".Grid") and (new.space != old.space or new.sampler != old.sampler):
         done = max((trial.config_index for trial in record.trials.values()), default=-1) + 1
-        return done + int(new.settings["trials"])
-    return int(new.settings["trials"])
+        return done + int(sampler.limit(new.space, before))
+    return before
 
 
 def _refused(old: SweepPlan, new: SweepPlan) -> Iterator[Problem]:

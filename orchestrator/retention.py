@@ -151,6 +151,8 @@ class Retention:
             for name in os.listdir(folder):
                 if name.startswith(CHECKPOINT) or name.endswith(".tmp"):
                     (folder / name).unlink(missing_ok=True)
+            for left in (folder / "artifacts").glob("*.tmp"):
+                left.unlink(missing_ok=True)
 
     def _remove_weights(self, index: int) -> None:
         with contextlib.suppress(OSError):

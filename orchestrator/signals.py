@@ -24,8 +24,9 @@ class Interrupted(KeyboardInterrupt):
 def interruptible() -> Iterator[Callable[[], None]]:
     """Raises `Interrupted` for the first signal within the block; the second ends the process and all that it started.
 
-    Whatever an interrupted library makes of the exception (Ray raises one of its own), what leaves the block is ours. Where it
-    was swallowed, as in a destructor, the function that the block is given raises it again: to be called now and then.
+    Whatever comes of the exception on its way (Ray raises one of its own, or loses its processes to the same signal), what leaves
+    the block is ours. Where it was swallowed, as in a destructor, the function that the block is given raises it again: to be
+    called now and then.
 
     Raises:
         Interrupted: a signal came.
@@ -45,10 +46,12 @@ def interruptible() -> Iterator[Callable[[], None]]:
         if first:
             raise Interrupted(first[0])
 
-    before = {number: signal.signal(number, on_signal) for number in HANDLED}
+    # What is ignored stays so: `nohup` and a shell's background jobs count on it.
+    heard = [number for number in HANDLED if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, on_signal) for number in heard}
     try:
         yield check
-    except KeyboardInterrupt as stop:
+    except BaseException as stop:
         if first and not isinstance(stop, Interrupted):
             raise Interrupted(first[0]) from stop
         raise

@@ -11,21 +11,22 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.environment import environment
-from orchestrator.errors import NotReadyError, ResumableError
+from orchestrator.errors import ConfigError, NotReadyError, Problem, ResumableError
 from orchestrator.failpoints import failpoint
 from orchestrator.finding import find_sweep, runs_dir_option, sweeps_in, tracked_in
 from orchestrator.history import SweepRecord, read_events, read_sweep
 from orchestrator.journal import FILE_NAME, Journal
-from orchestrator.locks import DRIVER, hold
+from orchestrator.locks import DRIVER, DRIVING, hold
 from orchestrator.names import slug
 from orchestrator.plan import SweepPlan, domain_max, trial_config
 from orchestrator.progress import Progress, View
 from orchestrator.records import State
-from orchestrator.resuming import checked, era
+from orchestrator.resuming import checked, era, placed, spent_s
 from orchestrator.retention import Retention
 from orchestrator.tracking.keeper import Keeper
 from orchestrator.tracking.preflight import check_tracking
@@ -116,6 +117,7 @@ def resume(
     around: Surroundings | None = None,
     *,
     more: int | None = None,
+    trials: int | None = None,
     new_budget: bool = False,
 ) -> Result | None:
     """Goes on with the sweep in `folder`, whose driver has gone; None where there is nothing to do.
@@ -123,10 +125,11 @@ def resume(
     Args:
         new: what the overrides of the start and of now together give; checked against what the sweep began with.
         more: so many configurations besides those of before.
+        trials: so many configurations in all.
         new_budget: whether `time_budget_s` counts from now on, instead of what is left of it.
 
     Raises:
-        ConfigError: something differs that may not; nothing was changed.
+        ConfigError: something differs that may not, or the time budget is used up; nothing was changed.
         RunningElsewhereError: another driver works on it.
         NotReadyError, ResumableError: as for `launch`.
     """
@@ -134,9 +137,13 @@ def resume(
     folder = folder.resolve()
     with _driving(folder):
         record = read_sweep(folder)
-        plan, changes = checked(record, new, more=more)
+        plan, changes = checked(record, new, more=more, trials=trials)
         if record.closed is not None and not changes and not new_budget:
             return None
+        budget_s = plan.root.time_budget_s
+        if budget_s and not new_budget and (spent := spent_s(record)) >= budget_s:
+            why = f"is used up ({spent:.0f} s); say how long it may go on from now with time_budget_s=SECONDS"
+            raise ConfigError(Problem("time_budget_s", why, budget_s))
         _checked_tracking(plan, folder.parent, around)
         with _cluster(plan, around) as nodes, contextlib.closing(Journal(folder / FILE_NAME)) as journal:
             concurrent = trials_at_a_time(plan, nodes)
@@ -163,7 +170,8 @@ def resume(
                 f"{concurrent} at a time"
             )
             tracking = conductor.record.opened["tracking"]
-            return _Session(plan, folder, journal, conductor, tracking, around).run(concurrent)
+            same = "scheduler" not in changes
+            return _Session(plan, folder, journal, conductor, tracking, around, same).run(concurrent)
 
 
 @contextlib.contextmanager
@@ -173,7 +181,7 @@ def _driving(folder: Path) -> Iterator[None]:
     Raises:
         RunningElsewhereError: it is another's.
     """
-    with hold(folder / DRIVER, f"works on sweep {folder.name}"):
+    with hold(folder / DRIVER, f"{DRIVING} {folder.name}"):
         yield
 
 
@@ -211,7 +219,8 @@ def _conductor(plan: SweepPlan, folder: Path, journal: Journal, concurrent: int,
         prepare=plan.part("cluster").kind == "local",
         max_retries=root.max_retries,
         repeat=root.repeat,
-        judged=bool(plan.part("scheduler").rungs(_epochs(plan))),
+        rungs=plan.part("scheduler").rungs(_epochs(plan)),
+        placed=partial(placed, plan),
         fits=lambda params: not plan.space.contains(params),
     )
 
@@ -243,6 +252,7 @@ class _Session:
     conductor: Conductor
     tracking: Mapping[str, Any]
     around: Surroundings
+    same_scheduler: bool = True
 
     def run(self, concurrent: int) -> Result:
         record, root = self.conductor.record, self.plan.root
@@ -264,6 +274,8 @@ class _Session:
             self._interrupted(error, keeper)
             if type(error).__module__.startswith("ray."):
                 raise ResumableError(f"Ray failed ({error}); go on with:  {resume_command(self.folder)}") from error
+            if isinstance(error, NotReadyError):
+                raise ResumableError(f"{error}; then go on with:  {resume_command(self.folder)}") from error
             raise
         self.journal.commit()
         retention.finish()
@@ -323,15 +335,16 @@ class _Session:
                 concurrent=concurrent,
                 own_cluster=self.plan.part("cluster").kind == "local",
                 scratch=scratch,
+                same_scheduler=self.same_scheduler,
                 heartbeat_timeout_s=root.heartbeat_timeout_s,
                 ended=lambda: stop_asked or time.monotonic() > deadline,
                 on_step=step,
             )
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+        (self.folder / STOP).unlink(missing_ok=True)
         if not conductor.done:
             conductor.cancel_live("stopped" if stop_asked else "time budget")
-            (self.folder / STOP).unlink(missing_ok=True)
             return "stopped" if stop_asked else "budget"
         configurations = {trial.config_index for trial in conductor.trials.values()}
         return "finished" if len(configurations) >= root.trials else "exhausted"

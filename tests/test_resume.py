@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from orchestrator.cli import main
 from orchestrator.config import plan
-from orchestrator.errors import RunningElsewhereError
+from orchestrator.errors import ConfigError, RunningElsewhereError
 from orchestrator.finding import find_sweep
 from orchestrator.history import SweepRecord, TrialRecord, read_events, read_sweep
 from orchestrator.journal import FILE_NAME, Journal, Reader
@@ -306,10 +306,11 @@ def test_a_budget_is_what_is_left_of_it_unless_given_anew() -> None:
     assert result.totals == {State.CANCELLED: 1}
     folder = sweep_folder()
     assert resume(folder, planned(1, 4)) is None
-    again = resume(folder, planned(2, 4))  # nothing is left of the budget
-    assert again is not None
-    assert (again.closed_for, sorted(read_sweep(folder).trials)) == ("budget", [0])
-    again = resume(folder, planned(2, 5), new_budget=True)
+    before = (folder / FILE_NAME).read_bytes()
+    with pytest.raises(ConfigError, match=r"time_budget_s=4\.0: is used up \(\d+ s\); say how long it may go on"):
+        resume(folder, planned(2, 4), trials=2)
+    assert (folder / FILE_NAME).read_bytes() == before
+    again = resume(folder, planned(2, 5), trials=2, new_budget=True)
     assert again is not None
     assert again.closed_for == "budget"
     record = read_sweep(folder)

@@ -44,6 +44,29 @@ def test_what_leaves_the_block_names_the_signal(number: signal.Signals) -> None:
     assert signal.getsignal(number) is before
 
 
+def test_an_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible() as check:
+            os.kill(os.getpid(), signal.SIGHUP)
+            check()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_an_error_that_a_signal_caused_is_told_as_the_signal() -> None:
+    def work() -> None:
+        with interruptible():
+            with contextlib.suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(10)
+            raise RuntimeError("the cluster is gone")
+
+    with pytest.raises(Interrupted, match="15"):
+        work()
+
+
 def test_a_signal_that_was_swallowed_is_raised_by_the_next_look() -> None:
     def work() -> None:
         with interruptible() as check:

@@ -102,14 +102,15 @@ def resume_command(argv: Sequence[str]) -> int:
     if not record.opened:
         raise NotReadyError(f"{folder.name} was killed before it began: nothing was trained; launch it again")
     if record.closed is not None and options.more is None and not options.overrides:
-        return _nothing_to_do(folder, record.closed)
+        return _nothing_to_do(folder, record)
     before = (record.resumes[-1].get("request") if record.resumes else None) or record.opened.get("request") or {}
     overrides = merged(before.get("overrides", []), options.overrides)
     request = {**before, "overrides": overrides}
     say(f"checking sweep {folder.name} ...")
     with interruptible() as check:
         wait_for_ray = _in_thread(_import_ray)
-        plan = _plan_again(request, record, folder.resolve().parent, options.more)
+        trials = _typed_trials(options.overrides)
+        plan = _plan_again(request, record, folder.resolve().parent, options.more, trials)
         from orchestrator.sweep import Surroundings, resume
 
         around = Surroundings(
@@ -120,20 +121,37 @@ def resume_command(argv: Sequence[str]) -> int:
             on_step=check,
         )
         new_budget = any(override.split("=")[0] == "time_budget_s" for override in options.overrides)
-        result = resume(folder, plan, around, more=options.more, new_budget=new_budget)
+        result = resume(folder, plan, around, more=options.more, trials=trials, new_budget=new_budget)
     if result is None:
-        return _nothing_to_do(folder, record.closed or {})
+        return _nothing_to_do(folder, record)
     return _closed(result, str(plan.base["metric"]))
 
 
-def _nothing_to_do(folder: Path, closed: Mapping[str, Any]) -> int:
-    say(f"nothing to do: sweep {folder.name} is closed ({closed.get('reason')})")
-    hint = "; time_budget_s=SECONDS goes on with what the budget cut off" if closed.get("reason") == "budget" else ""
-    say(f"  orchestrator resume {folder.name}{runs_dir_option(folder)} --more 20    adds trials{hint}")
+def _nothing_to_do(folder: Path, record: SweepRecord) -> int:
+    from orchestrator.tracking.status import read_status
+
+    reason = (record.closed or {}).get("reason")
+    say(f"nothing to do: sweep {folder.name} is closed ({reason})")
+    command = f"orchestrator resume {folder.name}{runs_dir_option(folder)}"
+    if reason == "budget":
+        say(f"  {command} time_budget_s=600    goes on with what the budget cut off")
+    else:
+        say(f"  {command} --more 20    adds trials")
+    waiting = record.last_seq - read_status(folder).shipped
+    if waiting and record.opened["tracking"].get("kind") != "none":
+        say(f"MLflow has not taken {waiting} events:  orchestrator sync {folder.name}{runs_dir_option(folder)}")
     return errors.EXIT_OK
 
 
-def _plan_again(request: Mapping[str, Any], record: SweepRecord, runs_dir: Path, more: int | None) -> Any:
+def _typed_trials(overrides: Sequence[str]) -> int | None:
+    """What `trials=` says among the overrides; what is no number is told with the plan."""
+    typed = [value for key, _, value in (override.partition("=") for override in overrides) if key == "trials"]
+    return int(typed[-1]) if typed and typed[-1].isdecimal() else None
+
+
+def _plan_again(
+    request: Mapping[str, Any], record: SweepRecord, runs_dir: Path, more: int | None, trials: int | None
+) -> Any:
     """The plan that the overrides give today, made where they were given first.
 
     Raises:
@@ -141,15 +159,14 @@ def _plan_again(request: Mapping[str, Any], record: SweepRecord, runs_dir: Path,
     """
     from orchestrator.plan import SweepPlan
 
+    last = SweepPlan.from_json(record.plan)
     if "overrides" not in request:  # launched from Python
-        return SweepPlan.from_json(record.plan)
-    overrides = [
-        *(override for override in request["overrides"] if override.split("=")[0] not in ("name", "runs_dir")),
-        f"runs_dir={json.dumps(str(runs_dir))}",
-    ]
-    if more is not None:
-        total = int(SweepPlan.from_json(record.plan).settings["trials"]) + more
-        overrides = [override for override in overrides if override.split("=")[0] != "trials"] + [f"trials={total}"]
+        return last
+    overrides = [override for override in request["overrides"] if override.split("=")[0] not in ("name", "runs_dir")]
+    overrides.append(f"runs_dir={json.dumps(str(runs_dir))}")
+    if trials is None:
+        overrides = [override for override in overrides if override.split("=")[0] != "trials"]
+        overrides.append(f"trials={int(last.settings['trials']) + (more or 0)}")
     cwd = Path(request["cwd"]) if Path(request["cwd"]).is_dir() else Path.cwd()
     if "torch" in sys.modules:
         from orchestrator.config import plan
@@ -273,7 +290,8 @@ def _closing_lines(result: Result, metric: str) -> list[str]:
     if result.best:
         trial = f"from={result.uid}/{result.best[0]['trial']}"
         lines.append(f"  orchestrator train {trial}{runs_dir}    the best trial again, alone")
-    lines.append(f"  orchestrator resume {result.uid}{runs_dir} --more 20    more trials of this search")
+    more = "time_budget_s=600" if result.closed_for == "budget" else "--more 20"
+    lines.append(f"  orchestrator resume {result.uid}{runs_dir} {more}    more trials of this search")
     lines.append("  orchestrator launch search=all trials=64    a larger search; orchestrator list search names more")
     return lines
 

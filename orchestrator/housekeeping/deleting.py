@@ -67,7 +67,7 @@ def _alone(folder: Path) -> Iterator[None]:
     """No driver and no shipper works on the sweep meanwhile."""
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(locks.hold(folder / locks.DRIVER, f"works on sweep {folder.name}"))
+            held.enter_context(locks.hold(folder / locks.DRIVER, f"deletes sweep {folder.name}"))
             if not (folder / FILE_NAME).is_file():
                 finish_removal(folder)
                 raise NotReadyError(f"{folder.name} was deleted a moment ago")

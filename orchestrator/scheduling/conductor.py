@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from orchestrator.errors import NotReadyError
 from orchestrator.failpoints import failpoint
 from orchestrator.history import SweepRecord, TrialRecord
 from orchestrator.journal import Event, Journal
@@ -33,8 +34,9 @@ class Conductor:
             always asked at the last moment.
         max_retries: of a trial whose process died or that raised an exception.
         repeat: trials of each configuration, with seeds of their own.
-        judged: whether trials may be stopped early; then a configuration's first trial alone is judged, and the others run only
-            if it survives.
+        rungs: the epochs after which a trial may be stopped early; where there are any, a configuration's first trial alone is
+            judged, and the others run only if it survives.
+        placed: brings a recorded configuration up to date with where things lie now.
         fits: whether the sampler's space holds these parameters; what does not fit is not told to it.
     """
 
@@ -51,14 +53,16 @@ class Conductor:
         prepare: bool,
         max_retries: int = 2,
         repeat: int = 1,
-        judged: bool = False,
+        rungs: Collection[int] = (),
+        placed: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda config: config,
         fits: Callable[[Mapping[str, Any]], bool] = lambda params: True,
     ) -> None:
         self.record = record
         self._journal, self._sampler = journal, sampler
         self._limit, self._configure, self._folder = limit, configure, folder
         self._most_live = concurrent + (prepare and not sampler.learns)
-        self._max_retries, self._repeat, self._judged, self._fits = max_retries, repeat, judged, fits
+        self._max_retries, self._repeat, self._fits, self._placed = max_retries, repeat, fits, placed
+        self._rungs, self._judged = frozenset(rungs), bool(rungs)
         self._next_index = 0
         self._next_config = 0
         self._exhausted = False
@@ -68,6 +72,7 @@ class Conductor:
         self._repeats: deque[tuple[int, int]] = deque()
         self._waiting: deque[int] = deque()
         self._told: set[int] = set()
+        self._best_shown: dict[int, float] = {}
         self.judgements: list[tuple[int, int, float]] = []
         self.live: set[int] = set()
         self.totals: Counter[State] = Counter()
@@ -139,7 +144,7 @@ class Conductor:
         return Trial(
             uid=self._uid(index),
             index=index,
-            config=known.config,
+            config=self._placed(known.config),
             params=known.params,
             folder=self._folder(index),
             attempt=known.attempt,
@@ -166,6 +171,8 @@ class Conductor:
         trial = self.trials[index]
         if index not in self.live or (report["uid"], report["attempt"]) != (self._uid(index), trial.attempt):
             return
+        if report.get("unwritable"):
+            raise NotReadyError(f"trial {index} cannot write: {report['unwritable']}; make room")
         self._take_epochs(trial, report)
         if report.get("retrying") and not stopped:
             self._retry(trial, str(report["reason"]), report.get("error"))
@@ -242,13 +249,21 @@ class Conductor:
                 "epochs": new,
                 "checkpoint": report["checkpoint"],
                 "notes": report["notes"],
-                "best": report["best"],
+                "best": report["best"] if new else None,
             }
             self._journal.append("reported", data, trial=trial.index, attempt=trial.attempt)
 
     def _note_judgement(self, trial: TrialRecord, reported: Mapping[str, Any]) -> None:
-        if trial.repeat == 0 and reported["epochs"] and reported["best"]:
-            self.judgements.append((trial.index, reported["epochs"][-1]["epoch"], reported["best"][1]))
+        if trial.repeat or not reported["epochs"]:
+            return
+        metric, last = self.record.opened["metric"], reported["epochs"][-1]["epoch"]
+        best = self._best_shown.get(trial.index)
+        for epoch in reported["epochs"]:
+            value = epoch["metrics"].get(metric)
+            if value is not None and better(self._mode, value, best):
+                self._best_shown[trial.index] = best = value
+            if best is not None and (epoch["epoch"] in self._rungs or epoch["epoch"] == last):
+                self.judgements.append((trial.index, epoch["epoch"], best))
 
     def _retry(self, trial: TrialRecord, reason: str, error: object) -> None:
         data = {"reason": reason, "error": error}

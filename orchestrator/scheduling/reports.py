@@ -6,15 +6,22 @@ It covers as many epochs as fit in `report_every_s`, and never passes a rung, wh
 
 from __future__ import annotations
 
+import errno
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.failpoints import failpoint
-from orchestrator.records import EpochResult, State, Trial
+from orchestrator.records import EpochResult, State, Trial, better
+
+if TYPE_CHECKING:
+    from orchestrator.training.trial import Outcome
+
+NO_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 class Reporter:
@@ -43,6 +50,9 @@ class Reporter:
         self._run: Any = None
         self._epochs: Iterator[EpochResult] = iter(())
         self._sent = 0
+        self._restored: deque[EpochResult] = deque()
+        self._recovered: Outcome | None = None
+        self._best: tuple[int, float] | None = None
         self._last_error: str | None = None
 
     def next_report(self) -> dict[str, Any]:
@@ -54,6 +64,8 @@ class Reporter:
         from orchestrator.training.trial import Diverged, Infeasible, Superseded
 
         try:
+            if self._restored:
+                return self._hand_out()
             if self._run is None:
                 return self._begin()
             failpoint("report.after")
@@ -70,19 +82,35 @@ class Reporter:
             return self._failed(error)
 
     def _begin(self) -> dict[str, Any]:
-        """Starts or continues; what an earlier attempt left is reported first, by itself, as it may end at a rung."""
+        """Starts or continues; what an earlier attempt left is reported first."""
         from orchestrator.training.trial import TrialRun, recover_outcome
 
         if self._trial.fence > 1 and (finished := recover_outcome(Path(self._trial.folder), self._trial.uid)):
-            history, outcome = finished
-            best = next(result for result in history if result.epoch == outcome.best_epoch)
-            value = best.metrics[self._trial.config["metric"]]
-            return self._report(State.COMPLETED, history, outcome=outcome, best=[best.epoch, value])
+            history, self._recovered = finished
+            self._restored.extend(history)
+            return self._hand_out()
         self._run = TrialRun(self._trial)
         self._epochs = iter(self._run)
         if self._run.history:
-            return self._report(State.RUNNING, self._unsent())
+            self._restored.extend(self._unsent())
+            return self._hand_out()
         return self._advance()
+
+    def _hand_out(self) -> dict[str, Any]:
+        """Restored epochs up to the next rung, with the best as of then: the scheduler is shown what it would have been."""
+        metric, mode = self._trial.config["metric"], self._trial.config["mode"]
+        piece = []
+        while self._restored:
+            result = self._restored.popleft()
+            piece.append(result)
+            if better(mode, result.metrics[metric], self._best and self._best[1]):
+                self._best = (result.epoch, result.metrics[metric])
+            if result.epoch in self._rungs:
+                break
+        best = list(self._best) if self._best else None
+        if self._recovered is not None and not self._restored:
+            return self._report(State.COMPLETED, piece, outcome=self._recovered, best=best)
+        return self._report(State.RUNNING, piece, best=best)
 
     def _advance(self) -> dict[str, Any]:
         last = int(self._trial.config["epochs"])
@@ -92,6 +120,7 @@ class Reporter:
             if due and result.epoch < last:
                 saved = self._run.save()
                 checkpoint = {"epoch": saved.epoch, "sha256": saved.sha256}
+                self._last_error = None
                 return self._report(State.RUNNING, self._unsent(), checkpoint=checkpoint)
         return self._report(State.COMPLETED, self._unsent(), outcome=self._run.finish())
 
@@ -125,7 +154,12 @@ class Reporter:
         return self._report(state, self._unsent() if self._run else [], reason=reason)
 
     def _failed(self, error: Exception) -> dict[str, Any]:
-        """One more attempt from the newest checkpoint, unless the same exception came twice or the retries are used up."""
+        """One more attempt from the newest checkpoint, unless the same exception came twice or the retries are used up.
+
+        A disk that is full or read-only is no fault of the trial: the driver is told, and the trial continues with the sweep.
+        """
+        if isinstance(error, OSError) and error.errno in NO_DISK:
+            return self._report(State.RUNNING, [], unwritable=str(error), best=None)
         text = "".join(traceback.format_exception(error))
         signature = "".join(traceback.format_exception_only(error))
         again = signature != self._last_error and self._retries_left > 0
@@ -139,6 +173,8 @@ class Reporter:
         self._trial = replace(self._trial, attempt=self._trial.attempt + 1, fence=self._trial.fence + 1)
         self._run = None
         self._sent = 0
+        self._best = None
+        self._restored.clear()
         return report
 
 

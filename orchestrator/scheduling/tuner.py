@@ -41,6 +41,7 @@ def run(
     concurrent: int,
     own_cluster: bool,
     scratch: Path,
+    same_scheduler: bool = True,
     heartbeat_timeout_s: float | None = None,
     ended: Callable[[], bool] = lambda: False,
     on_step: Callable[[], None] = lambda: None,
@@ -53,6 +54,7 @@ def run(
     Args:
         own_cluster: nothing else runs there, so that no placement group has to hold a trial's place: each costs a process.
         scratch: a folder that Tune insists on; nothing of worth lies there.
+        same_scheduler: whether an earlier driver of the sweep, if there was one, had this scheduler.
         heartbeat_timeout_s: a trial without a sign of life for so long is killed and started again from its checkpoint.
         on_step: called several times a second in this thread.
     """
@@ -65,7 +67,7 @@ def run(
     relay = _Relay(conductor, search)
     judge = scheduler.start(mode=mode, epochs=epochs)
     if judge is not None:
-        _show_again(judge, conductor, epochs)
+        _show_again(judge, conductor, same_scheduler)
     controller = _Controller(
         search_alg=search,
         scheduler=judge,
@@ -93,10 +95,10 @@ def run(
         controller._actor_manager.cleanup()
 
 
-def _show_again(judge: Any, conductor: Conductor, epochs: int) -> None:
+def _show_again(judge: Any, conductor: Conductor, same: bool) -> None:
     """Shows a new scheduler what an earlier one of this sweep was shown, in the same order, so that it judges as that would.
 
-    A trial that it stops on its last report had been stopped when the driver died, before that was written down.
+    A trial that the same scheduler stops on its last report had been stopped when the driver died, before that was written down.
     """
     known: dict[int, _Shown] = {}
     for index, epoch, objective in conductor.judgements:
@@ -104,9 +106,9 @@ def _show_again(judge: Any, conductor: Conductor, epochs: int) -> None:
             known[index] = _Shown(str(index))
             judge.on_trial_add(None, known[index])
         verdict = judge.on_trial_result(None, known[index], {"epoch": epoch, "objective": objective})
-        known[index].stopped = verdict == TrialScheduler.STOP and epoch < epochs
+        known[index].stopped = verdict == TrialScheduler.STOP and epoch < conductor.trials[index].config["epochs"]
     for index, shown in known.items():
-        if shown.stopped:
+        if shown.stopped and same:
             conductor.on_stopped_before(index)
 
 
@@ -275,6 +277,8 @@ class _Relay(tune.Callback):  # type: ignore[misc]
             index = int(trial.trial_id)
             self._conductor.on_report(index, json.loads(result["report"]), stopped=bool(result.get("done")))
             trial.retries_left = self._conductor.retries_left(index)
+            if result.get("epoch"):
+                trial.exception = ""  # it got further: a like exception later is another one
 
     def on_trial_recover(self, iteration: int, trials: list[_Trial], trial: _Trial, **info: Any) -> None:
         with self._kept():

@@ -20,7 +20,7 @@ from typing import Any
 
 from orchestrator.errors import EXIT_NOT_READY, EXIT_OK, EXIT_RUNNING_ELSEWHERE, NotReadyError, RunningElsewhereError
 from orchestrator.journal import Event, Reader
-from orchestrator.locks import DRIVER, holder
+from orchestrator.locks import DRIVER, DRIVING, holder
 from orchestrator.tracking.runs import SweepView
 from orchestrator.tracking.status import ShipStatus, read_status, require_journal, ship_lock, write_status
 from orchestrator.tracking.store import RunWrite, Store, UnavailableError, without_credentials
@@ -225,6 +225,8 @@ def follow(shipper: Shipper, *, driver_lives: Callable[[], bool], stop: threadin
         try:
             shipper.ship_everything()
             # A close shipped by an earlier shipper is not the end: this one was started to resume the sweep.
+            if alone and not stop.is_set() and driver_lives():
+                continue  # the sweep was resumed meanwhile
             if alone or (shipper.closed and shipper.shipped_here):
                 shipper.end()
                 return True
@@ -280,7 +282,12 @@ def main(arguments: list[str] | None = None) -> int:
 def _driver_lives(folder: Path, parent_pid: int) -> Callable[[], bool]:
     """Whether a driver works on the sweep: the one that started this process, or one that resumed the sweep since."""
     parent_lives = _is_alive(parent_pid)
-    return lambda: parent_lives() or holder(folder / DRIVER) is not None
+
+    def lives() -> bool:
+        found = holder(folder / DRIVER)
+        return parent_lives() or (found is not None and found.doing.startswith(DRIVING))
+
+    return lives
 
 
 def _is_alive(pid: int) -> Callable[[], bool]:

@@ -94,8 +94,8 @@ class TrialRun:
         self._best_saved: int | None = None
         self._saved: SavedCheckpoint | None = None
         with feasible():
-            self._learner = build_learner(trial.config)
-            self._learner.beat = Heartbeat(self._folder)
+            beat = Heartbeat(self._folder)
+            self._learner = build_learner(trial.config, beat)
             if self._folder is not None:
                 self._take_folder(self._folder)
         self._epochs = self._train()
@@ -203,6 +203,7 @@ class TrialRun:
     def _take_folder(self, folder: Path) -> None:
         """Claim the folder for this attempt and continue from its newest valid checkpoint, if there is one."""
         folder.mkdir(parents=True, exist_ok=True)
+        self._check_fence(folder)
         if self.trial.fence > 1 and _fence(folder) < self.trial.fence:
             checkpoint.write(folder / "attempt", str(self.trial.fence).encode())
         checkpoint.clear_leftovers(folder)
@@ -246,13 +247,19 @@ class TrialRun:
     def _own_folder(self) -> Path:
         if self._folder is None:
             raise RuntimeError(f"trial {self.trial.uid} has no folder to save to")
-        if _fence(self._folder) > self.trial.fence:
-            raise Superseded(f"a later attempt at trial {self.trial.uid} has begun; attempt {self.trial.attempt} ends")
+        self._check_fence(self._folder)
         return self._folder
 
+    def _check_fence(self, folder: Path) -> None:
+        if _fence(folder) > self.trial.fence:
+            raise Superseded(f"a later attempt at trial {self.trial.uid} has begun; attempt {self.trial.attempt} ends")
 
-def build_learner(config: Mapping[str, Any]) -> Learner:
+
+def build_learner(config: Mapping[str, Any], beat: Callable[[], None] = lambda: None) -> Learner:
     """Everything that a trial's training needs, from its configuration, on its device.
+
+    Args:
+        beat: called now and then while images are decoded, and by the training after every step.
 
     Raises:
         ValueError: a part refused its settings, or the batch is larger than the training set.
@@ -262,7 +269,7 @@ def build_learner(config: Mapping[str, Any]) -> Learner:
     allowed = config["allowed_targets"]
     device = choose_device(config)
     set_up(device, config["cpus_per_trial"])
-    dataset = load_data(config)
+    dataset = load_data(config, lambda done, total: beat())
     data = place(dataset, config["preprocess"], lambda: build(config["preprocess"], allowed=allowed), device)
     model, channels_last = build_model(config, dataset, device, lambda: init_images(data, config["seed"]))
     params = [p for p in model.parameters() if p.requires_grad]
@@ -279,6 +286,7 @@ def build_learner(config: Mapping[str, Any]) -> Learner:
         sizes=batch_sizes(len(data.splits["train"]), config["batch_size"]),
         autocast=autocast(device, config["precision"]),
         channels_last=channels_last,
+        beat=beat,
     )
 
 

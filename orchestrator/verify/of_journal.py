@@ -54,10 +54,13 @@ def totals(sweep: Sweep) -> Iterator[Finding]:
 def _repeats(sweep: Sweep, repeat: int) -> Iterator[Finding]:
     """Every configuration has all its repeats; under early stopping only one whose first trial completed."""
     stops = not str(sweep.plan.scheduler["_target_"]).startswith(WITHOUT_STOPS)
+    schedulers = {_canonical(dict(plan.scheduler)) for _, plan in sweep.plans}
     for config_index, members in _groups(sweep).items():
         first = next((case for case in members if case.repeat == 0), None)
         survived = first is not None and first.state is State.COMPLETED
         allowed = {repeat} if survived or not stops else {1, repeat}
+        if len(schedulers) > 1:
+            allowed = set(range(1, repeat + 1))
         if len(members) not in allowed:
             yield Finding(f"{len(members)} trials", f"{repeat}", f"configuration {config_index}")
 
@@ -84,11 +87,18 @@ def epochs_in_order(case: Case) -> Iterator[Finding]:
 
 
 def configuration(case: Case) -> Iterator[Finding]:
-    """The recorded configuration is the one that the plan in force gives for its parameters, with the seed of its repeat."""
+    """The recorded configuration is the one that the plan in force gives for its parameters, with the seed of its repeat.
+
+    The plan in force when the first of the repeats was suggested: the others are copies of that.
+    """
     (suggested, *again) = case.of("suggested")
     if again:
         yield Finding(f"{len(again) + 1} suggestions", "1")
-    expected = trial_config(case.sweep.plan_at(suggested.seq), case.suggested["params"])
+    if "firsts" not in case.sweep.seen:
+        cases = case.sweep.cases.values()
+        case.sweep.seen["firsts"] = {c.config_index: c.of("suggested")[0].seq for c in cases if c.repeat == 0}
+    begun = min(suggested.seq, case.sweep.seen["firsts"].get(case.config_index, suggested.seq))
+    expected = trial_config(case.sweep.plan_at(begun), case.suggested["params"])
     expected["seed"] += case.repeat
     ours, theirs = _canonical(case.suggested["config"]), _canonical(expected)
     if ours != theirs:

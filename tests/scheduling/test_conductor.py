@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.errors import NotReadyError
 from orchestrator.history import SweepRecord
 from orchestrator.journal import FILE_NAME, Event, Journal, Reader
 from orchestrator.records import State
@@ -243,7 +244,7 @@ def repeated(journal: Journal, sampler: Sampler, *, judged: bool, limit: int = 2
         concurrent=1,
         prepare=False,
         repeat=3,
-        judged=judged,
+        rungs=[1] if judged else [],
     )
     if new:
         journal.append("sweep_opened", {"uid": "s-1", "mode": "max", "metric": "val/accuracy"})
@@ -369,3 +370,20 @@ def conductor_without_opening(journal: Journal) -> Conductor:
         concurrent=1,
         prepare=False,
     )
+
+
+def test_a_trial_that_cannot_write_stops_the_driver_and_stays_open(journal: Journal, events: list[Event]) -> None:
+    sweep = conductor(journal, Listed())
+    sweep.next_trial()
+    with pytest.raises(NotReadyError, match=r"trial 0 cannot write: \[Errno 28\] No space left on device; make room"):
+        sweep.on_report(0, report("running", unwritable="[Errno 28] No space left on device"), stopped=False)
+    assert terminals(events) == {}
+
+
+def test_every_rung_inside_a_report_is_shown_again(journal: Journal) -> None:
+    sweep = repeated(journal, Listed(), judged=True)
+    sweep.next_trial()
+    sweep.on_report(0, report("running", 0.1, 0.3, 0.2, index=0), stopped=False)
+    later = repeated(journal, Listed(), judged=True, new=False)
+    later.recall(list(replay(journal)))
+    assert later.judgements == [(0, 1, 0.1), (0, 3, 0.3)]

@@ -1,6 +1,7 @@
 """A worker's reports, from real training on a small synthetic data set."""
 
 import dataclasses
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from orchestrator.records import Trial
 from orchestrator.scheduling.reports import Reporter
+from orchestrator.training import checkpoint
 
 
 class Clock:
@@ -62,8 +64,10 @@ def test_a_restarted_worker_reports_what_was_saved_and_goes_on(trial: Trial) -> 
     first = Reporter(trial, rungs=[2, 4], monotonic=Clock(0.0))
     seen = [first.next_report(), first.next_report()]
     again = reports(dataclasses.replace(trial, attempt=2, fence=2), rungs=[2, 4])
-    assert epochs_of(again) == [[1, 2, 3, 4], [5, 6]]
-    assert again[0]["epochs"] == seen[0]["epochs"] + seen[1]["epochs"]
+    assert epochs_of(again) == [[1, 2], [3, 4], [5, 6]]
+    for restored, first_time in zip(again, seen, strict=False):
+        assert restored["epochs"] == first_time["epochs"]
+        assert restored["best"] == first_time["best"]
     whole = reports(dataclasses.replace(trial, folder=trial.folder + "-whole"))
 
     def values(found: list[dict[str, Any]]) -> list[float]:
@@ -79,6 +83,25 @@ def test_a_trial_that_had_finished_is_not_trained_again(trial: Trial) -> None:
     assert again["epochs"] == first["epochs"]
     assert (again["state"], again["metrics"], again["attempt"]) == ("completed", first["metrics"], 2)
     assert again["best"] == first["best"]
+
+
+def test_a_finished_trial_is_told_up_to_each_rung(trial: Trial) -> None:
+    first = reports(trial, rungs=[1, 3])
+    again = reports(dataclasses.replace(trial, attempt=2, fence=2), rungs=[1, 3])
+    assert epochs_of(again) == [[1], [2, 3], [4, 5, 6]]
+    assert [report["best"] for report in again] == [report["best"] for report in first]
+    assert [report["state"] for report in again] == ["running", "running", "completed"]
+    assert again[-1]["metrics"] == first[-1]["metrics"]
+
+
+def test_a_full_disk_is_no_fault_of_the_trial(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "checkpoint")
+
+    monkeypatch.setattr(checkpoint, "write", full)
+    report = Reporter(trial, rungs=[1], monotonic=Clock(0.0)).next_report()
+    assert (report["state"], report["epochs"]) == ("running", [])
+    assert "No space left on device" in report["unwritable"]
 
 
 def test_a_loss_that_is_not_finite_ends_the_trial_with_step_and_value(trial: Trial) -> None:
