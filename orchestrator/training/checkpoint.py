@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,9 @@ FORMAT = 1
 KEPT = 2
 BEST = "best.safetensors"
 _NAME = re.compile(r"checkpoint-(\d+)\.([0-9a-f]{64})\.safetensors")
+
+
+Guard = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,14 @@ class Damaged(Exception):  # noqa: N818 - a finding about a file
     """A file is not what was written, or not what is looked for; the message says why."""
 
 
-def save(folder: Path, epoch: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> SavedCheckpoint:
+def save(
+    folder: Path, epoch: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], guard: Guard = lambda: None
+) -> SavedCheckpoint:
     """Write the checkpoint of `epoch` and remove all but the newest two."""
     contents = pack(tensors, state)
     sha256 = hashlib.sha256(contents).hexdigest()
     path = folder / f"checkpoint-{epoch:06d}.{sha256}.safetensors"
-    write(path, contents)
+    write(path, contents, guard)
     for old, _, _ in checkpoints(folder)[KEPT:]:
         if old != path:
             old.unlink(missing_ok=True)
@@ -135,8 +140,12 @@ def load(path: Path, *, uid: str | None, sha256: str | None = None) -> Loaded:
     return Loaded(tensors, state)
 
 
-def write(path: Path, contents: bytes) -> None:
-    """Write a file so that it is there whole or not at all, even after a power cut."""
+def write(path: Path, contents: bytes, guard: Guard = lambda: None) -> None:
+    """Write a file so that it is there whole or not at all, even after a power cut.
+
+    Args:
+        guard: asked at the last moment, when the contents are on disk; what it raises leaves the file as it was.
+    """
     # two workers (one of them thought dead) may write the same name: each has its own file aside
     aside = f"{path}.{os.getpid()}.tmp"
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
@@ -146,7 +155,8 @@ def write(path: Path, contents: bytes) -> None:
             while done < len(contents):
                 done += os.write(descriptor, left[done:])
         os.fsync(descriptor)
-    except OSError:
+        guard()
+    except BaseException:
         os.unlink(aside)
         raise
     finally:

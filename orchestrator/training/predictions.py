@@ -48,12 +48,12 @@ class Predictions:
     state: Mapping[str, Any]
 
 
-def write(folder: Path, predictions: Predictions) -> dict[str, str]:
+def write(folder: Path, predictions: Predictions, guard: checkpoint.Guard = lambda: None) -> dict[str, str]:
     """Store the predictions below the trial's folder; the artifact's path and SHA-256."""
     path = folder / PLACE
     path.parent.mkdir(exist_ok=True)
     contents = checkpoint.pack(predictions.tensors, predictions.state, stamp=True)
-    checkpoint.write(path, contents)
+    checkpoint.write(path, contents, guard)
     return {"path": str(path), "sha256": hashlib.sha256(contents).hexdigest()}
 
 

@@ -117,7 +117,7 @@ class TrialRun:
         folder = self._own_folder()
         if self._saved is None or self._saved.epoch != self.epoch:
             self._save_best(folder)
-            self._saved = checkpoint.save(folder, self.epoch, *self._snapshot())
+            self._saved = checkpoint.save(folder, self.epoch, *self._snapshot(), self._own_folder)
         return self._saved
 
     def finish(self) -> Outcome:
@@ -153,7 +153,7 @@ class TrialRun:
                 "metrics": metrics,
                 "history": predictions.history_to_json(self.history),
             }
-            artifacts.append(predictions.write(folder, Predictions(tensors, state)))
+            artifacts.append(predictions.write(folder, Predictions(tensors, state), self._own_folder))
         return Outcome(metrics, artifacts, self.best[0])
 
     def _train(self) -> Iterator[EpochResult]:
@@ -241,7 +241,8 @@ class TrialRun:
         if self.best is None or self._best_saved == self.best[0]:
             return
         state = {"uid": self.trial.uid, "epoch": self.best[0], "value": self.best[1]}
-        checkpoint.write(folder / checkpoint.BEST, checkpoint.pack(self._best_weights, state, stamp=True))
+        contents = checkpoint.pack(self._best_weights, state, stamp=True)
+        checkpoint.write(folder / checkpoint.BEST, contents, self._own_folder)
         self._best_saved = self.best[0]
 
     def _own_folder(self) -> Path:

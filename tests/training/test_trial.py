@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from orchestrator.errors import NotReadyError
 from orchestrator.records import EpochResult, Trial
-from orchestrator.training import evaluate
+from orchestrator.training import checkpoint, evaluate
 from orchestrator.training import trial as trial_module
 from orchestrator.training.trial import Diverged, Infeasible, Superseded, TrialRun, recover_outcome, train
 
@@ -279,6 +279,23 @@ def test_earlier_attempt_may_not_write_once_a_later_one_began(trial: MakeTrial) 
         zombie.finish()
     next(iter(later))
     later.save()
+
+
+def test_an_attempt_that_is_overtaken_while_it_writes_leaves_nothing(
+    trial: MakeTrial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zombie = TrialRun(trial())
+    next(iter(zombie))
+    pack = checkpoint.pack
+
+    def overtaken(*args: Any, **more: Any) -> bytes:
+        TrialRun(trial(attempt=2))
+        return pack(*args, **more)
+
+    monkeypatch.setattr(checkpoint, "pack", overtaken)
+    with pytest.raises(Superseded, match="attempt 1 ends"):
+        zombie.save()
+    assert [path.name for path in Path(zombie.trial.folder).iterdir()] == ["attempt"]
 
 
 def test_checkpoint_of_other_data_is_refused(trial: MakeTrial) -> None:
