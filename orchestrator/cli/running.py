@@ -59,7 +59,7 @@ def launch_command(argv: Sequence[str]) -> int:
         "cwd": os.getcwd(),
     }
     with interruptible() as check:
-        wait_for_ray = _in_thread(_import_ray)
+        wait_for_ray = _begin_import_of_ray()
         tracking = _in_thread(lambda: _early_look_at_server(options.overrides))
         plan = _plan_here(options) if "torch" in sys.modules else _plan_in_child(argv)
         from orchestrator.sweep import Surroundings, launch
@@ -108,7 +108,7 @@ def resume_command(argv: Sequence[str]) -> int:
     request = {**before, "overrides": overrides}
     say(f"checking sweep {folder.name} ...")
     with interruptible() as check:
-        wait_for_ray = _in_thread(_import_ray)
+        wait_for_ray = _begin_import_of_ray()
         trials = _typed_trials(options.overrides)
         plan = _plan_again(request, record, folder.resolve().parent, options.more, trials)
         from orchestrator.sweep import Surroundings, resume
@@ -249,6 +249,14 @@ def _in_thread(work: Callable[[], T]) -> Callable[[], T]:
         return found[0]
 
     return wait
+
+
+def _begin_import_of_ray() -> Callable[[], None]:
+    """Imports Ray while a child plans.
+
+    Not beside a plan that is made here: two threads that import the same libraries at once can each find one half loaded.
+    """
+    return _import_ray if "torch" in sys.modules else _in_thread(_import_ray)
 
 
 def _import_ray() -> None:
