@@ -271,20 +271,10 @@ class RestReader(RestCalls):
         return None
 
     def _search(self, experiment_id: str, condition: str) -> Iterator[StoredRun]:
-        token: str | None = None
-        while True:
-            question = {
-                "experiment_ids": [experiment_id],
-                "filter": condition,
-                "run_view_type": "ALL",
-                "max_results": 500,
-                **({"page_token": token} if token else {}),
-            }
-            answer = self._asked("POST", "runs/search", question)
-            yield from map(_run_of_answer, answer.get("runs", []))
-            token = answer.get("next_page_token")
-            if not token:
-                return
+        try:
+            yield from map(_run_of_answer, self.found(experiment_id, condition))
+        except RefusedError as error:
+            raise UnavailableError(str(error)) from error
 
     def _histories(self, run_ids: Sequence[str], key: str) -> Iterator[tuple[str, Row]]:
         question = urlencode({"run_id": run_ids, "metric_key": key, "max_results": ROWS_A_CALL}, doseq=True)

@@ -9,7 +9,7 @@ import os
 import ssl
 import threading
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -88,7 +88,10 @@ class RestCalls:
         )
 
     def search(self, experiment_id: str, condition: str) -> list[RemoteRun]:
-        found: list[RemoteRun] = []
+        return [_run(run) for run in self.found(experiment_id, condition)]
+
+    def found(self, experiment_id: str, condition: str) -> Iterator[dict[str, Any]]:
+        """The server's own answers on all runs that fulfil the condition, deleted ones included, page after page."""
         token = None
         while True:
             question = {
@@ -99,10 +102,10 @@ class RestCalls:
                 **({"page_token": token} if token else {}),
             }
             answer = self._call("POST", "runs/search", question)
-            found += [_run(run) for run in answer.get("runs", [])]
+            yield from answer.get("runs", [])
             token = answer.get("next_page_token")
             if not token:
-                return found
+                return
 
     def create_run(self, experiment_id: str, name: str, user: str, start_ms: int, tags: Mapping[str, str]) -> RemoteRun:
         body = {
