@@ -22,7 +22,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from orchestrator.journal import Event, Reader
+from orchestrator.journal.file import Event, Reader
 
 
 def start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:

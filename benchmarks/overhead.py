@@ -37,14 +37,14 @@ OVERRIDES = ["data=digits", "model=mlp", "batch_size=32", "optimizer=sgd"]
 
 def trial_config(epochs: int, width: int) -> dict[str, Any]:
     """The complete configuration of a trial, as `launch` would compose it."""
-    from orchestrator.config import plan
+    from orchestrator.config.planning import plan
 
     return dict(plan([*OVERRIDES, f"epochs={epochs}", f"model.width={width}", "search=none", "trials=1"]).base)
 
 
 def train_one(config: dict[str, Any], lr: float, folder: Path) -> Iterator[dict[str, float]]:
     """Trains one trial; yields each epoch's metrics, the test's last."""
-    from orchestrator.records import Trial
+    from orchestrator.base.records import Trial
     from orchestrator.training.trial import TrialRun
 
     config = {**config, "optimizer": {**config["optimizer"], "lr": lr}}
@@ -82,7 +82,7 @@ def limit(trials: int, epochs: int, width: int, folder: Path) -> tuple[list[floa
 
 def ours(trials: int, epochs: int, width: int, folder: Path) -> tuple[list[float], float]:
     """`orchestrator launch` with its defaults: journal, checkpoints, MLflow on SQLite, shipped to the last row."""
-    from orchestrator.journal import Reader
+    from orchestrator.journal.file import Reader
 
     space = "optimizer.lr=tag(log,interval(1e-3,1e-1))"
     keys = [f"trials={trials}", f"epochs={epochs}", f"model.width={width}", f"runs_dir={folder}"]
@@ -254,7 +254,8 @@ def _sample(root: Any) -> tuple[dict[str, float], float]:
 
 def results(options: argparse.Namespace) -> None:
     """Reports of 100 epochs with 5 metrics, appended as fast as the journal takes them, until the last is in MLflow."""
-    from orchestrator.journal import FILE_NAME, Journal
+    from orchestrator.base.layout import JOURNAL
+    from orchestrator.journal.file import Journal
     from orchestrator.tracking.status import start_shipper, wait_until_shipped
 
     print(machine())
@@ -263,7 +264,7 @@ def results(options: argparse.Namespace) -> None:
         folder = Path(name) / "rate-00000000"
         folder.mkdir()
         tracking = {"kind": "local", "uri": f"sqlite:///{name}/mlflow.db", "artifacts": f"{name}/artifacts"}
-        journal = Journal(folder / FILE_NAME, create=True)
+        journal = Journal(folder / JOURNAL, create=True)
         opening = {"uid": folder.name, "name": "rate", "metric": "val/accuracy", "mode": "max", "trials": trials}
         config = {"choices": {}, "epochs": epochs}
         opening |= {"folder": str(folder), "config": config, "space": [], "sampler": {}, "scheduler": {}}

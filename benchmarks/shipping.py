@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from orchestrator.journal import Journal
+from orchestrator.journal.file import Journal
 from orchestrator.tracking.status import start_shipper, wait_until_shipped
 
 

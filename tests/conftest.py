@@ -21,8 +21,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One private Ray for the whole session; a sweep in this process uses it and leaves it."""
     os.environ["ORCHESTRATOR_CACHE"] = str(tmp_path_factory.getbasetemp() / "data-cache")
-    from orchestrator.scheduling.cluster import connect
+    from orchestrator.scheduling.ray.cluster import connect
 
-    with connect(None, preload="orchestrator.scheduling.warm"):
+    with connect(None, preload="orchestrator.scheduling.ray.warm"):
         yield
     del os.environ["ORCHESTRATOR_CACHE"]

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.catalogue import choices, groups
 from orchestrator.cli import COMMANDS, main
+from orchestrator.config.catalogue import choices, groups
 
 RUN = [sys.executable, "-m", "orchestrator"]
 

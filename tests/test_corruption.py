@@ -22,10 +22,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from orchestrator.errors import NotReadyError
-from orchestrator.history import read_sweep
-from orchestrator.journal import FILE_NAME, Event, Journal, Reader
-from orchestrator.records import STARTS_OVER, Trial
+from orchestrator.base import layout
+from orchestrator.base.errors import NotReadyError
+from orchestrator.base.layout import JOURNAL
+from orchestrator.base.records import STARTS_OVER, Trial
+from orchestrator.journal.file import Event, Journal, Reader
+from orchestrator.journal.record import read_sweep
 from orchestrator.scheduling.reports import Reporter
 from orchestrator.training import checkpoint, predictions
 from orchestrator.training.checkpoint import Damaged
@@ -64,7 +66,7 @@ def damages(bits: int, cuts: int = 0) -> dict[str, Damage]:
 
 @pytest.fixture(scope="module")
 def config() -> dict[str, Any]:
-    from orchestrator.config import plan
+    from orchestrator.config.planning import plan
 
     keys = ["data=synthetic", "model.width=8", "model.hidden=1", "batch_size=32", "search=none", "trials=1"]
     return dict(plan([*keys, f"epochs={EPOCHS}", "optimizer=adam"]).base)
@@ -86,7 +88,7 @@ class Ran:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        files = (self.folder / checkpoint.BEST, self.folder / predictions.PLACE)
+        files = (self.folder / layout.BEST, self.folder / layout.PREDICTIONS)
         return {f"{path.name}/{name}": tensor for path in files for name, tensor in load_file(path).items()}
 
     @property
@@ -163,7 +165,7 @@ def test_damaged_best_weights_are_refused_and_written_again(
     for name, damage in damages(bits=20).items():
         folder = tmp_path / "trial"
         shutil.copytree(killed.folder, folder)
-        path = folder / checkpoint.BEST
+        path = folder / layout.BEST
         path.write_bytes(damage(path.read_bytes()))
         why, found = refusal(lambda path=path: checkpoint.load(path, uid=UID), Damaged, name)
         assert why or found.state["epoch"] == killed.reports[-1]["best"][0], name
@@ -195,7 +197,7 @@ def rows_permuted(contents: bytes) -> bytes:
 def test_damaged_predictions_are_refused_by_name_and_made_again(
     config: dict[str, Any], whole: Ran, tmp_path: Path
 ) -> None:
-    place = predictions.PLACE
+    place = layout.PREDICTIONS
     refused = 0
     ways = damages(bits=50) | {"rows permuted": rows_permuted}
     for number, (name, damage) in enumerate(ways.items()):
@@ -247,19 +249,19 @@ def checkpoint_wal(path: Path) -> None:
 def journals(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], list[Event]]:
     """Folders with a journal as a killed driver leaves it, and as one that ended leaves it; and its events."""
     folder = tmp_path_factory.mktemp("journals")
-    journal = fill(folder / FILE_NAME)
-    reader = Reader(folder / FILE_NAME)
+    journal = fill(folder / JOURNAL)
+    reader = Reader(folder / JOURNAL)
     events = list(reader.events())
     reader.close()
     copies = {"killed": folder / "killed", "closed": folder / "closed"}
     for copy in copies.values():
         copy.mkdir()
-    for path in folder.glob(f"{FILE_NAME}*"):
+    for path in folder.glob(f"{JOURNAL}*"):
         if not path.name.endswith("-shm"):
             shutil.copy(path, copies["killed"])
     journal.close()
-    shutil.copy(folder / FILE_NAME, copies["closed"])
-    assert (copies["killed"] / f"{FILE_NAME}-wal").stat().st_size > 0
+    shutil.copy(folder / JOURNAL, copies["closed"])
+    assert (copies["killed"] / f"{JOURNAL}-wal").stat().st_size > 0
     assert len(events) == 61
     return copies, events
 
@@ -271,7 +273,7 @@ def read_all(path: Path) -> list[Event]:
 
 def kept_events(folder: Path, events: list[Event], name: str) -> int | None:
     """How many events a damaged journal kept, which are the first of those committed; None where it was refused by name."""
-    path = folder / FILE_NAME
+    path = folder / JOURNAL
     why, kept = refusal(lambda: read_all(path), NotReadyError, name)
     also, _ = refusal(lambda: read_sweep(folder), NotReadyError, name)
     assert bool(why) == bool(also), name
@@ -285,10 +287,10 @@ def kept_events(folder: Path, events: list[Event], name: str) -> int | None:
 
 def check_that_it_goes_on(folder: Path, events: list[Event]) -> None:
     """What was kept can be added to."""
-    journal = Journal(folder / FILE_NAME)
+    journal = Journal(folder / JOURNAL)
     added = journal.append("suggested", {"params": {}, "config": {}}, trial=len(events), sync=True)
     journal.close()
-    assert read_all(folder / FILE_NAME) == [*events, added]
+    assert read_all(folder / JOURNAL) == [*events, added]
 
 
 def damaged_copy(folder: Path, to: Path, file: str, damage: Damage) -> Path:
@@ -306,7 +308,7 @@ def test_a_damaged_journal_is_a_prefix_or_is_refused(
     copies, events = journals
     outcomes: set[int | None] = set()
     for name, damage in damages(bits=200, cuts=50).items():
-        folder = damaged_copy(copies[state], tmp_path / "copy", f"{FILE_NAME}{part}", damage)
+        folder = damaged_copy(copies[state], tmp_path / "copy", f"{JOURNAL}{part}", damage)
         kept = kept_events(folder, events, f"{state}{part}: {name}")
         if kept is not None and kept not in outcomes:
             check_that_it_goes_on(folder, events[:kept])
@@ -321,7 +323,7 @@ def test_without_its_wal_file_a_journal_is_a_prefix(
 ) -> None:
     copies, events = journals
     shutil.copytree(copies["killed"], tmp_path / "copy")
-    (tmp_path / "copy" / f"{FILE_NAME}-wal").unlink()
+    (tmp_path / "copy" / f"{JOURNAL}-wal").unlink()
     kept = kept_events(tmp_path / "copy", events, "no -wal")
     assert kept is not None
     assert 0 < kept < len(events)
@@ -330,7 +332,7 @@ def test_without_its_wal_file_a_journal_is_a_prefix(
 
 @pytest.mark.parametrize("column", ["time_ms", "kind", "trial", "attempt", "data", "crc"])
 def test_a_value_changed_within_a_row_is_noticed(column: str, tmp_path: Path) -> None:
-    path = tmp_path / FILE_NAME
+    path = tmp_path / JOURNAL
     fill(path, events=5).close()
     db = sqlite3.connect(path)
     changed = {"kind": "'started'", "data": """replace(data, '"lr":2', '"lr":3')"""}.get(
@@ -348,7 +350,7 @@ def test_a_value_changed_within_a_row_is_noticed(column: str, tmp_path: Path) ->
 
 
 def test_a_missing_row_is_noticed(tmp_path: Path) -> None:
-    path = tmp_path / FILE_NAME
+    path = tmp_path / JOURNAL
     fill(path, events=5).close()
     db = sqlite3.connect(path)
     db.execute("DELETE FROM events WHERE seq = 3")
@@ -361,7 +363,7 @@ def test_a_missing_row_is_noticed(tmp_path: Path) -> None:
 WRITER = """
 import random, sys
 from pathlib import Path
-from orchestrator.journal import Journal
+from orchestrator.journal.file import Journal
 journal = Journal(Path(sys.argv[1]), create=True)
 chance = random.Random(int(sys.argv[2]))
 for index in range(1_000_000):
@@ -378,7 +380,7 @@ def test_killed_at_any_moment_a_journal_holds_what_was_acknowledged(tmp_path: Pa
     for number in range(20):
         folder = tmp_path / str(number)
         folder.mkdir()
-        command = [sys.executable, "-c", WRITER, str(folder / FILE_NAME), str(number)]
+        command = [sys.executable, "-c", WRITER, str(folder / JOURNAL), str(number)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         process.stdout.readline()
@@ -387,7 +389,7 @@ def test_killed_at_any_moment_a_journal_holds_what_was_acknowledged(tmp_path: Pa
         acknowledged = [int(line) for line in process.stdout.read().split() if line]
         process.wait()
         process.stdout.close()
-        kept = read_all(folder / FILE_NAME)
+        kept = read_all(folder / JOURNAL)
         assert [event.data["n"] for event in kept] == list(range(len(kept))), f"seed {SEED}, kill {number}"
         assert len(kept) >= max(acknowledged[:-1], default=0), f"seed {SEED}, kill {number}"
-        Journal(folder / FILE_NAME).close()
+        Journal(folder / JOURNAL).close()

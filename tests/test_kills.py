@@ -16,15 +16,14 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import ConfigError
-from orchestrator.failpoints import NAMES, VARIABLE, parse
-from orchestrator.history import read_sweep
-from orchestrator.journal import FILE_NAME
-from orchestrator.records import STARTS_OVER
+from orchestrator.base.errors import ConfigError
+from orchestrator.base.failpoints import NAMES, VARIABLE, parse
+from orchestrator.base.layout import JOURNAL, PREDICTIONS
+from orchestrator.base.records import STARTS_OVER
+from orchestrator.journal.record import read_sweep
 from orchestrator.tracking.status import is_shipping, read_status
 from orchestrator.tracking.sync import sync
 from orchestrator.training.checkpoint import checkpoints
-from orchestrator.training.predictions import PLACE
 from orchestrator.verify import verify
 from tests.chaos.monkey import OVERRIDES, Monkey
 from tests.chaos.records import faults, faults_of_journal, lost_epochs, results, rows
@@ -85,7 +84,7 @@ def test_a_failpoint_that_is_not_one_is_refused(text: str) -> None:
 
 
 def test_the_nth_passing_kills_one_process_once(tmp_path: Path) -> None:
-    code = "from orchestrator.failpoints import failpoint\n"
+    code = "from orchestrator.base.failpoints import failpoint\n"
     code += "for n in (1, 2, 3): failpoint('commit.after') or print(n, flush=True)"
     environment = {**os.environ, VARIABLE: f"commit.after:2:{tmp_path}/a:b"}
     ran = [
@@ -126,7 +125,7 @@ def never_killed(drivers: Drivers, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def sweep_in(runs_dir: Path) -> Path:
-    (path,) = runs_dir.glob(f"*/{FILE_NAME}")
+    (path,) = runs_dir.glob(f"*/{JOURNAL}")
     return path.parent
 
 
@@ -199,7 +198,7 @@ def test_checkpoints_damaged_between_a_kill_and_the_resume(
     trial_folder = folder / "trials" / f"{index:05d}"
     paths = [path for path, _, _ in checkpoints(trial_folder)]
     assert len(paths) == 2
-    for path in [trial_folder / PLACE, *paths[:damaged]]:
+    for path in [trial_folder / PREDICTIONS, *paths[:damaged]]:
         path.write_bytes(path.read_bytes()[:-1])
     assert drivers.run(runs_dir=tmp_path, folder=folder) == 0
     wait_for_shipper(folder)

@@ -10,10 +10,10 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from orchestrator import errors
-from orchestrator.errors import ConfigError, OrchestratorError, Problem, nearest
-from orchestrator.progress import say
-from orchestrator.signals import Interrupted
+from orchestrator.base import errors
+from orchestrator.base.errors import ConfigError, OrchestratorError, Problem, nearest
+from orchestrator.base.signals import Interrupted
+from orchestrator.base.text import say
 
 USAGE = """\
 orchestrator: hyperparameter sweeps of deep vision networks

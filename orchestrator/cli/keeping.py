@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from orchestrator import errors
+from orchestrator.base import errors
+from orchestrator.base.errors import ConfigError, Problem
+from orchestrator.base.text import say
 from orchestrator.cli.parser import Parser, add_runs_dir
-from orchestrator.errors import ConfigError, Problem
-from orchestrator.progress import say
 
 
 def status_command(argv: Sequence[str]) -> int:
@@ -17,8 +17,8 @@ def status_command(argv: Sequence[str]) -> int:
     parser.add_argument("name", nargs="?", metavar="NAME", help="of a sweep, or its whole identity")
     add_runs_dir(parser)
     options = parser.parse_args(argv)
-    from orchestrator.finding import find_sweep
     from orchestrator.housekeeping.overview import detail_lines, look, survey, table_lines
+    from orchestrator.journal.finding import find_sweep
 
     if options.name is not None:
         _say_all(detail_lines(look(find_sweep(options.runs_dir, options.name))))
@@ -54,8 +54,8 @@ def stop_command(argv: Sequence[str]) -> int:
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="wait so many seconds for its end; 60")
     add_runs_dir(parser)
     options = parser.parse_args(argv)
-    from orchestrator.finding import find_sweep
     from orchestrator.housekeeping.stopping import stop
+    from orchestrator.journal.finding import find_sweep
 
     say(stop(find_sweep(options.runs_dir, options.name), options.timeout))
     return errors.EXIT_OK
@@ -67,8 +67,8 @@ def delete_command(argv: Sequence[str]) -> int:
     parser.add_argument("--yes", action="store_true", help="do not ask")
     add_runs_dir(parser)
     options = parser.parse_args(argv)
-    from orchestrator.finding import find_sweep, runs_dir_option
     from orchestrator.housekeeping.deleting import delete, finish_removal
+    from orchestrator.journal.finding import find_sweep, runs_dir_option
 
     if Path(options.name).name == options.name and finish_removal(options.runs_dir / options.name):
         say(f"deleted what was left of {options.name}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from orchestrator import errors
+from orchestrator.base import errors
+from orchestrator.base.errors import ConfigError, Problem, nearest
+from orchestrator.base.text import say, table
 from orchestrator.cli.parser import Parser, add_runs_dir
-from orchestrator.errors import ConfigError, Problem, nearest
-from orchestrator.progress import say, table
 
 
 def dashboard(argv: Sequence[str]) -> int:
@@ -20,7 +20,7 @@ def dashboard(argv: Sequence[str]) -> int:
     parser.add_argument("--port", type=int, default=5000, help="0 picks a free one")
     parser.add_argument("--uri", help="another store (sqlite:////absolute/path) or server (http://host:port)")
     options = parser.parse_args(argv)
-    from orchestrator.sweep import tracked_in
+    from orchestrator.sweep.session import tracked_in
     from orchestrator.tracking.dashboard import serve
 
     uri = options.uri or tracked_in(options.runs_dir).get("uri")
@@ -33,7 +33,7 @@ def sync_command(argv: Sequence[str]) -> int:
     parser.add_argument("name")
     add_runs_dir(parser)
     options = parser.parse_args(argv)
-    from orchestrator.sweep import find_sweep
+    from orchestrator.sweep.session import find_sweep
     from orchestrator.tracking.sync import sync
 
     say(str(sync(find_sweep(options.runs_dir, options.name))))
@@ -48,7 +48,7 @@ def verify(argv: Sequence[str]) -> int:
     parser.add_argument("name")
     add_runs_dir(parser)
     options = parser.parse_args(argv)
-    from orchestrator.finding import find_sweep
+    from orchestrator.journal.finding import find_sweep
     from orchestrator.verify import verify as check
 
     report = check(find_sweep(options.runs_dir, options.name), say=say)
@@ -60,7 +60,7 @@ def list_command(argv: Sequence[str]) -> int:
     parser.add_argument("group", nargs="?")
     parser.add_argument("--config-dir", type=Path)
     options = parser.parse_args(argv)
-    from orchestrator.catalogue import choices, groups
+    from orchestrator.config.catalogue import choices, groups
 
     if options.group is None:
         for group in groups(options.config_dir):

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
-from orchestrator.errors import ConfigError, Problem
+from orchestrator.base.errors import ConfigError, Problem
 
 
 class Parser(argparse.ArgumentParser):

@@ -15,16 +15,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from orchestrator import errors
+from orchestrator.base import errors
+from orchestrator.base.errors import ConfigError, NotReadyError, Problem, RunningElsewhereError
+from orchestrator.base.signals import interruptible
+from orchestrator.base.text import duration, say, table, word
 from orchestrator.cli.parser import Parser, add_runs_dir
-from orchestrator.errors import ConfigError, NotReadyError, Problem, RunningElsewhereError
-from orchestrator.finding import runs_dir_option
-from orchestrator.progress import duration, say, table, word
-from orchestrator.signals import interruptible
+from orchestrator.journal.finding import runs_dir_option
 
 if TYPE_CHECKING:
-    from orchestrator.history import SweepRecord
-    from orchestrator.sweep import Result
+    from orchestrator.journal.record import SweepRecord
+    from orchestrator.sweep.session import Result
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ def launch_command(argv: Sequence[str]) -> int:
     options = parser.parse_intermixed_args(argv)
     if options.cfg:
         return _print_config(options)
-    from orchestrator.plan import describe_plan
+    from orchestrator.config.plan import describe_plan
 
     if options.plan:
         for line in describe_plan(_plan_here(options)):
@@ -62,7 +62,7 @@ def launch_command(argv: Sequence[str]) -> int:
         wait_for_ray = _begin_import_of_ray()
         tracking = _in_thread(lambda: _early_look_at_server(options.overrides))
         plan = _plan_here(options) if "torch" in sys.modules else _plan_in_child(argv)
-        from orchestrator.sweep import Surroundings, launch
+        from orchestrator.sweep.session import Surroundings, launch
 
         for note in plan.notes:
             say(note)
@@ -88,15 +88,16 @@ def resume_command(argv: Sequence[str]) -> int:
     parser.add_argument("--more", type=int, metavar="N", help="N trials besides those of before")
     add_runs_dir(parser)
     options = parser.parse_intermixed_args(argv)
-    from orchestrator.finding import find_sweep
-    from orchestrator.history import read_sweep
-    from orchestrator.locks import DRIVER, holder
-    from orchestrator.resuming import merged
+    from orchestrator.base.layout import LOCK
+    from orchestrator.base.locks import holder
+    from orchestrator.config.resuming import merged
+    from orchestrator.journal.finding import find_sweep
+    from orchestrator.journal.record import read_sweep
 
     if options.more is not None and options.more < 1:
         raise ConfigError(Problem("--more", "must be at least 1", options.more))
     folder = find_sweep(options.runs_dir, options.name)
-    if (other := holder(folder / DRIVER)) is not None:
+    if (other := holder(folder / LOCK)) is not None:
         raise RunningElsewhereError(f"{other} works on sweep {folder.name} already")
     record = read_sweep(folder)
     if not record.opened:
@@ -111,7 +112,7 @@ def resume_command(argv: Sequence[str]) -> int:
         wait_for_ray = _begin_import_of_ray()
         trials = _typed_trials(options.overrides)
         plan = _plan_again(request, record, folder.resolve().parent, options.more, trials)
-        from orchestrator.sweep import Surroundings, resume
+        from orchestrator.sweep.session import Surroundings, resume
 
         around = Surroundings(
             command=["orchestrator", "resume", *argv],
@@ -157,7 +158,7 @@ def _plan_again(
     Raises:
         ConfigError, NotReadyError: as for a launch.
     """
-    from orchestrator.plan import SweepPlan
+    from orchestrator.config.plan import SweepPlan
 
     last = SweepPlan.from_json(record.plan)
     if "overrides" not in request:  # launched from Python
@@ -169,7 +170,7 @@ def _plan_again(
         overrides.append(f"trials={int(last.settings['trials']) + (more or 0)}")
     cwd = Path(request["cwd"]) if Path(request["cwd"]).is_dir() else Path.cwd()
     if "torch" in sys.modules:
-        from orchestrator.config import plan
+        from orchestrator.config.planning import plan
 
         with contextlib.chdir(cwd):
             return plan(overrides, config_dir=request["config_dir"], config_name=request["config_name"])
@@ -188,7 +189,7 @@ def _closed(result: Result, metric: str) -> int:
 
 
 def _plan_here(options: argparse.Namespace) -> Any:
-    from orchestrator.config import plan
+    from orchestrator.config.planning import plan
 
     tell = partial(say, out=sys.stderr)
     return plan(options.overrides, config_dir=options.config_dir, config_name=options.config_name, say=tell)
@@ -201,7 +202,7 @@ def _plan_in_child(argv: Sequence[str], cwd: Path | None = None) -> Any:
         SystemExit: the child refused; it has said why.
         NotReadyError: the child was killed.
     """
-    from orchestrator.plan import SweepPlan
+    from orchestrator.config.plan import SweepPlan
 
     with tempfile.NamedTemporaryFile(prefix="orchestrator-plan-", suffix=".json") as file:
         child = subprocess.run([sys.executable, "-m", "orchestrator", "_plan", file.name, *argv], check=False, cwd=cwd)
@@ -222,7 +223,7 @@ def write_plan(argv: Sequence[str]) -> int:
 
 
 def _print_config(options: argparse.Namespace) -> int:
-    from orchestrator.config import compose_job
+    from orchestrator.config.planning import compose_job
 
     say(compose_job(options.overrides, config_dir=options.config_dir, config_name=options.config_name))
     return errors.EXIT_OK
@@ -260,10 +261,10 @@ def _begin_import_of_ray() -> Callable[[], None]:
 
 
 def _import_ray() -> None:
-    from orchestrator.scheduling.cluster import set_environment
+    from orchestrator.scheduling.ray.cluster import set_environment
 
     set_environment()
-    import orchestrator.scheduling.tuner  # noqa: F401
+    import orchestrator.scheduling.ray.tuner  # noqa: F401
 
 
 def _early_look_at_server(overrides: Sequence[str]) -> Any:
@@ -339,7 +340,7 @@ def train_command(argv: Sequence[str]) -> int:
         raise ConfigError(Problem("--cfg" if options.cfg else "--config-dir", why))
     if options.cfg:
         return _print_config(options)
-    from orchestrator.train import train_again, train_one
+    from orchestrator.sweep.alone import train_again, train_one
 
     if again:
         others = [override for override in options.overrides if not override.startswith("from=")]

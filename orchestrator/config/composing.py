@@ -20,10 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
-from orchestrator.build import parameters
-from orchestrator.errors import ConfigError, Problem
-from orchestrator.records import GROUPS
-from orchestrator.settings import Settings
+from orchestrator.base.build import parameters
+from orchestrator.base.errors import ConfigError, Problem
+from orchestrator.base.records import GROUPS
+from orchestrator.config.settings import Settings
 from orchestrator.space import Choice
 
 from .files import Catalogue

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator import yaml_files
-from orchestrator.build import build, check, parameters, resolve, unknown_key, use_import_paths
-from orchestrator.catalogue import CONF
-from orchestrator.errors import ConfigError, Problem
-from orchestrator.plan import SweepPlan
-from orchestrator.records import GROUPS, METRICS
-from orchestrator.settings import PARTS, TRIAL_KEYS, settings_problems
+from orchestrator.base import yaml_files
+from orchestrator.base.build import build, check, parameters, resolve, unknown_key, use_import_paths
+from orchestrator.base.errors import ConfigError, Problem
+from orchestrator.base.records import GROUPS, METRICS
+from orchestrator.config.catalogue import CONF
+from orchestrator.config.plan import SweepPlan
+from orchestrator.config.settings import PARTS, TRIAL_KEYS, settings_problems
 from orchestrator.space import Space
 
 from .composing import Composed, Overrides, compose, read_overrides
@@ -23,7 +23,7 @@ from .machine import cpus, gpus
 from .searching import DEFAULT_SEARCH, Entry, Search, choices_of, read_entries
 from .specs import ROOT_KEYS, Specs
 
-_SPEC = {"_target_": "orchestrator.settings.Settings"}  # the root keys have a schema as the groups have
+_SPEC = {"_target_": "orchestrator.config.settings.Settings"}  # the root keys have a schema as the groups have
 
 
 @dataclass

@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from orchestrator import yaml_files
-from orchestrator.build import mismatch, unknown_key
-from orchestrator.catalogue import CONF
-from orchestrator.errors import ConfigError, Problem, nearest
-from orchestrator.records import GROUPS
-from orchestrator.settings import PARTS
+from orchestrator.base import yaml_files
+from orchestrator.base.build import mismatch, unknown_key
+from orchestrator.base.errors import ConfigError, Problem, nearest
+from orchestrator.base.records import GROUPS
+from orchestrator.config.catalogue import CONF
+from orchestrator.config.settings import PARTS
 
 
 def open_catalogue(config_dir: str | Path | None) -> Catalogue:

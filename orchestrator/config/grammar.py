@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
 
-from orchestrator.build import mismatch
+from orchestrator.base.build import mismatch
 from orchestrator.space import Choice, Domain, Interval, Range
 
 USUAL = "usual"  # in a search space: the range in the choice's own `search:` block

@@ -7,7 +7,7 @@ import shutil
 import uuid
 from pathlib import Path
 
-from orchestrator.errors import NotReadyError
+from orchestrator.base.errors import NotReadyError
 
 FILES_A_TRIAL = 4
 """So many times the weights of its model a trial leaves: two checkpoints, the optimizer's state in them, the best weights."""

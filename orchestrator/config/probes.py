@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from orchestrator.plan import SweepPlan, trial_config
+from orchestrator.config.plan import SweepPlan, trial_config
 from orchestrator.space import Parameter, Space
 
 EVERY_TRIAL = "every trial"  # the label of the configuration before any searched value

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator.build import mismatch, parameters, unknown_key
-from orchestrator.errors import Problem, nearest
-from orchestrator.plan import get_key
-from orchestrator.records import GROUPS
-from orchestrator.settings import PARTS, SEARCHABLE, Settings, settings_problems
+from orchestrator.base.build import mismatch, parameters, unknown_key
+from orchestrator.base.errors import Problem, nearest
+from orchestrator.base.records import GROUPS
+from orchestrator.config.plan import get_key
+from orchestrator.config.settings import PARTS, SEARCHABLE, Settings, settings_problems
 from orchestrator.space import Choice, Condition, Domain, Interval, Parameter, Range, Space
 
 from .composing import Composed, Overrides

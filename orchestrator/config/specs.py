@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from inspect import Parameter as Argument
 from typing import Any
 
-from orchestrator import yaml_files
-from orchestrator.build import PROVIDED, check, parameters, resolve, unknown_key
-from orchestrator.errors import ConfigError, Problem, nearest
-from orchestrator.settings import Settings
+from orchestrator.base import yaml_files
+from orchestrator.base.build import PROVIDED, check, parameters, resolve, unknown_key
+from orchestrator.base.errors import ConfigError, Problem, nearest
+from orchestrator.config.settings import Settings
 
 from .composing import Composed, Overrides
 from .files import Catalogue

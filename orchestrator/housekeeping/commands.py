@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.history import TrialRecord
-from orchestrator.records import GROUPS
+from orchestrator.base.records import GROUPS
+from orchestrator.journal.record import TrialRecord
 from orchestrator.space import Space
 
 OF_THE_SWEEP = {

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator import locks
-from orchestrator.errors import NotReadyError, RunningElsewhereError
-from orchestrator.finding import runs_dir_option
-from orchestrator.history import read_events
+from orchestrator.base import layout, locks
+from orchestrator.base.errors import NotReadyError, RunningElsewhereError
+from orchestrator.base.layout import JOURNAL
 from orchestrator.housekeeping.disk import disk_use
-from orchestrator.journal import FILE_NAME
+from orchestrator.journal.finding import runs_dir_option
+from orchestrator.journal.record import read_events
 from orchestrator.tracking.delete import TrackedRuns, tracked_runs
 from orchestrator.tracking.status import ship_lock
 
@@ -55,9 +55,9 @@ def delete(folder: Path, *, agree: Callable[[list[str]], bool], say: Callable[[s
 
 def finish_removal(folder: Path) -> bool:
     """Removes what a removal leaves that was cut off behind the journal, its last file but the lock; whether that was so."""
-    if not folder.is_dir() or {path.name for path in folder.iterdir()} - {locks.DRIVER}:
+    if not folder.is_dir() or {path.name for path in folder.iterdir()} - {layout.LOCK}:
         return False
-    (folder / locks.DRIVER).unlink(missing_ok=True)
+    (folder / layout.LOCK).unlink(missing_ok=True)
     folder.rmdir()
     return True
 
@@ -67,8 +67,8 @@ def _alone(folder: Path) -> Iterator[None]:
     """No driver and no shipper works on the sweep meanwhile."""
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(locks.hold(folder / locks.DRIVER, f"deletes sweep {folder.name}"))
-            if not (folder / FILE_NAME).is_file():
+            held.enter_context(locks.hold(folder / layout.LOCK, f"deletes sweep {folder.name}"))
+            if not (folder / JOURNAL).is_file():
                 finish_removal(folder)
                 raise NotReadyError(f"{folder.name} was deleted a moment ago")
             held.enter_context(ship_lock(folder, wait_s=SHIPPER_WAIT_S))
@@ -107,10 +107,10 @@ def _what_goes(folder: Path, trials: int, runs: TrackedRuns, *, readable: bool) 
 
 def _remove(folder: Path) -> None:
     """Removes everything, the journal last: until then the sweep is found, and what is left can be deleted again."""
-    journal = folder / FILE_NAME
-    beside = {f"{FILE_NAME}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")}
+    journal = folder / JOURNAL
+    beside = {f"{JOURNAL}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")}
     for path in sorted(folder.iterdir()):
-        if path.name in beside or path.name == locks.DRIVER:
+        if path.name in beside or path.name == layout.LOCK:
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -119,8 +119,8 @@ def _remove(folder: Path) -> None:
     # Events that are in the write-ahead file alone go into the journal, so that it can still be read without that file.
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(journal)) as db:
         db.execute("PRAGMA journal_mode = DELETE")
-    for name in beside - {FILE_NAME}:
+    for name in beside - {JOURNAL}:
         (folder / name).unlink(missing_ok=True)
     journal.unlink(missing_ok=True)
-    (folder / locks.DRIVER).unlink(missing_ok=True)
+    (folder / layout.LOCK).unlink(missing_ok=True)
     folder.rmdir()

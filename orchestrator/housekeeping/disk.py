@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.retention import BEST, CHECKPOINT
+from orchestrator.base.layout import BEST, CHECKPOINT
 
 
 @dataclass

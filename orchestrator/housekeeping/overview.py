@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator import locks
-from orchestrator.errors import NotReadyError
-from orchestrator.finding import runs_dir_option, sweeps_in
-from orchestrator.history import Score, SweepRecord, TrialRecord
+from orchestrator.base import layout, locks
+from orchestrator.base.errors import NotReadyError
+from orchestrator.base.locks import Holder
+from orchestrator.base.records import State
+from orchestrator.base.text import duration, table, word
 from orchestrator.housekeeping.disk import Disk, disk_use, size
 from orchestrator.housekeeping.reading import Outline, read_outline
-from orchestrator.locks import Holder
-from orchestrator.progress import duration, table, word
-from orchestrator.records import State
+from orchestrator.journal.finding import runs_dir_option, sweeps_in
+from orchestrator.journal.record import Score, SweepRecord, TrialRecord
 from orchestrator.tracking.shipper import store_settings
 from orchestrator.tracking.status import is_shipping, read_status
 from orchestrator.tracking.store import without_credentials
@@ -72,7 +72,7 @@ def look(folder: Path, *, now: float | None = None) -> Overview:
     """
     folder = folder.absolute()
     # Asked before reading: a sweep that is closed in between is then told as closed, not as interrupted.
-    driver = locks.holder(folder / locks.DRIVER)
+    driver = locks.holder(folder / layout.LOCK)
     try:
         outline = read_outline(folder)
     except NotReadyError as error:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import ConfigError, NotReadyError, Problem
-from orchestrator.finding import find_sweep
-from orchestrator.history import SweepRecord, TrialRecord
-from orchestrator.journal import FILE_NAME, Event, Reader, checksum
+from orchestrator.base.errors import ConfigError, NotReadyError, Problem
+from orchestrator.base.layout import JOURNAL
+from orchestrator.journal.file import Event, Reader, checksum
+from orchestrator.journal.finding import find_sweep
+from orchestrator.journal.record import SweepRecord, TrialRecord
 
 ROWS_AT_ONCE = 5_000
 KEPT_OF_CONFIG = ("epochs", "seed")
@@ -211,7 +212,7 @@ class _Reader(Reader):
 @contextlib.contextmanager
 def _reading(folder: Path) -> Iterator[_Reader]:
     """A reader; whatever is wrong with the journal is told as one error."""
-    path = folder / FILE_NAME
+    path = folder / JOURNAL
     try:
         with contextlib.closing(_Reader(path)) as reader:
             yield reader

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.finding import runs_dir_option
+from orchestrator.base.layout import BEST, CHECKPOINT, trial_folder
+from orchestrator.base.records import State
 from orchestrator.housekeeping.commands import request_of, searched_keys, train_command
 from orchestrator.housekeeping.disk import disk_use, size
 from orchestrator.housekeeping.overview import block, plan_settings, when
 from orchestrator.housekeeping.reading import TrialStory
-from orchestrator.records import State
-from orchestrator.retention import BEST, CHECKPOINT, trial_folder
+from orchestrator.journal.finding import runs_dir_option
 from orchestrator.tracking.lookup import local_run
 from orchestrator.tracking.shipper import store_settings
 

@@ -6,13 +6,13 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from orchestrator import locks
-from orchestrator.errors import NotReadyError
-from orchestrator.finding import runs_dir_option
+from orchestrator.base import layout, locks
+from orchestrator.base.errors import NotReadyError
+from orchestrator.base.layout import STOP
+from orchestrator.base.records import State
 from orchestrator.housekeeping.overview import INTERRUPTED, state_of
 from orchestrator.housekeeping.reading import read_outline
-from orchestrator.records import State
-from orchestrator.sweep import STOP
+from orchestrator.journal.finding import runs_dir_option
 
 POLL_S = 0.1
 
@@ -24,12 +24,12 @@ def stop(folder: Path, timeout_s: float) -> str:
         NotReadyError: the driver is still at work when the time is up; the request stays.
     """
     request = folder / STOP
-    driver = locks.holder(folder / locks.DRIVER)
+    driver = locks.holder(folder / layout.LOCK)
     if driver is None:
         request.unlink(missing_ok=True)  # of a driver that died before it saw it; a resume is not to stop at once
         return f"{folder.name} is not running ({_became(folder)}); there is nothing to stop"
     deadline = time.monotonic() + timeout_s
-    while locks.holder(folder / locks.DRIVER) == driver:
+    while locks.holder(folder / layout.LOCK) == driver:
         request.touch()  # a driver that is just starting removes what an earlier one has left
         if time.monotonic() >= deadline:
             raise NotReadyError(

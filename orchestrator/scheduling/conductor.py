@@ -11,11 +11,11 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.errors import NotReadyError
-from orchestrator.failpoints import failpoint
-from orchestrator.history import SweepRecord, TrialRecord
-from orchestrator.journal import Event, Journal
-from orchestrator.records import CAN_BE_BEST, State, Trial, better
+from orchestrator.base.errors import NotReadyError
+from orchestrator.base.failpoints import failpoint
+from orchestrator.base.records import CAN_BE_BEST, State, Trial, better
+from orchestrator.journal.file import Event, Journal
+from orchestrator.journal.record import SweepRecord, TrialRecord
 from orchestrator.scheduling.samplers import Sampler
 
 

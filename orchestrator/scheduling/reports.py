@@ -15,8 +15,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.failpoints import failpoint
-from orchestrator.records import EpochResult, State, Trial, better
+from orchestrator.base.failpoints import failpoint
+from orchestrator.base.records import EpochResult, State, Trial, better
 
 if TYPE_CHECKING:
     from orchestrator.training.trial import Outcome

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from orchestrator.records import Trial
-from orchestrator.training.heartbeat import FILE_NAME
+from orchestrator.base.layout import HEARTBEAT
+from orchestrator.base.records import Trial
 
 CHECKS_A_TIMEOUT = 8
 LONGEST_PAUSE_S = 5.0
@@ -52,6 +52,6 @@ class Watchdog:
 
 def _heartbeat(folder: str) -> int:
     try:
-        return Path(folder, FILE_NAME).stat().st_mtime_ns
+        return Path(folder, HEARTBEAT).stat().st_mtime_ns
     except OSError:
         return 0

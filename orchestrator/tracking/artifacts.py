@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from orchestrator.failpoints import failpoint
+from orchestrator.base.failpoints import failpoint
 from orchestrator.tracking.store import Artifact, RefusedError, UnavailableError
 
 

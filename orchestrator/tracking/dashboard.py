@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator.errors import NotReadyError
+from orchestrator.base.errors import NotReadyError
 from orchestrator.tracking.preflight import check_tracking
 from orchestrator.tracking.sqlite import SqliteStore, is_ours
 from orchestrator.tracking.store import UnavailableError, without_credentials

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
-from orchestrator.errors import NotReadyError
+from orchestrator.base.errors import NotReadyError
 from orchestrator.tracking.lookup import local_path
 from orchestrator.tracking.remote import CONNECTIONS, Calls
 from orchestrator.tracking.shipper import store_settings

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from orchestrator.records import GROUPS
+from orchestrator.base.records import GROUPS
 from orchestrator.tracking.store import MAX_PARAM_LENGTH, MAX_TAG_LENGTH, safe_name, text_of
 
 MAX_PARAMS = 20

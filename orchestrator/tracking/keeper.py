@@ -7,7 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from orchestrator.journal import FILE_NAME, Event, Reader
+from orchestrator.base.layout import JOURNAL
+from orchestrator.journal.file import Event, Reader
 from orchestrator.tracking.status import ShipStatus, is_shipping, start_shipper, wait_until_shipped
 
 FIRST_PAUSE_S = 5.0
@@ -68,7 +69,7 @@ class Keeper:
         """How far MLflow is once everything is shipped or the time is up, and how many events wait."""
         if not self._enabled:
             return None, 0
-        with contextlib.closing(Reader(self._folder / FILE_NAME)) as reader:
+        with contextlib.closing(Reader(self._folder / JOURNAL)) as reader:
             last_seq = reader.last_seq()
         deadline, starts = time.monotonic() + timeout_s, STARTS_AT_THE_END
         while True:

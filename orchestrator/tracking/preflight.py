@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from orchestrator.errors import ConfigError, NotReadyError, Problem, nearest
+from orchestrator.base.errors import ConfigError, NotReadyError, Problem, nearest
 from orchestrator.tracking.rest import headers_of, tls_context
 from orchestrator.tracking.sqlite import SCHEMA_REVISION, is_ours, schema_revision
 from orchestrator.tracking.store import UnavailableError, deleted_experiment, without_credentials

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from orchestrator.failpoints import failpoint
+from orchestrator.base.failpoints import failpoint
 from orchestrator.tracking.store import (
     UID_TAGS,
     Artifact,

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.history import Scores
-from orchestrator.journal import Event
-from orchestrator.records import STARTS_OVER, State
+from orchestrator.base.records import STARTS_OVER, State
+from orchestrator.journal.file import Event
+from orchestrator.journal.record import Scores
 from orchestrator.tracking.describe import description, to_yaml, trial_params
 from orchestrator.tracking.store import MAX_TAG_LENGTH, Artifact, Metric, RunWrite, is_finite, safe_name, text_of
 

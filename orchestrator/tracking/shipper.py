@@ -18,9 +18,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from orchestrator.errors import EXIT_NOT_READY, EXIT_OK, EXIT_RUNNING_ELSEWHERE, NotReadyError, RunningElsewhereError
-from orchestrator.journal import Event, Reader
-from orchestrator.locks import DRIVER, DRIVING, holder
+from orchestrator.base.errors import (
+    EXIT_NOT_READY,
+    EXIT_OK,
+    EXIT_RUNNING_ELSEWHERE,
+    NotReadyError,
+    RunningElsewhereError,
+)
+from orchestrator.base.layout import LOCK
+from orchestrator.base.locks import DRIVING, holder
+from orchestrator.journal.file import Event, Reader
 from orchestrator.tracking.runs import SweepView
 from orchestrator.tracking.status import ShipStatus, read_status, require_journal, ship_lock, write_status
 from orchestrator.tracking.store import RunWrite, Store, UnavailableError, without_credentials
@@ -284,7 +291,7 @@ def _driver_lives(folder: Path, parent_pid: int) -> Callable[[], bool]:
     parent_lives = _is_alive(parent_pid)
 
     def lives() -> bool:
-        found = holder(folder / DRIVER)
+        found = holder(folder / LOCK)
         return parent_lives() or (found is not None and found.doing.startswith(DRIVING))
 
     return lives

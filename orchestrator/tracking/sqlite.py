@@ -18,8 +18,8 @@ from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
-from orchestrator.failpoints import failpoint
-from orchestrator.journal import on_network_file_system
+from orchestrator.base.failpoints import failpoint
+from orchestrator.journal.file import on_network_file_system
 from orchestrator.tracking import artifacts
 from orchestrator.tracking.store import (
     EXPERIMENT_TAGS,

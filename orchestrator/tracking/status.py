@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from orchestrator.errors import NotReadyError, RunningElsewhereError
-from orchestrator.failpoints import failpoint
-from orchestrator.journal import FILE_NAME, Reader
+from orchestrator.base.errors import NotReadyError, RunningElsewhereError
+from orchestrator.base.failpoints import failpoint
+from orchestrator.base.layout import CURSOR, JOURNAL, TRACKER_LOG, TRACKING
+from orchestrator.journal.file import Reader
 
 CURSOR_FORMAT = 1
 
@@ -38,13 +39,13 @@ class ShipStatus:
 
 
 def tracking_folder(sweep_folder: Path) -> Path:
-    return sweep_folder / "tracking"
+    return sweep_folder / TRACKING
 
 
 def read_status(sweep_folder: Path) -> ShipStatus:
     """How far the sweep's journal has been shipped; the beginning where the cursor is missing or unreadable."""
     try:
-        data = json.loads((tracking_folder(sweep_folder) / "cursor.json").read_text())
+        data = json.loads((tracking_folder(sweep_folder) / CURSOR).read_text())
         if data.pop("format") == CURSOR_FORMAT:
             return ShipStatus(**data)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -54,7 +55,7 @@ def read_status(sweep_folder: Path) -> ShipStatus:
 
 def write_status(sweep_folder: Path, status: ShipStatus) -> None:
     """Replaces the cursor. It is not fsynced: an older one only means that some events are shipped once more."""
-    path = tracking_folder(sweep_folder) / "cursor.json"
+    path = tracking_folder(sweep_folder) / CURSOR
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps({"format": CURSOR_FORMAT, **asdict(status)}))
     failpoint("cursor.before")
@@ -109,7 +110,7 @@ def start_shipper(sweep_folder: Path) -> subprocess.Popen[bytes]:
     """
     folder = tracking_folder(sweep_folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "shipper.log").open("ab") as log:
+    with (folder / TRACKER_LOG).open("ab") as log:
         return subprocess.Popen(
             [
                 sys.executable,
@@ -132,7 +133,7 @@ def wait_until_shipped(sweep_folder: Path, timeout_s: float) -> ShipStatus:
     Returns early where no process ships the sweep any more.
     """
     deadline = time.monotonic() + timeout_s
-    with contextlib.closing(Reader(sweep_folder / FILE_NAME)) as reader:
+    with contextlib.closing(Reader(sweep_folder / JOURNAL)) as reader:
         while True:
             shipping = is_shipping(sweep_folder)
             status = read_status(sweep_folder)
@@ -149,7 +150,7 @@ def require_journal(sweep_folder: Path) -> Path:
     Raises:
         NotReadyError: there is none.
     """
-    path = sweep_folder / FILE_NAME
+    path = sweep_folder / JOURNAL
     if not path.is_file():
-        raise NotReadyError(f"{sweep_folder} holds no sweep (no {FILE_NAME})")
+        raise NotReadyError(f"{sweep_folder} holds no sweep (no {JOURNAL})")
     return path

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator.errors import NotReadyError
-from orchestrator.journal import Reader
+from orchestrator.base.errors import NotReadyError
+from orchestrator.journal.file import Reader
 from orchestrator.tracking.shipper import Shipper, make_store, store_settings
 from orchestrator.tracking.status import require_journal, ship_lock
 from orchestrator.tracking.store import UnavailableError, without_credentials

@@ -20,13 +20,13 @@ import torch
 from safetensors import SafetensorError, TensorSpec, serialize
 from torch import Tensor
 
-from orchestrator.failpoints import failpoint
-from orchestrator.records import STARTS_OVER
+from orchestrator.base.failpoints import failpoint
+from orchestrator.base.layout import CHECKPOINT
+from orchestrator.base.records import STARTS_OVER
 
 FORMAT = 1
 KEPT = 2
-BEST = "best.safetensors"
-_NAME = re.compile(r"checkpoint-(\d+)\.([0-9a-f]{64})\.safetensors")
+_NAME = re.compile(rf"{CHECKPOINT}(\d+)\.([0-9a-f]{{64}})\.safetensors")
 
 
 Guard = Callable[[], object]
@@ -59,7 +59,7 @@ def save(
     """Write the checkpoint of `epoch` and remove all but the newest two."""
     contents = pack(tensors, state)
     sha256 = hashlib.sha256(contents).hexdigest()
-    path = folder / f"checkpoint-{epoch:06d}.{sha256}.safetensors"
+    path = folder / f"{CHECKPOINT}{epoch:06d}.{sha256}.safetensors"
     write(path, contents, guard)
     for old, _, _ in checkpoints(folder)[KEPT:]:
         if old != path:

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-FILE_NAME = "heartbeat"
+from orchestrator.base.layout import HEARTBEAT
+
 EVERY_S = 1.0
 
 
@@ -19,7 +20,7 @@ class Heartbeat:
     """
 
     def __init__(self, folder: Path | None, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._path = folder and folder / FILE_NAME
+        self._path = folder and folder / HEARTBEAT
         self._monotonic = monotonic
         self._next = monotonic() + EVERY_S
 

@@ -12,11 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orchestrator.records import EpochResult
+from orchestrator.base.layout import PREDICTIONS
+from orchestrator.base.records import EpochResult
 from orchestrator.training import checkpoint
-
-PLACE = Path("artifacts", "predictions.safetensors")
-"""Where the file lies below the trial's folder."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Predictions:
 
 def write(folder: Path, predictions: Predictions, guard: checkpoint.Guard = lambda: None) -> dict[str, str]:
     """Store the predictions below the trial's folder; the artifact's path and SHA-256."""
-    path = folder / PLACE
+    path = folder / PREDICTIONS
     path.parent.mkdir(exist_ok=True)
     contents = checkpoint.pack(predictions.tensors, predictions.state, stamp=True)
     checkpoint.write(path, contents, guard)
@@ -72,7 +70,7 @@ def read(path: Path, *, uid: str | None = None) -> Predictions:
 
 def recover_outcome(folder: Path | str, uid: str) -> tuple[list[EpochResult], Outcome] | None:
     """History and outcome of a trial that had finished when its worker died; None where it had not, or its file is damaged."""
-    path = Path(folder) / PLACE
+    path = Path(folder) / PREDICTIONS
     try:
         contents = path.read_bytes()
         state = read(path, uid=uid).state

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from orchestrator.build import build, resolve, use_import_paths
-from orchestrator.errors import ConfigError, Problem
+from orchestrator.base.build import build, resolve, use_import_paths
+from orchestrator.base.errors import ConfigError, Problem
 from orchestrator.training.batches import batch_sizes
 from orchestrator.training.data import Dataset, cache_folder
 from orchestrator.training.data.source import Progress, Source

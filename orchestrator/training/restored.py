@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from orchestrator.build import use_import_paths
+from orchestrator.base.build import use_import_paths
 from orchestrator.training import checkpoint
 from orchestrator.training.trial import build_model, load_data
 

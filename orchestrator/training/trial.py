@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from models.initializers import initialize
-from orchestrator.build import build, use_import_paths
-from orchestrator.errors import NotReadyError
-from orchestrator.records import GROUPS, EpochResult, Trial, better
+from orchestrator.base import layout
+from orchestrator.base.build import build, use_import_paths, with_current_names
+from orchestrator.base.errors import NotReadyError
+from orchestrator.base.layout import FENCE
+from orchestrator.base.records import GROUPS, EpochResult, Trial, better
 from orchestrator.training import checkpoint, evaluate, predictions
 from orchestrator.training.batches import DeviceData, batch_sizes, place
 from orchestrator.training.checkpoint import SavedCheckpoint
@@ -205,7 +207,7 @@ class TrialRun:
         folder.mkdir(parents=True, exist_ok=True)
         self._check_fence(folder)
         if self.trial.fence > 1 and _fence(folder) < self.trial.fence:
-            checkpoint.write(folder / "attempt", str(self.trial.fence).encode())
+            checkpoint.write(folder / FENCE, str(self.trial.fence).encode())
         checkpoint.clear_leftovers(folder)
         loaded, self.notes = checkpoint.load_newest(folder, self.trial.uid)
         if loaded is not None:
@@ -218,7 +220,7 @@ class TrialRun:
                 f"the data set {learner.data.dataset.name} is not the one that trial {self.trial.uid} began with:"
                 " put it back as it was, or launch a new sweep"
             )
-        if others := differences(state["config"], compared(self.trial.config)):
+        if others := differences(with_current_names(state["config"]), compared(self.trial.config)):
             listed = ", ".join(others)
             raise NotReadyError(f"the checkpoint in {folder} is of another configuration: {listed}; use another folder")
         weights = _below("model/", loaded.tensors)
@@ -242,7 +244,7 @@ class TrialRun:
             return
         state = {"uid": self.trial.uid, "epoch": self.best[0], "value": self.best[1]}
         contents = checkpoint.pack(self._best_weights, state, stamp=True)
-        checkpoint.write(folder / checkpoint.BEST, contents, self._own_folder)
+        checkpoint.write(folder / layout.BEST, contents, self._own_folder)
         self._best_saved = self.best[0]
 
     def _own_folder(self) -> Path:
@@ -419,6 +421,6 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _fence(folder: Path) -> int:
     """That of the latest attempt that claimed the folder."""
     try:
-        return int((folder / "attempt").read_text())
+        return int((folder / FENCE).read_text())
     except FileNotFoundError:
         return 1

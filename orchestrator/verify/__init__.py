@@ -10,8 +10,9 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from orchestrator.errors import RunningElsewhereError
-from orchestrator.locks import DRIVER, holder
+from orchestrator.base.errors import RunningElsewhereError
+from orchestrator.base.layout import LOCK
+from orchestrator.base.locks import holder
 from orchestrator.tracking.read import open_reader
 from orchestrator.tracking.shipper import store_settings
 from orchestrator.tracking.status import read_status
@@ -136,7 +137,7 @@ def verify(folder: Path, *, say: Callable[[str], None] | None = None, own: bool 
         RunningElsewhereError: the sweep is running.
         NotReadyError: there is no journal, or it cannot be read.
     """
-    if not own and (driver := holder(folder / DRIVER)):
+    if not own and (driver := holder(folder / LOCK)):
         raise RunningElsewhereError(f"{driver} runs {folder.name} now; verify it when it has ended")
     with contextlib.ExitStack() as stack:
         sweep = Sweep(folder, stack.enter_context(contextlib.closing(open_journal(folder))))

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from orchestrator.errors import NotReadyError
-from orchestrator.journal import FILE_NAME, Event, checksum
-from orchestrator.plan import SweepPlan, get_key
-from orchestrator.records import State
+from orchestrator.base.errors import NotReadyError
+from orchestrator.base.layout import JOURNAL, trial_folder
+from orchestrator.base.records import State
+from orchestrator.config.plan import SweepPlan, get_key
+from orchestrator.journal.file import Event, checksum
 from orchestrator.tracking.read import Row, RunReader, StoredRun, database_problems
 
 CLOSING = {"sweep_opened", "sweep_resumed", "sweep_closed"}
@@ -186,7 +187,7 @@ class Case:
 
     @property
     def folder(self) -> Path:
-        return self.sweep.folder / "trials" / f"{self.index:05d}"
+        return trial_folder(self.sweep.folder, self.index)
 
 
 @dataclass
@@ -312,4 +313,4 @@ def fixed(case: Case, key: str) -> Any:
 
 def open_journal(folder: Path) -> JournalFile:
     """The journal of the sweep in `folder`."""
-    return JournalFile(folder / FILE_NAME)
+    return JournalFile(folder / JOURNAL)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.records import State
+from orchestrator.base.layout import BEST, TUNE
+from orchestrator.base.records import State
 from orchestrator.tracking.store import local_folder, safe_name
 from orchestrator.verify.evidence import Case, Sweep
 from orchestrator.verify.rules import Finding
 
 PREDICTIONS = "predictions.safetensors"
-BEST = "best.safetensors"
 CHECKPOINT = re.compile(r"checkpoint-(\d+)\.[0-9a-f]{64}\.safetensors")
 CHECKPOINTS_KEPT = 2
 
@@ -26,7 +26,7 @@ MAY_BE_EMPTY = {"lock", "stop", "attempt", "heartbeat", "shipper.log"}
 BESIDE_DECLARED = {"config.yaml", "error.txt"}
 """Files of a run that no event of the journal names."""
 
-SCRATCH = "tune"
+SCRATCH = TUNE
 """A folder that a driver makes and removes; one that was killed leaves it to the next one."""
 
 LOSS_TOLERANCE = 1e-5

@@ -9,8 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from orchestrator.plan import trial_config
-from orchestrator.records import State
+from orchestrator.base.records import State
+from orchestrator.config.plan import trial_config
 from orchestrator.verify.evidence import Case, Sweep, fixed
 from orchestrator.verify.rules import Finding, Skip
 

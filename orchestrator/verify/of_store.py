@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from orchestrator.records import State
+from orchestrator.base.records import State
 from orchestrator.tracking.read import Row, StoredRun
 from orchestrator.tracking.store import MAX_PARAM_LENGTH, safe_name, text_of
 from orchestrator.verify.evidence import Case, Sweep, fixed

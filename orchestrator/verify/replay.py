@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Iterator
 from typing import Any
 
-from orchestrator.errors import ConfigError
-from orchestrator.plan import SweepPlan
-from orchestrator.records import State
+from orchestrator.base.errors import ConfigError
+from orchestrator.base.records import State
+from orchestrator.config.plan import SweepPlan
 from orchestrator.verify.evidence import Case, Sweep
 from orchestrator.verify.rules import Finding, Partly, Skip
 

@@ -24,9 +24,10 @@ from typing import Any
 
 import psutil
 
-from orchestrator.errors import NotReadyError
-from orchestrator.history import read_sweep
-from orchestrator.journal import FILE_NAME, Event, Reader
+from orchestrator.base.errors import NotReadyError
+from orchestrator.base.layout import JOURNAL
+from orchestrator.journal.file import Event, Reader
+from orchestrator.journal.record import read_sweep
 from orchestrator.tracking.status import is_shipping, read_status
 from orchestrator.verify import verify
 from tests.chaos import records
@@ -250,15 +251,15 @@ class Monkey:
 
     @property
     def _sweep(self) -> Path:
-        (path,) = (self._folder / "runs").glob(f"*/{FILE_NAME}")
+        (path,) = (self._folder / "runs").glob(f"*/{JOURNAL}")
         return path.parent
 
     def _follow(self) -> None:
         """Takes what is new in the journal."""
-        if not list((self._folder / "runs").glob(f"*/{FILE_NAME}")):
+        if not list((self._folder / "runs").glob(f"*/{JOURNAL}")):
             return
         try:
-            with contextlib.closing(Reader(self._sweep / FILE_NAME)) as reader:
+            with contextlib.closing(Reader(self._sweep / JOURNAL)) as reader:
                 new = list(reader.events(after=len(self._events)))
         except NotReadyError:
             if self._events:

@@ -9,8 +9,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from orchestrator.history import SweepRecord, TrialRecord, read_sweep
-from orchestrator.records import State
+from orchestrator.base import layout
+from orchestrator.base.records import State
+from orchestrator.journal.record import SweepRecord, TrialRecord, read_sweep
 from orchestrator.training import checkpoint, predictions
 
 MEASURED = "images_per_s"
@@ -29,7 +30,7 @@ def _result(trial: TrialRecord, folder: Path) -> dict[str, Any]:
         for epoch in trial.epochs
     }
     files = {}
-    for path in (checkpoint.BEST, predictions.PLACE):
+    for path in (layout.BEST, layout.PREDICTIONS):
         if (folder / path).is_file():
             tensors = checkpoint.load(folder / path, uid=None).tensors
             parts = [name.encode() + tensors[name].numpy().tobytes() for name in sorted(tensors)]
@@ -58,7 +59,7 @@ def lost_epochs(folder: Path) -> list[str]:
         there = folder / "trials" / f"{trial.index:05d}"
         history: list[Any] = []
         with contextlib.suppress(checkpoint.Damaged, OSError):
-            history = predictions.read(there / predictions.PLACE).state["history"]
+            history = predictions.read(there / layout.PREDICTIONS).state["history"]
         if not history:
             loaded, notes = checkpoint.load_newest(there, f"{folder.name}/{trial.index}")
             found += [f"trial {trial.index}: {note}" for note in notes]

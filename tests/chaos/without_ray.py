@@ -20,9 +20,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from orchestrator import failpoints
-from orchestrator.plan import SweepPlan
-from orchestrator.records import Trial
+from orchestrator.base import failpoints
+from orchestrator.base.records import Trial
+from orchestrator.config.plan import SweepPlan
 from orchestrator.scheduling.conductor import Conductor
 from orchestrator.scheduling.reports import Reporter
 
@@ -158,7 +158,7 @@ def _start_workers(orders: socket.socket, reporter: type[Reporter]) -> None:
 def run(
     conductor: Conductor, *, epochs: int, ended: Callable[[], bool], on_step: Callable[[], None], **others: object
 ) -> None:
-    """In the place of `orchestrator.scheduling.tuner.run`: every epoch is a report of its own."""
+    """In the place of `orchestrator.scheduling.ray.tuner.run`: every epoch is a report of its own."""
     assert _workers is not None
     while not conductor.done and not ended():
         trial = conductor.next_trial()
@@ -186,7 +186,7 @@ _workers: Workers | None = None
 @contextlib.contextmanager
 def connect(address: str | None, *, preload: str) -> Iterator[list[Any]]:
     """In the place of a Ray cluster."""
-    from orchestrator.scheduling.cluster import Node
+    from orchestrator.scheduling.ray.cluster import Node
 
     yield [Node(cpus=1, gpus=0)]
 
@@ -200,7 +200,7 @@ def drive(order: dict[str, Any], plan: SweepPlan) -> None:
     _workers = Workers(LateReporter if order["late_checkpoints"] else Reporter)
     tuner = ModuleType("tuner")
     tuner.run = run  # type: ignore[attr-defined]
-    sys.modules["orchestrator.scheduling.tuner"] = tuner
+    sys.modules["orchestrator.scheduling.ray.tuner"] = tuner
     from orchestrator.scheduling import cluster
 
     cluster.connect = connect
@@ -216,7 +216,7 @@ def drive(order: dict[str, Any], plan: SweepPlan) -> None:
 
 
 def main() -> None:
-    from orchestrator.config import plan
+    from orchestrator.config.planning import plan
 
     overrides = sys.argv[1:]
     import orchestrator.training.trial  # noqa: F401 - once for all forks

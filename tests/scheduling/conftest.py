@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def composed() -> dict[str, Any]:
-    from orchestrator.config import plan
+    from orchestrator.config.planning import plan
 
     overrides = ["data=synthetic", "model.width=12", "model.hidden=1", "batch_size=16", "search=none", "trials=1"]
     return dict(plan(overrides).base)

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import NotReadyError
-from orchestrator.history import SweepRecord
-from orchestrator.journal import FILE_NAME, Event, Journal, Reader
-from orchestrator.records import State
+from orchestrator.base.errors import NotReadyError
+from orchestrator.base.layout import JOURNAL
+from orchestrator.base.records import State
+from orchestrator.journal.file import Event, Journal, Reader
+from orchestrator.journal.record import SweepRecord
 from orchestrator.scheduling.conductor import Conductor
 from orchestrator.scheduling.samplers import Params, Sampler
 
@@ -31,7 +32,7 @@ class Listed(Sampler):
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal(tmp_path / FILE_NAME, create=True)
+    journal = Journal(tmp_path / JOURNAL, create=True)
     yield journal
     journal.close()
 
@@ -311,7 +312,7 @@ def repeated_after(sweep: Conductor, index: int) -> list[int]:
 @pytest.mark.parametrize("judged", [False, True])
 def test_replayed_at_any_event_it_decides_what_it_would_have(tmp_path: Path, judged: bool) -> None:
     outcomes = {i: ("running" if i % 4 == 3 else "completed", 0.1 * i) for i in range(40)}
-    journal = Journal(tmp_path / FILE_NAME, create=True)
+    journal = Journal(tmp_path / JOURNAL, create=True)
     heard: list[Event] = []
     journal.subscribe(heard.append)
     sampler = Listed()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.records import Trial
+from orchestrator.base.records import Trial
 from orchestrator.scheduling.reports import Reporter
 from orchestrator.training import checkpoint
 

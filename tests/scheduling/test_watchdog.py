@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.records import Trial
+from orchestrator.base.layout import HEARTBEAT
+from orchestrator.base.records import Trial
 from orchestrator.scheduling.watchdog import Watchdog
-from orchestrator.training.heartbeat import FILE_NAME, Heartbeat
+from orchestrator.training.heartbeat import Heartbeat
 
 
 class Clock:
@@ -26,7 +27,7 @@ def trial(tmp_path: Path) -> Trial:
 
 
 def beat(trial: Trial, number: int) -> None:
-    path = Path(trial.folder, FILE_NAME)
+    path = Path(trial.folder, HEARTBEAT)
     path.touch()
     os.utime(path, ns=(number, number))
 
@@ -84,11 +85,11 @@ def test_short_trials_touch_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     clock.now += 0.2
     heartbeat()
-    assert (tmp_path / FILE_NAME).is_file()
-    os.utime(tmp_path / FILE_NAME, ns=(5, 5))
+    assert (tmp_path / HEARTBEAT).is_file()
+    os.utime(tmp_path / HEARTBEAT, ns=(5, 5))
     heartbeat()
-    assert (tmp_path / FILE_NAME).stat().st_mtime_ns == 5
+    assert (tmp_path / HEARTBEAT).stat().st_mtime_ns == 5
     clock.now += 1.1
     heartbeat()
-    assert (tmp_path / FILE_NAME).stat().st_mtime_ns > 5
+    assert (tmp_path / HEARTBEAT).stat().st_mtime_ns > 5
     Heartbeat(None, monotonic=clock)()

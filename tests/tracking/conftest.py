@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.journal import Journal
+from orchestrator.journal.file import Journal
 from orchestrator.tracking.shipper import Shipper, make_store
 from orchestrator.tracking.store import UnavailableError
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import NotReadyError
+from orchestrator.base.errors import NotReadyError
 from orchestrator.tracking.delete import tracked_runs
 from orchestrator.tracking.lookup import local_run
 from orchestrator.tracking.shipper import store_settings

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.failpoints import VARIABLE
+from orchestrator.base.failpoints import VARIABLE
 from orchestrator.tracking.keeper import Keeper
 from orchestrator.tracking.status import is_shipping
 

@@ -13,19 +13,19 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import ConfigError, NotReadyError
+from orchestrator.base.errors import ConfigError, NotReadyError
 from orchestrator.tracking import preflight
 from orchestrator.tracking.preflight import check_tracking
 from orchestrator.tracking.sqlite import SqliteStore
 
 
 def server(uri: str, **more: Any) -> dict[str, Any]:
-    return {"_target_": "orchestrator.settings.ServerTracking", "uri": uri, "experiment": None, **more}
+    return {"_target_": "orchestrator.config.settings.ServerTracking", "uri": uri, "experiment": None, **more}
 
 
 def local(uri: str | None = None, **more: Any) -> dict[str, Any]:
     return {
-        "_target_": "orchestrator.settings.LocalTracking",
+        "_target_": "orchestrator.config.settings.LocalTracking",
         "uri": uri,
         "artifacts": None,
         "experiment": None,
@@ -45,7 +45,7 @@ def test_a_local_store_lies_in_the_runs_folder_and_is_not_created(
 
 
 def test_no_tracking_is_no_tracking(tmp_path: Path) -> None:
-    assert check_tracking({"_target_": "orchestrator.settings.NoTracking"}, tmp_path) == {"kind": "none"}
+    assert check_tracking({"_target_": "orchestrator.config.settings.NoTracking"}, tmp_path) == {"kind": "none"}
 
 
 @pytest.mark.parametrize(

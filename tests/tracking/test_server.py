@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import NotReadyError
-from orchestrator.journal import checksum
+from orchestrator.base.errors import NotReadyError
+from orchestrator.journal.file import checksum
 from orchestrator.tracking import rest
 from orchestrator.tracking.delete import tracked_runs
 from orchestrator.tracking.preflight import check_tracking

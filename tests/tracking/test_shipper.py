@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import NotReadyError, RunningElsewhereError
+from orchestrator.base.errors import NotReadyError, RunningElsewhereError
 from orchestrator.tracking.shipper import store_settings
 from orchestrator.tracking.status import (
     ShipStatus,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.records import State
+from orchestrator.base.records import State
 from orchestrator.tracking import sqlite as sqlite_module
 from orchestrator.tracking.library import LibraryCalls
 from orchestrator.tracking.remote import RemoteStore

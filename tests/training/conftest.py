@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from orchestrator.records import Trial
+from orchestrator.base.records import Trial
 
 Config = dict[str, Any]
 

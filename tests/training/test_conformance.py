@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.build import parameters, resolve
+from orchestrator.base.build import parameters, resolve
 from orchestrator.training.trial import train
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from orchestrator.errors import NotReadyError
+from orchestrator.base.errors import NotReadyError
 from orchestrator.training import preflight
 from orchestrator.training.data import decoding
 from orchestrator.training.preflight import check, decoding_progress

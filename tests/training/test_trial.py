@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from orchestrator.errors import NotReadyError
-from orchestrator.records import EpochResult, Trial
+from orchestrator.base.errors import NotReadyError
+from orchestrator.base.records import EpochResult, Trial
 from orchestrator.training import checkpoint, evaluate
 from orchestrator.training import trial as trial_module
 from orchestrator.training.trial import Diverged, Infeasible, Superseded, TrialRun, recover_outcome, train
@@ -427,7 +427,7 @@ def test_a_trial_does_not_import_the_compiler(trial: MakeTrial) -> None:
     made = trial("", optimizer={"_target_": f"{OWN}.optimizers.adam"})
     script = (
         "import json, sys\n"
-        "from orchestrator.records import Trial\n"
+        "from orchestrator.base.records import Trial\n"
         "from orchestrator.training.preflight import check\n"
         "from orchestrator.training.trial import TrialRun\n"
         "config = json.loads(sys.argv[1])\n"

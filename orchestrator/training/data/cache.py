@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.errors import NotReadyError
+from orchestrator.base.errors import NotReadyError
 from orchestrator.training.data.dataset import check_label_range, checked_labels, digest
 from orchestrator.training.data.source import Contents, Progress, Source
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orchestrator.errors import NotReadyError
+from orchestrator.base.errors import NotReadyError
 from orchestrator.training.data.source import SPLITS, Contents
 from orchestrator.training.data.splits import check_split, stratified_holdout
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.errors import NotReadyError
+from orchestrator.base.errors import NotReadyError
 from orchestrator.training.data.files import stamps
 from orchestrator.training.data.source import SPLITS, Allocate, Contents, Progress, Source
 from orchestrator.training.data.splits import stratified_holdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from orchestrator.errors import NotReadyError
+from orchestrator.base.errors import NotReadyError
 
 
 def absolute(root: str) -> Path:

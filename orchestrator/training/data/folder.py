@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.errors import NotReadyError
+from orchestrator.base.errors import NotReadyError
 from orchestrator.training.data.decoding import DECODER, decode_files, first_image_size
 from orchestrator.training.data.files import absolute
 from orchestrator.training.data.source import SPLITS, Allocate, Contents, Progress, Source

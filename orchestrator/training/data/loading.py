@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.build import build
-from orchestrator.errors import ConfigError, Problem
+from orchestrator.base.build import build
+from orchestrator.base.errors import ConfigError, Problem
 from orchestrator.training.data.cache import cache_folder, cached, read_entry
 from orchestrator.training.data.dataset import Dataset, assemble
 from orchestrator.training.data.source import Progress, Source

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.errors import NotReadyError
+from orchestrator.base.errors import NotReadyError
 from orchestrator.training.data.files import absolute, megabytes, stamps
 from orchestrator.training.data.source import SPLITS, Allocate, Contents, Progress, Source
 

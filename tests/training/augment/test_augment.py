@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from orchestrator.build import build
+from orchestrator.base.build import build
 from orchestrator.training.augment import Augment
 
 CONF = Path(__file__).parents[3] / "conf" / "augment"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orchestrator.errors import NotReadyError
+from orchestrator.base.errors import NotReadyError
 from orchestrator.training.data.cache import cache_folder, cached, clear_cache, read_entry
 from orchestrator.training.data.source import Allocate, Contents, Progress, Source
 

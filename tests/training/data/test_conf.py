@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestrator.build import check, parameters, resolve
+from orchestrator.base.build import check, parameters, resolve
 
 CONF = Path(__file__).parents[3] / "conf" / "data"
 

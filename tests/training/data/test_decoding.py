@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator.errors import NotReadyError
+from orchestrator.base.errors import NotReadyError
 from orchestrator.training.data import decoding
 from orchestrator.training.data.decoding import decode_files, first_image_size, pixels
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import NotReadyError
+from orchestrator.base.errors import NotReadyError
 from orchestrator.training.data.files import absolute, megabytes, stamps
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator.errors import NotReadyError
+from orchestrator.base.errors import NotReadyError
 from orchestrator.training.data import Dataset, load
 from orchestrator.training.data.folder import image_folder, list_images
 from orchestrator.training.data.loading import forget

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import ConfigError, NotReadyError
+from orchestrator.base.errors import ConfigError, NotReadyError
 from orchestrator.training.data import load
 from orchestrator.training.data.loading import absolute_paths, forget
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from orchestrator.build import build
+from orchestrator.base.build import build
 from orchestrator.training.preprocess.statistics import Preprocess
 
 CONF = Path(__file__).parents[3] / "conf" / "preprocess"

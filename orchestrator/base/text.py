@@ -1,0 +1,44 @@
+"""What people read on the terminal: a line, a duration, a table, a value in few characters."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import IO
+
+
+def say(text: str, out: IO[str] | None = None) -> None:
+    """Prints a line at once; characters that the terminal cannot show are replaced.
+
+    Where the reader has gone (`| head`, a closed terminal), this and all later lines go nowhere: a sweep does not end with it.
+    """
+    out = out or sys.stdout
+    encoding = getattr(out, "encoding", None) or "utf-8"
+    try:
+        print(text.encode(encoding, errors="replace").decode(encoding), file=out, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 5 s`, `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def table(header: list[str], rows: list[list[str]]) -> list[str]:
+    """Columns aligned to the left, two spaces apart."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [header, *rows]
+    ]
+
+
+def word(value: object) -> str:
+    """A value in few characters."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,32 @@
+"""What the configuration folders offer: groups and their choices, read from file names and first comments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+def groups(extra: Path | None = None) -> list[str]:
+    """The groups of the built-in folder and of the user's own, sorted."""
+    return sorted({path.name for root in _roots(extra) for path in root.iterdir() if path.is_dir()})
+
+
+def choices(group: str, extra: Path | None = None) -> list[tuple[str, str]]:
+    """The choices of a group with the first line of their comment, sorted; the user's own among them."""
+    found: dict[str, str] = {}
+    for root in _roots(extra):
+        for path in sorted((root / group).glob("*.yaml")):
+            found[path.stem] = _first_comment(path)
+    return sorted(found.items())
+
+
+def _roots(extra: Path | None) -> list[Path]:
+    return [root for root in (CONF, extra) if root is not None and root.is_dir()]
+
+
+def _first_comment(path: Path) -> str:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        if line.startswith("#") and "@package" not in line:
+            return line.lstrip("# ").strip()
+    return ""

@@ -1,0 +1,135 @@
+"""What a sweep is to do, as plain data: made by config.py, read by the driver, which needs neither Hydra nor torch."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from orchestrator.base.build import build, with_current_names
+from orchestrator.base.records import GROUPS
+from orchestrator.config.settings import Settings
+from orchestrator.space import Space
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """Everything that was decided and checked before anything is created.
+
+    Args:
+        settings: the root keys; `trials` is what will run (a grid's points, one where nothing is searched).
+        base: a trial's configuration before the searched values are set.
+        choices: group -> choice -> its spec, for the groups that are searched.
+        sampler, scheduler, tracking, cluster: specs of the dataclasses in orchestrator.config.settings.
+        facts: what the check on the driver found (parameters of the largest model, ...).
+        notes: sentences for the user.
+    """
+
+    settings: Mapping[str, Any]
+    base: Mapping[str, Any]
+    choices: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    space: Space
+    sampler: Mapping[str, Any]
+    scheduler: Mapping[str, Any]
+    tracking: Mapping[str, Any]
+    cluster: Mapping[str, Any]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def root(self) -> Settings:
+        """The root keys, typed."""
+        return Settings(**self.settings)
+
+    def part(self, group: str) -> Any:
+        """The settings of `sampler`, `scheduler`, `tracking` or `cluster` as their dataclass."""
+        return build(getattr(self, group), allowed=self.settings["allowed_targets"])
+
+    def to_json(self) -> str:
+        plain = {f.name: getattr(self, f.name) for f in fields(self)} | {"space": self.space.encode()}
+        return json.dumps(plain, ensure_ascii=False, allow_nan=False)
+
+    @staticmethod
+    def from_json(text: str) -> SweepPlan:
+        plain = with_current_names(json.loads(text))
+        return SweepPlan(**plain | {"space": Space.decode(plain["space"]), "notes": tuple(plain["notes"])})
+
+
+def trial_config(plan: SweepPlan, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of the trial with these searched values: whole choices swapped in, then single values set."""
+    config: dict[str, Any] = copy.deepcopy(dict(plan.base))
+    for key, value in params.items():
+        if key in GROUPS:
+            config["choices"][key] = value
+            config[key] = copy.deepcopy(plan.choices[key][value])
+    for key, value in params.items():
+        if key not in GROUPS:
+            set_key(config, key, value)
+    return config
+
+
+def set_key(config: dict[str, Any], key: str, value: object) -> None:
+    """Set the value of a dotted key in place."""
+    *path, last = key.split(".")
+    for part in path:
+        config = config[part]
+    config[last] = value
+
+
+def get_key(config: Mapping[str, Any], key: str) -> Any:
+    """The value of a dotted key, None where it is not there."""
+    found: Any = config
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
+def describe_plan(plan: SweepPlan) -> list[str]:
+    """What would run, line by line."""
+    settings, sampler, scheduler = plan.root, plan.part("sampler"), plan.part("scheduler")
+    count = plan.space.count(getattr(sampler, "points", None))
+    epochs = max(domain_max(plan.space, "epochs"), settings.epochs)
+    rungs = scheduler.rungs(epochs)
+    chosen = plan.base["choices"]
+    searched = set(plan.space.keys)
+    fixed = [
+        f"{group}={name}" for group, name in chosen.items() if group not in searched and name not in ("default", "none")
+    ]
+    lines = [
+        f"sweep           {settings.name or '(named by time)'}",
+        f"fixed           {' '.join(fixed)}",
+        *_block("search space", [p.describe() for p in plan.space.parameters] or ["nothing"]),
+        f"configurations  {'continuous' if count is None else f'{count:,}'}",
+        f"trials          {settings.trials:,} ({_kind(sampler)} sampler, seed {settings.seed}){_seeds(settings)}",
+        f"epochs          {epochs:,} a trial at most, {epochs * settings.trials * settings.repeat:,} in all",
+        f"rungs           {', '.join(map(str, rungs)) or 'none'} ({_kind(scheduler)} scheduler)",
+    ]
+    if (parameters := plan.facts.get("parameters")) is not None:
+        lines.append(f"parameters      {parameters:,} in the largest model")
+    at_a_time = settings.max_concurrent or plan.facts.get("fits")
+    lines += [
+        f"resources       {settings.cpus_per_trial:g} CPU, {settings.gpus_per_trial:g} GPU a trial",
+        f"at a time       {at_a_time if at_a_time is not None else 'as many as the cluster has room for'}",
+        f"objective       {plan.base['metric']} ({plan.base['mode']})",
+        *_block("notes", list(plan.notes)),
+    ]
+    return lines
+
+
+def domain_max(space: Space, key: str) -> int:
+    """The largest value that the search gives `key`, 0 where it is not searched."""
+    return max((int(value) for p in space.parameters if p.key == key for value in p.domain.ends()), default=0)
+
+
+def _seeds(settings: Settings) -> str:
+    return f", each with {settings.repeat} seeds" if settings.repeat > 1 else ""
+
+
+def _kind(part: object) -> str:
+    return type(part).__name__.lower().removesuffix("scheduler")
+
+
+def _block(title: str, rows: list[str]) -> list[str]:
+    return [f"{title if place == 0 else '':<16}{row}" for place, row in enumerate(rows)]

@@ -1,0 +1,85 @@
+"""From overrides and YAML to a checked SweepPlan. The only importer of hydra and omegaconf.
+
+Hydra composes the defaults list and parses the override grammar. Values are set here, because a key below a searched group
+belongs to the choices that have it, and because the schema of a choice is the signature of its target.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from orchestrator.base.records import GROUPS
+from orchestrator.config.plan import SweepPlan
+from orchestrator.config.settings import PARTS
+
+from .draft import Draft
+from .machine import check_space, check_writable
+from .probes import EVERY_TRIAL, probes
+
+
+def plan(
+    overrides: Sequence[str],
+    *,
+    config_dir: str | Path | None = None,
+    config_name: str = "launch",
+    say: Callable[[str], None] | None = None,
+) -> SweepPlan:
+    """What a sweep with these overrides would do, checked down to one build of every choice; creates nothing but the cache of
+    decoded images.
+
+    Nothing is loaded or tried while there is a problem that can be seen without.
+
+    Args:
+        say: told how far the decoding of images is, where it takes long.
+
+    Raises:
+        ConfigError: all problems found.
+        NotReadyError: data are not there, or runs_dir cannot be written or has no room.
+    """
+    draft = Draft(config_dir, config_name)
+    made = draft.plan(overrides)
+    draft.raise_problems()
+    made = _tried(draft, made, say)
+    draft.raise_problems()
+    runs_dir = Path(made.settings["runs_dir"])
+    check_writable(runs_dir)
+    check_space(runs_dir, trials=made.settings["trials"], parameters=made.facts["parameters"])
+    return made
+
+
+def compose_job(overrides: Sequence[str], *, config_dir: str | Path | None = None, config_name: str = "launch") -> str:
+    """The composed configuration and search space as YAML; nothing is tried or read."""
+    draft = Draft(config_dir, config_name)
+    made = draft.plan(overrides)
+    draft.raise_problems()
+    job = {
+        **made.settings,
+        **{group: dict(made.base[group]) for group in GROUPS},
+        **{part: dict(getattr(made, part)) for part in PARTS},
+        "choices": dict(made.base["choices"]),
+        "space": [
+            {"key": p.key, "domain": str(p.domain)} | ({"when": p.condition} if p.conditions else {})
+            for p in made.space.parameters
+        ],
+    }
+    return yaml.safe_dump(job, sort_keys=False, allow_unicode=True)
+
+
+def _tried(draft: Draft, made: SweepPlan, say: Callable[[str], None] | None) -> SweepPlan:
+    """The plan with what building and looking at its configurations showed."""
+    from orchestrator.training import preflight
+    from orchestrator.training.data.loading import absolute_paths
+
+    made = replace(made, base={**made.base, "data": absolute_paths(made.base["data"], Path.cwd())})
+    result = preflight.check(list(probes(made)), say)
+    for problem in result.problems:
+        everywhere = problem.where is not None and problem.where.startswith(EVERY_TRIAL)
+        draft.problems.append(replace(problem, where=None) if everywhere else problem)
+    facts = json.loads(json.dumps(result.facts))  # as it will be read elsewhere: no tuples
+    entry = facts.get("data_entry", "")  # so that no worker looks through the files again
+    return replace(made, base={**made.base, "data_entry": entry}, facts={**made.facts, **facts})

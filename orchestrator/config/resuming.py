@@ -1,0 +1,148 @@
+"""What a resume may change of a sweep, and what it may not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from orchestrator.base.errors import ConfigError, Problem
+from orchestrator.config.plan import SweepPlan
+from orchestrator.config.settings import PARTS
+
+FREE = (
+    "trials", "max_concurrent", "time_budget_s", "report_every_s", "max_retries", "heartbeat_timeout_s", "keep_weights",
+    "data_cache", "allowed_targets",
+)  # fmt: skip
+"""Root keys that may be given anew."""
+
+UNUSED = ("name", "runs_dir")
+"""Root keys that say where a new sweep would lie."""
+
+PLACES = ("data.root", "data.download", "data_entry", "import_paths", "data_cache", "report_every_s", "allowed_targets")
+"""Keys of a trial's configuration that say where things lie, or when they are reported, and not what is computed."""
+
+
+def merged(before: Sequence[str], now: Sequence[str]) -> list[str]:
+    """The overrides of the start with those of the resume; of the same key the later one.
+
+    Where a sampler, scheduler or cluster is named anew, the settings of the one before go with it.
+    """
+    keys = {_key(override) for override in now}
+    parts = keys & set(PARTS)
+    kept = [o for o in before if _key(o) not in keys and not ("." in _key(o) and _key(o).split(".")[0] in parts)]
+    return [*kept, *now]
+
+
+def checked(
+    old: SweepPlan, new: SweepPlan, *, suggested: int, more: int | None = None, trials: int | None = None
+) -> tuple[SweepPlan, dict[str, Any]]:
+    """The plan of a resumed sweep, and its changes: key -> [before, now].
+
+    Args:
+        old: the plan in force before.
+        new: the plan that the merged overrides give.
+        suggested: how many configurations there are already.
+        more: so many configurations besides those of before.
+        trials: so many configurations in all, where the user says so.
+
+    Raises:
+        ConfigError: something differs that may not; lists everything that does.
+    """
+    if problems := list(_refused(old, new)):
+        raise ConfigError(problems)
+    total = _trials(suggested, old, new, more, trials)
+    new = replace(new, settings={**new.settings, **{key: old.settings[key] for key in UNUSED}, "trials": total})
+    return new, dict(_changes(old, new))
+
+
+def placed(plan: SweepPlan, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial's recorded configuration, brought up to date with where things lie by the plan in force."""
+    now = {key: plan.base[key] for key in PLACES if key in config and key in plan.base}
+    data, there = config["data"], plan.base["data"]
+    if "data" not in plan.space.keys and data.get("_target_") == there.get("_target_"):
+        names = (key.removeprefix("data.") for key in PLACES if key.startswith("data."))
+        now["data"] = {**data, **{name: there[name] for name in names if name in data and name in there}}
+    elif "data_entry" in now:
+        del now["data_entry"]
+    return {**config, **now}
+
+
+def _trials(suggested: int, old: SweepPlan, new: SweepPlan, more: int | None, trials: int | None) -> int:
+    """How many configurations there are to be in all. A finite space may hold fewer: the sweep ends when it is used up."""
+    before = int(old.settings["trials"])
+    if more is not None:
+        return before + more
+    if trials is not None:
+        return trials
+    sampler = new.part("sampler")
+    if str(new.sampler["_target_"]).endswith(".Grid") and (new.space != old.space or new.sampler != old.sampler):
+        return suggested + int(sampler.limit(new.space, before))
+    return before
+
+
+def _refused(old: SweepPlan, new: SweepPlan) -> Iterator[Problem]:
+    searched = {*old.space.keys, *new.space.keys}
+    why = "may not change when a sweep is resumed; launch a new one for it"
+    for key in old.settings:
+        if key not in (*FREE, *UNUSED, *searched) and old.settings[key] != new.settings.get(key):
+            yield _problem(key, old.settings[key], new.settings.get(key), why)
+    if old.tracking != new.tracking:
+        yield _problem("tracking", dict(old.tracking), dict(new.tracking), why)
+    before, now = dict(_fixed(old, searched)), dict(_fixed(new, searched))
+    for key in dict.fromkeys([*before, *now]):
+        of_one_choice_alone = "(" in key and not (key in before and key in now)
+        if before.get(key) != now.get(key) and not of_one_choice_alone:
+            yield _problem(_plain(key), before.get(key), now.get(key), why)
+    if old.facts.get("fingerprint") != new.facts.get("fingerprint"):
+        yield Problem(
+            "data", "the images, labels or split are not those that the sweep began with; put them back as they were"
+        )
+
+
+def _problem(key: str, before: object, now: object, why: str) -> Problem:
+    return Problem(key, f"{why} (was {before}, would be {now})")
+
+
+def _fixed(plan: SweepPlan, searched: set[str]) -> Iterator[tuple[str, Any]]:
+    """(key, value) of everything in a trial's configuration that neither search decides.
+
+    In a searched group the keys are those of each choice: `optimizer.(sgd).momentum`.
+    """
+    for group in plan.base:
+        if group in plan.settings or group == "choices":
+            continue
+        tree = plan.base[group]
+        if group in searched:
+            choices = plan.choices.get(group) or {plan.base["choices"][group]: tree}
+            tree = {f"({choice})": spec for choice, spec in choices.items()}
+        for key, value in _leaves({group: tree}):
+            if _plain(key) not in searched and _plain(key) not in PLACES:
+                yield key, value
+
+
+def _plain(key: str) -> str:
+    return ".".join(part for part in key.split(".") if not part.startswith("("))
+
+
+def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def _changes(old: SweepPlan, new: SweepPlan) -> Iterator[tuple[str, Any]]:
+    for key in FREE:
+        if old.settings[key] != new.settings[key]:
+            yield key, [old.settings[key], new.settings[key]]
+    for part in ("sampler", "scheduler", "cluster"):
+        if getattr(old, part) != getattr(new, part):
+            yield part, [dict(getattr(old, part)), dict(getattr(new, part))]
+    if old.space != new.space:
+        yield "space", [[p.describe() for p in plan.space.parameters] for plan in (old, new)]
+
+
+def _key(override: str) -> str:
+    return override.split("=", 1)[0].lstrip("+")

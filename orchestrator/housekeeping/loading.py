@@ -1,0 +1,51 @@
+"""`orchestrator.load_model`: a trained model for a notebook or a program of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.base.errors import NotReadyError
+from orchestrator.base.layout import BEST, trial_folder
+from orchestrator.config.plan import SweepPlan
+from orchestrator.housekeeping.reading import TrialStory, find_trial
+from orchestrator.housekeeping.showing import missing_weights
+from orchestrator.journal.finding import runs_dir_option
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def load_model(name: str, runs_dir: str | Path = "runs") -> nn.Module:
+    """The model of the trial `NAME/7` with the weights of its best epoch, in evaluation mode, on the CPU.
+
+    It takes images as they are after the trial's preprocessing. Of a trial that still runs it is the best so far.
+
+    Raises:
+        ConfigError: there is no such trial.
+        NotReadyError: its weights are not there or damaged, or do not fit the code of today; the message says what to do.
+    """
+    story = find_trial(Path(runs_dir), name)
+    path = trial_folder(story.folder, story.trial.index) / BEST
+    again = f"orchestrator train from={story.name}{runs_dir_option(story.folder)} --folder FOLDER"
+    if not path.is_file():
+        why = missing_weights(story)
+        hint = f"; this trains it again and keeps them:  {again}" if why.startswith("not kept") else ""
+        raise NotReadyError(f"the weights of {story.name} are not there ({why}){hint}")
+    from orchestrator.training.checkpoint import Damaged
+    from orchestrator.training.restored import restored_model
+
+    try:
+        return restored_model(story.trial.config, path, uid=story.name, facts=_facts(story))
+    except Damaged as error:
+        raise NotReadyError(f"{path} is damaged: {error}; this trains the trial again:  {again}") from error
+    except RuntimeError as error:
+        why = " ".join(str(error).split())[:300]
+        raise NotReadyError(f"{path} does not fit the model, whose code must have changed ({why})") from error
+
+
+def _facts(story: TrialStory) -> dict[str, Any]:
+    """What the plan says of the data, where all trials have the same."""
+    plan = SweepPlan.from_json(story.record.plan)
+    searched = any(key.split(".")[0] == "data" for key in plan.space.keys)
+    return {} if searched else dict(plan.facts)

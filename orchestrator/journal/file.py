@@ -1,0 +1,291 @@
+"""A sweep's private ledger: append-only events in one SQLite file, written by the driver alone, read live by everyone else.
+
+State is a query over events; nothing is updated in place. `append` returns at once; events become durable in group commits,
+or before `append` returns with `sync=True`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sqlite3
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from orchestrator.base.errors import NotReadyError
+from orchestrator.base.failpoints import failpoint
+
+FORMAT_VERSION = 1
+GROUP_COMMIT_S = 0.05
+
+KINDS = frozenset(
+    {"sweep_opened", "suggested", "started", "reported", "retrying", "terminal", "sweep_resumed", "sweep_closed"}
+)
+
+_SCHEMA = """
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    time_ms INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    trial INTEGER,
+    attempt INTEGER,
+    data TEXT NOT NULL,
+    crc INTEGER NOT NULL
+) STRICT
+"""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One row of the ledger; `trial` is the trial's index, None for an event of the sweep."""
+
+    seq: int
+    time_ms: int
+    kind: str
+    trial: int | None
+    attempt: int | None
+    data: dict[str, Any]
+
+
+class Journal:
+    """The writing end. One process writes; its threads may share the object.
+
+    Raises:
+        NotReadyError: the file cannot be created or opened, or is of another format version.
+    """
+
+    def __init__(self, path: Path, *, create: bool = False, clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._pending: list[tuple[int, int, str, int | None, int | None, str, int]] = []
+        self._wake = threading.Event()
+        self._closed = False
+        self._failure: sqlite3.Error | None = None
+        self._listeners: list[Callable[[Event], None]] = []
+        self._db = _connect_for_writing(path, create=create)
+        self._committed = int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
+        self._writer = threading.Thread(target=self._commit_in_groups, name="journal", daemon=True)
+        self._writer.start()
+
+    def subscribe(self, listener: Callable[[Event], None]) -> None:
+        """Calls `listener` with every event appended from now on, in the appending thread."""
+        self._listeners.append(listener)
+
+    def append(
+        self,
+        kind: str,
+        data: Mapping[str, Any],
+        *,
+        trial: int | None = None,
+        attempt: int | None = None,
+        sync: bool = False,
+    ) -> Event:
+        """Adds one event. Numbers that are not finite become the strings "nan", "inf" and "-inf".
+
+        Raises:
+            NotReadyError: an earlier commit failed (disk full, file gone); nothing after it was kept.
+        """
+        assert kind in KINDS, kind
+        plain = finite(dict(data))
+        text = json.dumps(plain, separators=(",", ":"), allow_nan=False)
+        with self._lock:
+            self._raise_if_failed()
+            seq = (self._pending[-1][0] if self._pending else self._committed) + 1
+            event = Event(seq, int(self._clock() * 1000), kind, trial, attempt, plain)
+            row = (seq, event.time_ms, kind, trial, attempt, text)
+            self._pending.append((*row, checksum(*row)))
+            if sync:
+                self._flush()
+                self._raise_if_failed()
+        if not sync:
+            self._wake.set()
+        for listener in self._listeners:
+            listener(event)
+        return event
+
+    @property
+    def last_seq(self) -> int:
+        """Number of the newest event appended; 0 in an empty journal."""
+        with self._lock:
+            return self._pending[-1][0] if self._pending else self._committed
+
+    def commit(self) -> None:
+        """Makes everything appended so far durable."""
+        with self._lock:
+            self._flush()
+            self._raise_if_failed()
+
+    def close(self) -> None:
+        """Commits what waits and closes the file; a second call does nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._flush()
+            self._db.close()
+        self._wake.set()
+        self._writer.join()
+        self._raise_if_failed()
+
+    def _commit_in_groups(self) -> None:
+        while not self._closed:
+            self._wake.wait()
+            self._wake.clear()
+            time.sleep(GROUP_COMMIT_S)
+            with self._lock:
+                if not self._closed:
+                    self._flush()
+
+    def _flush(self) -> None:
+        if not self._pending or self._failure:
+            return
+        failpoint("commit.before")
+        try:
+            with self._db:
+                # A signal can interrupt between the commit and the next line; the same rows then come again.
+                self._db.executemany(
+                    "INSERT OR IGNORE INTO events (seq, time_ms, kind, trial, attempt, data, crc)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    self._pending,
+                )
+            failpoint("commit.after")
+            self._committed = self._pending[-1][0]
+            self._pending.clear()
+        except sqlite3.Error as error:
+            self._failure = error
+
+    def _raise_if_failed(self) -> None:
+        if self._failure:
+            raise NotReadyError(f"the journal {self.path} cannot be written ({self._failure}); is its disk full?")
+
+
+def finite(value: Any) -> Any:
+    """The same plain data with numbers that JSON cannot hold written as strings."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value
+
+
+class Reader:
+    """The reading end, live beside the writer; it never blocks it.
+
+    Raises:
+        NotReadyError: (in every method) there is no journal at `path`, it is not one, or it is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise NotReadyError(f"there is no journal at {path}")
+        self._path = path
+        with _readable(path):
+            self._db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=30.0)
+        try:
+            with _readable(path):
+                _check_version(self._db, path)
+        except NotReadyError:
+            self._db.close()
+            raise
+
+    def events(self, after: int = 0, limit: int = 1_000_000) -> Iterator[Event]:
+        """Committed events with `seq > after`, in order, at most `limit`."""
+        for seq, time_ms, kind, trial, attempt, data in _whole_rows(self._db, self._path, after, limit):
+            yield Event(seq, time_ms, kind, trial, attempt, json.loads(data))
+
+    def last_seq(self) -> int:
+        """Number of the newest committed event; 0 in an empty journal."""
+        with _readable(self._path):
+            return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def checksum(seq: int, time_ms: int, kind: str, trial: int | None, attempt: int | None, data: str) -> int:
+    """CRC-32 of an event as it is stored; SQLite itself does not notice a byte that changed within a value."""
+    return zlib.crc32(f"{seq} {time_ms} {kind} {trial} {attempt} {data}".encode())
+
+
+def _whole_rows(db: sqlite3.Connection, path: Path, after: int, limit: int) -> Iterator[tuple[Any, ...]]:
+    """The rows with `seq > after` but for their checksums, each found whole and in its place."""
+    with _readable(path):
+        rows = db.execute(
+            "SELECT seq, time_ms, kind, trial, attempt, data, crc FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
+            (after, limit),
+        ).fetchall()
+    for expected, (*row, crc) in enumerate(rows, start=after + 1):
+        if row[0] != expected or crc != checksum(*row):
+            raise NotReadyError(
+                f"the journal {path} is damaged: event {expected} is missing or not what was written; put a copy in its place"
+            )
+        yield tuple(row)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter where SQLite quotes a damaged file
+        raise NotReadyError(f"{path} is not a readable journal ({error})") from error
+
+
+def _connect_for_writing(path: Path, *, create: bool) -> sqlite3.Connection:
+    if create and path.exists():
+        raise NotReadyError(f"{path} exists already; it belongs to another sweep")
+    if not create and not path.is_file():
+        raise NotReadyError(f"there is no journal at {path}")
+    with _readable(path):
+        db = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
+    try:
+        with _readable(path):
+            if not create:
+                _check_version(db, path)
+                for _ in _whole_rows(db, path, 0, -1):  # nothing is added to a damaged journal
+                    pass
+            db.execute(f"PRAGMA journal_mode = {'DELETE' if on_network_file_system(path) else 'WAL'}")
+            db.execute("PRAGMA synchronous = FULL")
+            if create:
+                with db:
+                    db.execute("BEGIN")
+                    db.execute(_SCHEMA)
+                    db.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _check_version(db: sqlite3.Connection, path: Path) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version == 0 and not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise NotReadyError(f"the journal {path} is empty: its sweep has not begun")
+    if version != FORMAT_VERSION:
+        raise NotReadyError(f"{path} has format version {version}; this program reads version {FORMAT_VERSION}")
+
+
+def on_network_file_system(path: Path) -> bool:
+    """Whether the file lies where SQLite's shared-memory WAL does not work across hosts."""
+    network = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "9p"}
+    best, kind = "", ""
+    try:
+        mounts = Path("/proc/mounts").read_text().splitlines()
+    except OSError:
+        return False
+    absolute = str(path.resolve())
+    for line in mounts:
+        _, mount, file_system, *_ = line.split()
+        inside = absolute == mount or absolute.startswith(mount.rstrip("/") + "/")
+        if inside and len(mount) >= len(best):
+            best, kind = mount, file_system
+    return kind in network or kind.startswith("fuse.sshfs")

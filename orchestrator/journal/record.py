@@ -1,0 +1,266 @@
+"""What a sweep's events add up to: every trial with its attempts and its end, and which configuration is best so far.
+
+The one place where events become state: the driver keeps such a record while it runs and rebuilds it to resume; `status`, `show`
+and `verify` read one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.base.build import with_current_names
+from orchestrator.base.layout import JOURNAL
+from orchestrator.base.records import CAN_BE_BEST, TERMINAL, State
+from orchestrator.journal.file import Event, Reader
+
+ATTEMPTS_A_GENERATION = 1_000_000
+
+
+@dataclass
+class TrialRecord:
+    """One trial.
+
+    Args:
+        config_index: number of its configuration; `repeat` trials share one and differ in their seed.
+        repeat: which of them, from 0.
+        attempt: number of the attempt that is under way, or comes next.
+        started: whether that attempt has begun.
+        attempts: of each attempt that began, its number.
+        epoch: the last that was reported.
+        epochs: `{"epoch", "time_ms", "metrics"}` of each one, where they are kept.
+        value: the objective at `best_epoch`.
+        state: RUNNING until it has ended.
+    """
+
+    index: int
+    params: dict[str, Any]
+    config: dict[str, Any]
+    config_index: int
+    repeat: int
+    suggested_ms: int
+    attempt: int = 1
+    started: bool = False
+    attempts: list[int] = field(default_factory=list)
+    epoch: int = 0
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    value: float | None = None
+    best_epoch: int | None = None
+    notes: list[str] = field(default_factory=list)
+    retries: list[str] = field(default_factory=list)
+    state: State = State.RUNNING
+    reason: str | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    artifacts: list[dict[str, str]] = field(default_factory=list)
+    error: str | None = None
+    ended_ms: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in TERMINAL
+
+
+@dataclass
+class SweepRecord:
+    """One sweep, folded from its events by `apply`.
+
+    Args:
+        keep_epochs: whether trials keep the metrics of their epochs, or the last epoch's number alone.
+        opened: the data of `sweep_opened`.
+        plan: the plan in force, a SweepPlan as JSON: that of the last resume, or of the start.
+        generation: how often the sweep was resumed.
+        closed: the data of `sweep_closed`; None before, and again once the sweep is resumed.
+        worked_ms: how long earlier sessions lasted, from their start to their last event.
+        spent_ms: the same, of those that the time budget in force counts.
+    """
+
+    keep_epochs: bool = False
+    opened: dict[str, Any] = field(default_factory=dict)
+    opened_ms: int = 0
+    plan: str = ""
+    resumes: list[dict[str, Any]] = field(default_factory=list)
+    closed: dict[str, Any] | None = None
+    closings: list[dict[str, Any]] = field(default_factory=list)
+    trials: dict[int, TrialRecord] = field(default_factory=dict)
+    scores: Scores | None = None
+    session_ms: int = 0
+    worked_ms: int = 0
+    spent_ms: int = 0
+    last_ms: int = 0
+    last_seq: int = 0
+
+    @property
+    def uid(self) -> str:
+        return str(self.opened["uid"])
+
+    @property
+    def generation(self) -> int:
+        return len(self.resumes)
+
+    @property
+    def configurations(self) -> int:
+        """How many configurations have been suggested."""
+        return max((trial.config_index for trial in self.trials.values()), default=-1) + 1
+
+    @property
+    def unfinished(self) -> list[TrialRecord]:
+        """The trials that have not ended, by index."""
+        return [trial for trial in self.trials.values() if not trial.ended]
+
+    def fence(self, trial: TrialRecord) -> int:
+        """A number that grows with every attempt and every resume: a worker with a smaller one may change nothing."""
+        return self.generation * ATTEMPTS_A_GENERATION + trial.attempt
+
+    def apply(self, event: Event) -> None:
+        """Takes the next event."""
+        data = event.data
+        if event.kind in ("sweep_opened", "sweep_resumed"):
+            session_ms = self.last_ms - self.session_ms
+            self.worked_ms += session_ms
+            self.spent_ms = 0 if data.get("new_budget") else self.spent_ms + session_ms
+            self.session_ms = self.last_ms = max(self.last_ms, event.time_ms)
+        self.last_ms, self.last_seq = max(self.last_ms, event.time_ms), event.seq
+        if event.trial is not None:
+            self._apply_to_trial(event)
+        elif event.kind == "sweep_opened":
+            self.opened, self.opened_ms, self.plan = data, event.time_ms, data.get("plan", "")
+            self.scores = Scores(data["mode"])
+        elif event.kind == "sweep_resumed":
+            self.resumes.append(data)
+            self.plan = data.get("plan") or self.plan
+            self.closed = None
+            for trial in self.unfinished:
+                trial.attempt += trial.started
+                trial.started = False
+        elif event.kind == "sweep_closed":
+            self.closed = data
+            self.closings.append(data)
+
+    def _apply_to_trial(self, event: Event) -> None:
+        assert event.trial is not None
+        data = event.data
+        if event.kind == "suggested":
+            self.trials[event.trial] = TrialRecord(
+                index=event.trial,
+                params=data["params"],
+                config=with_current_names(data["config"]),
+                config_index=data.get("config_index", event.trial),
+                repeat=data.get("repeat", 0),
+                suggested_ms=event.time_ms,
+            )
+            return
+        trial = self.trials[event.trial]
+        if event.kind == "started":
+            trial.attempt, trial.started = event.attempt or 1, True
+            trial.attempts.append(trial.attempt)
+        elif event.kind == "reported":
+            trial.notes += data["notes"]
+            if data["epochs"]:
+                trial.epoch = int(data["epochs"][-1]["epoch"])
+                trial.epochs += data["epochs"] if self.keep_epochs else []
+            if data.get("best"):
+                trial.best_epoch, trial.value = data["best"]
+        elif event.kind == "retrying":
+            trial.retries.append(str(data["reason"]))
+            trial.attempt, trial.started = (event.attempt or 1) + 1, False
+        elif event.kind == "terminal":
+            trial.state, trial.reason, trial.error = State(data["state"]), data["reason"], data["error"]
+            trial.epoch, trial.value, trial.best_epoch = data["epoch"], data["value"], data["best_epoch"]
+            trial.metrics, trial.artifacts = data["metrics"], data["artifacts"]
+            trial.ended_ms = event.time_ms
+            if self.scores:
+                self.scores.add(trial.config_index, trial.index, trial.state, trial.value)
+
+    def summaries(self) -> list[dict[str, Any]]:
+        """The configurations that can be the best, the best first: `trial` (the first of its repeats), `value` (the mean),
+        `spread` (standard deviation; None of a single one), `repeats`, `epoch`, `params`, `metrics` (means)."""
+        if self.scores is None:
+            return []
+        rows = []
+        for score in self.scores.ranked():
+            members = [self.trials[index] for index in sorted(score.trials)]
+            shared = set.intersection(*(set(trial.metrics) for trial in members))
+            rows.append(
+                {
+                    "trial": members[0].index,
+                    "value": score.mean,
+                    "spread": score.spread,
+                    "repeats": len(members),
+                    "epoch": members[0].best_epoch,
+                    "params": members[0].params,
+                    "metrics": {
+                        key: statistics.fmean(trial.metrics[key] for trial in members) for key in sorted(shared)
+                    },
+                }
+            )
+        return rows
+
+
+@dataclass
+class Score:
+    """What a configuration came to over its repeats."""
+
+    config_index: int
+    trials: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def spread(self) -> float | None:
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+
+class Scores:
+    """Which configuration is best: of those with the most repeats the one with the best mean; ties go to the lower index."""
+
+    def __init__(self, mode: str) -> None:
+        self._sign = 1.0 if mode == "max" else -1.0
+        self._scores: dict[int, Score] = {}
+        self.best: Score | None = None
+
+    def add(self, config_index: int, trial: int, state: State, value: object) -> None:
+        """Tells how a trial ended; one that cannot be best is passed over."""
+        if state not in CAN_BE_BEST or not isinstance(value, int | float) or not math.isfinite(value):
+            return
+        score = self._scores.setdefault(config_index, Score(config_index))
+        score.trials.append(trial)
+        score.values.append(float(value))
+        if self.best is None or self._key(score) >= self._key(self.best):
+            self.best = score
+
+    def ranked(self) -> list[Score]:
+        """All of them, the best first."""
+        return sorted(self._scores.values(), key=self._key, reverse=True)
+
+    def _key(self, score: Score) -> tuple[int, float, int]:
+        return len(score.values), self._sign * score.mean, -score.config_index
+
+
+def read_sweep(folder: Path, *, keep_epochs: bool = False) -> SweepRecord:
+    """The record of the sweep in `folder`, from its journal.
+
+    Raises:
+        NotReadyError: there is no journal, or it cannot be read.
+    """
+    record = SweepRecord(keep_epochs=keep_epochs)
+    for event in read_events(folder):
+        record.apply(event)
+    return record
+
+
+def read_events(folder: Path) -> Iterator[Event]:
+    """All committed events of the sweep in `folder`.
+
+    Raises:
+        NotReadyError: there is no journal, or it cannot be read.
+    """
+    with contextlib.closing(Reader(folder / JOURNAL)) as reader:
+        yield from reader.events()

@@ -1,0 +1,1 @@
+"""The only importer of Ray: connects to a cluster and has Ray Tune carry out what the conductor decides."""

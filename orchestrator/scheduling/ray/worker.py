@@ -1,0 +1,46 @@
+"""The trainable: a warm process that runs trial after trial. Ray Tune calls `step` for each report."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ray import tune
+
+from orchestrator.base.records import Trial
+from orchestrator.scheduling.reports import Reporter
+
+
+class TrialWorker(tune.Trainable):  # type: ignore[misc]
+    """Its configuration is one JSON text (`encode`), which Tune neither copies deeply nor flattens."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        told = json.loads(new_config["trial"])
+        self._judged = told.pop("judged")
+        self._reporter = Reporter(Trial(**told.pop("trial")), **told)
+        return True
+
+    def _setup_logdir(self) -> None:
+        """None: a trial writes to its own folder, and nowhere else."""
+
+    def step(self) -> dict[str, Any]:
+        report = self._reporter.next_report()
+        result: dict[str, Any] = {"report": json.dumps(report), tune.result.DONE: report["state"] != "running"}
+        if report["best"] and self._judged:
+            result["objective"] = report["best"][1]
+        if report["epochs"]:
+            result["epoch"] = report["epochs"][-1]["epoch"]
+        return result
+
+
+def encode(trial: Trial, *, rungs: list[int], judged: bool, retries_left: int) -> dict[str, Any]:
+    """The configuration that a worker gets for a trial.
+
+    Args:
+        judged: whether the scheduler is shown the objective.
+    """
+    told = {"trial": vars(trial), "rungs": rungs if judged else [], "judged": judged, "retries_left": retries_left}
+    return {"trial": json.dumps(told)}

@@ -1,0 +1,232 @@
+"""The search space: parameters and the conditions under which they apply. Plain data, no library.
+
+A configuration drawn from a space is a dict `{key: value}` that holds the active parameters only. Several parameters
+may have one key with different domains (the usual learning rate of sgd and of adam), where their conditions exclude
+each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from orchestrator.space.domains import Domain, Interval, decode_domain, encode_domain, same, spell
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Holds where the parameter `key` is active and has one of `values`."""
+
+    key: str
+    values: tuple[Any, ...]
+
+    def holds(self, value: object) -> bool:
+        return any(same(value, own) for own in self.values)
+
+    def __str__(self) -> str:
+        return f"{self.key}={','.join(map(spell, self.values))}"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A searched key with its domain; active where all its conditions hold."""
+
+    key: str
+    domain: Domain
+    conditions: tuple[Condition, ...] = ()
+
+    def active(self, params: Mapping[str, Any]) -> bool:
+        return all(c.key in params and c.holds(params[c.key]) for c in self.conditions)
+
+    @property
+    def condition(self) -> str | None:
+        """The conditions in words, or None."""
+        return " and ".join(map(str, self.conditions)) or None
+
+    def describe(self) -> str:
+        """`optimizer.lr: 0.0001 to 1 (log), when optimizer=sgd`."""
+        return f"{self.key}: {self.domain.describe()}" + (f", when {self.condition}" if self.conditions else "")
+
+
+@dataclass(frozen=True)
+class Space:
+    """Parameters in an order in which each stands after those that its conditions name.
+
+    Raises:
+        ValueError: conditions that go round in a circle or name no parameter, or a key twice at the same time.
+    """
+
+    parameters: tuple[Parameter, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", tuple(_ordered(self.parameters)))
+        for place, parameter in enumerate(self.parameters):
+            for other in self.parameters[:place]:
+                if other.key == parameter.key and not _exclusive(other, parameter):
+                    raise ValueError(f"{parameter.key} is searched twice: {other.describe()}; {parameter.describe()}")
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The searched keys, each once."""
+        return tuple(dict.fromkeys(parameter.key for parameter in self.parameters))
+
+    @property
+    def is_finite(self) -> bool:
+        return all(parameter.domain.size is not None for parameter in self.parameters)
+
+    def name(self, parameter: Parameter) -> str:
+        """A name that no other parameter of the space has: the key, with the condition where the key occurs twice."""
+        alone = sum(other.key == parameter.key for other in self.parameters) == 1
+        return parameter.key if alone else f"{parameter.key} ({parameter.condition})"
+
+    def from_unit(self, u: Sequence[float]) -> dict[str, Any]:
+        """The configuration at a point of the unit cube: a coordinate in [0, 1) for each parameter, active or not."""
+        if len(u) != len(self.parameters):
+            raise ValueError(f"needs {len(self.parameters)} coordinates, got {len(u)}")
+        params: dict[str, Any] = {}
+        for parameter, coordinate in zip(self.parameters, u, strict=True):
+            if parameter.active(params):
+                params[parameter.key] = parameter.domain.from_unit(coordinate)
+        return params
+
+    def contains(self, params: Mapping[str, Any]) -> list[str]:
+        """What keeps `params` from being a configuration of this space; empty where it is one."""
+        problems = []
+        active = {p.key: p for p in self.parameters if p.active(params)}
+        for key, parameter in active.items():
+            if key not in params:
+                problems.append(f"{key} is missing")
+            elif not parameter.domain.contains(params[key]):
+                problems.append(f"{key}={spell(params[key])} is outside {parameter.domain.describe()}")
+        for key in params:
+            if key not in active:
+                problems.append(f"{key} does not apply" if key in self.keys else f"{key} is not searched")
+        return problems
+
+    def count(self, points: int | None = None) -> int | None:
+        """How many configurations there are, with `points` for each interval; None where they are continuous.
+
+        Counted by arithmetic over the conditions, never by enumeration.
+        """
+        conditions = {c for parameter in self.parameters for c in parameter.conditions}
+        ways: dict[frozenset[Condition], int] = {frozenset(): 1}  # conditions that hold -> number of ways to get there
+        for place, parameter in enumerate(self.parameters):
+            later = {c for p in self.parameters[place:] for c in p.conditions}
+            after = {c for p in self.parameters[place + 1 :] for c in p.conditions}
+            own = [c for c in conditions & later if c.key == parameter.key]
+            reached: dict[frozenset[Condition], int] = {}
+            for held, number in ways.items():
+                if all(c in held for c in parameter.conditions):
+                    outcomes = _outcomes(parameter.domain, own, points)
+                    if outcomes is None:
+                        return None
+                else:
+                    outcomes = {frozenset(): 1}
+                for holding, values in outcomes.items():
+                    state = (held | holding) & after
+                    reached[state] = reached.get(state, 0) + number * values
+            ways = reached
+        return sum(ways.values())
+
+    def grid(self, points: int | None = None) -> Iterator[dict[str, Any]]:
+        """All configurations, the last parameter changing fastest.
+
+        Raises:
+            ValueError: an interval and no `points`.
+        """
+        return self._grid(0, {}, points)
+
+    def _grid(self, place: int, params: dict[str, Any], points: int | None) -> Iterator[dict[str, Any]]:
+        if place == len(self.parameters):
+            yield dict(params)
+            return
+        parameter = self.parameters[place]
+        if not parameter.active(params):
+            yield from self._grid(place + 1, params, points)
+            return
+        for value in parameter.domain.grid(points):
+            yield from self._grid(place + 1, {**params, parameter.key: value}, points)
+
+    def encode(self) -> list[dict[str, Any]]:
+        """The space as plain JSON."""
+        return [
+            {
+                "key": p.key,
+                "domain": encode_domain(p.domain),
+                "conditions": [{"key": c.key, "values": list(c.values)} for c in p.conditions],
+            }
+            for p in self.parameters
+        ]
+
+    @staticmethod
+    def decode(encoded: Sequence[Mapping[str, Any]]) -> Space:
+        """The space that `encode` wrote."""
+        return Space(
+            tuple(
+                Parameter(
+                    p["key"],
+                    decode_domain(p["domain"]),
+                    tuple(Condition(c["key"], tuple(c["values"])) for c in p["conditions"]),
+                )
+                for p in encoded
+            )
+        )
+
+
+def _ordered(parameters: Sequence[Parameter]) -> list[Parameter]:
+    """As given, but each after those that its conditions name."""
+    keys = {parameter.key for parameter in parameters}
+    waiting, done, ordered = list(parameters), set[str](), list[Parameter]()
+    for parameter in parameters:
+        for c in parameter.conditions:
+            if c.key not in keys:
+                raise ValueError(f"{parameter.key} depends on {c}, but {c.key} is not searched")
+    while waiting:
+        ready = next((p for p in waiting if all(c.key in done for c in p.conditions)), None)
+        if ready is None:
+            raise ValueError(f"conditions go round in a circle: {' -> '.join(_circle(waiting))}")
+        waiting.remove(ready)
+        ordered.append(ready)
+        if all(p.key != ready.key for p in waiting):
+            done.add(ready.key)
+    return ordered
+
+
+def _circle(parameters: Sequence[Parameter]) -> list[str]:
+    """Keys that lead back to the first of them; every parameter given depends on another one given."""
+    keys = [p.key for p in parameters]
+    depends = {p.key: next(c.key for c in p.conditions if c.key in keys) for p in parameters if p.conditions}
+    path = [next(iter(depends))]
+    while path[-1] not in path[:-1]:
+        path.append(depends[path[-1]])
+    return path[path.index(path[-1]) :]
+
+
+def _exclusive(a: Parameter, b: Parameter) -> bool:
+    """Whether the conditions of both can never hold at once."""
+    return any(
+        one.key == two.key and not any(two.holds(value) for value in one.values)
+        for one in a.conditions
+        for two in b.conditions
+    )
+
+
+def _outcomes(
+    domain: Domain, conditions: Sequence[Condition], points: int | None
+) -> dict[frozenset[Condition], int] | None:
+    """How many values of the domain fulfil each set of the conditions; None where they cannot be counted."""
+    size = domain.size
+    if isinstance(domain, Interval) and points is not None:
+        size = len(domain.grid(points)) if domain.integer else points
+    if size is None:
+        return None
+    named: list[Any] = []
+    for c in conditions:
+        named += [v for v in c.values if domain.contains(v) and not any(same(v, known) for known in named)]
+    outcomes = {frozenset[Condition](): size - len(named)}
+    for value in named:
+        holding = frozenset(c for c in conditions if c.holds(value))
+        outcomes[holding] = outcomes.get(holding, 0) + 1
+    return outcomes

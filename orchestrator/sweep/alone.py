@@ -1,0 +1,268 @@
+"""`orchestrator train`: one configuration, or one trial of a sweep again, here, without Ray and MLflow."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from orchestrator.base.build import PROVIDED, check, mismatch, parameters, resolve, unknown_key
+from orchestrator.base.errors import EXIT_NO_RESULT, EXIT_OK, ConfigError, Problem
+from orchestrator.base.layout import BEST, trial_folder
+from orchestrator.base.records import GROUPS, EpochResult, State, Trial
+from orchestrator.base.text import say
+from orchestrator.config.plan import set_key, trial_config
+from orchestrator.config.settings import TRIAL_KEYS, Settings, settings_problems
+from orchestrator.housekeeping.reading import TrialStory, find_trial
+from orchestrator.journal.record import TrialRecord
+
+SETTABLE = tuple(key for key in TRIAL_KEYS if key != "allowed_targets")
+"""The root keys that may be given anew where a trial is trained again."""
+
+
+def train_one(
+    overrides: Sequence[str], *, config_dir: Path | None = None, config_name: str = "launch", folder: Path | None = None
+) -> int:
+    """Trains the configuration with a progress bar, tests it once and says how it went; returns the exit code.
+
+    Args:
+        folder: where checkpoints, weights and predictions are kept, and continued from; nothing is kept where absent.
+
+    Raises:
+        ConfigError: the overrides leave something to search.
+    """
+    from orchestrator.config.planning import plan as make_plan
+
+    given = list(overrides)
+    if not any(override.split("=")[0].lstrip("+") == "search" for override in given):
+        given.append("search=none")
+    plan = make_plan(given, config_dir=config_dir, config_name=config_name, say=partial(say, out=sys.stderr))
+    if plan.space.parameters:
+        keys = ", ".join(plan.space.keys)
+        raise ConfigError(Problem(keys, "train takes one configuration; give each key one value, or use launch"))
+    config = trial_config(plan, {})
+    with _place(folder) as place:
+        return _train(Trial("train/0", 0, config, folder=place)).code
+
+
+def train_again(
+    name: str, overrides: Sequence[str] = (), *, runs_dir: Path = Path("runs"), folder: Path | None = None
+) -> int:
+    """Trains the trial `NAME/7` of a sweep again, from the configuration in its journal, and compares; returns the exit code.
+
+    On a CPU everything comes out bit for bit as recorded, as long as code and data are those of then. A trial that was stopped
+    early is trained as far as it came.
+
+    Args:
+        overrides: `key=value` of keys that the configuration has; it is another configuration then, and nothing is compared.
+        folder: as in `train_one`; not one of the sweep's own.
+
+    Raises:
+        ConfigError: there is no such trial, or an override cannot be used.
+        NotReadyError: the journal cannot be read, or the data are not there.
+    """
+    story = find_trial(runs_dir, name)
+    if folder is not None and folder.resolve().is_relative_to(story.folder.resolve()):
+        raise ConfigError(Problem("--folder", "belongs to the sweep, whose record it is; name another one", folder))
+    recorded = story.trial
+    config = changed(recorded.config, overrides) if overrides else recorded.config
+    if overrides:
+        say(f"as {story.name}, but with {' '.join(overrides)}: not a repetition any more")
+    with _place(folder) as place:
+        # The name is in the files: with that of the trial they are the same to the byte.
+        run = Trial("train/0" if overrides else story.name, recorded.index, config, folder=place)
+        early = recorded.state in (State.STOPPED, State.CANCELLED) and recorded.epoch and not overrides
+        trained = _train(run, until=recorded.epoch if early else None)
+        if not overrides:
+            say(_verdict(recorded, trained, _weights_differ(story, Path(place))))
+        return trained.code
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """How a training went.
+
+    Args:
+        reason: why there is no result, where there is none.
+        metrics: of the test.
+    """
+
+    code: int
+    history: list[EpochResult]
+    metrics: Mapping[str, float]
+    reason: str | None = None
+
+
+@contextlib.contextmanager
+def _place(folder: Path | None) -> Iterator[str]:
+    """The folder to train in: a temporary one where none is given."""
+    if folder is not None:
+        yield str(folder.resolve())
+        return
+    with tempfile.TemporaryDirectory(prefix="orchestrator-train-") as scratch:
+        yield scratch
+
+
+def _train(trial: Trial, until: int | None = None) -> _Trained:
+    """Trains to the end, or to epoch `until`, and tests."""
+    from orchestrator.training.trial import Diverged, Infeasible, TrialRun
+
+    epochs = int(trial.config["epochs"]) if until is None else until
+    history: list[EpochResult] = []
+    with _bar(epochs) as bar:
+        try:
+            run = TrialRun(trial)
+            history = run.history
+            _tell(run.notes, bar)
+            if run.history:
+                bar.console.print(f"continues after epoch {run.epoch}")
+            while run.epoch < epochs and (result := next(iter(run), None)) is not None:
+                run.save()
+                bar.update(bar.task_ids[0], completed=result.epoch, text=_numbers(result))
+                if not bar.console.is_terminal:
+                    say(f"epoch {result.epoch}/{epochs}  {_numbers(result)}")
+            outcome = run.finish()
+        except (Diverged, Infeasible) as ended:
+            say(f"no result: {ended}")
+            return _Trained(EXIT_NO_RESULT, history, {}, str(ended))
+    best_epoch, value = run.best or (0, float("nan"))
+    say(f"best {trial.config['metric']} {value:.4f} at epoch {best_epoch}")
+    say("  ".join(f"{name} {number:.4f}" for name, number in outcome.metrics.items()))
+    return _Trained(EXIT_OK, history, outcome.metrics)
+
+
+TIMED = {"images_per_s"}
+"""Metrics that measure time, which nothing repeats."""
+
+
+def _verdict(recorded: TrialRecord, trained: _Trained, weights_differ: bool | None) -> str:
+    """Whether the repetition equals what is recorded, and where not."""
+    if not recorded.epochs and not recorded.ended:
+        return "the trial has recorded nothing yet that could be compared"
+    here = {result.epoch: dict(result.metrics) for result in trained.history}
+    unequal = []
+    for epoch in recorded.epochs:
+        there, mine = epoch["metrics"], here.get(epoch["epoch"], {})
+        names = [name for name in there if name not in TIMED and mine.get(name) != there[name]]
+        if names:
+            unequal.append(f"epoch {epoch['epoch']}: {', '.join(names)}")
+            break
+    unequal += [name for name, value in recorded.metrics.items() if trained.metrics.get(name) != value]
+    if recorded.state in (State.DIVERGED, State.INFEASIBLE) and trained.reason != recorded.reason:
+        unequal.append(f"it ended otherwise ({recorded.reason})")
+    if weights_differ:
+        unequal.append("the best weights")
+    if not unequal:
+        whole = "" if recorded.ended else f", as far as it came (epoch {recorded.epoch})"
+        return f"equal to the recorded trial: yes{whole}"
+    return f"equal to the recorded trial: no ({'; '.join(unequal)}); are code, data and device those of then?"
+
+
+def _weights_differ(story: TrialStory, folder: Path) -> bool | None:
+    """Whether the best weights are others than the sweep's; None where there is nothing to compare.
+
+    Of a trial that was ended from outside, or still runs, the file may be of a later epoch than the last that is recorded.
+    """
+    from orchestrator.training.checkpoint import Damaged
+    from orchestrator.training.restored import same_weights
+
+    there, here = trial_folder(story.folder, story.trial.index) / BEST, folder / BEST
+    settled = story.trial.state in (State.COMPLETED, State.STOPPED)
+    if not (settled and there.is_file() and here.is_file()):
+        return None
+    try:
+        return not same_weights(there, here, uid=story.name)
+    except Damaged as error:
+        say(f"the sweep's own weights are not compared: {error}")
+        return None
+
+
+def changed(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A trial's configuration with other values of keys that it has.
+
+    Raises:
+        ConfigError: all problems found.
+    """
+    from orchestrator.config.grammar import parse, plain
+    from orchestrator.training import preflight
+
+    result: dict[str, Any] = copy.deepcopy(dict(config))
+    problems = []
+    for text in overrides:
+        try:
+            override = parse(text)
+            value = plain(override.value()) if not override.is_sweep_override() else None
+        except ValueError as error:
+            problems.append(Problem(text, str(error)))
+            continue
+        key = override.key_or_group
+        if why := _unusable(result, key, value, sweep=override.is_sweep_override()):
+            problems.append(why)
+        else:
+            set_key(result, key, value)
+    problems = problems or _problems(result)
+    problems = problems or preflight.check([("", result)]).problems
+    if problems:
+        raise ConfigError(problems)
+    return result
+
+
+def _unusable(config: Mapping[str, Any], key: str, value: object, *, sweep: bool) -> Problem | None:
+    """Why a key cannot be set on top of a recorded configuration."""
+    if key in GROUPS:
+        return Problem(key, "another choice would come from today's files; use orchestrator train without from=")
+    if sweep:
+        return Problem(key, "train takes one value")
+    group, _, name = key.partition(".")
+    if group in GROUPS and name:
+        spec = config[group]
+        known = (
+            parameters(resolve(spec["_target_"], config["allowed_targets"]), PROVIDED.get(group, ())) if spec else {}
+        )
+        return None if name in known else unknown_key(key, value, known, f"{group}.")
+    return None if key in SETTABLE else unknown_key(key, value, SETTABLE)
+
+
+def _problems(config: Mapping[str, Any]) -> list[Problem]:
+    """What is wrong with the values, as far as their declared types and bounds say."""
+    allowed = config["allowed_targets"]
+    roots = {key: config[key] for key in SETTABLE}
+    declared = get_type_hints(Settings)
+    wrong = [Problem(key, why, value) for key, value in roots.items() if (why := mismatch(value, declared[key]))]
+    problems = wrong + settings_problems(roots, wrong={problem.key for problem in wrong})
+    for group in GROUPS:
+        problems += check(group, config[group], provided=PROVIDED.get(group, ()), allowed=allowed)
+    return problems
+
+
+def _bar(epochs: int) -> Any:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        "epoch {task.completed}/{task.total}",
+        BarColumn(),
+        TextColumn("{task.fields[text]}"),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, transient=True)
+    if not bar.console.is_terminal:
+        bar.live.auto_refresh = False
+        bar.disable = True
+    bar.add_task("train", total=epochs, text="")
+    return bar
+
+
+def _tell(notes: list[str], bar: Any) -> None:
+    for note in notes:
+        bar.console.print(note, markup=False)
+
+
+def _numbers(result: EpochResult) -> str:
+    shown = ("train/loss", "val/loss", "val/accuracy", "lr", "images_per_s")
+    return "  ".join(f"{name} {result.metrics[name]:.4g}" for name in shown if name in result.metrics)

@@ -1,0 +1,151 @@
+"""Which files of a sweep's trials are kept: checkpoints while a trial runs, the best weights of the best configurations."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from orchestrator.base.layout import ARTIFACTS, BEST, CHECKPOINT, JOURNAL, trial_folder
+from orchestrator.base.records import State
+from orchestrator.journal.file import Event, Reader
+from orchestrator.journal.record import Scores, SweepRecord, TrialRecord
+
+
+class Retention:
+    """A listener of the journal that removes what is not to be kept, as the sweep goes on.
+
+    A trial that has ended never continues: its checkpoints go. Its best weights go unless its configuration is among the best;
+    all repeats of such a configuration are kept. Nothing goes before the end of its trial is durable, or a crash at that
+    moment would leave a trial that has to continue without its checkpoint. Everything may be done twice.
+
+    Args:
+        folder: of the sweep.
+        record: what the sweep's events add up to; the driver keeps it up to date.
+        keep: so many configurations keep their weights.
+    """
+
+    def __init__(self, folder: Path, record: SweepRecord, keep: int) -> None:
+        self._folder, self._record, self._keep = folder, record, keep
+        self._repeat = int(json.loads(record.plan)["settings"].get("repeat", 1)) if record.plan else 1
+        self._members: dict[int, list[int]] = defaultdict(list)
+        for trial in record.trials.values():
+            self._members[trial.config_index].append(trial.index)
+        self._candidates: set[int] = set()
+        self._due: list[tuple[int, int]] = []
+
+    def __call__(self, event: Event) -> None:
+        """Takes an event; what ended a while ago is tidied when something else begins or ends."""
+        if event.trial is None or event.kind not in ("suggested", "terminal"):
+            return
+        if self._due:
+            self._tidy(self._durable())
+        if event.kind == "suggested":
+            self._members[event.data.get("config_index", event.trial)].append(event.trial)
+        else:
+            self._due.append((event.seq, event.trial))
+
+    def catch_up(self) -> None:
+        """Does what an earlier driver did not come to; for the beginning of a resume."""
+        for trial in self._record.trials.values():
+            if trial.ended:
+                self._tidy_trial(trial)
+        self._drop_the_worst()
+
+    def finish(self) -> None:
+        """Does what is left before the sweep is closed; everything in the journal must be durable (`Journal.commit`).
+
+        No more repeats are waited for, and a cancelled trial's worker may have written until it was killed.
+        """
+        self._tidy(self._record.last_seq)
+        kept = set(self._best_trials())
+        for trial in self._record.trials.values():
+            if trial.state is State.CANCELLED:
+                self._remove_checkpoints(trial)
+            if trial.ended and trial.index not in kept:
+                self._remove_weights(trial.index)
+
+    def kept(self) -> list[dict[str, Any]]:
+        """The weights that are there of the best configurations: `trial`, `path`, `sha256`, the best first."""
+        found = []
+        for index in self._best_trials():
+            path = trial_folder(self._folder, index) / BEST
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                found.append({"trial": index, "path": str(path), "sha256": digest})
+        return found
+
+    def _best_trials(self) -> list[int]:
+        best = self._record.scores.ranked()[: self._keep] if self._record.scores else []
+        return [index for score in best for index in sorted(score.trials)]
+
+    def _durable(self) -> int:
+        """The newest event that a crash cannot take back. Read from the file, where nothing shows before it is flushed."""
+        with contextlib.closing(Reader(self._folder / JOURNAL)) as reader:
+            return reader.last_seq()
+
+    def _tidy(self, durable: int) -> None:
+        """Tidies the trials whose end is durable and known to the record."""
+        later = []
+        for seq, index in self._due:
+            trial = self._record.trials.get(index)
+            if seq <= durable and trial is not None and trial.ended:
+                self._tidy_trial(trial)
+            else:
+                later.append((seq, index))
+        self._due = later
+        self._drop_the_worst()
+
+    def _tidy_trial(self, trial: TrialRecord) -> None:
+        """Removes what a trial that has ended keeps in no case; its configuration may be one to choose from then."""
+        self._remove_checkpoints(trial)
+        alone = Scores(str(self._record.opened["mode"]))
+        alone.add(trial.config_index, trial.index, trial.state, trial.value)
+        if alone.best is None:
+            self._remove_weights(trial.index)
+        self._candidates.discard(trial.config_index)
+        if self._settled(trial.config_index):
+            self._candidates.add(trial.config_index)
+
+    def _settled(self, config_index: int) -> bool:
+        """Whether nothing more will be known of a configuration, as far as it can be told.
+
+        One whose repeats are under way, or to come, may rise. Repeats come only after a first trial that completed.
+        """
+        trials = [self._record.trials[index] for index in self._members[config_index]]
+        if not all(trial.ended for trial in trials):
+            return False
+        return len(trials) >= self._repeat or any(trial.state is not State.COMPLETED for trial in trials)
+
+    def _drop_the_worst(self) -> None:
+        """Removes the weights of the settled configurations that are not among the best of them."""
+        if len(self._candidates) <= self._keep:
+            return
+        scores = Scores(str(self._record.opened["mode"]))
+        for config_index in self._candidates:
+            for index in self._members[config_index]:
+                trial = self._record.trials[index]
+                scores.add(config_index, index, trial.state, trial.value)
+        stay = {score.config_index for score in scores.ranked()[: self._keep]}
+        for config_index in self._candidates - stay:
+            for index in self._members[config_index]:
+                self._remove_weights(index)
+        self._candidates = stay
+
+    def _remove_checkpoints(self, trial: TrialRecord) -> None:
+        folder = trial_folder(self._folder, trial.index)
+        # What cannot be removed now must not end the sweep; `finish` and the next resume try again.
+        with contextlib.suppress(OSError):
+            for name in os.listdir(folder):
+                if name.startswith(CHECKPOINT) or name.endswith(".tmp"):
+                    (folder / name).unlink(missing_ok=True)
+            for left in (folder / ARTIFACTS).glob("*.tmp"):
+                left.unlink(missing_ok=True)
+
+    def _remove_weights(self, index: int) -> None:
+        with contextlib.suppress(OSError):
+            (trial_folder(self._folder, index) / BEST).unlink(missing_ok=True)

@@ -1,0 +1,184 @@
+"""The schema of a YAML is its target's signature; what does not fit is told, what is not allowed is not even imported."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from orchestrator.base.build import build, check, convert, describe, mismatch, parameters, resolve, use_import_paths
+from orchestrator.base.errors import ConfigError
+
+MODULE = """
+from typing import Literal
+
+def make(*, params, lr: float, steps: int | None = None, kind: Literal["mean", "sum"] = "mean",
+         size: tuple[int, int] = (1, 2), flag: bool = False, names: list[str] = ()):
+    return {"params": params, "lr": lr, "steps": steps, "kind": kind, "size": size, "flag": flag, "names": names}
+
+class Holder:
+    def __init__(self, width: int = 3):
+        if width < 1:
+            raise ValueError(f"width must be at least 1, got {width}")
+        self.width = width
+
+def anything(**own):
+    return own
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "my_build_module.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_build_module", raising=False)
+    return "my_build_module"
+
+
+def spec(module: str, **own: Any) -> dict[str, Any]:
+    return {"_target_": f"{module}.make", "lr": 0.1, **own}
+
+
+def told(module: str, **own: Any) -> list[str]:
+    found = check("optimizer", spec(module, **own), provided=["params"], allowed=[module])
+    return [str(problem) for problem in found]
+
+
+def test_empty_spec_builds_nothing() -> None:
+    assert build({}) is None
+    assert check("norm", {}) == []
+
+
+def test_builds_with_what_is_provided_and_leaves_out_what_the_target_does_not_take(module: str) -> None:
+    made = build(spec(module, size=[3, 4], lr=1), allowed=[module], params="weights", epochs=5)
+    assert made["params"] == "weights"
+    assert made["size"] == (3, 4)
+    assert isinstance(made["lr"], float)
+
+
+def test_keyword_catch_all_receives_everything_provided_but_no_unlisted_key(module: str) -> None:
+    target = f"{module}.anything"
+    assert build({"_target_": target}, allowed=[module], epochs=5) == {"epochs": 5}
+    assert "unknown key" in str(check("x", {"_target_": target, "a": 1}, allowed=[module])[0])
+
+
+def test_value_errors_of_the_target_come_through(module: str) -> None:
+    with pytest.raises(ValueError, match="width must be at least 1, got 0"):
+        build({"_target_": f"{module}.Holder", "width": 0}, allowed=[module])
+
+
+def test_all_problems_are_told_at_once(module: str) -> None:
+    assert told(module, lr="abc", steps=True, kind="men", size=[1, 2, 3], flag=1, namse=["a"], params=[1]) == [
+        "optimizer.lr=abc: must be a number",
+        "optimizer.steps=True: must be an integer or null",
+        "optimizer.kind=men: must be one of mean, sum",
+        "optimizer.size=[1, 2, 3]: must be a list of 2: an integer, an integer",
+        "optimizer.flag=1: must be true or false",
+        "optimizer.namse=['a']: unknown key; known: flag, kind, lr, names, size, steps; did you mean optimizer.names?",
+        "optimizer.params=[1]: is supplied by the training engine and cannot be set",
+    ]
+
+
+def test_required_argument(module: str) -> None:
+    found = check("optimizer", {"_target_": f"{module}.make"}, provided=["params"], allowed=[module])
+    assert [str(p) for p in found] == [f"optimizer.lr: is required by {module}.make and must be a number"]
+
+
+def test_empty_text_and_null_are_visible(module: str) -> None:
+    assert told(module, lr="") == ["optimizer.lr='': must be a number"]
+    assert told(module, lr=None) == ["optimizer.lr=null: must be a number"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_are_finite(module: str, value: float) -> None:
+    assert told(module, lr=value) == [f"optimizer.lr={value}: must be finite"]
+
+
+def test_nested_target_is_refused(module: str) -> None:
+    assert "is not built" in told(module, names={"_target_": "os.system"})[0]
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("os.system", "is not allowed"),
+        ("torch.os.system", "is not allowed: it is defined in posix"),
+        ("orchestrator.base.build.importlib.import_module", "is not allowed: it is defined in importlib"),
+        ("torch.hub.load", "is not allowed"),
+        ("torch.load", "is not allowed"),
+        ("torch.nn", "is not a function or class"),
+        ("torch.optim.SDG", "did you mean torch.optim.SGD"),
+        ("models.mlp.mpl", "did you mean models.mlp.mlp"),
+        ("modelsx.mlp", "is not allowed"),
+        ("mlp", "dotted name"),
+        ("models..mlp", "dotted name"),
+        ("orchestrator.base.errors.EXIT_OK", "is not a function or class"),
+    ],
+)
+def test_refused_targets(target: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        resolve(target)
+
+
+def test_a_refused_target_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_evil_module.py").write_text("raise SystemExit")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match="is not allowed"):
+        resolve("my_evil_module.f")
+    assert "my_evil_module" not in sys.modules
+
+
+def test_allowed_is_a_package_not_a_prefix_of_its_name(module: str) -> None:
+    resolve(f"{module}.make", [module])
+    resolve(f"{module}.make", [f"{module}.make"])
+    with pytest.raises(ConfigError, match="is not allowed"):
+        resolve(f"{module}.make", [module[:-1]])
+
+
+def test_module_that_fails_to_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_broken_module.py").write_text("import not_there_at_all")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"cannot be imported: No module named 'not_there_at_all'"):
+        resolve("my_broken_module.f", ["my_broken_module"])
+    with pytest.raises(ConfigError, match="no module named my_missing_module"):
+        resolve("my_missing_module.f", ["my_missing_module"])
+
+
+def test_parameters_leave_out_what_is_provided(module: str) -> None:
+    assert list(parameters(resolve(f"{module}.make", [module]), ["params", "lr"])) == [
+        "steps", "kind", "size", "flag", "names",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "fits"),
+    [
+        (1, int, True), (True, int, False), (1.0, int, False), (1, float, True), (True, float, False), ("1", float, False),
+        (True, bool, True), (1, bool, False), (None, int | None, True), (None, int, False), ("a", Literal["a", "b"], True),
+        (1, Literal[True], False), ([1, 2], Sequence[int], True), ("ab", Sequence[str], False), ([1, "a"], list[int], False),
+        ([1, 2], tuple[int, ...], True), ([1], tuple[int, int], False), ({"a": 1}, dict[str, int], True), (3, Any, True),
+        ([1, 2], float | tuple[float, float], True), ("x", Callable[..., Any], False),
+    ],
+)  # fmt: skip
+def test_mismatch(value: object, annotation: Any, fits: bool) -> None:
+    assert (mismatch(value, annotation) is None) == fits
+
+
+def test_convert_only_what_json_has_no_type_for() -> None:
+    assert convert([1, 2], tuple[float, ...]) == (1.0, 2.0)
+    assert convert([1, 2], list[int]) == [1, 2]
+    assert isinstance(convert(1, int | float), int)
+
+
+def test_describe() -> None:
+    assert describe(int | None) == "an integer or null"
+    assert describe(list[float]) == "a list of numbers"
+
+
+def test_import_paths_shadow_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", ["first"])
+    use_import_paths(["mine", "first", "mine"])
+    assert sys.path == ["first", "mine"]

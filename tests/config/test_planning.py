@@ -1,0 +1,488 @@
+"""From overrides and YAML to a checked plan. What the driver tries (data, models) is replaced here."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from orchestrator.base.build import build
+from orchestrator.base.errors import ConfigError, NotReadyError
+from orchestrator.config.catalogue import CONF
+from orchestrator.config.plan import SweepPlan, describe_plan, trial_config
+from orchestrator.config.planning import compose_job, plan
+from orchestrator.space import Choice, Interval, Range
+from orchestrator.training import preflight
+
+
+@pytest.fixture(autouse=True)
+def tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Mapping[str, Any]]]:
+    """The configurations that would have been tried; nothing is."""
+    configs: list[tuple[str, Mapping[str, Any]]] = []
+
+    def check(given: Sequence[tuple[str, Mapping[str, Any]]], say: object) -> SimpleNamespace:
+        configs[:] = given
+        return SimpleNamespace(problems=[], facts={"parameters": 17_610})
+
+    monkeypatch.setattr(preflight, "check", check)
+    monkeypatch.setenv("ORCHESTRATOR_SETTINGS", str(tmp_path / "settings.yaml"))
+    monkeypatch.chdir(tmp_path)
+    return configs
+
+
+def shown(made: SweepPlan) -> list[str]:
+    return [parameter.describe() for parameter in made.space.parameters]
+
+
+def refused(*overrides: str, **where: Any) -> str:
+    with pytest.raises(ConfigError, match=r"\S") as caught:
+        plan(overrides, **where)
+    return str(caught.value)
+
+
+# the search space
+
+
+def test_defaults_are_the_quickstart() -> None:
+    made = plan([])
+    assert made.space.keys == ("optimizer", "optimizer.lr", "norm")
+    assert made.root.trials == 16
+    assert made.base["mode"] == "max"
+    assert made.base["choices"]["model"] == "mlp"
+    assert Path(made.root.runs_dir).is_absolute()
+
+
+def test_swept_values_replace_the_default_search() -> None:
+    made = plan(
+        [
+            "model=resnet_cifar",
+            "optimizer.lr=tag(log,interval(1e-4,1))",
+            "norm=batch,group",
+            "model.depth=range(20,57,12)",
+        ]
+    )
+    assert {p.key: p.domain for p in made.space.parameters} == {
+        "optimizer.lr": Interval(1e-4, 1.0, log=True),
+        "norm": Choice(("batch", "group")),
+        "model.depth": Range(20, 57, 12),
+    }
+    assert made.notes == ("model.depth takes 20, 32, 44, 56 (the step does not reach 57)",)
+
+
+def test_swept_values_are_merged_into_a_named_search_and_win() -> None:
+    assert shown(plan(["search=learning_rate", "optimizer.lr=0.1,0.2", "seed=1,2"])) == [
+        "optimizer.lr: 0.1, 0.2",
+        "seed: 1, 2",
+    ]
+
+
+def test_fixed_values_pin_their_key() -> None:
+    made = plan(["optimizer=adam", "optimizer.lr=0.01"])
+    assert made.space.keys == ("norm",)
+    assert made.base["optimizer"]["lr"] == 0.01
+    assert made.base["choices"]["optimizer"] == "adam"
+
+
+def test_deleted_key_leaves_the_search() -> None:
+    assert plan(["~optimizer.lr"]).space.keys == ("optimizer", "norm")
+    assert "~model.width: is not searched" in refused("~model.width")
+    assert "a group always has a choice" in refused("~optimizer")
+
+
+def test_key_below_a_searched_group_belongs_to_the_choices_that_have_it() -> None:
+    made = plan(["optimizer=sgd,adam", "optimizer.momentum=0.5"])
+    assert made.choices["optimizer"]["sgd"]["momentum"] == 0.5
+    assert "momentum" not in made.choices["optimizer"]["adam"]
+    swept = plan(["optimizer=sgd,adam", "optimizer.momentum=0.5,0.9"])
+    assert shown(swept) == ["optimizer: sgd, adam", "optimizer.momentum: 0.5, 0.9, when optimizer=sgd"]
+    assert "optimizer=adam has no momentum" in refused("optimizer=adam", "optimizer.momentum=0.9")
+    assert "optimizer=sgd, adam has no momentun" in refused("optimizer=sgd,adam", "optimizer.momentun=0.9,1")
+
+
+def test_usual_ranges_come_from_the_choices() -> None:
+    assert shown(plan(["search=learning_rate", "optimizer=sgd,adam"])) == [
+        "optimizer: sgd, adam",
+        "optimizer.lr: 0.001 to 1 (log), when optimizer=sgd",
+        "optimizer.lr: 0.0001 to 0.1 (log), when optimizer=adam",
+    ]
+
+
+def test_glob_chooses_among_the_files_of_a_group() -> None:
+    made = plan(["optimizer=glob(adam*)", "optimizer.lr=0.1"])
+    assert shown(made) == ["optimizer: adam, adamw"]
+    assert "matches none of" in refused("optimizer=glob(x*)")
+    assert "glob() chooses among the files of a group" in refused("optimizer.lr=glob(*)")
+
+
+@pytest.mark.parametrize("search", [path.stem for path in sorted((CONF / "search").glob("*.yaml"))])
+@pytest.mark.parametrize("model", ["mlp", "resnet_cifar,mlp"])
+def test_ready_searches_plan_and_their_draws_are_whole_configurations(search: str, model: str) -> None:
+    made = plan([f"search={search}", f"model={model}"])
+    for u in (0.0, 0.3, 0.6, 0.999):
+        params = made.space.from_unit([u] * len(made.space.parameters))
+        config = trial_config(made, params)
+        assert made.space.contains(params) == []
+        for key, value in params.items():
+            group, _, name = key.partition(".")
+            assert (config[group][name] if name else config["choices"][group]) == value
+            assert "search" not in config[group]
+
+
+def test_all_holds_every_other_ready_search() -> None:
+    everything = set(plan(["search=all"]).space.keys)
+    for search in ("learning_rate", "weight_scale", "init", "normalization", "optimizer", "depth", "quickstart"):
+        assert set(plan([f"search={search}"]).space.keys) <= everything
+
+
+@pytest.mark.parametrize("experiment", [path.stem for path in sorted((CONF / "experiment").glob("*.yaml"))])
+def test_experiments_plan(experiment: str) -> None:
+    made = plan(
+        [f"experiment={experiment}", "data.root=/somewhere"] if "photo" in experiment else [f"experiment={experiment}"]
+    )
+    assert made.space.parameters
+
+
+def test_nothing_searched_is_one_trial() -> None:
+    made = plan(["search=none"])
+    assert made.root.trials == 1
+    assert made.notes == ("nothing is searched: one trial",)
+
+
+def test_a_search_that_applies_to_nothing_is_refused() -> None:
+    assert "nothing to search: of model.depth" in refused("search=depth", "model=linear", "~optimizer.lr")
+
+
+def test_searches_of_a_user(tmp_path: Path) -> None:
+    write(
+        tmp_path / "conf/search/mine.yaml",
+        """
+        space:
+          norm: choice(none, batch, group)
+          optimizer: choice(sgd, adam)
+        when:
+          norm=group,batch:
+            optimizer.weight_decay: tag(log, interval(1e-6, 1e-3))
+            optimizer=sgd:
+              optimizer.momentum: choice(0, 0.9)
+          optimizer.momentum=0.9:
+            optimizer.nesterov: choice(true, false)
+        """,
+    )
+    made = plan(["search=mine"], config_dir=tmp_path / "conf")
+    assert shown(made) == [
+        "norm: none, batch, group",
+        "optimizer: sgd, adam",
+        "optimizer.weight_decay: 1e-06 to 0.001 (log), when norm=group,batch",
+        "optimizer.momentum: 0, 0.9, when norm=group,batch and optimizer=sgd",
+        "optimizer.nesterov: true, false, when optimizer.momentum=0.9 and optimizer=sgd",
+    ]
+    pinned = plan(["search=mine", "optimizer=sgd", "norm=batch"], config_dir=tmp_path / "conf")
+    assert shown(pinned) == [
+        "optimizer.weight_decay: 1e-06 to 0.001 (log)",
+        "optimizer.momentum: 0, 0.9",
+        "optimizer.nesterov: true, false, when optimizer.momentum=0.9",
+    ]
+    assert plan(
+        ["search=mine", "optimizer=adam", "norm=none", "seed=1,2"], config_dir=tmp_path / "conf"
+    ).space.keys == ("seed",)
+
+
+def test_mistakes_in_a_search(tmp_path: Path) -> None:
+    write(
+        tmp_path / "conf/search/bad.yaml",
+        """
+        spaces: {}
+        space:
+          optimizer: choice(sgd, adamm)
+          model.widht: choice(1, 2)
+          model.width: 7
+          norm: sort(batch, none)
+          data: choice(digits, mnist)
+        when:
+          norm=grup:
+            model.dropout: choice(0, 0.5)
+          activation.x=1:
+            model.hidden: choice(1, 2)
+        """,
+    )
+    message = refused("search=bad", config_dir=tmp_path / "conf")
+    for text in (
+        "search.spaces={}: unknown key; known: space, when; did you mean search.space?",
+        "optimizer=adamm: not in conf/optimizer; known: adam, adamw, rmsprop, sgd; did you mean adam? (search=bad)",
+        "model.widht: model=mlp has no widht; known: dropout, hidden, width; did you mean model.width?",
+        "model.width=7: must be usual or a sweep: choice(a, b)",
+        "norm=sort(batch, none): must be usual or a sweep",
+        "data: a sweep has one data set",
+        "when.norm=grup: not in conf/norm",
+        "when.activation.x: activation=default has no x",
+    ):
+        assert text in message
+
+
+def test_circle_of_conditions(tmp_path: Path) -> None:
+    text = "when: {optimizer.momentum=0.9: {seed: 'choice(1, 2)'}, seed=1: {optimizer.momentum: 'choice(0, 0.9)'}}"
+    write(tmp_path / "conf/search/circle.yaml", text)
+    message = refused("search=circle", config_dir=tmp_path / "conf")
+    assert "circle: seed -> optimizer.momentum -> seed" in message
+
+
+def test_condition_on_a_continuous_key(tmp_path: Path) -> None:
+    write(
+        tmp_path / "conf/search/odd.yaml",
+        "space: {optimizer.lr: usual}\nwhen: {optimizer.lr=0.1: {seed: 'choice(1, 2)'}}",
+    )
+    assert "depends on single values of an interval" in refused("search=odd", config_dir=tmp_path / "conf")
+
+
+# what comes out
+
+
+def test_plan_goes_through_json_and_makes_trials_without_hydra() -> None:
+    made = plan(["search=all", "model=resnet_cifar,mlp"])
+    again = SweepPlan.from_json(made.to_json())
+    assert again == made
+    params = made.space.from_unit([0.4] * len(made.space.parameters))
+    assert trial_config(again, params) == trial_config(made, params)
+
+
+def test_trials_do_not_share_their_configuration() -> None:
+    made = plan([])
+    trial_config(made, {"optimizer": "adam"})["optimizer"]["lr"] = 7
+    assert trial_config(made, {"optimizer": "adam"})["optimizer"]["lr"] != 7
+    assert made.base["choices"]["optimizer"] == "sgd"
+
+
+def test_defaults_of_the_signature_are_written_down() -> None:
+    config = plan(["optimizer=adam", "optimizer.lr=0.1"]).base
+    assert set(config["optimizer"]) >= {"_target_", "lr", "betas", "eps", "weight_decay"}
+
+
+def test_every_choice_and_both_ends_are_tried_once(tried: list[tuple[str, Mapping[str, Any]]]) -> None:
+    plan(
+        ["optimizer=sgd,adam", "optimizer.momentum=interval(0,0.9)", "model=mlp,linear", "model.width=range(10,31,10)"]
+    )
+    labels = [label for label, _ in tried]
+    assert labels == [
+        "every trial", "optimizer=sgd", "optimizer=adam", "optimizer=sgd, optimizer.momentum=0.0",
+        "optimizer=sgd, optimizer.momentum=0.9", "model=mlp", "model=linear", "model=mlp, model.width=10",
+        "model=mlp, model.width=30",
+    ]  # fmt: skip
+    assert dict(tried)["model=linear"]["model"] == {"_target_": "models.mlp.linear"}
+
+
+def test_number_of_trials_follows_the_sampler() -> None:
+    assert plan(["sampler=grid", "optimizer.lr=0.1,0.2", "norm=batch,none"]).root.trials == 4
+    assert plan(["sampler=grid", "sampler.points=5"]).root.trials == 30
+    assert plan(["optimizer=sgd,adam"]).root.trials == 2
+    assert plan(["sampler=grid", "sampler.points=5", "trials=7"]).root.trials == 7
+
+
+def test_trials_of_a_yaml_count_like_typed_ones(own: Path) -> None:
+    grid = ["sampler=grid", "sampler.points=20", "optimizer.lr=interval(0.1,1)"]
+    assert plan(grid).root.trials == 20
+    write(own / "experiment/mine.yaml", "# @package _global_\ntrials: 16\n")
+    assert plan([*grid, "experiment=mine"], config_dir=own).root.trials == 16
+    write(own / "mine.yaml", "defaults: [launch, _self_]\ntrials: 7\n")
+    assert plan(grid, config_dir=own, config_name="mine").root.trials == 7
+    write(own / "mine.yaml", "defaults: [launch, _self_]\nseed: 7\n")
+    assert plan(grid, config_dir=own, config_name="mine").root.trials == 20
+
+
+def test_description() -> None:
+    text = "\n".join(describe_plan(plan(["scheduler=asha", "epochs=10", "gpus_per_trial=0"])))
+    for line in (
+        "configurations  continuous",
+        "trials          16 (random sampler, seed 0)",
+        "epochs          10 a trial at most, 160 in all",
+        "rungs           1, 3, 9 (asha scheduler)",
+        "parameters      17,610 in the largest model",
+        "resources       1 CPU, 0 GPU a trial",
+        "objective       val/accuracy (max)",
+    ):
+        assert line in text
+
+
+def test_mode_follows_the_metric() -> None:
+    assert plan(["metric=val/loss"]).base["mode"] == "min"
+    assert plan(["metric=val/loss", "mode=min"]).base["mode"] == "min"
+
+
+def test_numbers_stay_text_where_text_is_wanted() -> None:
+    assert plan(["name=2026"]).root.name == "2026"
+
+
+def test_interpolation_follows_the_command_line() -> None:
+    assert plan(["epochs=5", "optimizer.weight_decay=${epochs}"]).base["optimizer"]["weight_decay"] == 5
+
+
+def test_job_is_yaml_and_tries_nothing(tried: list[tuple[str, Mapping[str, Any]]]) -> None:
+    job = yaml.safe_load(compose_job(["norm=batch,none", "data=image_folder", "data.root=/not/there"]))
+    assert job["space"] == [{"key": "norm", "domain": "choice(batch, none)"}]
+    assert job["data"]["root"] == "/not/there"
+    assert tried == []
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    ["batch_size=abc", "epochs=abc schedule=cosine", "allowed_targets=5", "data_cache=[a]", "data=cifar10 name=a/b",
+     "data=image_folder data.root=nowhere name=a/b", "model.width=1,2 trials=abc", "scheduler=asha scheduler.grace_epochs=99"],
+)  # fmt: skip
+def test_nothing_is_tried_while_a_problem_stands(overrides: str, tried: list[tuple[str, Mapping[str, Any]]]) -> None:
+    assert refused(*overrides.split())
+    assert tried == []
+
+
+# files of the user's
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    indent = re.match(r"\n( *)", text)
+    path.write_text(text.replace(indent[0], "\n") if indent else text)
+    return path
+
+
+MODULE = """
+class Net:
+    def __init__(
+        self, *, num_classes: int, in_channels: int, image_size: tuple[int, int], norm=None, activation=None, size: int = 3
+    ):
+        self.size = size
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a model of the user's."""
+    write(tmp_path / "conf/my_nets_for_test.py", MODULE)
+    write(tmp_path / "conf/model/mine.yaml", "_target_: my_nets_for_test.Net\nsize: 4\nsearch:\n  size: choice(1, 2)\n")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    sys.modules.pop("my_nets_for_test", None)
+    return tmp_path / "conf"
+
+
+def test_own_model_launches_like_a_built_in_one(own: Path) -> None:
+    made = plan(["model=mine,mlp", "model.size=5,6", "allowed_targets=[my_nets_for_test]"], config_dir=own)
+    assert shown(made) == ["model: mine, mlp", "model.size: 5, 6, when model=mine"]
+    config = trial_config(made, {"model": "mine", "model.size": 6})
+    assert config["import_paths"] == [str(own), str(Path.cwd())]
+    model = build(config["model"], allowed=config["allowed_targets"], num_classes=2, in_channels=1, image_size=(8, 8))
+    assert model.size == 6
+
+
+def test_own_targets_must_be_allowed_by_the_user_not_by_the_yaml(own: Path, tmp_path: Path) -> None:
+    assert "my_nets_for_test.Net: is not allowed" in refused("model=mine", config_dir=own)
+    assert "my_nets_for_test" not in sys.modules
+    write(
+        own / "sneaky.yaml", "defaults: [launch, {override model: mine}, _self_]\nallowed_targets: [my_nets_for_test]\n"
+    )
+    message = refused(config_dir=own, config_name="sneaky")
+    assert "must come from the command line or your own settings file" in message
+    write(tmp_path / "settings.yaml", "allowed_targets: [my_nets_for_test]\n")
+    assert plan(["model=mine"], config_dir=own).base["choices"]["model"] == "mine"
+    write(tmp_path / "settings.yaml", "allowed_target: [my_nets_for_test]\n")
+    assert "did you mean allowed_targets?" in refused("model=mine", config_dir=own)
+
+
+def test_own_model_that_takes_no_norm(own: Path) -> None:
+    write(own / "my_nets_for_test.py", "def make(*, num_classes: int): ...\n")
+    write(own / "model/mine.yaml", "_target_: my_nets_for_test.make\n")
+    message = refused("model=mine", "norm=batch", "allowed_targets=my_nets_for_test", config_dir=own)
+    assert "norm=batch: model=mine takes no norm" in message
+
+
+def test_own_root_file_extends_the_built_in_one(own: Path) -> None:
+    write(
+        own / "mine.yaml",
+        "defaults: [launch, {override search: none}, _self_]\ntrials: 3\nspace: {optimizer.lr: usual}\n",
+    )
+    made = plan([], config_dir=own, config_name="mine")
+    assert made.root.trials == 3
+    assert made.space.keys == ("optimizer.lr",)
+    assert "did you mean mine?" in refused(config_dir=own, config_name="mines")
+
+
+def test_experiment_values_reach_every_choice_that_has_them(own: Path) -> None:
+    write(
+        own / "experiment/mine.yaml",
+        """
+        # @package _global_
+        optimizer: {weight_decay: 5e-4, momentum: 0.5}
+        space:
+          optimizer: choice(sgd, adam)
+        """,
+    )
+    made = plan(["experiment=mine"], config_dir=own)
+    assert made.space.keys == ("optimizer",)
+    assert (
+        made.choices["optimizer"]["sgd"] | {"momentum": 0.5, "weight_decay": 5e-4} == made.choices["optimizer"]["sgd"]
+    )
+    assert made.choices["optimizer"]["adam"]["weight_decay"] == 5e-4
+    assert "momentum" not in made.choices["optimizer"]["adam"]
+
+
+def test_problems_in_a_yaml_say_where(own: Path) -> None:
+    path = write(own / "experiment/bad.yaml", "# @package _global_\ntrails: 3\nmodel:\n  widht: 3\n  width: wide\n")
+    message = refused("experiment=bad", config_dir=own)
+    assert "trails=3: unknown key; known: activation, allowed_targets" in message
+    assert f"did you mean trials? ({path}:2)" in message
+    assert f"did you mean model.width? ({path}:4)" in message
+    assert f"model.width=wide: must be an integer ({path}:5)" in message
+
+
+def test_a_choice_of_the_users_may_not_hide_one_of_ours(own: Path) -> None:
+    write(own / "optimizer/sgd.yaml", "_target_: torch.optim.SGD\n")
+    assert "optimizer=sgd is there already" in refused(config_dir=own)
+
+
+def test_choice_files_hold_values_only(own: Path) -> None:
+    write(own / "optimizer/odd.yaml", "_target_: torch.optim.SGD\nlr: ${epochs}\n")
+    assert "no defaults list and no interpolation" in refused("optimizer=odd", "optimizer.lr=1", config_dir=own)
+
+
+def test_config_dir_must_be_there(tmp_path: Path) -> None:
+    assert "is not a folder" in refused(config_dir=tmp_path / "nope")
+
+
+def test_byte_order_mark_before_the_package_is_stripped(own: Path) -> None:
+    write(own / "experiment/mine.yaml", "\ufeff# @package _global_\r\ntrials: 3\r\n")
+    assert plan(["experiment=mine"], config_dir=own).root.trials == 3
+    write(own / "mine.yaml", "\ufeffdefaults: [launch, _self_]\ntrials: 4\n")
+    assert plan([], config_dir=own, config_name="mine").root.trials == 4
+
+
+# runs_dir
+
+
+def test_disk_must_have_room_for_the_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = []
+
+    def disk(place: Path) -> SimpleNamespace:
+        asked.append(place)
+        return SimpleNamespace(free=free)
+
+    monkeypatch.setattr("shutil.disk_usage", disk)
+    free = 1_000 * 17_610 * 16
+    assert plan(["trials=1000", "runs_dir=deep/er"]).root.trials == 1000
+    assert asked == [tmp_path]
+    free -= 1
+    with pytest.raises(
+        NotReadyError, match=r"1,000 trials of 17,610 parameters leave about 0\.3 GB .*has 0\.3 GB free"
+    ):
+        plan(["trials=1000"])
+
+
+def test_runs_dir_is_probed_and_left_as_it_was(tmp_path: Path) -> None:
+    plan(["runs_dir=deep/er/runs"])
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotReadyError, match="is a file, not a folder"):
+        plan(["runs_dir=file/runs"])
+    with pytest.raises(NotReadyError, match="cannot be written"):
+        plan(["runs_dir=/proc/runs"])

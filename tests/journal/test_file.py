@@ -1,0 +1,155 @@
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator.base.errors import NotReadyError
+from orchestrator.base.layout import JOURNAL
+from orchestrator.journal.file import Event, Journal, Reader, finite
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / JOURNAL
+
+
+def read(path: Path, after: int = 0) -> list[Event]:
+    reader = Reader(path)
+    try:
+        return list(reader.events(after))
+    finally:
+        reader.close()
+
+
+def test_events_come_back_in_order_with_what_was_written(path: Path) -> None:
+    journal = Journal(path, create=True, clock=lambda: 1.5)
+    first = journal.append("suggested", {"params": {"lr": 0.1}}, trial=0)
+    journal.append("started", {}, trial=0, attempt=1)
+    journal.close()
+    events = read(path)
+    assert events[0] == first == Event(1, 1500, "suggested", 0, None, {"params": {"lr": 0.1}})
+    assert events[1] == Event(2, 1500, "started", 0, 1, {})
+    assert read(path, after=1) == events[1:]
+
+
+def test_a_synchronous_event_is_durable_when_append_returns(path: Path) -> None:
+    journal = Journal(path, create=True)
+    journal.append("suggested", {}, trial=0)
+    journal.append("suggested", {}, trial=1, sync=True)
+    assert [event.trial for event in read(path)] == [0, 1]
+    journal.close()
+
+
+def test_group_commit_needs_no_call(path: Path) -> None:
+    journal = Journal(path, create=True)
+    journal.append("started", {}, trial=0, attempt=1)
+    deadline = time.monotonic() + 20
+    while not read(path):
+        assert time.monotonic() < deadline, "the event was never committed"
+        time.sleep(0.01)
+    journal.close()
+
+
+def test_numbers_of_reopened_journal_go_on(path: Path) -> None:
+    first = Journal(path, create=True)
+    first.append("started", {}, trial=0, attempt=1)
+    first.close()
+    second = Journal(path)
+    assert second.append("started", {}, trial=0, attempt=2).seq == 2
+    second.close()
+
+
+def test_listeners_hear_events_in_order_from_several_threads(path: Path) -> None:
+    journal = Journal(path, create=True)
+    heard: list[int] = []
+    journal.subscribe(lambda event: heard.append(event.seq))
+    threads = [
+        threading.Thread(target=lambda: [journal.append("started", {}, trial=0, attempt=1) for _ in range(200)])
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    journal.close()
+    assert sorted(heard) == list(range(1, 801))
+    assert [event.seq for event in read(path)] == list(range(1, 801))
+
+
+def test_json_has_no_infinities(path: Path) -> None:
+    assert finite({"a": [float("nan"), float("-inf")], "b": 1.0}) == {"a": ["nan", "-inf"], "b": 1.0}
+
+
+def test_an_existing_file_is_not_overwritten(path: Path) -> None:
+    Journal(path, create=True).close()
+    with pytest.raises(NotReadyError, match="exists already"):
+        Journal(path, create=True)
+
+
+def test_a_missing_journal_is_named(path: Path) -> None:
+    with pytest.raises(NotReadyError, match="no journal at"):
+        Reader(path)
+    with pytest.raises(NotReadyError, match="no journal at"):
+        Journal(path)
+
+
+def test_another_format_version_is_refused(path: Path) -> None:
+    Journal(path, create=True).close()
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(NotReadyError, match="format version 99"):
+        Reader(path)
+
+
+def test_a_journal_whose_making_was_cut_off_says_so(path: Path) -> None:
+    path.touch()
+    for kind in (Reader, Journal):
+        with pytest.raises(NotReadyError, match="is empty: its sweep has not begun"):
+            kind(path)
+
+
+def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
+    path.write_bytes(b"not a database, but long enough to be read as one" * 50)
+    with pytest.raises(NotReadyError, match="not a readable journal"):
+        Reader(path)
+
+
+def test_a_write_that_fails_is_told_to_the_next_caller(path: Path) -> None:
+    journal = Journal(path, create=True)
+    other = sqlite3.connect(path)
+    other.execute("DROP TABLE events")
+    other.close()
+    with pytest.raises(NotReadyError, match="cannot be written"):
+        journal.append("started", {}, trial=0, attempt=1, sync=True)
+    with pytest.raises(NotReadyError, match="cannot be written"):
+        journal.append("started", {}, trial=0, attempt=1)
+    with pytest.raises(NotReadyError, match="cannot be written"):
+        journal.close()
+
+
+def test_what_was_committed_survives_sigkill(path: Path) -> None:
+    script = (
+        "import sys, json; from pathlib import Path; from orchestrator.journal.file import Journal\n"
+        "journal = Journal(Path(sys.argv[1]), create=True)\n"
+        "for index in range(10_000):\n"
+        "    journal.append('suggested', {'n': index}, trial=index, sync=True)\n"
+        "    print(index, flush=True)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    acknowledged = [json.loads(process.stdout.readline()) for _ in range(25)]
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    acknowledged += [json.loads(line) for line in process.stdout.read().split()]
+    process.stdout.close()
+    kept = [event.data["n"] for event in read(path)]
+    assert kept == list(range(len(kept)))
+    assert len(kept) >= len(acknowledged)

@@ -1,0 +1,85 @@
+"""What of an earlier command line stays when a sweep is resumed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrator.config.plan import SweepPlan
+from orchestrator.config.planning import plan
+from orchestrator.config.resuming import merged, placed
+from orchestrator.journal.file import Event
+from orchestrator.journal.record import SweepRecord
+from orchestrator.sweep.resuming import checked, era
+
+OWN = ["data=synthetic", "model.width=12", "tracking=none"]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "together"),
+    [
+        (["seed=1", "trials=4"], [], ["seed=1", "trials=4"]),
+        (["seed=1", "trials=4"], ["trials=8"], ["seed=1", "trials=8"]),
+        (["sampler=tpe", "sampler.startup_trials=4"], ["sampler=random"], ["sampler=random"]),
+        (["sampler=tpe"], ["sampler.startup_trials=4"], ["sampler=tpe", "sampler.startup_trials=4"]),
+        (["optimizer=sgd,adam", "optimizer.lr=0.1,0.2"], ["optimizer=sgd"], ["optimizer.lr=0.1,0.2", "optimizer=sgd"]),
+    ],
+)
+def test_the_later_word_counts(before: list[str], now: list[str], together: list[str]) -> None:
+    assert merged(before, now) == together
+
+
+class History:
+    """A sweep's events, written by hand."""
+
+    def __init__(self, made: SweepPlan, trials: int) -> None:
+        self.record = SweepRecord()
+        self._apply("sweep_opened", {"uid": "s-1", "mode": "max", "metric": "val/accuracy", "plan": made.to_json()})
+        for index in range(trials):
+            self._apply("suggested", {"params": {}, "config": {}}, trial=index)
+
+    def resume(self, new: SweepPlan, **how: Any) -> dict[str, Any]:
+        """Resumes with the plan and returns the changes."""
+        made, changes = checked(self.record, new, **how)
+        self._apply("sweep_resumed", {"plan": made.to_json(), "era": era(self.record, changes)})
+        return changes
+
+    def _apply(self, kind: str, data: dict[str, Any], trial: int | None = None) -> None:
+        self.record.apply(Event(self.record.last_seq + 1, 0, kind, trial, None, data))
+
+
+INTERVAL = "optimizer.lr=interval(0.1,0.2)"
+
+
+def test_more_trials_stay_when_the_sweep_is_resumed_again() -> None:
+    made = plan([*OWN, INTERVAL, "trials=3"])
+    history = History(made, trials=3)
+    assert history.resume(made, more=2) == {"trials": [3, 5]}
+    assert history.resume(made) == {}
+    assert history.resume(plan([*OWN, INTERVAL, "trials=5", "max_concurrent=4"])) == {"max_concurrent": [None, 4]}
+    assert history.resume(made, trials=9)["trials"] == [5, 9]
+
+
+def test_a_new_grid_is_run_to_its_end() -> None:
+    history = History(plan([*OWN, "sampler=grid", "optimizer.lr=0.1,0.2,0.3"]), trials=3)
+    other = plan([*OWN, "sampler=grid", "optimizer.lr=0.3,0.4", "trials=3"])
+    assert history.resume(other)["trials"] == [3, 5]
+    assert era(history.record, {}) == 3
+    assert history.resume(other) == {}
+    assert era(history.record, {}) == 3
+
+
+def test_a_smaller_space_takes_no_trials_away() -> None:
+    history = History(plan([*OWN, INTERVAL, "trials=10"]), trials=3)
+    assert list(history.resume(plan([*OWN, "optimizer.lr=0.1,0.2,0.3,0.4", "trials=10"]))) == ["space"]
+
+
+def test_a_trial_finds_things_where_they_lie_now() -> None:
+    then = plan([*OWN, INTERVAL]).base
+    now = plan([*OWN, INTERVAL, "report_every_s=7", "optimizer.momentum=0.3"])
+    config = placed(now, then)
+    assert config["report_every_s"] == 7
+    assert {key: value for key, value in config.items() if key != "report_every_s"} == {
+        key: value for key, value in then.items() if key != "report_every_s"
+    }

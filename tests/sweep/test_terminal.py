@@ -1,0 +1,112 @@
+import io
+from typing import Any
+
+import pytest
+
+from orchestrator.base.text import duration, say, table
+from orchestrator.journal.file import Event
+from orchestrator.sweep.terminal import Progress, View
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def event(kind: str, trial: int, **data: Any) -> Event:
+    return Event(1, 0, kind, trial, 1, data)
+
+
+def reported(trial: int, epoch: int, value: float) -> Event:
+    return event("reported", trial, epochs=[{"epoch": epoch, "time_ms": 0, "metrics": {"val/accuracy": value}}])
+
+
+def ended(trial: int, state: str, value: float | None, reason: str | None = None) -> Event:
+    return event("terminal", trial, state=state, value=value, reason=reason)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def progress(clock: Clock) -> Progress:
+    progress = Progress(4, "val/accuracy", "max", monotonic=clock)
+    progress.line(event("suggested", 0, params={"optimizer.lr": 0.123456}))
+    progress.line(event("started", 0))
+    return progress
+
+
+def test_the_first_epoch_has_a_line_and_later_ones_every_ten_seconds(progress: Progress, clock: Clock) -> None:
+    assert progress.line(reported(0, 1, 0.5)) == "trial 0  epoch 1  val/accuracy 0.5000  optimizer.lr=0.1235"
+    clock.now = 9.0
+    assert progress.line(reported(0, 2, 0.6)) is None
+    clock.now = 10.5
+    assert progress.line(reported(0, 3, 0.7)) is not None
+
+
+def test_every_trial_that_ends_has_a_line(progress: Progress) -> None:
+    line = progress.line(ended(0, "completed", 0.75))
+    assert line == "[1/4] trial 0 completed  val/accuracy 0.7500  optimizer.lr=0.1235"
+    assert progress.line(ended(1, "diverged", 0.9, "the loss is nan")) == "[2/4] trial 1 diverged  (the loss is nan)  "
+
+
+def test_the_summary_counts_and_estimates(progress: Progress, clock: Clock) -> None:
+    assert progress.summary() == "0/4 trials, 1 running"
+    clock.now = 30.0
+    progress.line(ended(0, "completed", 0.75))
+    progress.line(event("started", 1))
+    progress.line(ended(1, "diverged", None))
+    assert (
+        progress.summary()
+        == "2/4 trials, 0 running, 1 failed or diverged, best val/accuracy 0.7500 (trial 0), about 30 s left"
+    )
+
+
+def test_diverged_trials_are_not_the_best(progress: Progress) -> None:
+    progress.line(ended(0, "diverged", 0.99))
+    assert progress.best is None
+
+
+def test_plain_lines_where_there_is_no_terminal(progress: Progress) -> None:
+    out = io.StringIO()
+    with View(progress, out) as view:
+        view(reported(0, 1, 0.5))
+        view(ended(0, "completed", 0.5))
+    assert out.getvalue().splitlines()[1].startswith("[1/4] trial 0 completed")
+
+
+class FakeTerminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_live_view_where_there_is_one(progress: Progress) -> None:
+    out = FakeTerminal()
+    with View(progress, out) as view:
+        view(reported(0, 1, 0.5))
+        view(ended(0, "completed", 0.5))
+    assert "1/4 trials" in out.getvalue()
+    assert "trial 0 completed" in out.getvalue()
+
+
+def test_characters_that_a_terminal_cannot_show_are_replaced() -> None:
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    say("naïve → ok", out)
+    assert raw.getvalue() == b"na?ve ? ok\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (59.4, "59 s"), (60, "1 min 0 s"), (3599, "59 min 59 s"), (7800, "2 h 10 min")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_tables_are_aligned() -> None:
+    assert table(["a", "bb"], [["100", ""], ["1", "x"]]) == ["a    bb", "100", "1    x"]
