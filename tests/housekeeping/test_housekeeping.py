@@ -450,7 +450,7 @@ def test_the_request_is_read_from_the_record_or_from_the_command(new_sweep: Any)
 DRIVER = """
 import sys, time
 from pathlib import Path
-from orchestrator.base import locks
+from orchestrator.base import layout, locks
 from orchestrator.journal.file import Journal
 folder, obeys = Path(sys.argv[1]), sys.argv[2] == "obeys"
 with locks.hold(folder / layout.LOCK, "drives it"):
