@@ -43,7 +43,7 @@ ABOVE = {"orchestrator", "orchestrator.__main__"}
 """The package itself and its entry point, which hand on to the rooms."""
 
 ONLY_IN = {
-    "ray": {"orchestrator.scheduling.ray", "orchestrator.scheduling.schedulers"},
+    "ray": {"orchestrator.scheduling.ray"},
     "mlflow": {"orchestrator.tracking"},
     "hydra": {"orchestrator.config"},
     "omegaconf": {"orchestrator.config"},

@@ -12,6 +12,7 @@ from orchestrator.base import yaml_files
 from orchestrator.base.build import build, check, parameters, resolve, unknown_key, use_import_paths
 from orchestrator.base.errors import ConfigError, Problem
 from orchestrator.base.records import GROUPS, METRICS
+from orchestrator.base.rules import RULES
 from orchestrator.config.catalogue import CONF
 from orchestrator.config.plan import SweepPlan
 from orchestrator.config.settings import PARTS, TRIAL_KEYS, settings_problems
@@ -74,6 +75,7 @@ class Draft:
             space=space,
             facts={"fits": self._fits(trials)},
             notes=tuple(self.notes),
+            rules=RULES,
             **{part: specs.of[part][specs.chosen[part]] for part in PARTS},
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrator.base.build import build, with_current_names
 from orchestrator.base.records import GROUPS
+from orchestrator.base.rules import FIRST_RULES
 from orchestrator.config.settings import Settings
 from orchestrator.space import Space
 
@@ -25,6 +26,8 @@ class SweepPlan:
         sampler, scheduler, tracking, cluster: specs of the dataclasses in orchestrator.config.settings.
         facts: what the check on the driver found (parameters of the largest model, ...).
         notes: sentences for the user.
+        rules: by which what the configuration leaves open is derived (orchestrator.base.rules); the first ones where
+            an earlier version recorded none.
     """
 
     settings: Mapping[str, Any]
@@ -37,6 +40,7 @@ class SweepPlan:
     cluster: Mapping[str, Any]
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    rules: int = FIRST_RULES
 
     @property
     def root(self) -> Settings:
@@ -44,8 +48,12 @@ class SweepPlan:
         return Settings(**self.settings)
 
     def part(self, group: str) -> Any:
-        """The settings of `sampler`, `scheduler`, `tracking` or `cluster` as their dataclass."""
-        return build(getattr(self, group), allowed=self.settings["allowed_targets"])
+        """The settings of `sampler`, `scheduler`, `tracking` or `cluster` as their dataclass.
+
+        Those that have an `under` (samplers) are as the sweep's rules have them.
+        """
+        built = build(getattr(self, group), allowed=self.settings["allowed_targets"])
+        return built.under(self.rules) if hasattr(built, "under") else built
 
     def to_json(self) -> str:
         plain = {f.name: getattr(self, f.name) for f in fields(self)} | {"space": self.space.encode()}

@@ -49,6 +49,7 @@ def checked(
     Raises:
         ConfigError: something differs that may not; lists everything that does.
     """
+    new = replace(new, rules=old.rules)
     if problems := list(_refused(old, new)):
         raise ConfigError(problems)
     total = _trials(suggested, old, new, more, trials)

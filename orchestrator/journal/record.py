@@ -184,7 +184,9 @@ class SweepRecord:
         rows = []
         for score in self.scores.ranked():
             members = [self.trials[index] for index in sorted(score.trials)]
-            shared = set.intersection(*(set(trial.metrics) for trial in members))
+            # A number that is not finite is text in the journal.
+            numbers = [{k for k, v in trial.metrics.items() if isinstance(v, int | float)} for trial in members]
+            shared = set.intersection(*numbers)
             rows.append(
                 {
                     "trial": members[0].index,

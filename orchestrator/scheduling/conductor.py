@@ -5,18 +5,20 @@ What it decides from is a function of the journal's events: replayed by `recall`
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.failpoints import failpoint
-from orchestrator.base.records import CAN_BE_BEST, State, Trial, better
+from orchestrator.base.records import State, Trial
+from orchestrator.base.rules import repeat_seed
 from orchestrator.journal.file import Event, Journal
 from orchestrator.journal.record import SweepRecord, TrialRecord
+from orchestrator.scheduling.configurations import Configurations
 from orchestrator.scheduling.samplers import Sampler
+from orchestrator.scheduling.schedulers import Decision, Scheduler
+from orchestrator.scheduling.stopping import EarlyStopping
 
 
 class Conductor:
@@ -26,6 +28,7 @@ class Conductor:
         record: of the sweep, `sweep_opened` applied already (or to be, by `recall`); kept up to date from the journal here.
         journal: where every decision is written.
         sampler: gives configurations by index.
+        scheduler: says at each rung whether a trial goes on.
         limit: number of configurations.
         configure: the complete configuration of a trial from its searched parameters.
         folder: gives the absolute folder of a trial from its index.
@@ -34,8 +37,9 @@ class Conductor:
             always asked at the last moment.
         max_retries: of a trial whose process died or that raised an exception.
         repeat: trials of each configuration, with seeds of their own.
+        seed_of: the seed of a repeat, from the configuration's seed and the number of the repeat.
         rungs: the epochs after which a trial may be stopped early; where there are any, a configuration's first trial alone is
-            judged, and the others run only if it survives.
+            judged, and the others run only if it completes.
         placed: brings a recorded configuration up to date with where things lie now.
         fits: whether the sampler's space holds these parameters; what does not fit is not told to it.
     """
@@ -46,6 +50,7 @@ class Conductor:
         record: SweepRecord,
         journal: Journal,
         sampler: Sampler,
+        scheduler: Scheduler,
         limit: int,
         configure: Callable[[Mapping[str, Any]], dict[str, Any]],
         folder: Callable[[int], str],
@@ -53,6 +58,7 @@ class Conductor:
         prepare: bool,
         max_retries: int = 2,
         repeat: int = 1,
+        seed_of: Callable[[int, int], int] = repeat_seed,
         rungs: Collection[int] = (),
         placed: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda config: config,
         fits: Callable[[Mapping[str, Any]], bool] = lambda params: True,
@@ -61,19 +67,14 @@ class Conductor:
         self._journal, self._sampler = journal, sampler
         self._limit, self._configure, self._folder = limit, configure, folder
         self._most_live = concurrent + (prepare and not sampler.learns)
-        self._max_retries, self._repeat, self._fits, self._placed = max_retries, repeat, fits, placed
-        self._rungs, self._judged = frozenset(rungs), bool(rungs)
+        self._max_retries, self._repeat, self._seed_of, self._placed = max_retries, repeat, seed_of, placed
+        self._configurations = Configurations(sampler, repeat, fits)
+        self._stopping = EarlyStopping(scheduler, rungs)
+        self._judged = bool(rungs)
         self._next_index = 0
-        self._next_config = 0
         self._exhausted = False
         self._cancelled = False
-        self._worst: float | None = None
-        self._groups: defaultdict[int, list[int]] = defaultdict(list)
-        self._repeats: deque[tuple[int, int]] = deque()
         self._waiting: deque[int] = deque()
-        self._told: set[int] = set()
-        self._best_shown: dict[int, float] = {}
-        self.judgements: list[tuple[int, int, float]] = []
         self.live: set[int] = set()
         self.totals: Counter[State] = Counter()
         self.error: str | None = None
@@ -87,7 +88,7 @@ class Conductor:
     @property
     def no_more(self) -> bool:
         """Whether no further trial will be handed out."""
-        if self._waiting or self._repeats or not (self._exhausted or self._next_config >= self._limit):
+        if self._waiting or self._configurations.due or not self._no_more_configurations:
             return False
         return not (self._repeat > 1 and self._judged and any(self.trials[index].repeat == 0 for index in self.live))
 
@@ -96,47 +97,53 @@ class Conductor:
         """Whether every trial has ended and none will follow."""
         return self.no_more and not self.live
 
-    def recall(self, events: Iterable[Event]) -> None:
+    def recall(self, events: Iterable[Event], *, same_scheduler: bool = True) -> None:
         """Takes the events of the sweep so far, before anything else is asked; unfinished trials are handed out again first.
 
-        What a scheduler was shown is then in `judgements`: (trial, epoch, objective), in order.
+        The scheduler is shown every report again. Trials that went on, or ended, did so, whatever it says now.
+
+        Args:
+            same_scheduler: whether the scheduler was the same then. If so, an unfinished trial that it stops on the last report
+                had been stopped when the driver died, before its end was written: it ends before anything is handed out.
         """
         for event in events:
             self.record.apply(event)
             if event.trial is None:
                 continue
+            trial = self.trials[event.trial]
             if event.kind == "suggested":
-                trial = self.trials[event.trial]
-                if trial.repeat == 0 and self._fits(trial.params):
-                    self._sampler.recall(trial.config_index, trial.params)
+                self._configurations.recall(trial)
                 self._after_suggestion(trial)
             elif event.kind == "reported":
-                self._note_judgement(self.trials[event.trial], event.data)
+                self._judge(trial, event.data["epochs"])
             elif event.kind == "terminal":
-                self._after_end(self.trials[event.trial])
+                self._after_end(trial)
         self._waiting = deque(sorted(self.live))
         self.live.clear()
+        if not same_scheduler:
+            self._stopping.to_stop.clear()
 
     def next_trial(self) -> Trial | None:
         """The next trial to run; None where none is due now."""
+        self._end_what_was_stopped()
         if len(self.live) >= self._most_live:
             return None
         if self._waiting:
             index = self._waiting.popleft()
             self.live.add(index)
             return self.trial(index)
-        if self._repeats:
-            config_index, repeat = self._repeats[0]
-            first = self.trials[self._groups[config_index][0]]
-            config = {**first.config, "seed": first.config["seed"] + repeat}
-            return self._suggest(first.params, config, config_index, repeat)
-        if self._exhausted or self._next_config >= self._limit:
+        if self._configurations.due:
+            first, repeat = self._configurations.due[0]
+            config = {**first.config, "seed": self._seed_of(first.config["seed"], repeat)}
+            return self._suggest(first.params, config, first.config_index, repeat)
+        if self._no_more_configurations:
             return None
-        params = self._sampler.suggest(self._next_config)
+        config_index = self._configurations.count
+        params = self._sampler.suggest(config_index)
         if params is None:
             self._exhausted = True
             return None
-        return self._suggest(params, self._configure(params), self._next_config, 0)
+        return self._suggest(params, self._configure(params), config_index, 0)
 
     def trial(self, index: int) -> Trial:
         """The trial as its next worker is given it."""
@@ -153,7 +160,7 @@ class Conductor:
 
     def is_judged(self, index: int) -> bool:
         """Whether the scheduler may stop the trial."""
-        return self._judged and self.trials[index].repeat == 0
+        return self._stopping.judges(self.trials[index])
 
     def retries_left(self, index: int) -> int:
         """How often the trial may still be started again; interruptions of the whole sweep do not count."""
@@ -163,25 +170,24 @@ class Conductor:
         """A worker begins an attempt at the trial."""
         self._journal.append("started", {}, trial=index, attempt=self.trials[index].attempt)
 
-    def on_report(self, index: int, report: Mapping[str, Any], *, stopped: bool) -> None:
-        """Takes a worker's report; `stopped` says that the scheduler ended the trial on seeing it.
+    def on_report(self, index: int, report: Mapping[str, Any]) -> Decision:
+        """Takes a worker's report and says whether the worker goes on with the trial.
 
         A report of an earlier attempt, or of a trial that has ended, changes nothing.
         """
-        trial = self.trials[index]
-        if index not in self.live or (report["uid"], report["attempt"]) != (self._uid(index), trial.attempt):
-            return
+        trial, state = self.trials[index], State(report["state"])
+        if index in self.live and (report["uid"], report["attempt"]) == (self._uid(index), trial.attempt):
+            self._take(trial, report, state)
+        return Decision.CONTINUE if index in self.live and state is State.RUNNING else Decision.STOP
+
+    def _take(self, trial: TrialRecord, report: Mapping[str, Any], state: State) -> None:
         if report.get("unwritable"):
-            raise NotReadyError(f"trial {index} cannot write: {report['unwritable']}; make room")
-        self._take_epochs(trial, report)
-        if report.get("retrying") and not stopped:
+            raise NotReadyError(f"trial {trial.index} cannot write: {report['unwritable']}; make room")
+        decision = self._take_epochs(trial, report)
+        if report.get("retrying"):
             self._retry(trial, str(report["reason"]), report.get("error"))
-            self.on_started(index)
-            return
-        state = State(report["state"])
-        if state is State.RUNNING and stopped:
-            state = State.STOPPED
-        if state is not State.RUNNING:
+            self.on_started(trial.index)
+        elif state is not State.RUNNING:
             self._end(
                 trial,
                 state,
@@ -190,12 +196,8 @@ class Conductor:
                 artifacts=report.get("artifacts"),
                 error=report.get("error"),
             )
-
-    def on_stopped_before(self, index: int) -> None:
-        """The scheduler had ended the trial on its last report when the driver died."""
-        if index in self._waiting:
-            self._waiting.remove(index)
-            self._end(self.trials[index], State.STOPPED)
+        elif decision is Decision.STOP:
+            self._end(trial, State.STOPPED)
 
     def on_death(self, index: int, error: str, reason: str = "the worker process died") -> int:
         """The trial's process died and will be started again; returns the number of the new attempt."""
@@ -213,7 +215,7 @@ class Conductor:
     def cancel_live(self, reason: str) -> None:
         """Ends what still runs or waits, with the value it has."""
         self._exhausted = self._cancelled = True
-        self._repeats.clear()
+        self._configurations.due.clear()
         for index in sorted({*self.live, *self._waiting}):
             self._end(self.trials[index], State.CANCELLED, reason=reason)
         self._waiting.clear()
@@ -229,20 +231,12 @@ class Conductor:
 
     def _after_suggestion(self, trial: TrialRecord) -> None:
         self.live.add(trial.index)
-        self._groups[trial.config_index].append(trial.index)
         self._next_index = max(self._next_index, trial.index + 1)
-        self._next_config = max(self._next_config, trial.config_index + 1)
-        if trial.repeat:
-            if (trial.config_index, trial.repeat) in self._repeats:
-                self._repeats.remove((trial.config_index, trial.repeat))
-        elif not self._judged:
-            self._ask_for_repeats(trial)
+        self._configurations.add(trial)
+        if trial.repeat == 0 and not self._judged:
+            self._configurations.ask_for_repeats(trial)
 
-    def _ask_for_repeats(self, first: TrialRecord) -> None:
-        there = {self.trials[index].repeat for index in self._groups[first.config_index]}
-        self._repeats.extend((first.config_index, repeat) for repeat in range(1, self._repeat) if repeat not in there)
-
-    def _take_epochs(self, trial: TrialRecord, report: Mapping[str, Any]) -> None:
+    def _take_epochs(self, trial: TrialRecord, report: Mapping[str, Any]) -> Decision:
         new = [epoch for epoch in report["epochs"] if epoch["epoch"] > trial.epoch]
         if new or report["notes"]:
             data = {
@@ -252,18 +246,16 @@ class Conductor:
                 "best": report["best"] if new else None,
             }
             self._journal.append("reported", data, trial=trial.index, attempt=trial.attempt)
+        return self._judge(trial, new)
 
-    def _note_judgement(self, trial: TrialRecord, reported: Mapping[str, Any]) -> None:
-        if trial.repeat or not reported["epochs"]:
-            return
-        metric, last = self.record.opened["metric"], reported["epochs"][-1]["epoch"]
-        best = self._best_shown.get(trial.index)
-        for epoch in reported["epochs"]:
-            value = epoch["metrics"].get(metric)
-            if value is not None and better(self._mode, value, best):
-                self._best_shown[trial.index] = best = value
-            if best is not None and (epoch["epoch"] in self._rungs or epoch["epoch"] == last):
-                self.judgements.append((trial.index, epoch["epoch"], best))
+    def _judge(self, trial: TrialRecord, epochs: Sequence[Mapping[str, Any]]) -> Decision:
+        return self._stopping.report(trial, epochs, str(self.record.opened["metric"]), self._mode)
+
+    def _end_what_was_stopped(self) -> None:
+        """Ends the trials that the scheduler had stopped when the last driver died."""
+        for index in [index for index in self._waiting if index in self._stopping.to_stop]:
+            self._waiting.remove(index)
+            self._end(self.trials[index], State.STOPPED)
 
     def _retry(self, trial: TrialRecord, reason: str, error: object) -> None:
         data = {"reason": reason, "error": error}
@@ -298,32 +290,14 @@ class Conductor:
         self.live.discard(trial.index)
         self.totals[trial.state] += 1
         self.error = trial.error or self.error
-        value = _finite(trial)
-        if value is not None and (
-            self._worst is None or better("min" if self._mode == "max" else "max", value, self._worst)
-        ):
-            self._worst = value
+        self._stopping.end(trial)
         if self._judged and trial.repeat == 0 and trial.state is State.COMPLETED and not self._cancelled:
-            self._ask_for_repeats(trial)
-        self._tell_sampler(trial.config_index)
+            self._configurations.ask_for_repeats(trial)
+        self._configurations.end(trial, self._mode)
 
-    def _tell_sampler(self, config_index: int) -> None:
-        """The mean over a configuration's trials, once the last of them has ended."""
-        members = [self.trials[index] for index in self._groups[config_index]]
-        awaited = any(waiting == config_index for waiting, _ in self._repeats)
-        if awaited or config_index in self._told or not all(trial.ended for trial in members):
-            return
-        self._told.add(config_index)
-        if not self._fits(members[0].params):
-            return
-        values = [value for trial in members if (value := self._value_to_tell(trial)) is not None]
-        mean = statistics.fmean(values) if values else None
-        self._sampler.observe(config_index, dict(members[0].params), mean)
-
-    def _value_to_tell(self, trial: TrialRecord) -> float | None:
-        if trial.state in {State.DIVERGED, State.INFEASIBLE}:
-            return self._worst
-        return _finite(trial)
+    @property
+    def _no_more_configurations(self) -> bool:
+        return self._exhausted or self._configurations.count >= self._limit
 
     @property
     def _mode(self) -> str:
@@ -331,11 +305,3 @@ class Conductor:
 
     def _uid(self, index: int) -> str:
         return f"{self.record.uid}/{index}"
-
-
-def _finite(trial: TrialRecord) -> float | None:
-    """The value of a trial that can be best."""
-    value = trial.value
-    if trial.state not in CAN_BE_BEST or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)

@@ -22,6 +22,7 @@ from orchestrator.base.layout import JOURNAL, LOCK, STOP, TRIALS, TUNE, trial_fo
 from orchestrator.base.locks import DRIVING, hold
 from orchestrator.base.names import slug
 from orchestrator.base.records import State
+from orchestrator.base.rules import repeat_seed
 from orchestrator.config.plan import SweepPlan, domain_max, trial_config
 from orchestrator.config.resuming import placed
 from orchestrator.journal.file import Journal
@@ -148,7 +149,7 @@ def resume(
             concurrent = trials_at_a_time(plan, nodes)
             first = era(record, changes)
             conductor = _conductor(plan, folder, journal, concurrent, first)
-            conductor.recall(read_events(folder))
+            conductor.recall(read_events(folder), same_scheduler="scheduler" not in changes)
             resumption = {
                 "plan": plan.to_json(),
                 "changes": changes,
@@ -169,8 +170,7 @@ def resume(
                 f"{concurrent} at a time"
             )
             tracking = conductor.record.opened["tracking"]
-            same = "scheduler" not in changes
-            return _Session(plan, folder, journal, conductor, tracking, around, same).run(concurrent)
+            return _Session(plan, folder, journal, conductor, tracking, around).run(concurrent)
 
 
 @contextlib.contextmanager
@@ -206,11 +206,13 @@ def _checked_tracking(plan: SweepPlan, runs_dir: Path, around: Surroundings) -> 
 def _conductor(plan: SweepPlan, folder: Path, journal: Journal, concurrent: int, first: int = 0) -> Conductor:
     from orchestrator.scheduling.conductor import Conductor
 
-    root = plan.root
+    root, mode, epochs = plan.root, str(plan.base["mode"]), _epochs(plan)
+    scheduler = plan.part("scheduler")
     return Conductor(
         record=SweepRecord(),
         journal=journal,
-        sampler=plan.part("sampler").start(plan.space, seed=root.seed, mode=str(plan.base["mode"]), first=first),
+        sampler=plan.part("sampler").start(plan.space, seed=root.seed, mode=mode, first=first),
+        scheduler=scheduler.start(mode=mode, epochs=epochs),
         limit=root.trials,
         configure=lambda params: trial_config(plan, params),
         folder=lambda index: str(trial_folder(folder, index)),
@@ -218,7 +220,8 @@ def _conductor(plan: SweepPlan, folder: Path, journal: Journal, concurrent: int,
         prepare=plan.part("cluster").kind == "local",
         max_retries=root.max_retries,
         repeat=root.repeat,
-        rungs=plan.part("scheduler").rungs(_epochs(plan)),
+        seed_of=partial(repeat_seed, rules=plan.rules),
+        rungs=scheduler.rungs(epochs),
         placed=partial(placed, plan),
         fits=lambda params: not plan.space.contains(params),
     )
@@ -251,7 +254,6 @@ class _Session:
     conductor: Conductor
     tracking: Mapping[str, Any]
     around: Surroundings
-    same_scheduler: bool = True
 
     def run(self, concurrent: int) -> Result:
         record, root = self.conductor.record, self.plan.root
@@ -326,15 +328,12 @@ class _Session:
         try:
             run(
                 conductor,
-                scheduler=self.plan.part("scheduler"),
-                mode=str(self.plan.base["mode"]),
-                epochs=_epochs(self.plan),
+                rungs=self.plan.part("scheduler").rungs(_epochs(self.plan)),
                 cpus_per_trial=root.cpus_per_trial,
                 gpus_per_trial=root.gpus_per_trial,
                 concurrent=concurrent,
                 own_cluster=self.plan.part("cluster").kind == "local",
                 scratch=scratch,
-                same_scheduler=self.same_scheduler,
                 heartbeat_timeout_s=root.heartbeat_timeout_s,
                 ended=lambda: stop_asked or time.monotonic() > deadline,
                 on_step=step,

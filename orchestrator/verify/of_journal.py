@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.base.records import State
+from orchestrator.base.rules import repeat_seed
 from orchestrator.config.plan import trial_config
 from orchestrator.verify.evidence import Case, Sweep, fixed
 from orchestrator.verify.rules import Finding, Skip
@@ -99,7 +100,7 @@ def configuration(case: Case) -> Iterator[Finding]:
         case.sweep.seen["firsts"] = {c.config_index: c.of("suggested")[0].seq for c in cases if c.repeat == 0}
     begun = min(suggested.seq, case.sweep.seen["firsts"].get(case.config_index, suggested.seq))
     expected = trial_config(case.sweep.plan_at(begun), case.suggested["params"])
-    expected["seed"] += case.repeat
+    expected["seed"] = repeat_seed(expected["seed"], case.repeat, case.sweep.plan.rules)
     ours, theirs = _canonical(case.suggested["config"]), _canonical(expected)
     if ours != theirs:
         differing = [

@@ -155,9 +155,7 @@ def _start_workers(orders: socket.socket, reporter: type[Reporter]) -> None:
         connection.close()
 
 
-def run(
-    conductor: Conductor, *, epochs: int, ended: Callable[[], bool], on_step: Callable[[], None], **others: object
-) -> None:
+def run(conductor: Conductor, *, ended: Callable[[], bool], on_step: Callable[[], None], **others: object) -> None:
     """In the place of `orchestrator.scheduling.ray.tuner.run`: every epoch is a report of its own."""
     assert _workers is not None
     while not conductor.done and not ended():
@@ -165,11 +163,11 @@ def run(
         assert trial is not None
         index = trial.index
         while index in conductor.live:
-            told = {"trial": vars(conductor.trial(index)), "rungs": list(range(1, epochs))}
+            told = {"trial": vars(conductor.trial(index)), "rungs": list(range(1, trial.config["epochs"]))}
             worker = _workers.start({**told, "retries_left": conductor.retries_left(index)})
             conductor.on_started(index)
             while (report := worker.next_report()) is not None:
-                conductor.on_report(index, report, stopped=report["state"] != "running")
+                conductor.on_report(index, report)
                 on_step()
                 if index not in conductor.live:
                     break

@@ -9,10 +9,12 @@ import pytest
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import JOURNAL
 from orchestrator.base.records import State
+from orchestrator.base.rules import repeat_seed
 from orchestrator.journal.file import Event, Journal, Reader
 from orchestrator.journal.record import SweepRecord
 from orchestrator.scheduling.conductor import Conductor
 from orchestrator.scheduling.samplers import Params, Sampler
+from orchestrator.scheduling.schedulers import Decision, Scheduler
 
 
 class Listed(Sampler):
@@ -30,6 +32,18 @@ class Listed(Sampler):
         self.told.append((index, value))
 
 
+class Below(Scheduler):
+    """Stops what is below a number at a rung, and remembers what it is shown."""
+
+    def __init__(self, limit: float = -1.0) -> None:
+        self.limit = limit
+        self.shown: list[tuple[int, int, float | None]] = []
+
+    def show(self, trial: int, epoch: int, value: float | None) -> Decision:
+        self.shown.append((trial, epoch, value))
+        return Decision.STOP if value is None or value < self.limit else Decision.CONTINUE
+
+
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
     journal = Journal(tmp_path / JOURNAL, create=True)
@@ -44,18 +58,29 @@ def events(journal: Journal) -> list[Event]:
     return heard
 
 
-def conductor(journal: Journal, sampler: Sampler, limit: int = 4, concurrent: int = 2, mode: str = "max") -> Conductor:
+def conductor(
+    journal: Journal,
+    sampler: Sampler,
+    limit: int = 4,
+    concurrent: int = 2,
+    mode: str = "max",
+    scheduler: Scheduler | None = None,
+    new: bool = True,
+) -> Conductor:
     made = Conductor(
         record=SweepRecord(),
         journal=journal,
         sampler=sampler,
+        scheduler=scheduler or Below(),
         limit=limit,
-        configure=lambda params: {"epochs": 3, **params},
+        configure=lambda params: {"epochs": 5, **params},
         folder=lambda index: f"/sweep/{index}",
         concurrent=concurrent,
         prepare=True,
+        rungs=[1, 3] if scheduler else [],
     )
-    journal.append("sweep_opened", {"uid": "s-1", "mode": mode, "metric": "val/accuracy"})
+    if new:
+        journal.append("sweep_opened", {"uid": "s-1", "mode": mode, "metric": "val/accuracy"})
     return made
 
 
@@ -95,17 +120,17 @@ def test_one_more_trial_than_run_is_prepared(journal: Journal) -> None:
 def test_a_sampler_that_learns_is_asked_only_when_a_place_is_free(journal: Journal) -> None:
     sweep = conductor(journal, Listed(learns=True), limit=10)
     assert [trial.index for trial in iter(sweep.next_trial, None)] == [0, 1]
-    sweep.on_report(0, report("completed", 0.5, index=0), stopped=True)
+    sweep.on_report(0, report("completed", 0.5, index=0))
     assert [trial.index for trial in iter(sweep.next_trial, None)] == [2]
 
 
 def test_a_suggestion_is_durable_before_it_runs(journal: Journal, events: list[Event]) -> None:
     trial = conductor(journal, Listed()).next_trial()
     assert trial is not None
-    assert (trial.uid, trial.folder, trial.config) == ("s-1/0", "/sweep/0", {"epochs": 3, "x": 0})
+    assert (trial.uid, trial.folder, trial.config) == ("s-1/0", "/sweep/0", {"epochs": 5, "x": 0})
     assert events[1].data == {
         "params": {"x": 0},
-        "config": {"epochs": 3, "x": 0},
+        "config": {"epochs": 5, "x": 0},
         "config_index": 0,
         "repeat": 0,
     }
@@ -116,7 +141,7 @@ def test_the_value_is_the_best_epoch(journal: Journal, events: list[Event]) -> N
     sweep = conductor(journal, sampler)
     sweep.next_trial()
     sweep.on_started(0)
-    sweep.on_report(0, report("completed", 0.5, 0.9, 0.7, index=0, metrics={"test/accuracy": 0.8}), stopped=True)
+    sweep.on_report(0, report("completed", 0.5, 0.9, 0.7, index=0, metrics={"test/accuracy": 0.8}))
     ended = terminals(events)[0]
     assert (ended["state"], ended["value"], ended["best_epoch"], ended["epoch"]) == ("completed", 0.9, 2, 3)
     assert ended["metrics"] == {"test/accuracy": 0.8}
@@ -124,9 +149,9 @@ def test_the_value_is_the_best_epoch(journal: Journal, events: list[Event]) -> N
 
 
 def test_a_trial_that_the_scheduler_ends_is_stopped(journal: Journal, events: list[Event]) -> None:
-    sweep = conductor(journal, Listed())
+    sweep = conductor(journal, Listed(), scheduler=Below(0.3))
     sweep.next_trial()
-    sweep.on_report(0, report("running", 0.2, index=0), stopped=True)
+    assert sweep.on_report(0, report("running", 0.2, index=0)) is Decision.STOP
     assert terminals(events)[0]["state"] == "stopped"
     assert best_of(sweep)[1] == 0.2
 
@@ -134,8 +159,8 @@ def test_a_trial_that_the_scheduler_ends_is_stopped(journal: Journal, events: li
 def test_nothing_after_the_end_counts(journal: Journal, events: list[Event]) -> None:
     sweep = conductor(journal, Listed())
     sweep.next_trial()
-    sweep.on_report(0, report("completed", 0.5, index=0), stopped=True)
-    sweep.on_report(0, report("completed", 0.99, index=0), stopped=True)
+    sweep.on_report(0, report("completed", 0.5, index=0))
+    sweep.on_report(0, report("completed", 0.99, index=0))
     assert len(terminals(events)) == 1
     assert sweep.totals == {State.COMPLETED: 1}
 
@@ -143,8 +168,8 @@ def test_nothing_after_the_end_counts(journal: Journal, events: list[Event]) -> 
 def test_an_epoch_is_reported_once(journal: Journal, events: list[Event]) -> None:
     sweep = conductor(journal, Listed())
     sweep.next_trial()
-    sweep.on_report(0, report("running", 0.1, 0.2, index=0), stopped=False)
-    sweep.on_report(0, report("running", 0.1, 0.2, 0.3, index=0), stopped=False)
+    sweep.on_report(0, report("running", 0.1, 0.2, index=0))
+    sweep.on_report(0, report("running", 0.1, 0.2, 0.3, index=0))
     epochs = [epoch["epoch"] for event in events if event.kind == "reported" for epoch in event.data["epochs"]]
     assert epochs == [1, 2, 3]
 
@@ -154,10 +179,10 @@ def test_reports_of_an_earlier_attempt_change_nothing(journal: Journal, events: 
     sweep.next_trial()
     sweep.on_started(0)
     assert sweep.on_death(0, "killed") == 2
-    sweep.on_report(0, report("completed", 0.9, index=0), stopped=True)
+    sweep.on_report(0, report("completed", 0.9, index=0))
     assert terminals(events) == {}
     sweep.on_started(0)
-    sweep.on_report(0, report("completed", 0.4, index=0, attempt=2), stopped=True)
+    sweep.on_report(0, report("completed", 0.4, index=0, attempt=2))
     assert terminals(events)[0]["value"] == 0.4
     assert [event.attempt for event in events if event.kind == "started"] == [1, 2]
 
@@ -166,9 +191,7 @@ def test_a_worker_that_retries_by_itself_begins_a_new_attempt(journal: Journal, 
     sweep = conductor(journal, Listed())
     sweep.next_trial()
     sweep.on_started(0)
-    sweep.on_report(
-        0, report("running", 0.1, index=0, retrying=True, reason="ValueError: x", error="trace"), stopped=False
-    )
+    sweep.on_report(0, report("running", 0.1, index=0, retrying=True, reason="ValueError: x", error="trace"))
     assert [event.kind for event in events] == [
         "sweep_opened",
         "suggested",
@@ -186,10 +209,10 @@ def test_diverged_trials_are_never_best_and_the_sampler_hears_the_worst_value(jo
     for values in ([0.4], [0.7]):
         trial = sweep.next_trial()
         assert trial is not None
-        sweep.on_report(trial.index, report("completed", *values, index=trial.index), stopped=True)
+        sweep.on_report(trial.index, report("completed", *values, index=trial.index))
     trial = sweep.next_trial()
     assert trial is not None
-    sweep.on_report(trial.index, report("diverged", 0.99, index=trial.index, reason="loss is nan"), stopped=True)
+    sweep.on_report(trial.index, report("diverged", 0.99, index=trial.index, reason="loss is nan"))
     assert sampler.told == [(0, 0.4), (1, 0.7), (2, 0.4)]
     assert best_of(sweep)[0] == 1
 
@@ -209,7 +232,7 @@ def test_ties_go_to_the_lower_index(journal: Journal, mode: str, best: int) -> N
     for _ in range(4):
         sweep.next_trial()
     for index, value in ((3, 0.1), (2, 0.8), (1, 0.8), (0, 0.1)):
-        sweep.on_report(index, report("completed", value, index=index), stopped=True)
+        sweep.on_report(index, report("completed", value, index=index))
     assert best_of(sweep)[0] == best
 
 
@@ -219,7 +242,7 @@ def test_a_space_with_fewer_configurations_ends_the_sweep(journal: Journal) -> N
     assert sweep.next_trial() is None
     assert sweep.no_more
     assert not sweep.done
-    sweep.on_report(0, report("completed", 0.5, index=0), stopped=True)
+    sweep.on_report(0, report("completed", 0.5, index=0))
     assert sweep.done
 
 
@@ -227,7 +250,7 @@ def test_what_runs_when_time_is_up_is_cancelled_with_its_value(journal: Journal,
     sweep = conductor(journal, Listed(), limit=10)
     for _ in range(2):
         sweep.next_trial()
-    sweep.on_report(0, report("running", 0.3, index=0), stopped=False)
+    sweep.on_report(0, report("running", 0.3, index=0))
     sweep.cancel_live("time budget")
     ended = terminals(events)
     assert [(ended[i]["state"], ended[i]["value"]) for i in (0, 1)] == [("cancelled", 0.3), ("cancelled", None)]
@@ -239,12 +262,14 @@ def repeated(journal: Journal, sampler: Sampler, *, judged: bool, limit: int = 2
         record=SweepRecord(),
         journal=journal,
         sampler=sampler,
+        scheduler=Below(0.0),
         limit=limit,
         configure=lambda params: {"epochs": 3, "seed": 10, **params},
         folder=lambda index: f"/sweep/{index}",
         concurrent=1,
         prepare=False,
         repeat=3,
+        seed_of=lambda seed, repeat: seed + repeat,
         rungs=[1] if judged else [],
     )
     if new:
@@ -253,15 +278,14 @@ def repeated(journal: Journal, sampler: Sampler, *, judged: bool, limit: int = 2
 
 
 def run_all(sweep: Conductor, value_of: dict[int, tuple[str, float]]) -> list[tuple[int, int, int]]:
-    """Runs trials one at a time; (index, x, seed) of each."""
+    """Runs trials of two epochs one at a time, with one value each; (index, x, seed) of each."""
     ran = []
-    while not sweep.done:
-        trial = sweep.next_trial()
-        assert trial is not None
+    while (trial := sweep.next_trial()) is not None:
         ran.append((trial.index, trial.params["x"], trial.config["seed"]))
         state, value = value_of[trial.index]
-        stopped = state == "running"
-        sweep.on_report(trial.index, report(state, value, index=trial.index), stopped=stopped)
+        if sweep.on_report(trial.index, report("running", value, index=trial.index)) is Decision.CONTINUE:
+            sweep.on_report(trial.index, report(state, value, first=2, index=trial.index))
+    assert sweep.done
     return ran
 
 
@@ -285,11 +309,12 @@ def test_each_configuration_runs_with_every_seed_and_the_sampler_hears_the_mean(
 def test_the_other_seeds_run_only_where_the_first_survives(journal: Journal) -> None:
     sampler = Listed()
     sweep = repeated(journal, sampler, judged=True)
-    outcomes = {0: ("running", 0.9), 1: ("completed", 0.5), 2: ("completed", 0.6), 3: ("diverged", 0.1)}
+    outcomes = {0: ("completed", -0.9), 1: ("completed", 0.5), 2: ("completed", 0.6), 3: ("diverged", 0.1)}
     ran = run_all(sweep, outcomes)
     assert ran == [(0, 0, 10), (1, 1, 10), (2, 1, 11), (3, 1, 12)]
     assert [sweep.is_judged(index) for index in range(4)] == [True, True, False, False]
-    assert sampler.told == [(0, 0.9), (1, pytest.approx((0.5 + 0.6 + 0.5) / 3))]
+    assert sweep.trials[0].state is State.STOPPED
+    assert sampler.told == [(0, -0.9), (1, pytest.approx((0.5 + 0.6 - 0.9) / 3))]
     assert sweep.record.summaries()[0]["trial"] == 1
 
 
@@ -304,14 +329,14 @@ def repeated_after(sweep: Conductor, index: int) -> list[int]:
     """The seeds of the trials that follow once the trial has completed; the sampler was asked for another one before."""
     sweep._most_live = 2
     assert sweep.next_trial() is None
-    sweep.on_report(index, report("completed", 0.5, index=index), stopped=True)
+    sweep.on_report(index, report("completed", 0.5, index=index))
     following = [sweep.next_trial(), sweep.next_trial()]
     return [trial.config["seed"] for trial in following if trial is not None]
 
 
 @pytest.mark.parametrize("judged", [False, True])
 def test_replayed_at_any_event_it_decides_what_it_would_have(tmp_path: Path, judged: bool) -> None:
-    outcomes = {i: ("running" if i % 4 == 3 else "completed", 0.1 * i) for i in range(40)}
+    outcomes = {i: ("diverged" if i % 5 == 4 else "completed", 0.1 * i * (-1 if i % 4 == 3 else 1)) for i in range(40)}
     journal = Journal(tmp_path / JOURNAL, create=True)
     heard: list[Event] = []
     journal.subscribe(heard.append)
@@ -336,7 +361,7 @@ def test_attempts_go_on_where_the_last_driver_was_and_its_workers_change_nothing
     first = sweep.next_trial()
     assert first is not None
     sweep.on_started(0)
-    sweep.on_report(0, report("running", 0.1), stopped=False)
+    sweep.on_report(0, report("running", 0.1))
     events = list(replay(journal))
     later = conductor_without_opening(journal)
     later.recall(events)
@@ -346,9 +371,9 @@ def test_attempts_go_on_where_the_last_driver_was_and_its_workers_change_nothing
     assert (again.uid, again.attempt) == (first.uid, 2)
     assert again.fence > first.fence
     later.on_started(0)
-    later.on_report(0, report("running", 0.9, first=2, attempt=1), stopped=False)
+    later.on_report(0, report("running", 0.9, first=2, attempt=1))
     assert later.trials[0].epoch == 1
-    later.on_report(0, report("completed", 0.3, first=2, attempt=2), stopped=True)
+    later.on_report(0, report("completed", 0.3, first=2, attempt=2))
     assert (later.trials[0].epoch, later.trials[0].attempts) == (2, [1, 2])
     assert later.retries_left(0) == 2
 
@@ -365,6 +390,7 @@ def conductor_without_opening(journal: Journal) -> Conductor:
         record=SweepRecord(),
         journal=journal,
         sampler=Listed(),
+        scheduler=Below(),
         limit=2,
         configure=lambda params: {"epochs": 3, **params},
         folder=lambda index: f"/sweep/{index}",
@@ -377,14 +403,96 @@ def test_a_trial_that_cannot_write_stops_the_driver_and_stays_open(journal: Jour
     sweep = conductor(journal, Listed())
     sweep.next_trial()
     with pytest.raises(NotReadyError, match=r"trial 0 cannot write: \[Errno 28\] No space left on device; make room"):
-        sweep.on_report(0, report("running", unwritable="[Errno 28] No space left on device"), stopped=False)
+        sweep.on_report(0, report("running", unwritable="[Errno 28] No space left on device"))
     assert terminals(events) == {}
 
 
-def test_every_rung_inside_a_report_is_shown_again(journal: Journal) -> None:
-    sweep = repeated(journal, Listed(), judged=True)
+def test_a_report_is_shown_at_its_rung_with_the_best_value_so_far(journal: Journal) -> None:
+    scheduler = Below()
+    sweep = conductor(journal, Listed(), scheduler=scheduler)
     sweep.next_trial()
-    sweep.on_report(0, report("running", 0.1, 0.3, 0.2, index=0), stopped=False)
-    later = repeated(journal, Listed(), judged=True, new=False)
+    answers = [
+        sweep.on_report(0, report("running", 0.3)),
+        sweep.on_report(0, report("running", 0.2, first=2)),
+        sweep.on_report(0, report("running", 0.1, first=3)),
+        sweep.on_report(0, report("completed", 0.4, 0.5, first=4)),
+    ]
+    assert scheduler.shown == [(0, 1, 0.3), (0, 3, 0.3)]
+    assert answers == [Decision.CONTINUE] * 3 + [Decision.STOP]
+    assert sweep.trials[0].state is State.COMPLETED
+
+
+def test_every_rung_inside_a_report_of_other_rungs_is_shown_again(journal: Journal) -> None:
+    sweep = conductor(journal, Listed())
+    sweep.next_trial()
+    sweep.on_report(0, report("running", 0.1, 0.3, 0.2, 0.4))
+    scheduler = Below(1.0)
+    later = conductor(journal, Listed(), scheduler=scheduler, new=False)
+    later.recall(list(replay(journal)), same_scheduler=False)
+    assert scheduler.shown == [(0, 1, 0.1), (0, 3, 0.3)]
+    assert later.next_trial() is not None, "another scheduler let it go on"
+
+
+def test_a_trial_that_was_stopped_when_the_driver_died_ends_before_anything_else(journal: Journal) -> None:
+    sweep = conductor(journal, Listed(), scheduler=Below())
+    first, second = sweep.next_trial(), sweep.next_trial()
+    assert first is not None
+    assert second is not None
+    sweep.on_report(1, report("running", 0.1, index=1))  # below the limit of the scheduler that recalls it
+    sweep.on_report(0, report("running", 0.1))
+    sweep.on_report(0, report("running", 0.1, first=2))  # it went on after its rung: nobody stopped it
+    sampler = Listed()
+    later = conductor(journal, sampler, scheduler=Below(0.5), new=False)
     later.recall(list(replay(journal)))
-    assert later.judgements == [(0, 1, 0.1), (0, 3, 0.3)]
+    again = later.next_trial()
+    assert again is not None
+    assert again.index == 0
+    assert later.trials[1].state is State.STOPPED
+    assert sampler.told == [(1, 0.1)]
+
+
+@pytest.mark.parametrize("state", ["diverged", "infeasible"])
+def test_a_diverged_trial_loses_the_rung_that_it_was_heading_for_and_no_later_one(journal: Journal, state: str) -> None:
+    scheduler = Below()
+    sweep = conductor(journal, Listed(), concurrent=4, scheduler=scheduler)
+    trials = [sweep.next_trial() for _ in range(4)]
+    sweep.on_report(0, report(state, reason="loss is nan"))
+    sweep.on_report(1, report("running", 0.1, index=1))
+    sweep.on_report(1, report(state, 0.2, first=2, index=1, reason="loss is nan"))
+    sweep.on_report(2, report("running", 0.1, index=2))
+    sweep.on_report(2, report("running", 0.2, 0.3, first=2, index=2))
+    sweep.on_report(2, report(state, index=2, reason="loss is nan"))
+    sweep.on_lost(3, "killed")
+    assert len(trials) == 4
+    assert scheduler.shown == [(0, 1, None), (1, 1, 0.1), (1, 3, None), (2, 1, 0.1), (2, 3, 0.3)]
+    later = conductor(journal, Listed(), scheduler=(again := Below()), new=False)
+    later.recall(list(replay(journal)))
+    assert again.shown == scheduler.shown
+
+
+@pytest.mark.parametrize(
+    "test_metrics", [{}, {"test/loss": float("nan"), "test/accuracy": 0.1}, {"test/accuracy": 1.0}]
+)
+def test_test_metrics_reach_neither_sampler_nor_scheduler_nor_ranking(
+    journal: Journal, test_metrics: dict[str, float]
+) -> None:
+    """A trial with a test loss that is not finite is as good as its validation says."""
+    sampler, scheduler = Listed(), Below()
+    sweep = conductor(journal, sampler, scheduler=scheduler)
+    for value, metrics in ((0.9, test_metrics), (0.5, {"test/loss": 0.1, "test/accuracy": 1.0})):
+        trial = sweep.next_trial()
+        assert trial is not None
+        sweep.on_report(trial.index, report("completed", value, index=trial.index, metrics=metrics))
+    assert sampler.told == [(0, 0.9), (1, 0.5)]
+    assert scheduler.shown == [(0, 1, 0.9), (1, 1, 0.5)]
+    assert best_of(sweep) == (0, 0.9)
+    assert [row["trial"] for row in sweep.record.summaries()] == [0, 1]
+
+
+def test_seeds_of_repeats_are_derived_from_both_numbers() -> None:
+    """Neighbouring seeds share none."""
+    seeds = {repeat_seed(seed, repeat) for seed in range(100) for repeat in range(20)}
+    assert len(seeds) == 2_000
+    assert [repeat_seed(seed, 0) for seed in (0, 7, 2**32 - 1)] == [0, 7, 2**32 - 1]
+    assert all(0 <= repeat_seed(2**32 - 1, repeat) < 2**32 for repeat in range(1_000))
+    assert [repeat_seed(7, repeat, rules=1) for repeat in range(3)] == [7, 8, 9], "a sweep begun under the first rules"

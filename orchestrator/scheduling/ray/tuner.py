@@ -6,8 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +19,25 @@ from ray.tune.error import TuneError
 from ray.tune.execution.class_cache import _ActorClassCache
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial as TuneTrial
-from ray.tune.schedulers import TrialScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search.search_algorithm import SearchAlgorithm
 
 from orchestrator.base.records import Trial
 from orchestrator.scheduling.conductor import Conductor
 from orchestrator.scheduling.ray.worker import TrialWorker, encode
-from orchestrator.scheduling.schedulers import SchedulerSettings
+from orchestrator.scheduling.schedulers import Decision
 from orchestrator.scheduling.watchdog import Watchdog
 
 
 def run(
     conductor: Conductor,
     *,
-    scheduler: SchedulerSettings,
-    mode: str,
-    epochs: int,
+    rungs: Sequence[int],
     cpus_per_trial: float,
     gpus_per_trial: float,
     concurrent: int,
     own_cluster: bool,
     scratch: Path,
-    same_scheduler: bool = True,
     heartbeat_timeout_s: float | None = None,
     ended: Callable[[], bool] = lambda: False,
     on_step: Callable[[], None] = lambda: None,
@@ -52,9 +48,9 @@ def run(
     superfluous, and has no way to end early.
 
     Args:
+        rungs: epochs after which a judged trial reports.
         own_cluster: nothing else runs there, so that no placement group has to hold a trial's place: each costs a process.
         scratch: a folder that Tune insists on; nothing of worth lies there.
-        same_scheduler: whether an earlier driver of the sweep, if there was one, had this scheduler.
         heartbeat_timeout_s: a trial without a sign of life for so long is killed and started again from its checkpoint.
         on_step: called several times a second in this thread.
     """
@@ -63,14 +59,11 @@ def run(
     resources = {"CPU": cpus_per_trial, "GPU": gpus_per_trial}
     room = {name: amount * concurrent for name, amount in resources.items()}
     storage = StorageContext(storage_path=str(scratch.resolve()), experiment_dir_name="sweep")
-    search = _Search(conductor, scheduler.rungs(epochs), resources, storage)
+    search = _Search(conductor, rungs, resources, storage)
     relay = _Relay(conductor, search)
-    judge = scheduler.start(mode=mode, epochs=epochs)
-    if judge is not None:
-        _show_again(judge, conductor, same_scheduler)
     controller = _Controller(
         search_alg=search,
-        scheduler=judge,
+        scheduler=_Answers(relay),
         callbacks=[relay],
         storage=storage,
         reuse_actors=True,
@@ -93,31 +86,6 @@ def run(
     finally:
         # Ends the workers at once: what counts of their trials is on disk and in the journal.
         controller._actor_manager.cleanup()
-
-
-def _show_again(judge: Any, conductor: Conductor, same: bool) -> None:
-    """Shows a new scheduler what an earlier one of this sweep was shown, in the same order, so that it judges as that would.
-
-    A trial that the same scheduler stops on its last report had been stopped when the driver died, before that was written down.
-    """
-    known: dict[int, _Shown] = {}
-    for index, epoch, objective in conductor.judgements:
-        if index not in known:
-            known[index] = _Shown(str(index))
-            judge.on_trial_add(None, known[index])
-        verdict = judge.on_trial_result(None, known[index], {"epoch": epoch, "objective": objective})
-        known[index].stopped = verdict == TrialScheduler.STOP and epoch < conductor.trials[index].config["epochs"]
-    for index, shown in known.items():
-        if shown.stopped and same:
-            conductor.on_stopped_before(index)
-
-
-@dataclass
-class _Shown:
-    """As much of a trial as a scheduler looks at."""
-
-    trial_id: str
-    stopped: bool = False
 
 
 def _plain_actor_class(cache: Any, trainable: type) -> Any:
@@ -186,7 +154,7 @@ class _Controller(TuneController):  # type: ignore[misc]
 class _Search(SearchAlgorithm):  # type: ignore[misc]
     """Tune's source of trials, with the sweep's own identities."""
 
-    def __init__(self, conductor: Conductor, rungs: list[int], resources: dict[str, float], storage: Any) -> None:
+    def __init__(self, conductor: Conductor, rungs: Sequence[int], resources: dict[str, float], storage: Any) -> None:
         self._conductor, self._rungs = conductor, rungs
         self._resources, self._storage = tune.PlacementGroupFactory([resources]), storage
 
@@ -215,7 +183,7 @@ class _Search(SearchAlgorithm):  # type: ignore[misc]
     def _encode(self, trial: Trial) -> dict[str, Any]:
         index = trial.index
         judged, left = self._conductor.is_judged(index), self._conductor.retries_left(index)
-        return encode(trial, rungs=self._rungs, judged=judged, retries_left=left)
+        return encode(trial, rungs=list(self._rungs), judged=judged, retries_left=left)
 
     def is_finished(self) -> bool:
         return self._conductor.no_more
@@ -241,6 +209,10 @@ class _Trial(TuneTrial):  # type: ignore[misc]
 
     def get_trainable_cls(self) -> type:
         return TrialWorker
+
+    def should_stop(self, result: dict[str, Any]) -> bool:
+        """Left to the conductor's answer, so that it is given every report, the last one included, in one place."""
+        return False
 
     def should_recover(self) -> bool:
         return self.retries_left > 0 and not self.hopeless
@@ -270,15 +242,15 @@ class _Relay(tune.Callback):  # type: ignore[misc]
         with self._kept():
             self._conductor.on_started(int(trial.trial_id))
 
-    def on_trial_result(
-        self, iteration: int, trials: list[_Trial], trial: _Trial, result: dict[str, Any], **info: Any
-    ) -> None:
+    def report(self, trial: _Trial, result: dict[str, Any]) -> Decision:
+        """Hands a worker's report to the conductor; its answer."""
         with self._kept():
             index = int(trial.trial_id)
-            self._conductor.on_report(index, json.loads(result["report"]), stopped=bool(result.get("done")))
+            decision = self._conductor.on_report(index, json.loads(result["report"]))
             trial.retries_left = self._conductor.retries_left(index)
             if result.get("epoch"):
                 trial.exception = ""  # it got further: a like exception later is another one
+        return decision
 
     def on_trial_recover(self, iteration: int, trials: list[_Trial], trial: _Trial, **info: Any) -> None:
         with self._kept():
@@ -298,3 +270,15 @@ class _Relay(tune.Callback):  # type: ignore[misc]
         except Exception as error:
             self.error = self.error or error
             raise
+
+
+class _Answers(FIFOScheduler):  # type: ignore[misc]
+    """What Tune takes for a scheduler: gives the conductor's answer to each report."""
+
+    def __init__(self, relay: _Relay) -> None:
+        super().__init__()
+        self._relay = relay
+
+    def on_trial_result(self, tune_controller: Any, trial: _Trial, result: dict[str, Any]) -> str:
+        decision = self._relay.report(trial, result)
+        return str(TrialScheduler.STOP if decision is Decision.STOP else TrialScheduler.CONTINUE)

@@ -19,7 +19,6 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         told = json.loads(new_config["trial"])
-        self._judged = told.pop("judged")
         self._reporter = Reporter(Trial(**told.pop("trial")), **told)
         return True
 
@@ -29,8 +28,6 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         report = self._reporter.next_report()
         result: dict[str, Any] = {"report": json.dumps(report), tune.result.DONE: report["state"] != "running"}
-        if report["best"] and self._judged:
-            result["objective"] = report["best"][1]
         if report["epochs"]:
             result["epoch"] = report["epochs"][-1]["epoch"]
         return result
@@ -40,7 +37,7 @@ def encode(trial: Trial, *, rungs: list[int], judged: bool, retries_left: int) -
     """The configuration that a worker gets for a trial.
 
     Args:
-        judged: whether the scheduler is shown the objective.
+        judged: whether it may be stopped early, so that it has to report at every rung.
     """
-    told = {"trial": vars(trial), "rungs": rungs if judged else [], "judged": judged, "retries_left": retries_left}
+    told = {"trial": vars(trial), "rungs": rungs if judged else [], "retries_left": retries_left}
     return {"trial": json.dumps(told)}

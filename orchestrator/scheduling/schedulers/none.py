@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+
+from orchestrator.scheduling.schedulers import Decision, Scheduler
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,12 @@ class NoScheduler:
         del epochs
         return []
 
-    def start(self, *, mode: str, epochs: int) -> Any:
+    def start(self, *, mode: str, epochs: int) -> Scheduler:
         del mode, epochs
-        return None
+        return _RunToTheEnd()
+
+
+class _RunToTheEnd(Scheduler):
+    def show(self, trial: int, epoch: int, value: float | None) -> Decision:
+        del trial, epoch, value
+        return Decision.CONTINUE

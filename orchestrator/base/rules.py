@@ -1,0 +1,23 @@
+"""Rules by which a sweep derives what its configuration leaves open. A sweep keeps those that it began with; they are numbered.
+
+1. Repeats take the seeds `seed`, `seed + 1`, ...; random search shuffles a finite space.
+2. The seeds of repeats are derived, so that sweeps with neighbouring seeds share no trials; random search draws a finite
+   space parameter by parameter.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+FIRST_RULES = 1
+RULES = 2
+"""Those of new sweeps."""
+
+
+def repeat_seed(seed: int, repeat: int, rules: int = RULES) -> int:
+    """The seed of a configuration's repeat number `repeat`, in [0, 2**32) if `seed` is; repeat 0 has `seed` itself."""
+    if rules == FIRST_RULES:
+        return seed + repeat
+    if repeat == 0:
+        return seed
+    return int.from_bytes(blake2b(f"repeat/{seed}/{repeat}".encode(), digest_size=4).digest(), "big")
