@@ -1,8 +1,9 @@
 """Rules by which a sweep derives what its configuration leaves open. A sweep keeps those that it began with; they are numbered.
 
-1. Repeats take the seeds `seed`, `seed + 1`, ...; random search shuffles a finite space.
-2. The seeds of repeats are derived, so that sweeps with neighbouring seeds share no trials; random search draws a finite
-   space parameter by parameter.
+1. Repeats take the seeds `seed`, `seed + 1`, ...; random search shuffles a finite space; asha stops nobody who ties, and does not
+   count those that diverge.
+2. The seeds of repeats are derived, so that sweeps with neighbouring seeds share no trials; random search draws a finite space
+   parameter by parameter; asha settles ties for the earlier trial, and those that diverge lose their rung.
 """
 
 from __future__ import annotations

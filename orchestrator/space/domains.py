@@ -36,6 +36,10 @@ class Choice:
     def contains(self, value: object) -> bool:
         return any(same(value, own) for own in self.values)
 
+    def nearest(self, value: object) -> Any:
+        """The domain's own spelling of a value that it contains: 1 for 1.0."""
+        return next(own for own in self.values if same(value, own))
+
     def grid(self, points: int | None = None) -> Sequence[Any]:
         return self.values
 
@@ -80,14 +84,22 @@ class Range:
         value = _exact(self.start) + place * _exact(self.step)
         return int(value) if self.is_integer else float(value)
 
+    def place(self, value: float) -> int:
+        """The number of the value nearest to `value`, which rounding may have moved by a hair."""
+        return min(max(round((value - self.start) / self.step), 0), self.size - 1)
+
     def from_unit(self, u: float) -> float:
         return self.at(min(int(u * self.size), self.size - 1))
 
     def contains(self, value: object) -> bool:
-        if not _is_number(value) or not self.start <= value < self.stop:
+        """Whether `value` is one of the domain's, but for the rounding of a float: 0.1 + 0.2 is 0.3."""
+        if not _is_number(value):
             return False
-        place = round((value - self.start) / self.step)  # a value that went through floats may be off by a hair
-        return math.isclose(self.at(place), value, rel_tol=1e-9, abs_tol=1e-9 * self.step)
+        return abs(self.nearest(value) - value) <= max(1e-9 * self.step, 4 * math.ulp(value))
+
+    def nearest(self, value: float) -> float:
+        """The domain's own spelling of a value that it contains: 0.3 for 0.1 + 0.2."""
+        return self.at(self.place(value))
 
     def grid(self, points: int | None = None) -> Sequence[float]:
         if self.is_integer:
@@ -132,6 +144,8 @@ class Interval:
         return int(self.high) - int(self.low) + 1 if self.integer else None
 
     def from_unit(self, u: float) -> float:
+        if u <= 0 or u >= 1:
+            return self._inside(self.low if u <= 0 else self.high)
         half = 0.5 if self.integer else 0.0  # so that both ends are as likely as the integers between them
         low, high = self.low - half, self.high + half
         if self.log:
@@ -142,6 +156,10 @@ class Interval:
 
     def contains(self, value: object) -> bool:
         return _is_number(value) and self.low <= value <= self.high and not (self.integer and value != int(value))
+
+    def nearest(self, value: float) -> float:
+        """The domain's own spelling of a value that it contains: 3 for 3.0 where it holds integers."""
+        return self._inside(value)
 
     def grid(self, points: int | None = None) -> Sequence[float]:
         """`points` values evenly spaced (by factors with `log`), both ends among them; one point is the middle.
@@ -156,9 +174,10 @@ class Interval:
         low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
         steps = [0.5] if points == 1 else [place / (points - 1) for place in range(points)]
         spaced = [low + step * (high - low) for step in steps]
+        values = [math.exp(x) if self.log else x for x in spaced]
         if points > 1:
-            spaced[-1] = high
-        return list(dict.fromkeys(self._inside(math.exp(x) if self.log else x) for x in spaced))
+            values[0], values[-1] = self.low, self.high  # exactly: exp(log(0.001)) is not 0.001
+        return list(dict.fromkeys(self._inside(value) for value in values))
 
     def ends(self) -> tuple[float, ...]:
         """Both ends."""

@@ -29,6 +29,12 @@ class Condition:
         return f"{self.key}={','.join(map(spell, self.values))}"
 
 
+Held = frozenset[Condition]
+"""Conditions that hold."""
+Outcomes = dict[Held, int | None]
+"""Conditions that hold -> in how many ways; None where they are continuous."""
+
+
 @dataclass(frozen=True)
 class Parameter:
     """A searched key with its domain; active where all its conditions hold."""
@@ -105,30 +111,60 @@ class Space:
                 problems.append(f"{key} does not apply" if key in self.keys else f"{key} is not searched")
         return problems
 
+    def nearest(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """A configuration of this space in the domains' own spelling, its keys in the space's order."""
+        return {p.key: p.domain.nearest(params[p.key]) for p in self.parameters if p.active(params)}
+
     def count(self, points: int | None = None) -> int | None:
         """How many configurations there are, with `points` for each interval; None where they are continuous.
 
         Counted by arithmetic over the conditions, never by enumeration.
         """
-        conditions = {c for parameter in self.parameters for c in parameter.conditions}
-        ways: dict[frozenset[Condition], int] = {frozenset(): 1}  # conditions that hold -> number of ways to get there
-        for place, parameter in enumerate(self.parameters):
-            later = {c for p in self.parameters[place:] for c in p.conditions}
-            after = {c for p in self.parameters[place + 1 :] for c in p.conditions}
-            own = [c for c in conditions & later if c.key == parameter.key]
-            reached: dict[frozenset[Condition], int] = {}
-            for held, number in ways.items():
-                if all(c in held for c in parameter.conditions):
-                    outcomes = _outcomes(parameter.domain, own, points)
-                    if outcomes is None:
-                        return None
-                else:
-                    outcomes = {frozenset(): 1}
-                for holding, values in outcomes.items():
-                    state = (held | holding) & after
-                    reached[state] = reached.get(state, 0) + number * values
-            ways = reached
-        return sum(ways.values())
+        return self._ways(points)[0][frozenset()]
+
+    def completions(self, params: Mapping[str, Any], place: int) -> int | None:
+        """In how many ways the parameters from number `place` on can be set, given those before; None where continuous."""
+        held = frozenset(c for c in self._named_from[place] if c.key in params and c.holds(params[c.key]))
+        return self._discrete_ways[place][held]
+
+    @cached_property
+    def _named_from(self) -> list[Held]:
+        """For each place, the conditions that parameters from there on have."""
+        named = [frozenset[Condition]()]
+        for parameter in reversed(self.parameters):
+            named.append(named[-1] | set(parameter.conditions))
+        return named[::-1]
+
+    @cached_property
+    def _discrete_ways(self) -> list[Outcomes]:
+        return self._ways(None)
+
+    def _ways(self, points: int | None) -> list[Outcomes]:
+        """For each place, and each set of later conditions that can hold there, the number of ways to set the rest."""
+        steps = list[dict[Held, Outcomes]]()
+        reached: set[Held] = {frozenset()}
+        for place in range(len(self.parameters)):
+            step = {held: self._step(place, held, points) for held in reached}
+            reached = {after for outcomes in step.values() for after in outcomes}
+            steps.append(step)
+        ways: list[Outcomes] = [{frozenset(): 1}]
+        for step in reversed(steps):
+            ways.append({held: _total(outcomes, ways[-1]) for held, outcomes in step.items()})
+        return ways[::-1]
+
+    def _step(self, place: int, held: Held, points: int | None) -> Outcomes:
+        """Where the values of the parameter at `place` lead: the later conditions that hold then -> number of values."""
+        parameter, later = self.parameters[place], self._named_from[place + 1]
+        if not held.issuperset(parameter.conditions):
+            return {held & later: 1}
+        outcomes: Outcomes = {}
+        for holding, values in _outcomes(
+            parameter.domain, [c for c in later if c.key == parameter.key], points
+        ).items():
+            after = (held | holding) & later
+            known = outcomes.get(after, 0)
+            outcomes[after] = None if values is None or known is None else known + values
+        return outcomes
 
     def grid(self, points: int | None = None) -> Iterator[dict[str, Any]]:
         """All configurations, the last parameter changing fastest.
@@ -175,6 +211,17 @@ class Space:
         )
 
 
+def _total(outcomes: Outcomes, ways: Outcomes) -> int | None:
+    """The number of ways through all outcomes together."""
+    total = 0
+    for after, number in outcomes.items():
+        rest = ways[after]
+        if number is None or rest is None:
+            return None
+        total += number * rest
+    return total
+
+
 def _ordered(parameters: Sequence[Parameter]) -> list[Parameter]:
     """As given, but each after those that its conditions name."""
     keys = {parameter.key for parameter in parameters}
@@ -213,20 +260,19 @@ def _exclusive(a: Parameter, b: Parameter) -> bool:
     )
 
 
-def _outcomes(
-    domain: Domain, conditions: Sequence[Condition], points: int | None
-) -> dict[frozenset[Condition], int] | None:
-    """How many values of the domain fulfil each set of the conditions; None where they cannot be counted."""
+def _outcomes(domain: Domain, conditions: Sequence[Condition], points: int | None) -> Outcomes:
+    """How many values of the domain fulfil each set of the conditions."""
     size = domain.size
     if isinstance(domain, Interval) and points is not None:
         size = len(domain.grid(points)) if domain.integer else points
-    if size is None:
-        return None
     named: list[Any] = []
     for c in conditions:
         named += [v for v in c.values if domain.contains(v) and not any(same(v, known) for known in named)]
-    outcomes = {frozenset[Condition](): size - len(named)}
+    outcomes: Outcomes = {}
+    if size is None or size > len(named):
+        outcomes[frozenset()] = None if size is None else size - len(named)
     for value in named:
         holding = frozenset(c for c in conditions if c.holds(value))
-        outcomes[holding] = outcomes.get(holding, 0) + 1
+        known = outcomes.get(holding, 0)
+        outcomes[holding] = None if known is None else known + 1
     return outcomes

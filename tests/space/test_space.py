@@ -75,10 +75,43 @@ def test_unit_points_fall_inside_and_reach_both_ends(domain: Domain) -> None:
     almost = math.nextafter(1, 0)
     values = [domain.from_unit(u) for u in (0.0, 0.25, 0.5, 0.75, almost, 1.0)]
     assert all(domain.contains(value) for value in values)
-    assert values[0] == pytest.approx(domain.ends()[0])
+    assert values[0] == domain.ends()[0]
     assert values[-1] == (domain.ends()[-1])
     assert str(domain)
     assert domain.describe()
+
+
+@pytest.mark.parametrize(
+    ("domain", "value", "own"),
+    [
+        (Range(0.1, 0.5, 0.1), 0.1 + 0.2, 0.3),
+        (Range(0.3, 0.9, 0.1), 0.1 + 0.2, 0.3),
+        (Range(0.3, 0.9, 0.1), 0.3 - 5e-17, 0.3),
+        (Range(0, 5), 3.0, 3),
+        (Choice((1, 2)), 2.0, 2),
+        (Choice((None, "a")), None, None),
+        (Interval(1, 9, integer=True), 3.0, 3),
+        (Interval(0.5, 2), 1, 1.0),
+    ],
+    ids=str,
+)
+def test_a_value_respelled_by_floats_is_found(domain: Domain, value: Any, own: Any) -> None:
+    assert domain.contains(value)
+    assert (domain.nearest(value), type(domain.nearest(value))) == (own, type(own))
+
+
+def test_a_large_range_holds_integers_alone() -> None:
+    assert not Range(1, 10**9).contains(999_999_998.5)
+
+
+def test_ends_are_exact() -> None:
+    """exp(log(0.001)) is 0.0010000000000000002."""
+    lr = Interval(0.001, 0.3, log=True)
+    assert (lr.grid(3)[0], lr.grid(3)[-1]) == (0.001, 0.3)
+    assert (lr.from_unit(0.0), lr.from_unit(1.0)) == (0.001, 0.3)
+    assert lr.ends() == (0.001, 0.3)
+    thirds = Interval(0.1, 0.7)
+    assert (thirds.grid(4)[0], thirds.grid(4)[-1], thirds.from_unit(1.0)) == (0.1, 0.7, 0.7)
 
 
 def test_log_interval_is_uniform_in_the_exponent() -> None:
@@ -179,6 +212,26 @@ def test_count_equals_the_length_of_the_grid(seed: int) -> None:
     configurations = [json.dumps(params, sort_keys=True) for params in space.grid()]
     assert space.count() == len(configurations) == len(set(configurations))
     assert all(space.contains(json.loads(text)) == [] for text in configurations)
+
+
+@pytest.mark.parametrize("width", [Interval(0, 1), Range(0, 3)])
+def test_completions_are_counted_from_any_place(width: Domain) -> None:
+    space = Space(
+        (
+            OPTIMIZER,
+            Parameter("optimizer.lr", Choice((0.1, 0.2, 0.3)), (SGD,)),
+            Parameter("width", width, (ADAM,)),
+            Parameter("bias", Choice((True, False))),
+        )
+    )
+    sgd, adam = {"optimizer": "sgd"}, {"optimizer": "adam"}
+    discrete = isinstance(width, Range)
+    assert space.completions({}, 0) == space.count() == (6 + 6 if discrete else None)
+    assert space.completions(sgd, 1) == 6
+    assert space.completions({**sgd, "optimizer.lr": 0.2}, 2) == 2
+    assert space.completions(adam, 1) == space.completions(adam, 2) == (6 if discrete else None)
+    assert space.completions({**adam, "width": 1}, 3) == 2
+    assert space.completions({**adam, "width": 1, "bias": True}, 4) == 1
 
 
 def test_empty_space_has_one_configuration() -> None:

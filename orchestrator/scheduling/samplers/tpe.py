@@ -107,7 +107,7 @@ class _Study(Sampler):
 
     def recall(self, index: int, params: Params) -> None:
         """Adds what the earlier sampler asked for as running, as it was then."""
-        self._distinct.add(params)
+        self._distinct.add(self._space.nearest(params))
         self._add_running(index, params)
 
     def _add_running(self, index: int, params: Params) -> None:
@@ -134,8 +134,8 @@ def _suggest(trial: Any, name: str, domain: Domain) -> Any:
 
 def _encode(domain: Domain, value: Any) -> Any:
     if isinstance(domain, Range):
-        return list(domain.grid()).index(value)
-    return json.dumps(value) if isinstance(domain, Choice) else value
+        return domain.place(value)
+    return json.dumps(domain.nearest(value)) if isinstance(domain, Choice) else domain.nearest(value)
 
 
 def _distribution(optuna: Any, domain: Domain) -> Any:

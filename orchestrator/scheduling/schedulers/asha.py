@@ -16,6 +16,7 @@ import math
 from bisect import bisect_left, insort
 from dataclasses import dataclass
 
+from orchestrator.base.rules import FIRST_RULES
 from orchestrator.scheduling.schedulers import Decision, Scheduler
 
 
@@ -49,8 +50,15 @@ class Asha:
         return found
 
     def start(self, *, mode: str, epochs: int) -> Scheduler:
+        return self._start(_Rung, mode, epochs)
+
+    def under(self, rules: int) -> Asha:
+        """The scheduler of a sweep that began under these rules."""
+        return _FirstAsha(self.grace_epochs, self.reduction_factor) if rules == FIRST_RULES else self
+
+    def _start(self, rung: type[_Rung], mode: str, epochs: int) -> Scheduler:
         sign = 1.0 if mode == "max" else -1.0
-        return _Bracket({epoch: _Rung(self.reduction_factor) for epoch in self.rungs(epochs)}, sign)
+        return _Bracket({epoch: rung(self.reduction_factor) for epoch in self.rungs(epochs)}, sign)
 
 
 class _Bracket(Scheduler):
@@ -116,3 +124,25 @@ class _Rung:
     def _has(self, score: float) -> bool:
         place = bisect_left(self._scores, score)
         return place < len(self._scores) and self._scores[place] == score
+
+
+# Under the first rules ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _FirstAsha(Asha):
+    """Ray's own answers to ties and divergence."""
+
+    def start(self, *, mode: str, epochs: int) -> Scheduler:
+        return self._start(_FirstRung, mode, epochs)
+
+
+class _FirstRung(_Rung):
+    def judge(self, score: float | None) -> bool:
+        return score is not None and super().judge(score)
+
+    def _survives(self, score: float) -> bool:
+        import numpy
+
+        percent = (1 - 1 / self._factor) * 100  # its rounding decides some ties
+        return not self._scores or bool(score >= numpy.percentile(self._scores, percent))

@@ -44,10 +44,20 @@ def interleaved(seed: int, trials: int, rungs: list[int]) -> list[tuple[int, int
 @pytest.mark.parametrize("grace", [1, 2, 5])
 @pytest.mark.parametrize("factor", [2, 3, 4])
 def test_on_distinct_finite_values_it_answers_as_ray_does(factor: int, grace: int, mode: str) -> None:
-    settings, epochs = Asha(grace_epochs=grace, reduction_factor=factor), 50
+    compare_with_ray(Asha(grace_epochs=grace, reduction_factor=factor), mode, ties=False)
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_in_a_sweep_begun_under_the_first_rules_it_settles_ties_as_ray_does(factor: int, mode: str) -> None:
+    compare_with_ray(Asha(reduction_factor=factor).under(rules=1), mode, ties=True)
+
+
+def compare_with_ray(settings: Asha, mode: str, *, ties: bool) -> None:
+    epochs = 50
     answers = []
     for seed in range(6):
-        numbers = random.Random(f"{factor}/{grace}/{mode}/{seed}")
+        numbers = random.Random(f"{settings}/{mode}/{seed}")
         ours, theirs = settings.start(mode=mode, epochs=epochs), ray_scheduler(settings, mode, epochs)
         trials = [SimpleNamespace(trial_id=str(index)) for index in range(40)]
         for trial in trials:
@@ -55,7 +65,7 @@ def test_on_distinct_finite_values_it_answers_as_ray_does(factor: int, grace: in
         stopped: set[int] = set()
         for index, epoch in interleaved(seed, len(trials), settings.rungs(epochs)):
             if index not in stopped:
-                value = numbers.gauss(0, 10 ** numbers.uniform(-3, 3))
+                value = numbers.randrange(8) / 8 if ties else numbers.gauss(0, 10 ** numbers.uniform(-3, 3))
                 expected = theirs.on_trial_result(None, trials[index], {"epoch": epoch, "objective": value})
                 found = ours.show(index, epoch, value)
                 answers.append(found)
