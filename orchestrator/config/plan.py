@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from orchestrator.base.build import build, with_current_names
+from orchestrator.base.build import build, use_import_paths, with_current_names
 from orchestrator.base.records import GROUPS
 from orchestrator.base.rules import FIRST_RULES
 from orchestrator.config.settings import Settings
@@ -50,8 +50,9 @@ class SweepPlan:
     def part(self, group: str) -> Any:
         """The settings of `sampler`, `scheduler`, `tracking` or `cluster` as their dataclass.
 
-        Those that have an `under` (samplers) are as the sweep's rules have them.
+        A sampler or scheduler is as it was under the rules that the sweep began with.
         """
+        use_import_paths(self.base.get("import_paths") or ())
         built = build(getattr(self, group), allowed=self.settings["allowed_targets"])
         return built.under(self.rules) if hasattr(built, "under") else built
 

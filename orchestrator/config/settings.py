@@ -42,7 +42,7 @@ class Settings:
         gpus_per_trial: may be a fraction.
         report_every_s: epochs shorter than this are reported together.
         max_retries: of a trial whose process died.
-        repeat: so many trials of each configuration, with the seeds `seed`, `seed + 1`, ...
+        repeat: so many trials of each configuration: the first with `seed`, the others with seeds derived from it.
         heartbeat_timeout_s: a trial without a sign of life for so long is killed and continues from its checkpoint; never where
             absent.
         keep_weights: the best weights of so many trials are kept, the best ones.
@@ -87,10 +87,6 @@ def settings_problems(values: Mapping[str, Any], wrong: Collection[str] = ()) ->
             problems.append(Problem("mode", f"{metric} is better when {_DIRECTION[metric]}", sound["mode"]))
     if "device" in sound and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", sound["device"]):
         problems.append(Problem("device", "must be auto, cpu, cuda or cuda:N", sound["device"]))
-    if {"seed", "repeat"} <= set(sound) and sound["seed"] <= MAX_SEED < sound["seed"] + sound["repeat"] - 1:
-        problems.append(
-            Problem("seed", f"leaves no room for {sound['repeat']} seeds below {MAX_SEED + 1:,}", sound["seed"])
-        )
     for name in ("cpus_per_trial", "gpus_per_trial"):
         if name in sound and sound[name] > 1 and sound[name] != int(sound[name]):
             problems.append(Problem(name, "must be whole above 1, or a fraction below", sound[name]))

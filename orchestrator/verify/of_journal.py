@@ -9,16 +9,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from orchestrator.base.errors import ConfigError
 from orchestrator.base.records import State
 from orchestrator.base.rules import repeat_seed
-from orchestrator.config.plan import trial_config
+from orchestrator.config.plan import SweepPlan, trial_config
 from orchestrator.verify.evidence import Case, Sweep, fixed
 from orchestrator.verify.rules import Finding, Skip
 
 ALL_RUN = {"finished"}
 """Reasons of a closing after which every configuration has run; a budget, a stop or a used-up space ends a sweep earlier."""
 
-OWN_SAMPLERS = "orchestrator.scheduling.samplers."
 WITHOUT_STOPS = "orchestrator.scheduling.schedulers.none."
 
 
@@ -120,13 +120,14 @@ def _canonical(value: Any) -> str:
 
 
 def distinct(sweep: Sweep) -> Iterator[Finding]:
-    """No two trials are the same repeat of the same configuration; a sampler of ours suggests none twice."""
+    """No two trials are the same repeat of the same configuration; a sampler suggests none twice, unless it says that it may."""
     first: dict[tuple[int, int], int] = {}
     for case in sweep.cases.values():
         other = first.setdefault((case.config_index, case.repeat), case.index)
         if other != case.index:
             what = f"configuration {case.config_index}, repeat {case.repeat}"
             yield Finding(f"it is {what}, as trial {other} is", "one of its own", f"trial {case.index}")
+    repeating: dict[str, bool] = {}
     known: dict[tuple[int, str], int] = {}
     groups: dict[int, str] = {}
     for case in sweep.cases.values():
@@ -134,11 +135,22 @@ def distinct(sweep: Sweep) -> Iterator[Finding]:
         if groups.setdefault(case.config_index, params) != params:
             yield Finding("other parameters than its repeats", "the same", f"trial {case.index}")
         plan = sweep.plan_at(case.of("suggested")[0].seq)
-        if case.repeat or not str(plan.sampler["_target_"]).startswith(OWN_SAMPLERS):
+        spelled = _canonical(plan.sampler)
+        if spelled not in repeating:
+            repeating[spelled] = _may_repeat(plan)
+        if case.repeat or repeating[spelled]:
             continue
         other = known.setdefault((_era(sweep, case.config_index), params), case.index)
         if other != case.index:
             yield Finding(f"the parameters of trial {other} again", "new ones", f"trial {case.index}")
+
+
+def _may_repeat(plan: SweepPlan) -> bool:
+    """Whether the sampler may suggest a configuration twice; one that cannot be built here, or does not say, is let off."""
+    try:
+        return bool(getattr(plan.part("sampler"), "repeats", True))
+    except (ConfigError, ImportError):
+        return True
 
 
 def _era(sweep: Sweep, config_index: int) -> int:

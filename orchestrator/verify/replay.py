@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from orchestrator.base.errors import ConfigError
@@ -34,7 +34,7 @@ def same_suggestions(sweep: Sweep) -> Iterator[Finding]:
             if replay.full:
                 raise Partly(f"the first {LEARNING_LIMIT} suggestions")
             given = replay.suggested(case)
-            if given is not None and given != case.suggested["params"]:
+            if given is not None and not _same(given, case.suggested["params"]):
                 yield Finding(
                     f"suggested {case.suggested['params']}", f"{given}, as its sampler says", f"trial {case.index}"
                 )
@@ -121,6 +121,17 @@ class _Replay:
     def _fits(self, case: Case) -> bool:
         """Whether the sampler is told of it: what is outside a new space is kept for "best" alone."""
         return not self._plan.space.contains(case.suggested["params"])
+
+
+def _same(given: Mapping[str, Any], suggested: Mapping[str, Any]) -> bool:
+    """Whether both are one configuration, but for the last digits of a number: an earlier version may have rounded otherwise."""
+    return given.keys() == suggested.keys() and all(_equal(given[key], suggested[key]) for key in given)
+
+
+def _equal(one: object, other: object) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-12)
+    return one == other
 
 
 def _value(case: Case) -> float | None:

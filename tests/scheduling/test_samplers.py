@@ -1,9 +1,10 @@
+import math
 from collections import Counter
 from typing import Any
 
 import pytest
 
-from orchestrator.scheduling.samplers import SamplerSettings
+from orchestrator.scheduling.samplers import SamplerSettings, generator
 from orchestrator.scheduling.samplers.grid import Grid
 from orchestrator.scheduling.samplers.random import Random
 from orchestrator.scheduling.samplers.sobol import Sobol
@@ -69,6 +70,21 @@ class TestEverySampler:
             assert params is not None
             resumed.observe(index, params, value_of(params))
 
+    def test_an_earlier_value_respelled_by_floats_is_known(self, settings: SamplerSettings) -> None:
+        """0.1 + 0.2 is one of 0.1, 0.2, ... and 2.0 one of 1, 2: what was tried as that is not tried again."""
+        space = Space((Parameter("x", Range(0.1, 0.5, 0.1)), Parameter("y", Choice((1, 2)))))
+        earlier: list[dict[str, Any]] = [{"x": 0.1 + 0.2, "y": 2.0}, {"y": 1, "x": 0.1}]
+        sampler = settings.start(space, seed=0, mode="max", first=2)
+        for index, params in enumerate(earlier):
+            assert space.contains(params) == []
+            sampler.recall(index, params)
+            sampler.observe(index, params, 0.5)
+        drawn = []
+        while (params_drawn := sampler.suggest(2 + len(drawn))) is not None:
+            drawn.append((params_drawn["x"], params_drawn["y"]))
+            sampler.observe(1 + len(drawn), params_drawn, 0.1 * len(drawn))
+        assert sorted(drawn) == [(0.1, 2), (0.2, 1), (0.2, 2), (0.3, 1), (0.4, 1), (0.4, 2)]
+
     def test_the_seed_decides(self, settings: SamplerSettings) -> None:
         def first(seed: int) -> list[dict[str, Any] | None]:
             sampler = settings.start(CONDITIONAL, seed=seed, mode="max")
@@ -86,6 +102,76 @@ def test_random_is_uniform_in_the_logarithm() -> None:
     decades = Counter(int(f"{params['lr']:e}".split("e")[1]) for params in drawn if params)
     # 500 expected in each of four decades; 5 standard deviations of a binomial (19.4 each) never fail by chance
     assert all(abs(decades[decade] - 500) < 97 for decade in (-4, -3, -2, -1))
+
+
+BRANCHES = Space(
+    (
+        Parameter("optimizer", Choice(("sgd", "adam"))),
+        Parameter("momentum", Range(0, 30), (Condition("optimizer", ("sgd",)),)),
+        Parameter("beta", Range(0, 10), (Condition("optimizer", ("adam",)),)),
+    )
+)
+"""40 configurations, of which 30 have sgd."""
+
+
+@pytest.mark.parametrize("settings", [Random(), Sobol(), Tpe(startup_trials=4)], ids=lambda s: type(s).__name__)
+def test_a_choice_is_uniform_however_much_is_searched_below_it(settings: SamplerSettings) -> None:
+    sweeps, length = (60, 4) if isinstance(settings, Tpe) else (400, 4)
+    drawn = Counter[Any]()
+    for seed in range(sweeps):
+        sampler = settings.start(BRANCHES, seed=seed, mode="max")
+        for index in range(length):
+            params = sampler.suggest(index)
+            assert params is not None
+            drawn[params["optimizer"]] += 1
+            drawn[params.get("momentum", -1) // 10] += 1
+    # 4 standard deviations of a binomial. Drawn from a shuffled grid sgd would have 3/4 of them
+    number = sweeps * length
+    assert abs(drawn["sgd"] - number / 2) < 4 * math.sqrt(number / 4)
+    for third in range(3):
+        assert abs(drawn[third] - number / 6) < 4 * math.sqrt(number / 6 * 5 / 6)
+
+
+def test_random_goes_on_where_something_is_left() -> None:
+    """adam has one configuration and sgd a thousand; as soon as adam is used up every draw is sgd's, to the last one."""
+    space = Space(
+        (
+            Parameter("optimizer", Choice(("sgd", "adam"))),
+            Parameter("momentum", Range(0, 1000), (Condition("optimizer", ("sgd",)),)),
+        )
+    )
+    sampler = Random().start(space, seed=0, mode="max")
+    drawn = [sampler.suggest(index) for index in range(1_002)]
+    assert drawn[-1] is None
+    seen = [params for params in drawn if params]
+    assert len({tuple(params.items()) for params in seen}) == 1_001
+    assert {"optimizer": "adam"} in seen[:20]
+
+
+def test_random_uses_up_a_finite_branch_and_goes_on_in_a_continuous_one() -> None:
+    space = Space(
+        (
+            Parameter("optimizer", Choice(tuple(range(50)))),
+            Parameter("lr", Interval(0, 1), (Condition("optimizer", (0,)),)),
+        )
+    )
+    sampler = Random().start(space, seed=0, mode="max")
+    drawn = [sampler.suggest(index) for index in range(500)]
+    assert len({str(params) for params in drawn if params}) == 500
+    assert {params["optimizer"] for params in drawn if params} == set(range(50))
+
+
+@pytest.mark.parametrize("space", [FINITE, CONDITIONAL], ids=["finite", "continuous"])
+def test_a_sweep_begun_under_the_first_rules_keeps_its_draws(space: Space) -> None:
+    """As that version drew them: a shuffled grid, or independent draws numbered by their attempt."""
+    sampler = Random().under(rules=1).start(space, seed=4, mode="max")
+    if space is FINITE:
+        expected = list(space.grid())
+        generator("random", 4).shuffle(expected)
+    else:
+        numbers = [generator("random", 4, index, 0) for index in range(12)]
+        expected = [space.from_unit([g.random() for _ in space.parameters]) for g in numbers]
+    assert [sampler.suggest(index) for index in range(12)] == expected
 
 
 def test_sobol_fills_more_evenly_than_random() -> None:

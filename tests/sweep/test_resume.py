@@ -18,6 +18,7 @@ from orchestrator.base.errors import ConfigError, RunningElsewhereError
 from orchestrator.base.layout import JOURNAL, LOCK
 from orchestrator.base.locks import hold
 from orchestrator.base.records import State
+from orchestrator.base.rules import repeat_seed
 from orchestrator.cli import main
 from orchestrator.config.plan import SweepPlan
 from orchestrator.config.planning import plan
@@ -219,7 +220,7 @@ def test_every_configuration_runs_with_each_seed(capsys: pytest.CaptureFixture[s
     record = read_sweep(sweep_folder())
     found = [(t.config_index, t.repeat, t.config["seed"], t.params["optimizer.lr"]) for t in record.trials.values()]
     first, second = (record.trials[index].params["optimizer.lr"] for index in (0, 3))
-    assert sorted(found) == [(c, r, 1 + r, lr) for c, lr in ((0, first), (1, second)) for r in range(3)]
+    assert sorted(found) == [(c, r, repeat_seed(1, r), lr) for c, lr in ((0, first), (1, second)) for r in range(3)]
     values = {c: [t.value for t in record.trials.values() if t.config_index == c] for c in (0, 1)}
     means = {c: sum(v for v in vs if v is not None) / 3 for c, vs in values.items()}
     assert record.closed is not None

@@ -40,14 +40,23 @@ class Sampler(ABC):
 
 
 class SamplerSettings(Protocol):
-    """What a file of this folder offers."""
+    """What a file of this folder offers.
+
+    Where a sampler draws otherwise than an earlier version did, `under(rules)` gives the sampler of a sweep that began under the
+    earlier rules (orchestrator.base.rules).
+    """
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the same configuration may come twice, as in evolution or for a noisy objective; its trials are then two."""
+        ...
 
     def problems(self, space: Space, trials: int) -> list[str]:
         """What does not fit between the settings and the space, in words; empty where all is well."""
         ...
 
     def limit(self, space: Space, trials: int) -> int:
-        """How many trials there can be at most: fewer than `trials` where the space is smaller."""
+        """How many configurations there can be at most: fewer than `trials` where the space is smaller and none repeats."""
         ...
 
     def start(self, space: Space, *, seed: int, mode: str, first: int = 0) -> Sampler:
@@ -77,8 +86,8 @@ def key_of(params: Mapping[str, Any]) -> str:
 class Enumerated(Sampler):
     """One configuration after the other, without those that were tried before `first`."""
 
-    def __init__(self, configurations: Iterator[Params], first: int = 0) -> None:
-        self._configurations, self._first = configurations, first
+    def __init__(self, space: Space, configurations: Iterator[Params], first: int = 0) -> None:
+        self._space, self._configurations, self._first = space, configurations, first
         self._drawn: list[Params] = []
         self._earlier: set[str] = set()
 
@@ -87,13 +96,13 @@ class Enumerated(Sampler):
             params = next(self._configurations, None)
             if params is None:
                 return None
-            if not self._earlier or key_of(params) not in self._earlier:
+            if key_of(params) not in self._earlier:
                 self._drawn.append(params)
         return self._drawn[index - self._first]
 
     def recall(self, index: int, params: Params) -> None:
         if index < self._first:
-            self._earlier.add(key_of(params))
+            self._earlier.add(key_of(self._space.nearest(params)))
 
 
 class Distinct:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from orchestrator.scheduling.samplers import Enumerated, Sampler
 from orchestrator.space import Space
@@ -29,6 +30,8 @@ class Grid:
         if self.points is not None and self.points < 2:
             raise ValueError(f"points must be at least 2, got {self.points}")
 
+    repeats: ClassVar[bool] = False
+
     def problems(self, space: Space, trials: int) -> list[str]:
         del trials
         count = space.count(self.points)
@@ -48,4 +51,4 @@ class Grid:
 
     def start(self, space: Space, *, seed: int, mode: str, first: int = 0) -> Sampler:
         del seed, mode
-        return Enumerated(space.grid(self.points), first)
+        return Enumerated(space, space.grid(self.points), first)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random as Generator
-from typing import Any
+from typing import Any, ClassVar
 
 from orchestrator.base.rules import FIRST_RULES
 from orchestrator.scheduling.samplers import (
@@ -31,7 +31,7 @@ TRIES = 100
 class Random:
     """No settings. No configuration comes twice."""
 
-    repeats = False
+    repeats: ClassVar[bool] = False
 
     def problems(self, space: Space, trials: int) -> list[str]:
         del space, trials
@@ -141,7 +141,7 @@ class _FirstRandom(Random):
         if count is not None and count <= ENUMERABLE:
             order = list(space.grid())
             generator("random", seed).shuffle(order)
-            return Enumerated(iter(order), first)
+            return Enumerated(space, iter(order), first)
         return _Independent(space, seed)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from orchestrator.scheduling.samplers import Enumerated, Params, Sampler, finite_limit, generator, key_of
 from orchestrator.space import Space
@@ -20,6 +20,8 @@ TRIES = 4_096
 class Sobol:
     """No settings. Points that give a configuration tried before (possible where values are discrete) are skipped."""
 
+    repeats: ClassVar[bool] = False
+
     def problems(self, space: Space, trials: int) -> list[str]:
         del trials
         if len(space.parameters) > MAX_DIMENSIONS:
@@ -31,7 +33,7 @@ class Sobol:
 
     def start(self, space: Space, *, seed: int, mode: str, first: int = 0) -> Sampler:
         del mode
-        return Enumerated(_points(space, seed, first), first)
+        return Enumerated(space, _points(space, seed, first), first)
 
 
 def _points(space: Space, seed: int, first: int) -> Iterator[Params]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from orchestrator.scheduling.samplers import ENUMERABLE, Distinct, Params, Sampler, finite_limit, generator
 from orchestrator.space import Choice, Domain, Interval, Range, Space
@@ -33,6 +33,8 @@ class Tpe:
         for name in ("startup_trials", "candidates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    repeats: ClassVar[bool] = False
 
     def problems(self, space: Space, trials: int) -> list[str]:
         del space, trials
