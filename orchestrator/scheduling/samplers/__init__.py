@@ -1,7 +1,7 @@
 """Samplers: which configuration to try next. One algorithm a file; a choice in `conf/sampler/` names it.
 
 A sampler file holds a frozen dataclass of settings, whose `start` gives the running sampler. A suggestion depends on the seed,
-the index and what was observed before, on nothing else, so that a resumed sweep suggests what an uninterrupted one would.
+the index and what was suggested and observed before, on nothing else: a resumed sweep suggests what an uninterrupted one would.
 """
 
 from __future__ import annotations
