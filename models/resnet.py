@@ -16,7 +16,7 @@ from models.initializers.kaiming import kaiming
 from models.layers.activation import Activation, relu
 from models.layers.block import conv_block
 from models.layers.norm import Norm, batch_norm
-from models.layers.residual import Residual, ZeroPadShortcut
+from models.layers.residual import Residual, ZeroPadShortcut, join
 
 
 def resnet_cifar(
@@ -65,11 +65,11 @@ def basic_block(in_channels: int, out_channels: int, *, stride: int, norm: Norm,
     """Two 3x3 convolutions with a shortcut that has no parameters (option A)."""
     branch = nn.Sequential(
         conv_block(in_channels, out_channels, 3, stride=stride, norm=norm, activation=activation),
-        conv_block(out_channels, out_channels, 3, norm=norm, activation=None),
+        conv_block(out_channels, out_channels, 3, norm=norm, activation=activation, ends_branch=True),
     )
     same_shape = stride == 1 and in_channels == out_channels
     shortcut = nn.Identity() if same_shape else ZeroPadShortcut(stride, out_channels - in_channels)
-    return Residual(branch, shortcut, activation.layer(out_channels))
+    return join(branch, shortcut, out_channels, norm=norm, activation=activation)
 
 
 def blocks_of_depth(depth: int) -> int:

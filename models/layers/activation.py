@@ -1,7 +1,7 @@
 """Activations as settings: an `Activation` makes one layer for each block of a network.
 
 Each public function is the target of a file in conf/activation. No layer works in place: a pre-activation block, or a
-hook that looks at the values before it, still needs them.
+hook that looks at the values before the activation, still needs them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from models import checks
+from models.layers.place import Layout
 
 
 @dataclass(frozen=True)
@@ -19,22 +20,26 @@ class Activation:
     """The non-linearity of a network's blocks.
 
     Args:
-        layer: num_features -> the layer, which gives num_features from `pieces * num_features`.
-        pieces: how many affine maps each feature is made of: 1, but for maxout.
+        layer: (num_features, layout) -> the layer, which gives `num_features` from `pieces * num_features`.
+        pieces: how many affine maps each feature is made of: 1, except for maxout. The block builder widens the layer
+            that produces them; piece p of feature f is channel `p * num_features + f`.
     """
 
-    layer: Callable[[int], nn.Module]
+    layer: Callable[[int, Layout], nn.Module]
     pieces: int = 1
+
+    def __post_init__(self) -> None:
+        checks.at_least("pieces", self.pieces, 1)
 
 
 def relu() -> Activation:
     """max(0, x)."""
-    return Activation(lambda num_features: nn.ReLU())
+    return Activation(lambda num_features, layout: nn.ReLU())
 
 
 def tanh() -> Activation:
     """Hyperbolic tangent, in (-1, 1)."""
-    return Activation(lambda num_features: nn.Tanh())
+    return Activation(lambda num_features, layout: nn.Tanh())
 
 
 def leaky_relu(*, negative_slope: float = 0.01) -> Activation:
@@ -43,7 +48,7 @@ def leaky_relu(*, negative_slope: float = 0.01) -> Activation:
     Source: Maas et al. 2013, Rectifier Nonlinearities Improve Neural Network Acoustic Models.
     """
     checks.positive("negative_slope", negative_slope)
-    return Activation(lambda num_features: nn.LeakyReLU(negative_slope))
+    return Activation(lambda num_features, layout: nn.LeakyReLU(negative_slope))
 
 
 def elu(*, alpha: float = 1.0) -> Activation:
@@ -52,4 +57,4 @@ def elu(*, alpha: float = 1.0) -> Activation:
     Source: Clevert et al. 2016, Fast and Accurate Deep Network Learning by Exponential Linear Units, arXiv:1511.07289.
     """
     checks.positive("alpha", alpha)
-    return Activation(lambda num_features: nn.ELU(alpha))
+    return Activation(lambda num_features, layout: nn.ELU(alpha))

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from models.layers.activation import Activation, elu, leaky_relu, relu, tanh
+from models.layers.place import Layout
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,7 @@ from models.layers.activation import Activation, elu, leaky_relu, relu, tanh
     ],
 )
 def test_values(activation: Activation, at_minus_one: float) -> None:
-    layer = activation.layer(1)
+    layer = activation.layer(1, Layout.VECTORS)
 
     torch.testing.assert_close(layer(torch.tensor([-1.0, 0.0])), torch.tensor([at_minus_one, 0.0]))
 
@@ -31,7 +32,7 @@ def test_values(activation: Activation, at_minus_one: float) -> None:
 def test_input_is_left_as_it_was(activation: Activation) -> None:
     x = torch.tensor([-1.0, 2.0])
 
-    activation.layer(1)(x)
+    activation.layer(1, Layout.VECTORS)(x)
 
     assert x.tolist() == [-1.0, 2.0]
 
@@ -41,3 +42,5 @@ def test_settings_are_checked() -> None:
         leaky_relu(negative_slope=0)
     with pytest.raises(ValueError, match="alpha must be positive and finite, got -1"):
         elu(alpha=-1)
+    with pytest.raises(ValueError, match="pieces must be at least 1, got 0"):
+        Activation(relu().layer, pieces=0)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from models.layers.activation import Activation, relu
 from models.layers.block import conv_block, linear_block
-from models.layers.norm import Norm, batch_norm, group_norm, no_norm
+from models.layers.norm import Norm, batch_norm, group_norm, layer_norm, no_norm
+from models.layers.place import Layout, Place, Position
 
 
 def test_affine_then_norm_then_activation() -> None:
-    block = conv_block(3, 8, 3, norm=group_norm(num_groups=4), activation=relu())
+    block = conv_block(3, 8, 3, norm=layer_norm(), activation=relu())
 
     assert [(name, type(layer)) for name, layer in block.named_children()] == [
         ("affine", nn.Conv2d),
@@ -57,24 +59,71 @@ def test_groups_divide_the_weights() -> None:
     assert block[0].weight.shape == (8, 2, 3, 3)
 
 
-class _Maxout(nn.Module):
-    def __init__(self, num_features: int) -> None:
+def maxout(pieces: int) -> Activation:
+    """Goodfellow et al. 2013: the largest of `pieces` affine maps."""
+    return Activation(lambda num_features, layout: Largest(num_features, layout.feature_axis), pieces)
+
+
+class Largest(nn.Module):
+    def __init__(self, num_features: int, axis: int) -> None:
         super().__init__()
-        self.num_features = num_features
+        self.num_features, self.axis = num_features, axis
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.reshape(len(x), -1, self.num_features, *x.shape[2:]).amax(1)
+        return x.unflatten(self.axis, (-1, self.num_features)).amax(self.axis)
 
 
 def test_maxout_gets_more_affine_maps_and_gives_the_features_asked_for() -> None:
-    maxout = Activation(_Maxout, pieces=3)
-
-    conv = conv_block(2, 4, 3, norm=batch_norm(), activation=maxout)
-    linear = linear_block(2, 4, norm=batch_norm(), activation=maxout)
+    conv = conv_block(2, 4, 3, norm=batch_norm(), activation=maxout(3))
+    linear = linear_block(2, 4, norm=batch_norm(), activation=maxout(3))
+    tokens = linear_block(2, 4, norm=batch_norm(), activation=maxout(3), layout=Layout.TOKENS)
 
     assert conv[0].out_channels == conv[1].num_features == linear[0].out_features == linear[1].num_features == 12
     assert conv(torch.randn(2, 2, 8, 8)).shape == (2, 4, 8, 8)
     assert linear(torch.randn(2, 2)).shape == (2, 4)
+    assert tokens(torch.randn(2, 5, 2)).shape == (2, 5, 4)
+
+
+def test_the_end_of_a_branch_gives_the_pieces_and_leaves_the_activation() -> None:
+    block = conv_block(2, 4, 3, norm=batch_norm(), activation=maxout(3), ends_branch=True)
+
+    assert [type(layer) for layer in block] == [nn.Conv2d, nn.BatchNorm2d]
+    assert block(torch.randn(2, 2, 8, 8)).shape == (2, 12, 8, 8)
+
+
+def test_a_norm_is_told_features_layout_and_position() -> None:
+    told: list[tuple[int, Place]] = []
+
+    def layer(num_features: int, place: Place) -> nn.Module:
+        told.append((num_features, place))
+        return nn.Identity()
+
+    norm = Norm(layer)
+    conv_block(2, 4, 3, norm=norm, activation=maxout(3))
+    conv_block(2, 4, 3, norm=norm, activation=relu(), ends_branch=True)
+    linear_block(2, 4, norm=norm, activation=None)
+    linear_block(2, 4, norm=norm, activation=relu(), layout=Layout.TOKENS)
+    linear_block(2, 4, norm=Norm(layer, after_activation=True), activation=maxout(3))
+
+    assert told == [
+        (12, Place(Layout.MAPS, Position.BEFORE_ACTIVATION)),
+        (4, Place(Layout.MAPS, Position.BRANCH_END)),
+        (4, Place(Layout.VECTORS, Position.NO_ACTIVATION)),
+        (4, Place(Layout.TOKENS, Position.BEFORE_ACTIVATION)),
+        (4, Place(Layout.VECTORS, Position.AFTER_ACTIVATION)),
+    ]
+
+
+def test_a_norm_may_follow_the_activation() -> None:
+    """As in Krizhevsky et al. 2012, section 3.3: local response normalization after the ReLU."""
+    local_response = Norm(lambda num_features, place: nn.LocalResponseNorm(5), after_activation=True)
+
+    block = conv_block(2, 4, 3, norm=local_response, activation=relu())
+
+    assert block[0].bias is not None
+    x = torch.randn(2, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = F.local_response_norm(F.conv2d(x, block[0].weight, block[0].bias, padding=1).relu(), 5)
+    torch.testing.assert_close(block(x), expected)
 
 
 def test_weight_normalization_wraps_the_affine_map() -> None:
