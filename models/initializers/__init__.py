@@ -8,9 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from models.initializers.parameters import NamedParameter, Role, Weight, named_parameters, weights
 from models.initializers.scheme import Scheme
 
-__all__ = ["Scheme", "initialize"]
+__all__ = ["NamedParameter", "Role", "Scheme", "Weight", "initialize", "named_parameters", "weights"]
 
 
 def initialize(

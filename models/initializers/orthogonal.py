@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from models import checks
-from models.initializers.scheme import Affine, Scheme, by_layer
+from models.initializers.parameters import Weight
+from models.initializers.scheme import Scheme, by_weight
 
 
 def orthogonal(*, scale: float = 1.0) -> Scheme:
@@ -19,8 +20,8 @@ def orthogonal(*, scale: float = 1.0) -> Scheme:
     """
     checks.positive("scale", scale)
 
-    def draw(layer: Affine, generator: torch.Generator) -> Tensor:
-        weight = torch.empty(layer.weight.shape, device=generator.device)
-        return nn.init.orthogonal_(weight, gain=scale, generator=generator)
+    def draw(weight: Weight, generator: torch.Generator) -> Tensor:
+        values = torch.empty(weight.tensor.shape, device=generator.device)
+        return nn.init.orthogonal_(values, gain=scale, generator=generator)
 
-    return by_layer(draw)
+    return by_weight(draw)

@@ -1,60 +1,51 @@
-"""What a scheme is, and how to write one that treats each convolution and linear layer by itself."""
+"""What a scheme is, and how to write one that treats each weight by itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
+
+from models.initializers.parameters import Role, Weight, named_parameters
 
 Scheme = Callable[[nn.Module, torch.Generator, Tensor | None], None]
 """(model, generator, images) -> None: initializes the whole model in place, called without gradients.
 
-It gets the whole model, so that it may look at its residual branches (`models.layers.residual.residual_branches`), and
-a mini-batch of images where the caller has one.
+It gets the whole model, whose parameters it walks over (`named_parameters`), so that it may look at the residual branches
+(`models.layers.residual.residual_branches`), and a mini-batch of images where the caller has one.
 """
 
-Affine = nn.Conv2d | nn.Linear
+EMBEDDING_STD = 0.02
+"""Of learned tokens and positional embeddings: Dosovitskiy et al. 2020, arXiv:2010.11929, and Devlin et al. 2018."""
 
 
-def affine_layers(model: nn.Module) -> Iterator[Affine]:
-    """All convolutions and linear layers, in the order in which they were registered."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            yield module
+def by_weight(draw: Callable[[Weight, torch.Generator], Tensor]) -> Scheme:
+    """A scheme that draws each weight of a convolution, linear layer or projection by itself.
 
-
-def fans(layer: Affine) -> tuple[int, int]:
-    """(fan-in, fan-out): the inputs of one output, and the outputs of one input (of its group), over the kernel."""
-    num_out, num_in = layer.weight.shape[:2]
-    kernel = layer.weight[0, 0].numel()
-    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
-    return num_in * kernel, num_out // groups * kernel
-
-
-def by_layer(draw: Callable[[Affine, torch.Generator], Tensor]) -> Scheme:
-    """A scheme that draws each weight by itself and sets biases to 0; normalization layers are left as they are."""
+    Biases become 0, learned tokens and positional embeddings are normal with `EMBEDDING_STD`. Everything else stays as its
+    module made it: gains and shifts of normalizations, slopes of activations, parameters of unknown modules.
+    """
 
     def scheme(model: nn.Module, generator: torch.Generator, images: Tensor | None = None) -> None:
-        for layer in affine_layers(model):
-            weight = draw(layer, generator).to(layer.weight)
-            if parametrize.is_parametrized(layer, "weight"):  # weight normalization computes it: it cannot be filled
-                layer.weight = weight
-            else:
-                layer.weight.copy_(weight)
-            if layer.bias is not None:
-                layer.bias.zero_()
+        for parameter in named_parameters(model):
+            if isinstance(parameter, Weight):
+                parameter.fill(draw(parameter, generator))
+            elif parameter.role is Role.BIAS:
+                parameter.fill(torch.zeros(()))
+            elif parameter.role in (Role.TOKEN, Role.POSITION):
+                parameter.fill(normal_values(parameter.tensor.shape, EMBEDDING_STD, generator))
 
     return scheme
 
 
 def normal(std: Callable[[int, int], float]) -> Scheme:
     """Independent normal weights of mean 0, with a standard deviation computed from (fan-in, fan-out)."""
+    return by_weight(
+        lambda weight, generator: normal_values(weight.tensor.shape, std(weight.fan_in, weight.fan_out), generator)
+    )
 
-    def draw(layer: Affine, generator: torch.Generator) -> Tensor:
-        # Drawn where the generator is, so that a seed gives the same weights on every device.
-        weight = torch.empty(layer.weight.shape, device=generator.device)
-        return weight.normal_(0, std(*fans(layer)), generator=generator)
 
-    return by_layer(draw)
+def normal_values(shape: torch.Size, std: float, generator: torch.Generator) -> Tensor:
+    """Drawn on the device of the generator, so that a seed gives the same values for every device."""
+    return torch.empty(shape, device=generator.device).normal_(0, std, generator=generator)

@@ -1,29 +1,21 @@
-"""Which layers a scheme reaches, and with which fans."""
+"""Which parameters a scheme reaches, and what it gives them."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from models.initializers import Scheme, initialize
+from models.initializers import Role, Scheme, initialize, weights
 from models.initializers.kaiming import kaiming
-from models.initializers.scheme import Affine, fans
-
-
-@pytest.mark.parametrize(
-    ("layer", "expected"),
-    [
-        (nn.Linear(7, 5), (7, 5)),
-        (nn.Conv2d(4, 6, 3), (36, 54)),
-        (nn.Conv2d(4, 6, 3, groups=2), (18, 27)),
-        (nn.Conv2d(4, 6, (1, 5)), (20, 30)),
-        (nn.Conv2d(4, 4, 3, groups=4), (9, 9)),
-    ],
-)
-def test_fans(layer: Affine, expected: tuple[int, int]) -> None:
-    assert fans(layer) == expected
+from models.initializers.orthogonal import orthogonal
+from models.initializers.xavier import xavier
+from models.layers.norm import no_norm
+from models.layers.residual import residual_branches
+from models.resnet import resnet_cifar
 
 
 def test_biases_are_zero_and_norm_layers_are_left() -> None:
@@ -103,3 +95,56 @@ def test_a_scheme_may_look_at_images() -> None:
     initialize(model, scheme, torch.Generator(), torch.full((4, 2), 3.0))
 
     assert model.weight.tolist() == [[3, 3], [3, 3]]
+
+
+class Tokens(nn.Module):
+    """A class token, positions, attention over them, and a parameter that nothing is known of."""
+
+    parameter_roles: ClassVar = {"class_token": Role.TOKEN, "positions": Role.POSITION}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.class_token = nn.Parameter(torch.full((1, 1, 64), 7.0))
+        self.positions = nn.Parameter(torch.full((1, 100, 64), 7.0))
+        self.temperature = nn.Parameter(torch.tensor(7.0))
+        self.attention = nn.MultiheadAttention(64, 4)
+
+
+def test_in_projections_tokens_and_positions_are_drawn_and_the_unknown_is_left() -> None:
+    model = Tokens()
+    nn.init.constant_(model.attention.in_proj_bias, 7.0)
+
+    initialize(model, xavier(), torch.Generator().manual_seed(0))
+
+    # Query, key and value each have fan-in 64 and fan-out 64; taken as one matrix, the fan-out would be 192.
+    for matrix in (*model.attention.in_proj_weight.detach().split(64), model.attention.out_proj.weight.detach()):
+        assert matrix.std().item() == pytest.approx((2 / 128) ** 0.5, rel=0.05)  # 4096 draws: within 4.5 sigma
+    assert model.attention.in_proj_bias.tolist() == [0] * 192
+    assert model.positions.std().item() == pytest.approx(0.02, rel=0.05)
+    assert 0 < model.class_token.abs().max().item() < 0.02 * 5
+    assert model.temperature.item() == 7
+
+
+def test_each_matrix_of_an_in_projection_is_orthogonal() -> None:
+    model = Tokens()
+
+    initialize(model, orthogonal(), torch.Generator().manual_seed(0))
+
+    for matrix in model.attention.in_proj_weight.detach().split(64):
+        torch.testing.assert_close(matrix @ matrix.T, torch.eye(64), atol=1e-5, rtol=0)
+
+
+def test_a_branch_is_initialized_by_itself() -> None:
+    """What a zero initialization of residual branches does."""
+
+    def last_of_each_branch_zero(model: nn.Module, generator: torch.Generator, images: Tensor | None) -> None:
+        for branch in residual_branches(model):
+            *_, last = weights(branch)
+            last.fill(torch.zeros(()))
+
+    model = resnet_cifar(num_classes=3, in_channels=1, image_size=(8, 8), depth=8, width=4, norm=no_norm())
+
+    initialize(model, last_of_each_branch_zero, torch.Generator())
+
+    zero = [name for name, parameter in model.named_parameters() if parameter.ndim > 1 and not parameter.any()]
+    assert zero == [f"stage{stage}.0.branch.1.affine.weight" for stage in (1, 2, 3)]
