@@ -1,9 +1,13 @@
-"""Every architecture by its name: `create("mlp", num_classes=10, in_channels=1, image_size=(8, 8), hidden=3)`."""
+"""Every architecture by its name: `create("mlp", num_classes=10, in_channels=1, image_size=(8, 8), hidden=3)`.
+
+The names are the files of conf/model, each with the function that builds the network and its values.
+"""
 
 from __future__ import annotations
 
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,13 +16,12 @@ if TYPE_CHECKING:
     from models.layers.activation import Activation
     from models.layers.norm import Norm
 
-CATALOGUE = {
-    "linear": "models.mlp:linear",
-    "mlp": "models.mlp:mlp",
-    "convnet": "models.convnet:convnet",
-    "resnet_cifar": "models.resnet:resnet_cifar",
-}
-"""Name -> `module:function`; a family is imported when one of its names is first asked for."""
+CHOICES = Path(__file__).resolve().parents[1] / "conf" / "model"
+
+
+def names() -> list[str]:
+    """The architectures, sorted."""
+    return sorted(path.stem for path in CHOICES.glob("*.yaml"))
 
 
 def create(
@@ -31,29 +34,48 @@ def create(
     activation: Activation | None = None,
     **own: Any,
 ) -> nn.Module:
-    """The network `name`, from images (N, in_channels, height, width) to logits (N, num_classes).
+    """The network `name`, from images (N, in_channels, height, width) to logits (N, num_classes) or `Outputs`.
 
     Args:
         image_size: (height, width).
         norm: None is the architecture's own, `no_norm()` is none at all.
         activation: None is the architecture's own.
-        own: the family's own arguments, such as `depth` or `width`.
+        own: the architecture's own arguments, such as `depth` or `width`; without one, the value of its file applies.
 
     Raises:
         ValueError: no such name, a setting outside its range, or images too small for the architecture.
     """
-    if name not in CATALOGUE:
-        nearest = get_close_matches(name, CATALOGUE, n=1)
-        hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(sorted(CATALOGUE))}"
+    if name not in names():
+        nearest = get_close_matches(name, names(), n=1)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(names())}"
         raise ValueError(f"no model is called {name!r}; {hint}")
-    module, function = CATALOGUE[name].split(":")
-    family = getattr(import_module(module), function)
-    model: nn.Module = family(
+    import yaml
+
+    spec = yaml.safe_load((CHOICES / f"{name}.yaml").read_text(encoding="utf-8"))
+    module, _, function = spec["_target_"].rpartition(".")
+    values = {key: value for key, value in spec.items() if key not in ("_target_", "search")}
+    model: nn.Module = getattr(import_module(module), function)(
         num_classes=num_classes,
         in_channels=in_channels,
         image_size=image_size,
         norm=norm,
         activation=activation,
-        **own,
+        **values | own,
     )
     return model
+
+
+def facts(model: nn.Module) -> dict[str, list[Any]]:
+    """What the layers of a built network settled by themselves, as plain data that JSON can hold.
+
+    Each module with a method `facts() -> {name: value}` adds to it; each value stands once, sorted. So far `group_norm`:
+    the [channels, groups] in force, where fewer groups than asked for may divide the channels.
+    """
+    found: dict[str, list[Any]] = {}
+    for module in model.modules():
+        if (tell := getattr(module, "facts", None)) is not None:
+            for name, value in tell().items():
+                values = found.setdefault(name, [])
+                if value not in values:
+                    values.append(value)
+    return {name: sorted(values) for name, values in sorted(found.items())}

@@ -6,11 +6,13 @@ from models import checks
 from models.initializers.scheme import Scheme, normal
 
 
-def gaussian(*, std: float = 0.01, scale: float = 1.0) -> Scheme:
-    """N(0, (scale * std)^2) for every weight: `std` is absolute, no fan enters.
+def gaussian(*, std: float = 0.01) -> Scheme:
+    """N(0, std^2) for every weight; no fan enters.
+
+    `std` is absolute. The `scale` of the other initializations multiplies a standard deviation that they compute from the
+    fans of each layer.
 
     Source: Krizhevsky et al. 2012, ImageNet Classification with Deep Convolutional Neural Networks, section 5.
     """
     checks.positive("std", std)
-    checks.positive("scale", scale)
-    return normal(lambda fan_in, fan_out: scale * std)
+    return normal(lambda fan_in, fan_out: std)

@@ -32,6 +32,14 @@ FORMER: Mapping[str, str] = {
 }
 """Where a module was called otherwise in sweeps of earlier versions: former name -> name today. A line here is never removed."""
 
+FORMER_FACTORS: Mapping[str, Mapping[str, str]] = {
+    "models.initializers.gaussian.gaussian": {"scale": "std"},
+}
+"""Target -> argument of earlier versions -> the argument that it multiplied.
+
+Recorded sweeps hold such arguments; nobody can set them anew. A line here is never removed.
+"""
+
 REFUSED = ("torch.hub", "torch.load", "torch.package", "torch.utils.cpp_extension", "torch.utils.model_zoo")
 """Parts of an allowed package that fetch or execute what a YAML names."""
 
@@ -48,6 +56,7 @@ def build(spec: Mapping[str, Any], *, allowed: Collection[str] = (), **provided:
     """
     if not spec:
         return None
+    spec = with_current_arguments(spec)
     if problems := check("", spec, provided=provided, allowed=allowed):
         raise ConfigError(problems)
     target = resolve(spec["_target_"], allowed)
@@ -143,6 +152,18 @@ def current_name(target: str) -> str:
     if target in FORMER:
         return FORMER[target]
     return f"{FORMER[module]}.{name}" if module in FORMER else target
+
+
+def with_current_arguments(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A recorded spec with the arguments that its target has today; it builds the same, bit for bit."""
+    former = FORMER_FACTORS.get(current_name(str(spec.get("_target_"))), {})
+    if not former.keys() & spec.keys():
+        return spec
+    current = {name: value for name, value in spec.items() if name not in former}
+    for name, multiplied in former.items():
+        if name in spec and multiplied in spec:
+            current[multiplied] = spec[name] * spec[multiplied]
+    return current
 
 
 def with_current_names(tree: Any) -> Any:

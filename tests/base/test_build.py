@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import torch
 
 from orchestrator.base.build import build, check, convert, describe, mismatch, parameters, resolve, use_import_paths
 from orchestrator.base.errors import ConfigError
@@ -182,3 +183,22 @@ def test_import_paths_shadow_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", ["first"])
     use_import_paths(["mine", "first", "mine"])
     assert sys.path == ["first", "mine"]
+
+
+@pytest.mark.parametrize(("scale", "std"), [(1.0, 0.01), (3.0, 0.03), (0.1, 0.01)])
+def test_a_recorded_factor_of_a_gaussian_builds_the_weights_that_it_built(scale: float, std: float) -> None:
+    """Earlier versions recorded `scale` beside `std` and drew normal weights of `scale * std`."""
+    recorded = {"_target_": "models.initializers.gaussian.gaussian", "std": std, "scale": scale}
+    layer = torch.nn.Linear(30, 20)
+
+    with torch.no_grad():
+        build(recorded)(layer, torch.Generator().manual_seed(0), None)
+
+    expected = torch.empty(20, 30).normal_(0, scale * std, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(layer.weight, expected)
+    assert recorded["scale"] == scale
+
+
+def test_a_former_argument_cannot_be_set_anew() -> None:
+    written = {"_target_": "models.initializers.gaussian.gaussian", "std": 0.01, "scale": 3.0}
+    assert [str(problem) for problem in check("init", written)] == ["init.scale=3.0: unknown key; known: std"]

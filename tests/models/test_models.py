@@ -1,25 +1,27 @@
-"""`models.create` and its catalogue."""
+"""`models.create`, the list of architectures, and what a network tells of itself."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
-import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
 import models
+from models.layers.norm import batch_norm, group_norm, layer_norm
+from models.outputs import Outputs, main_output
 
-CONF = Path(__file__).parents[2] / "conf"
 
+def test_names_are_the_files_of_the_choices() -> None:
+    conf = Path(__file__).parents[2] / "conf" / "model"
 
-def test_catalogue_and_conf_name_the_same_targets() -> None:
-    conf = {path.stem: yaml.safe_load(path.read_text())["_target_"] for path in (CONF / "model").glob("*.yaml")}
-
-    assert {name: entry.replace(":", ".") for name, entry in models.CATALOGUE.items()} == conf
+    assert models.names() == sorted(path.stem for path in conf.iterdir())
+    assert {"linear", "mlp", "convnet", "resnet_cifar"} <= set(models.names())
 
 
 def test_create_passes_the_family_its_own_arguments() -> None:
@@ -28,18 +30,75 @@ def test_create_passes_the_family_its_own_arguments() -> None:
     assert [tuple(parameter.shape) for parameter in model.parameters()] == [(5, 4), (5,), (3, 5), (3,)]
 
 
+def two_headed(
+    *, num_classes: int, in_channels: int, image_size: tuple[int, int], width: int, **_: object
+) -> nn.Module:
+    return TwoHeaded(in_channels * image_size[0] * image_size[1], width, num_classes)
+
+
+class TwoHeaded(nn.Module):
+    """A network with an auxiliary classifier, which it uses in training only."""
+
+    def __init__(self, inputs: int, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Flatten(), nn.Linear(inputs, width), nn.ReLU())
+        self.auxiliary = nn.Linear(width, num_classes)
+        self.classifier = nn.Linear(width, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor | Outputs:
+        features = self.features(images)
+        main: Tensor = self.classifier(features)
+        return Outputs(main, (self.auxiliary(features),)) if self.training else main
+
+
+@pytest.fixture
+def choices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of choices with one file, whose function is in a module of its own."""
+    module = ModuleType("new_family")
+    module.two_headed = two_headed  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "new_family", module)
+    monkeypatch.setattr(models, "CHOICES", tmp_path)
+    (tmp_path / "two_headed_wide.yaml").write_text(
+        "_target_: new_family.two_headed\nwidth: 32\nsearch:\n  width: range(1, 9)\n"
+    )
+    return tmp_path
+
+
+@pytest.mark.usefixtures("choices")
+def test_a_new_architecture_is_one_function_and_one_file() -> None:
+    model = models.create("two_headed_wide", num_classes=3, in_channels=1, image_size=(2, 2))
+    narrow = models.create("two_headed_wide", num_classes=3, in_channels=1, image_size=(2, 2), width=4)
+
+    assert models.names() == ["two_headed_wide"]
+    assert model.get_submodule("classifier").weight.shape == (3, 32)  # type: ignore[union-attr]
+    assert narrow.get_submodule("classifier").weight.shape == (3, 4)  # type: ignore[union-attr]
+
+
+@pytest.mark.usefixtures("choices")
+def test_a_model_may_have_auxiliary_outputs() -> None:
+    model = models.create("two_headed_wide", num_classes=3, in_channels=1, image_size=(2, 2))
+    images = torch.zeros(5, 1, 2, 2)
+
+    outputs = model(images)
+    assert isinstance(outputs, Outputs)
+    assert [tuple(logits.shape) for logits in (outputs.main, *outputs.auxiliary)] == [(5, 3), (5, 3)]
+    assert torch.equal(main_output(model.eval()(images)), outputs.main)
+
+
 def test_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"no model is called 'resnet_cifr'; did you mean resnet_cifar\?"):
         models.create("resnet_cifr", num_classes=10, in_channels=3, image_size=(32, 32))
 
 
 def test_unknown_name_without_a_near_one_lists_what_there_is() -> None:
-    with pytest.raises(ValueError, match="no model is called 'qqq'; there are convnet, linear, mlp, resnet_cifar"):
+    with pytest.raises(
+        ValueError, match=r"no model is called 'qqq'; there are .*convnet, .*linear, .*mlp, .*resnet_cifar"
+    ):
         models.create("qqq", num_classes=10, in_channels=3, image_size=(32, 32))
 
 
-def test_importing_the_catalogue_does_not_import_torch() -> None:
-    code = "import sys, models; sys.exit('torch' in sys.modules)"
+def test_listing_the_names_does_not_import_torch() -> None:
+    code = "import sys, models; models.names(); sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -50,3 +109,21 @@ def test_default_generator_makes_the_own_initialization_repeatable() -> None:
         return list(models.create("mlp", num_classes=3, in_channels=1, image_size=(2, 2)).parameters())
 
     assert all(torch.equal(a, b) for a, b in zip(weights(), weights(), strict=True))
+
+
+def test_facts_tell_the_groups_in_force() -> None:
+    """8 groups divide neither 12 nor 100 features: 6 and 5 are the largest divisors below."""
+    shape = {"num_classes": 3, "in_channels": 1, "image_size": (8, 8)}
+    convnet = models.create("convnet", stages=3, width=12, norm=group_norm(num_groups=8), **shape)  # type: ignore[arg-type]
+    mlp = models.create("mlp", hidden=2, width=100, norm=group_norm(num_groups=8), **shape)  # type: ignore[arg-type]
+
+    assert models.facts(convnet) == {"group_norm": [[12, 6], [24, 8], [48, 8]]}
+    assert models.facts(mlp) == {"group_norm": [[100, 5]]}
+    assert json.loads(json.dumps(models.facts(mlp))) == models.facts(mlp)
+
+
+def test_facts_of_other_norms_are_empty() -> None:
+    for norm in (batch_norm(), layer_norm()):
+        model = models.create("convnet", num_classes=3, in_channels=1, image_size=(8, 8), norm=norm)
+
+        assert models.facts(model) == {}
