@@ -68,13 +68,14 @@ def create(
 def facts(model: nn.Module) -> dict[str, list[Any]]:
     """What the layers of a built network settled by themselves, as plain data that JSON can hold.
 
-    Each module with a method `facts() -> {name: value}` adds to it; each value stands once, sorted. So far `group_norm`:
-    the [channels, groups] in force, where fewer groups than asked for may divide the channels.
+    Each module whose class has a method `own_facts() -> {name: value}` adds to it; each value stands once, sorted.
+    So far `group_norm`: [channels, groups asked for, groups in force], because the number asked for may not divide the
+    channels.
     """
     found: dict[str, list[Any]] = {}
     for module in model.modules():
-        if (tell := getattr(module, "facts", None)) is not None:
-            for name, value in tell().items():
+        if hasattr(type(module), "own_facts"):
+            for name, value in module.own_facts().items():  # type: ignore[operator]
                 values = found.setdefault(name, [])
                 if value not in values:
                     values.append(value)

@@ -97,7 +97,9 @@ def group_norm(*, num_groups: int = 8, eps: float = 1e-5) -> Norm:
 
     def layer(num_features: int, place: Place) -> nn.Module:
         kind = TokenGroupNorm if place.layout is Layout.TOKENS else FittedGroupNorm
-        return kind(groups_for(num_features, num_groups, place.layout), num_features, eps=eps)
+        fitted = kind(groups_for(num_features, num_groups, place.layout), num_features, eps=eps)
+        fitted.asked = num_groups
+        return fitted
 
     return Norm(layer)
 
@@ -112,11 +114,13 @@ def groups_for(num_features: int, num_groups: int, layout: Layout) -> int:
 
 
 class FittedGroupNorm(nn.GroupNorm):
-    """Group normalization that tells `models.facts` its number of groups."""
+    """Group normalization that tells `models.facts` its number of groups, and how many were asked for."""
 
-    def facts(self) -> dict[str, list[int]]:
-        """`group_norm`: [channels, groups]."""
-        return {"group_norm": [self.num_channels, self.num_groups]}
+    asked: int
+
+    def own_facts(self) -> dict[str, list[int]]:
+        """`group_norm`: [channels, groups asked for, groups in force]."""
+        return {"group_norm": [self.num_channels, self.asked, self.num_groups]}
 
 
 class TokenGroupNorm(FittedGroupNorm):

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from models import facts as facts_of_model
 from orchestrator.base.build import build, resolve, use_import_paths
 from orchestrator.base.errors import ConfigError, Problem
 from orchestrator.training.batches import batch_sizes
@@ -44,7 +45,8 @@ class Preflight:
     Args:
         problems: each with the key or `group=choice` at fault; the configurations in which it occurs are in `where`.
         facts: `num_classes`, `in_channels`, `image_size`, `train`, `val`, `test` (examples), `fingerprint`, `data_entry` of the
-            first data set; `parameters` of the largest model and `largest`, the label of its configuration.
+            first data set; `parameters` of the largest model and `largest`, the label of its configuration; what the models
+            settled by themselves (`models.facts`), such as `group_norm`.
     """
 
     problems: list[Problem]
@@ -125,6 +127,8 @@ class _Probe:
         parameters = count_parameters(model)
         if parameters > self.facts.get("parameters", -1):
             self.facts |= {"parameters": parameters, "largest": label}
+        for name, values in facts_of_model(model).items():
+            self.facts[name] = sorted([*values, *(v for v in self.facts.get(name, []) if v not in values)])
         with self._collect(label, config, "loss"):
             self._once("loss on data", config, ("data", "loss"), partial(probe_loss, config, dataset))
         with self._collect(label, config, "optimizer"):

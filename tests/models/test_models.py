@@ -117,8 +117,8 @@ def test_facts_tell_the_groups_in_force() -> None:
     convnet = models.create("convnet", stages=3, width=12, norm=group_norm(num_groups=8), **shape)  # type: ignore[arg-type]
     mlp = models.create("mlp", hidden=2, width=100, norm=group_norm(num_groups=8), **shape)  # type: ignore[arg-type]
 
-    assert models.facts(convnet) == {"group_norm": [[12, 6], [24, 8], [48, 8]]}
-    assert models.facts(mlp) == {"group_norm": [[100, 5]]}
+    assert models.facts(convnet) == {"group_norm": [[12, 8, 6], [24, 8, 8], [48, 8, 8]]}
+    assert models.facts(mlp) == {"group_norm": [[100, 8, 5]]}
     assert json.loads(json.dumps(models.facts(mlp))) == models.facts(mlp)
 
 

@@ -31,6 +31,13 @@ def test_facts_of_good_configurations(config: MakeConfig) -> None:
     assert (facts["parameters"], facts["largest"]) == (64 * 12 + 12 + 12 * 4 + 4, "model=mlp")
 
 
+def test_facts_tell_the_groups_of_group_norm_in_force(config: MakeConfig) -> None:
+    """Of at most 8 groups 6 divide 12 features, of at most 5 it is 4; each is [features, asked for, in force]."""
+    group = {"_target_": "models.layers.norm.group_norm"}
+    found = check([(f"num_groups={n}", config(norm={**group, "num_groups": n})) for n in (8, 5, 8)])
+    assert found.facts["group_norm"] == [[12, 5, 4], [12, 8, 6]]
+
+
 def test_image_too_small_is_told_with_the_name_of_the_data(config: MakeConfig) -> None:
     small = {"_target_": f"{OWN}.data.synthetic.synthetic", "num_examples": 150, "image_size": 4}
     choices = {"data": "synthetic", "model": "convnet"}
