@@ -256,7 +256,7 @@ def results(options: argparse.Namespace) -> None:
     """Reports of 100 epochs with 5 metrics, appended as fast as the journal takes them, until the last is in MLflow."""
     from orchestrator.base.layout import JOURNAL
     from orchestrator.journal.file import Journal
-    from orchestrator.tracking.status import start_shipper, wait_until_shipped
+    from orchestrator.tracking.supervisor import start_shipper, wait_until_shipped
 
     print(machine())
     trials, epochs = options.result_trials, 100

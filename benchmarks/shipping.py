@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from orchestrator.journal.file import Journal
-from orchestrator.tracking.status import start_shipper, wait_until_shipped
+from orchestrator.tracking.supervisor import start_shipper, wait_until_shipped
 
 
 def config(index: int) -> dict[str, object]:
@@ -123,9 +123,7 @@ def _peak_mb(process: subprocess.Popen[bytes]) -> int | None:
 def _start_up_cpu_s() -> float:
     """CPU time of an interpreter that only imports the shipper."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(
-        [sys.executable, "-c", "import orchestrator.tracking.shipper, orchestrator.tracking.sqlite"], check=True
-    )
+    subprocess.run([sys.executable, "-c", "import orchestrator.tracking.shipper"], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

@@ -20,8 +20,8 @@ from orchestrator.base.errors import ConfigError
 from orchestrator.base.failpoints import NAMES, VARIABLE, parse
 from orchestrator.base.layout import JOURNAL, PREDICTIONS
 from orchestrator.base.records import STARTS_OVER
+from orchestrator.journal.cursor import is_shipping, read_status
 from orchestrator.journal.record import read_sweep
-from orchestrator.tracking.status import is_shipping, read_status
 from orchestrator.tracking.sync import sync
 from orchestrator.training.checkpoint import checkpoints
 from orchestrator.verify import verify
@@ -146,7 +146,7 @@ def test_killed_and_resumed_equals_never_killed(
     uri, database = (server.uri, server.database) if server else (None, tmp_path / "mlflow.db")
     killed = tmp_path / "killed"
     failpoint = f"{name}:{PASSINGS.get(name, 1)}:{killed}"
-    in_driver = NAMES[name] in ("sweep", "scheduling.conductor", "journal")
+    in_driver = NAMES[name] in ("sweep.session", "scheduling.conductor", "journal.file")
 
     first = f"suggestion.after:2:{tmp_path / 'before'}" if name in AFTER_A_DEATH else failpoint
     ended = drivers.run(runs_dir=tmp_path, uri=uri, failpoint=first)

@@ -16,9 +16,10 @@ MAY_IMPORT = {
     "orchestrator.config": {"base", "config", "space", "training"},  # training's preflight tries every choice
     "orchestrator.journal": {"base", "journal"},
     "orchestrator.scheduling": {"base", "journal", "scheduling", "space", "training"},
-    "orchestrator.tracking": {"base", "journal", "tracking"},
-    "orchestrator.verify": {"base", "config", "journal", "scheduling", "space", "tracking", "verify"},
-    "orchestrator.housekeeping": {"base", "config", "housekeeping", "journal", "space", "tracking", "training"},
+    "orchestrator.stores": {"base", "journal", "stores"},
+    "orchestrator.tracking": {"base", "config", "journal", "stores", "tracking"},
+    "orchestrator.verify": {"base", "config", "journal", "scheduling", "space", "stores", "verify"},
+    "orchestrator.housekeeping": {"base", "config", "housekeeping", "journal", "space", "stores", "training"},
     "orchestrator.sweep": {
         *(
             "base",
@@ -44,7 +45,7 @@ ABOVE = {"orchestrator", "orchestrator.__main__"}
 
 ONLY_IN = {
     "ray": {"orchestrator.scheduling.ray"},
-    "mlflow": {"orchestrator.tracking"},
+    "mlflow": {"orchestrator.stores.client", "orchestrator.tracking.dashboard"},
     "hydra": {"orchestrator.config"},
     "omegaconf": {"orchestrator.config"},
     "optuna": {"orchestrator.scheduling"},

@@ -40,25 +40,25 @@ NAMES: Mapping[str, str] = {
     "predictions.after": "training.checkpoint",
     "report.before": "scheduling.reports",
     "report.after": "scheduling.reports",
-    "sqlite.create.before": "tracking.sqlite",
-    "sqlite.create.after": "tracking.sqlite",
-    "sqlite.status.before": "tracking.sqlite",
-    "sqlite.status.after": "tracking.sqlite",
-    "sqlite.commit.before": "tracking.sqlite",
-    "sqlite.commit.after": "tracking.sqlite",
-    "server.create.before": "tracking.remote",
-    "server.create.after": "tracking.remote",
-    "server.batch.before": "tracking.remote",
-    "server.batch.after": "tracking.remote",
-    "server.status.before": "tracking.remote",
-    "server.status.after": "tracking.remote",
-    "artifact.before": "tracking.artifacts",
-    "artifact.after": "tracking.artifacts",
-    "cursor.before": "tracking.status",
-    "cursor.after": "tracking.status",
+    "sqlite.create.before": "stores.sqlite",
+    "sqlite.create.after": "stores.sqlite",
+    "sqlite.status.before": "stores.sqlite",
+    "sqlite.status.after": "stores.sqlite",
+    "sqlite.commit.before": "stores.sqlite",
+    "sqlite.commit.after": "stores.sqlite",
+    "server.create.before": "stores.remote",
+    "server.create.after": "stores.remote",
+    "server.batch.before": "stores.remote",
+    "server.batch.after": "stores.remote",
+    "server.status.before": "stores.remote",
+    "server.status.after": "stores.remote",
+    "artifact.before": "stores.artifacts",
+    "artifact.after": "stores.artifacts",
+    "cursor.before": "journal.cursor",
+    "cursor.after": "journal.cursor",
 }
-"""Failpoint -> the module of `orchestrator` that passes it. Those of training and reports end a worker, those of tracking the
-shipper, the others the driver."""
+"""Failpoint -> the module of `orchestrator` that passes it. Those of training and reports end a worker, those of stores and the
+journal's cursor the shipper, the others the driver."""
 
 
 class _Armed:

@@ -129,7 +129,7 @@ def resume_command(argv: Sequence[str]) -> int:
 
 
 def _nothing_to_do(folder: Path, record: SweepRecord) -> int:
-    from orchestrator.tracking.status import read_status
+    from orchestrator.journal.cursor import read_status
 
     reason = (record.closed or {}).get("reason")
     say(f"nothing to do: sweep {folder.name} is closed ({reason})")

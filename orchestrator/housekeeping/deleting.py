@@ -13,10 +13,10 @@ from orchestrator.base import layout, locks
 from orchestrator.base.errors import NotReadyError, RunningElsewhereError
 from orchestrator.base.layout import JOURNAL
 from orchestrator.housekeeping.disk import disk_use
+from orchestrator.journal.cursor import ship_lock
 from orchestrator.journal.finding import runs_dir_option
 from orchestrator.journal.record import read_events
-from orchestrator.tracking.delete import TrackedRuns, tracked_runs
-from orchestrator.tracking.status import ship_lock
+from orchestrator.stores.delete import TrackedRuns, tracked_runs
 
 SHIPPER_WAIT_S = 30.0
 """A shipper without a driver ends by itself once it has shipped what it can."""

@@ -17,11 +17,11 @@ from orchestrator.base.records import State
 from orchestrator.base.text import duration, table, word
 from orchestrator.housekeeping.disk import Disk, disk_use, size
 from orchestrator.housekeeping.reading import Outline, read_outline
+from orchestrator.journal.cursor import is_shipping, read_status
 from orchestrator.journal.finding import runs_dir_option, sweeps_in
 from orchestrator.journal.record import Score, SweepRecord, TrialRecord
-from orchestrator.tracking.shipper import store_settings
-from orchestrator.tracking.status import is_shipping, read_status
-from orchestrator.tracking.store import without_credentials
+from orchestrator.stores.opening import store_settings
+from orchestrator.stores.runs import without_credentials
 
 RUNNING, INTERRUPTED, DAMAGED = "running", "interrupted", "damaged"
 SHORT_ERROR = 60

@@ -13,8 +13,7 @@ from orchestrator.housekeeping.disk import disk_use, size
 from orchestrator.housekeeping.overview import block, plan_settings, when
 from orchestrator.housekeeping.reading import TrialStory
 from orchestrator.journal.finding import runs_dir_option
-from orchestrator.tracking.lookup import local_run
-from orchestrator.tracking.shipper import store_settings
+from orchestrator.stores.opening import local_run, store_settings
 
 
 def trial_lines(story: TrialStory) -> list[str]:

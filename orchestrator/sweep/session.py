@@ -25,15 +25,15 @@ from orchestrator.base.records import State
 from orchestrator.base.rules import repeat_seed
 from orchestrator.config.plan import SweepPlan, domain_max, trial_config
 from orchestrator.config.resuming import placed
+from orchestrator.journal.cursor import ShipStatus
 from orchestrator.journal.file import Journal
 from orchestrator.journal.finding import find_sweep, runs_dir_option, sweeps_in, tracked_in
 from orchestrator.journal.record import SweepRecord, read_events, read_sweep
 from orchestrator.sweep.resuming import checked, era, spent_s
 from orchestrator.sweep.retention import Retention
 from orchestrator.sweep.terminal import Progress, View
-from orchestrator.tracking.keeper import Keeper
 from orchestrator.tracking.preflight import check_tracking
-from orchestrator.tracking.status import ShipStatus
+from orchestrator.tracking.supervisor import Supervisor
 from orchestrator.verify import Report, verify
 
 if TYPE_CHECKING:
@@ -258,10 +258,10 @@ class _Session:
     def run(self, concurrent: int) -> Result:
         record, root = self.conductor.record, self.plan.root
         start = time.monotonic()
-        keeper = Keeper(self.folder, enabled=self.tracking["kind"] != "none")
+        shipping = Supervisor(self.folder, enabled=self.tracking["kind"] != "none")
         retention = Retention(self.folder, record, root.keep_weights)
         retention.catch_up()
-        self.journal.subscribe(keeper)
+        self.journal.subscribe(shipping)
         self.journal.subscribe(retention)
         (self.folder / STOP).unlink(missing_ok=True)
         try:
@@ -269,10 +269,10 @@ class _Session:
             progress.recall(record)
             with View(progress) as view:
                 self.journal.subscribe(view)
-                reason = self._train(concurrent, keeper)
+                reason = self._train(concurrent, shipping)
         except BaseException as error:
             # Not closed: what is open is marked interrupted in MLflow, and the journal says how far every trial is.
-            self._interrupted(error, keeper)
+            self._interrupted(error, shipping)
             if type(error).__module__.startswith("ray."):
                 raise ResumableError(f"Ray failed ({error}); go on with:  {resume_command(self.folder)}") from error
             if isinstance(error, NotReadyError):
@@ -294,7 +294,7 @@ class _Session:
         failpoint("closing.before")
         self.journal.append("sweep_closed", closing, sync=True)
         failpoint("closing.after")
-        status, waiting = keeper.finish(SHIP_TIMEOUT_S)
+        status, waiting = shipping.finish(SHIP_TIMEOUT_S)
         return Result(
             uid=record.uid,
             folder=self.folder,
@@ -308,7 +308,7 @@ class _Session:
             report=verify(self.folder, own=True),
         )
 
-    def _train(self, concurrent: int, keeper: Keeper) -> str:
+    def _train(self, concurrent: int, shipping: Supervisor) -> str:
         """Trains until the conductor is done, the time is up or a stop is asked for; returns why it ended."""
         from orchestrator.scheduling.ray.tuner import run
 
@@ -319,7 +319,7 @@ class _Session:
 
         def step() -> None:
             nonlocal stop_asked
-            keeper.keep_alive()
+            shipping.keep_alive()
             stop_asked = stop_asked or (self.folder / STOP).exists()
             self.around.on_step()
 
@@ -347,10 +347,10 @@ class _Session:
         configurations = {trial.config_index for trial in conductor.trials.values()}
         return "finished" if len(configurations) >= root.trials else "exhausted"
 
-    def _interrupted(self, error: BaseException, keeper: Keeper) -> None:
+    def _interrupted(self, error: BaseException, shipping: Supervisor) -> None:
         with contextlib.suppress(NotReadyError):
             self.journal.commit()
-        shipped = keeper.interrupt()
+        shipped = shipping.interrupt()
         if isinstance(error, KeyboardInterrupt):
             self.around.say(f"interrupted; nothing is lost. Go on with:  {resume_command(self.folder)}")
             if not shipped:

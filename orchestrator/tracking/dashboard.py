@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.base.errors import NotReadyError
+from orchestrator.stores.runs import UnavailableError, without_credentials
+from orchestrator.stores.schema import create, other_version
 from orchestrator.tracking.preflight import check_tracking
-from orchestrator.tracking.sqlite import SqliteStore, is_ours
-from orchestrator.tracking.store import UnavailableError, without_credentials
 
 HOST = "127.0.0.1"
 GRACE_S = 2
@@ -45,7 +45,7 @@ def serve(runs_dir: Path, *, port: int = 5000, uri: str | None = None, say: Call
     with listener:
         address = f"http://{HOST}:{listener.getsockname()[1]}"
         say(f"starting MLflow for {settings['uri']} (takes some seconds) ...")
-        _create_store(Path(settings["uri"].removeprefix("sqlite:///")), Path(settings["artifacts"]))
+        _prepare(Path(settings["uri"].removeprefix("sqlite:///")), Path(settings["artifacts"]))
         threading.Thread(target=_say_when_up, args=(address, say), daemon=True).start()
         _serve(settings["uri"], settings["artifacts"], listener)
 
@@ -86,17 +86,19 @@ def _holder_of(port: int) -> str | None:
     return None
 
 
-def _create_store(path: Path, artifact_root: Path) -> None:
-    """MLflow's own first start takes seconds for its migrations; ours is one script."""
-    if path.exists() or not is_ours(path):
-        return
-    store = SqliteStore(path, artifact_root)
+def _prepare(path: Path, artifact_root: Path) -> None:
+    """Makes the store where there is none.
+
+    Raises:
+        NotReadyError: it cannot be made, or is of another version of MLflow.
+    """
     try:
-        store.create()
+        create(path, artifact_root)
+        told = other_version(path)
     except UnavailableError as error:
         raise NotReadyError(str(error)) from error
-    finally:
-        store.close()
+    if told:
+        raise NotReadyError(told)
 
 
 def _serve(uri: str, artifact_root: str, listener: socket.socket) -> None:

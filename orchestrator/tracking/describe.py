@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.base.records import GROUPS
-from orchestrator.tracking.store import MAX_PARAM_LENGTH, MAX_TAG_LENGTH, safe_name, text_of
+from orchestrator.stores.runs import MAX_PARAM_LENGTH, MAX_TAG_LENGTH, safe_name, text_of
 
 MAX_PARAMS = 20
 _ROOT_KEYS = ("epochs", "batch_size", "seed")

@@ -10,8 +10,8 @@ from typing import Any
 from orchestrator.base.records import STARTS_OVER, State
 from orchestrator.journal.file import Event
 from orchestrator.journal.record import Scores
+from orchestrator.stores.runs import MAX_TAG_LENGTH, Artifact, Metric, RunWrite, is_finite, safe_name, text_of
 from orchestrator.tracking.describe import description, to_yaml, trial_params
-from orchestrator.tracking.store import MAX_TAG_LENGTH, Artifact, Metric, RunWrite, is_finite, safe_name, text_of
 
 STATUS = {
     State.COMPLETED: "FINISHED",
@@ -151,7 +151,7 @@ class SweepView:
             time_ms = epoch["time_ms"]
             for key, value in epoch["metrics"].items():
                 if is_finite(value):
-                    write.metrics.append(Metric(safe_name(key), float(value), time_ms, number))
+                    write.metrics.append(Metric(safe_name(key), number, time_ms, float(value)))
                     self.weight += 1
 
     def _terminal(self, event: Event) -> None:
@@ -222,7 +222,7 @@ class SweepView:
 
     def _numbers(self, write: RunWrite, numbers: Mapping[str, Any], time_ms: int, step: int) -> None:
         found = [
-            Metric(safe_name(key), float(value), time_ms, step) for key, value in numbers.items() if is_finite(value)
+            Metric(safe_name(key), step, time_ms, float(value)) for key, value in numbers.items() if is_finite(value)
         ]
         write.metrics += found
         self.weight += len(found)

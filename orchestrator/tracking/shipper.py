@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,12 +26,13 @@ from orchestrator.base.errors import (
     NotReadyError,
     RunningElsewhereError,
 )
-from orchestrator.base.layout import LOCK
+from orchestrator.base.layout import JOURNAL, LOCK
 from orchestrator.base.locks import DRIVING, holder
+from orchestrator.journal.cursor import read_status, ship_lock, write_status
 from orchestrator.journal.file import Event, Reader
+from orchestrator.stores.opening import open_store, store_settings
+from orchestrator.stores.runs import RunWrite, Store, UnavailableError, without_credentials
 from orchestrator.tracking.runs import SweepView
-from orchestrator.tracking.status import ShipStatus, read_status, require_journal, ship_lock, write_status
-from orchestrator.tracking.store import RunWrite, Store, UnavailableError, without_credentials
 
 POLL_S = 0.5
 FIRST_RETRY_S = 0.5
@@ -44,8 +46,8 @@ class Shipper:
     """Moves events from one sweep's journal to one store.
 
     Args:
-        sweep_folder: holds `journal.sqlite`; the cursor lies in its `tracking/`.
-        make_store: makes the store from the `tracking` settings in the journal; the tests' seam.
+        sweep_folder: holds the journal; the cursor lies in its `tracking/`.
+        make_store: makes the store from the `tracking` settings in the journal.
         log: takes a line for people.
     """
 
@@ -58,12 +60,13 @@ class Shipper:
     ) -> None:
         self.folder = sweep_folder
         self.status = read_status(sweep_folder)
+        self.opened: Mapping[str, Any] = {}
+        self.shipped_here = 0
         self._make_store = make_store
         self._log = log
         self._reader = Reader(require_journal(sweep_folder))
         self._view = SweepView()
         self._store: Store | None = None
-        self.shipped_here = 0
         self._folded = 0
         self._batch_size = 0
         self._pending: list[RunWrite] = []
@@ -73,23 +76,37 @@ class Shipper:
         """Whether the newest shipped event closes the sweep."""
         return self._view.closed
 
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The `tracking` settings of the sweep."""
+        return store_settings(self.opened, self.folder)
+
+    @property
+    def experiment(self) -> str:
+        """The name of the MLflow experiment."""
+        return str(self.settings.get("experiment") or self.opened["name"])
+
+    @property
+    def where(self) -> str:
+        """The store, for people."""
+        return without_credentials(str(self.settings["uri"]))
+
     def ship(self) -> int:
         """Ships one batch and moves the cursor; returns how many events that was.
 
         Raises:
             UnavailableError: the store did not take it; calling again repeats the batch.
         """
-        if self._store is None and not self._connect():
-            return 0
-        assert self._store is not None
-        if not self._batch_size:
+        if self._store is None:
+            self._store = self._connected()
+        if self._store is not None and not self._batch_size:
             self._fold(self._reader.events(after=self._folded, limit=EVENTS_A_BATCH))
         if not self._batch_size:
             return 0
         self._write()
         shipped, self._batch_size = self._batch_size, 0
         self.shipped_here += shipped
-        self._move(self._folded)
+        self._set(shipped=self._folded, error=None, ended=False)
         return shipped
 
     def ship_everything(self) -> int:
@@ -100,7 +117,7 @@ class Shipper:
         return total
 
     def end(self) -> None:
-        """Settles a sweep that nobody works on: open runs become `interrupted`, runs made twice by lost answers are removed."""
+        """Finishes a sweep that nobody works on: open runs become `interrupted`, duplicates of lost answers are removed."""
         if self._store is None or not self._view.uid:
             return
         self._view.interrupt()
@@ -109,8 +126,22 @@ class Shipper:
         self._store.find(self._view.uid)
         self._set(ended=True)
 
+    def whole_sweep(self) -> list[RunWrite]:
+        """One write for each run with everything that the journal says of it, nobody working on the sweep."""
+        view = SweepView()
+        for event in self._events_up_to(self._folded):
+            view.fold(event)
+        view.interrupt()
+        return view.take()
+
+    def repair(self, writes: list[RunWrite]) -> None:
+        """Ships what a comparison found missing; of earlier refusals only those count that come again."""
+        self._pending += writes
+        self._set(refused=0)
+        self._write()
+
     def note(self, error: UnavailableError) -> None:
-        """Keeps in the status why shipping stands still."""
+        """Keeps in the status why shipping makes no progress."""
         text = without_credentials(str(error))
         if text != self.status.error:
             self._log(text)
@@ -121,16 +152,16 @@ class Shipper:
         if self._store is not None:
             self._store.close()
 
-    def _connect(self) -> bool:
-        """Opens the store and catches up with what the last shipper knew; False while the journal is empty."""
-        opened = next(iter(self._reader.events(limit=1)), None)
-        if opened is None:
-            return False
-        settings = store_settings(opened.data, self.folder)
-        store = self._make_store(settings)
+    def _connected(self) -> Store | None:
+        """The open store, once the view knows what the last shipper knew; None while the journal is empty."""
+        first = next(iter(self._reader.events(limit=1)), None)
+        if first is None:
+            return None
+        self.opened = first.data
+        store = self._make_store(self.settings)
         try:
-            store.open(settings.get("experiment") or opened.data["name"])
-            known = store.find(opened.data["uid"])
+            store.open(self.experiment)
+            known = store.find(self.opened["uid"])
         except BaseException:
             store.close()
             raise
@@ -142,12 +173,11 @@ class Shipper:
         if missing:
             self._log(f"{len(missing)} runs are not in the store any more; shipping the sweep again from its beginning")
             self._view, self._folded = SweepView(), 0
-            self._move(0)
-        self._store = store
-        return True
+            self._set(shipped=0, error=None, ended=False)
+        return store
 
     def _events_up_to(self, last: int) -> Iterator[Event]:
-        """The events that were shipped before, without holding them all."""
+        """The events up to a number, without holding them all."""
         after = 0
         while after < last:
             events = list(self._reader.events(after=after, limit=min(EVENTS_A_BATCH, last - after)))
@@ -174,56 +204,27 @@ class Shipper:
         if refused:
             self._set(refused=self.status.refused + len(refused))
 
-    def _move(self, seq: int) -> None:
-        self._set(shipped=seq, error=None, ended=False)
-
     def _set(self, **changes: Any) -> None:
-        self.status = ShipStatus(**{**vars(self.status), **changes})
+        self.status = replace(self.status, **changes)
         write_status(self.folder, self.status)
 
 
-def store_settings(opened: Mapping[str, Any], sweep_folder: Path) -> Mapping[str, Any]:
-    """The `tracking` settings of a sweep; the local store of its runs folder where it was launched with tracking=none."""
-    settings: Mapping[str, Any] = opened.get("tracking") or {}
-    if settings.get("uri"):
-        return settings
-    runs_dir = sweep_folder.absolute().parent
-    return {**settings, "uri": f"sqlite:///{runs_dir}/mlflow.db", "artifacts": str(runs_dir / "artifacts")}
+def require_journal(sweep_folder: Path) -> Path:
+    """The sweep's journal file.
 
-
-def make_store(settings: Mapping[str, Any]) -> Store:
-    """The cheapest way to the store that `tracking` names: SQL for a local store, REST for a server, else MLflow's client."""
-    uri = str(settings["uri"])
-    if uri.startswith("sqlite:///"):
-        return _sqlite_or_library(uri, Path(settings.get("artifacts") or Path(uri[10:]).parent / "artifacts"))
-    from orchestrator.tracking.remote import RemoteStore
-
-    if uri.startswith(("http://", "https://")):
-        from orchestrator.tracking.rest import RestCalls, reachable_directly
-
-        if reachable_directly(uri):
-            return RemoteStore(RestCalls(uri))
-    from orchestrator.tracking.library import LibraryCalls
-
-    return RemoteStore(LibraryCalls(uri))
-
-
-def _sqlite_or_library(uri: str, artifact_root: Path) -> Store:
-    from orchestrator.tracking.sqlite import SqliteStore, is_ours
-
-    path = Path(uri[10:])
-    if is_ours(path):
-        return SqliteStore(path, artifact_root)
-    from orchestrator.tracking.library import LibraryCalls
-    from orchestrator.tracking.remote import RemoteStore
-
-    return RemoteStore(LibraryCalls(uri, artifact_root))
+    Raises:
+        NotReadyError: there is none.
+    """
+    path = sweep_folder / JOURNAL
+    if not path.is_file():
+        raise NotReadyError(f"{sweep_folder} holds no sweep (no {JOURNAL})")
+    return path
 
 
 def follow(shipper: Shipper, *, driver_lives: Callable[[], bool], stop: threading.Event) -> bool:
-    """Ships until the sweep is closed and shipped, or the driver is gone and nothing is left; whether all was shipped.
+    """Ships until the sweep is closed, or until its driver is gone and nothing is left; returns whether all was shipped.
 
-    A store that does not answer is asked again for as long as the driver lives, with pauses of 0.5 to 5 s.
+    A store that does not answer is tried again for as long as the driver lives, with pauses of 0.5 to 5 s.
     """
     retry_s = FIRST_RETRY_S
     while True:
@@ -267,12 +268,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with (
             ship_lock(folder),
-            contextlib.closing(Shipper(folder, make_store=make_store, log=_log)) as shipper,
+            contextlib.closing(Shipper(folder, make_store=open_store, log=_log)) as shipper,
         ):
             try:
                 done = follow(shipper, driver_lives=_driver_lives(folder, options.parent_pid), stop=stop)
             except Exception as error:
-                # Told by the driver, too, which does not read this process' log.
+                # In the status too: the driver does not read this process' log.
                 shipper.note(
                     UnavailableError(f"the shipper failed: {type(error).__name__}: {error} (tracking/shipper.log)")
                 )
@@ -298,7 +299,7 @@ def _driver_lives(folder: Path, parent_pid: int) -> Callable[[], bool]:
 
 
 def _is_alive(pid: int) -> Callable[[], bool]:
-    """Whether a process lives. A parent is told by `getppid`, which neither zombies nor reused numbers deceive."""
+    """Whether a process lives; for a parent `getppid` knows, which zombies and reused numbers cannot deceive."""
     if os.getppid() == pid:
         return lambda: os.getppid() == pid
 

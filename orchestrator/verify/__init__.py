@@ -13,10 +13,9 @@ from pathlib import Path
 from orchestrator.base.errors import RunningElsewhereError
 from orchestrator.base.layout import LOCK
 from orchestrator.base.locks import holder
-from orchestrator.tracking.read import open_reader
-from orchestrator.tracking.shipper import store_settings
-from orchestrator.tracking.status import read_status
-from orchestrator.tracking.store import RefusedError, UnavailableError, chunks, without_credentials
+from orchestrator.journal.cursor import read_status
+from orchestrator.stores.opening import open_reader, store_settings
+from orchestrator.stores.runs import RefusedError, UnavailableError, chunks, without_credentials
 from orchestrator.verify import of_files as files
 from orchestrator.verify import of_journal as journal
 from orchestrator.verify import of_store as store

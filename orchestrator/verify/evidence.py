@@ -22,7 +22,8 @@ from orchestrator.base.layout import JOURNAL, trial_folder
 from orchestrator.base.records import State
 from orchestrator.config.plan import SweepPlan, get_key
 from orchestrator.journal.file import Event, checksum
-from orchestrator.tracking.read import Row, RunReader, StoredRun, database_problems
+from orchestrator.stores.runs import Metric, RunReader, StoredRun
+from orchestrator.stores.sqlite_read import database_problems
 
 CLOSING = {"sweep_opened", "sweep_resumed", "sweep_closed"}
 
@@ -131,7 +132,7 @@ class Case:
     index: int
     events: list[Event] = field(default_factory=list)
     runs: list[StoredRun] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Metric] = field(default_factory=list)
 
     def of(self, kind: str) -> list[Event]:
         return [event for event in self.events if event.kind == kind]
@@ -178,9 +179,9 @@ class Case:
     def run(self) -> StoredRun | None:
         return self.runs[0] if self.runs else None
 
-    def history(self) -> dict[str, list[Row]]:
+    def history(self) -> dict[str, list[Metric]]:
         """The rows of each metric, by step."""
-        found: dict[str, list[Row]] = defaultdict(list)
+        found: dict[str, list[Metric]] = defaultdict(list)
         for row in self.rows:
             found[row.key].append(row)
         return found

@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestrator.base.layout import BEST, TUNE
 from orchestrator.base.records import State
-from orchestrator.tracking.store import local_folder, safe_name
+from orchestrator.stores.runs import local_folder, safe_name
 from orchestrator.verify.evidence import Case, Sweep
 from orchestrator.verify.rules import Finding
 

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.base.records import State
-from orchestrator.tracking.read import Row, StoredRun
-from orchestrator.tracking.store import MAX_PARAM_LENGTH, safe_name, text_of
+from orchestrator.stores.runs import MAX_PARAM_LENGTH, Metric, StoredRun, safe_name, text_of
 from orchestrator.verify.evidence import Case, Sweep, fixed
 from orchestrator.verify.of_journal import best_said, named, require_closed, same_best, short
 from orchestrator.verify.rules import Finding
@@ -174,9 +173,9 @@ def newest_of_sweep_is_last(sweep: Sweep) -> Iterator[Finding]:
         yield from _newest(sweep.parent, sweep.seen["rows of the sweep's run"])
 
 
-def _newest(run: StoredRun, rows: Sequence[Row]) -> Iterator[Finding]:
+def _newest(run: StoredRun, rows: Sequence[Metric]) -> Iterator[Finding]:
     """What MLflow keeps as newest is the row of the highest step."""
-    last: dict[str, Row] = {}
+    last: dict[str, Metric] = {}
     for row in rows:
         if row.key not in last or row[1:] > last[row.key][1:]:
             last[row.key] = row
@@ -187,7 +186,7 @@ def _newest(run: StoredRun, rows: Sequence[Row]) -> Iterator[Finding]:
             yield Finding(f"the newest {key} is {_told(theirs)}", f"{_told(ours)}, the last of its history")
 
 
-def _told(row: Row | None) -> str:
+def _told(row: Metric | None) -> str:
     return "missing" if row is None else f"{row.value} at step {row.step} (time {row.time_ms})"
 
 
@@ -201,9 +200,9 @@ def times_of_sweep_in_order(sweep: Sweep) -> Iterator[Finding]:
         yield from _in_order(sweep.parent, sweep.seen["rows of the sweep's run"], 0)
 
 
-def _in_order(run: StoredRun, rows: Sequence[Row], tolerance_ms: int) -> Iterator[Finding]:
+def _in_order(run: StoredRun, rows: Sequence[Metric], tolerance_ms: int) -> Iterator[Finding]:
     """Later steps have later times, and all lie between the start and the end of the run."""
-    before: dict[str, Row] = {}
+    before: dict[str, Metric] = {}
     for row in sorted(rows, key=lambda row: (row.key, row.step, row.time_ms)):
         last = before.get(row.key)
         if last is not None and row.time_ms < last.time_ms - tolerance_ms:

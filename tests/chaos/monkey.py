@@ -26,9 +26,9 @@ import psutil
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import JOURNAL
+from orchestrator.journal.cursor import is_shipping, read_status
 from orchestrator.journal.file import Event, Reader
 from orchestrator.journal.record import read_sweep
-from orchestrator.tracking.status import is_shipping, read_status
 from orchestrator.verify import verify
 from tests.chaos import records
 from tests.chaos.server import Server

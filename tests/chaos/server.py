@@ -73,18 +73,18 @@ class Server:
 
     def warm_up(self) -> None:
         """Asks the first question, which opens the store and takes seconds."""
-        from orchestrator.tracking.rest import RestCalls
+        from orchestrator.stores.rest import RestApi
 
-        calls = RestCalls(self.uri)
+        api = RestApi(self.uri)
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             try:
-                calls.get_experiment("Default")
+                api.get_experiment("Default")
                 break
             except Exception:
                 if time.monotonic() > deadline:
                     raise
-        calls.close()
+        api.close()
 
     def kill(self) -> None:
         os.kill(self._child, signal.SIGKILL)

@@ -203,9 +203,9 @@ def drive(order: dict[str, Any], plan: SweepPlan) -> None:
 
     cluster.connect = connect
     from orchestrator import sweep
-    from orchestrator.tracking import keeper
+    from orchestrator.tracking import supervisor
 
-    keeper.FIRST_PAUSE_S = SHIPPER_PAUSE_S
+    supervisor.FIRST_PAUSE_S = SHIPPER_PAUSE_S
     around = sweep.Surroundings(say=lambda line: None)
     if order["folder"]:
         sweep.resume(Path(order["folder"]), plan, around)

@@ -22,8 +22,8 @@ from orchestrator.housekeeping.disk import disk_use, size
 from orchestrator.housekeeping.overview import detail_lines, look, survey
 from orchestrator.housekeeping.reading import find_trial, read_outline, read_trial, split_name
 from orchestrator.housekeeping.stopping import stop
+from orchestrator.journal.cursor import ship_lock
 from orchestrator.journal.file import Journal
-from orchestrator.tracking.status import ship_lock
 from orchestrator.tracking.sync import sync
 
 START_S = 1_700_000_000

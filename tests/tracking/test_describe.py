@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from orchestrator.stores.runs import MAX_TAG_LENGTH, safe_name, without_credentials
 from orchestrator.tracking.describe import MAX_PARAMS, description, to_yaml, trial_params
-from orchestrator.tracking.store import MAX_TAG_LENGTH, safe_name, without_credentials
 
 
 def test_yaml_is_read_as_it_was_written() -> None:

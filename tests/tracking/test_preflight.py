@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from orchestrator.base.errors import ConfigError, NotReadyError
+from orchestrator.stores.schema import create
+from orchestrator.stores.sqlite import SqliteStore
 from orchestrator.tracking import preflight
 from orchestrator.tracking.preflight import check_tracking
-from orchestrator.tracking.sqlite import SqliteStore
 
 
 def server(uri: str, **more: Any) -> dict[str, Any]:
@@ -51,16 +52,16 @@ def test_no_tracking_is_no_tracking(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
-        (server("htp://localhost:5000"), r"must start with http://.*did you mean http\?"),
-        (server("file:///tmp/mlruns"), "given up its file store"),
-        (server("sqlite:////tmp/mlflow.db"), r"use tracking=local tracking.uri=sqlite:////tmp/mlflow.db"),
+        (server("htp://localhost:5000"), r"tracking\.uri: must start with http://.*got htp://localhost:5000"),
+        (server("file:///tmp/mlruns"), r"must be the address of an MLflow server .*got file:///tmp/mlruns"),
+        (server("sqlite:////tmp/mlflow.db"), "a database is tracking=local"),
         (server("localhost:5000"), "must start with http://"),
-        (server("http://:5000"), "names no host"),
+        (server("http://:5000"), "and name a host"),
         (server("http://host:port"), "cannot be read"),
         (server(""), "must start with http://"),
-        (local("file:///tmp/mlruns"), "given up its file store"),
-        (local("sqlite:///mlflow.db"), r"must be an absolute path, with four slashes: sqlite:////.*mlflow.db"),
-        (local("sqlite://"), "must be an absolute path"),
+        (local("file:///tmp/mlruns"), r"must be sqlite:///<absolute path>.*file store is gone"),
+        (local("sqlite:///mlflow.db"), r"must name an absolute path, with four slashes: sqlite:////"),
+        (local("sqlite://"), "must name an absolute path"),
         (local("http://localhost:5000"), "use tracking=server"),
         (local(artifacts="here"), "must be an absolute folder"),
         ({"kind": "loca"}, "must be local, server or none"),
@@ -72,7 +73,7 @@ def test_an_address_that_cannot_be_used_is_explained(spec: dict[str, Any], told:
 
 
 def test_a_password_is_not_repeated(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"htp://\*\*\*@host") as caught:
+    with pytest.raises(ConfigError, match=r"htp://me:\*\*\*@host") as caught:
         check_tracking(server("htp://me:secret@host"), tmp_path)
     assert "secret" not in str(caught.value)
 
@@ -125,6 +126,10 @@ def test_an_answer_that_trickles_is_given_up_in_time(tmp_path: Path, monkeypatch
 def test_a_store_of_another_version_is_refused_with_the_upgrade(tmp_path: Path) -> None:
     path = _store(tmp_path)
     _change(path, "UPDATE alembic_version SET version_num = 'abc'")
+    assert check_tracking(local(), tmp_path)["kind"] == "local", "its tables are those that we know"
+    _change(path, "ALTER TABLE runs ADD COLUMN owner VARCHAR NOT NULL DEFAULT 'me'")
+    assert check_tracking(local(), tmp_path)["kind"] == "local", "a column that fills itself does no harm"
+    _change(path, "ALTER TABLE runs RENAME COLUMN status TO state")
     with pytest.raises(NotReadyError, match=f"schema abc.*mlflow db upgrade sqlite:///{path}"):
         check_tracking(local(), tmp_path)
 
@@ -177,6 +182,7 @@ def _trickle(listener: socket.socket, stop: threading.Event) -> None:
 
 
 def _store(folder: Path) -> Path:
+    create(folder / "mlflow.db", folder / "artifacts")
     store = SqliteStore(folder / "mlflow.db", folder / "artifacts")
     store.open("mine")
     store.close()

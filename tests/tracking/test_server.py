@@ -18,12 +18,13 @@ from typing import Any
 import pytest
 
 from orchestrator.base.errors import NotReadyError
+from orchestrator.journal.cursor import read_status
 from orchestrator.journal.file import checksum
-from orchestrator.tracking import rest
-from orchestrator.tracking.delete import tracked_runs
+from orchestrator.stores import rest
+from orchestrator.stores.delete import tracked_runs
+from orchestrator.stores.runs import UnavailableError
 from orchestrator.tracking.preflight import check_tracking
-from orchestrator.tracking.status import read_status, start_shipper, wait_until_shipped
-from orchestrator.tracking.store import UnavailableError
+from orchestrator.tracking.supervisor import start_shipper, wait_until_shipped
 from orchestrator.tracking.sync import sync
 from tests.chaos.server import Server, free_port
 
@@ -213,13 +214,11 @@ def test_a_run_made_late_by_a_lost_request_is_removed(server: Server, new_sweep:
     sweep = on_server(new_sweep, server.uri, "late-00000000")
     sweep.run_trial(0)
     ship(sweep)
-    calls = rest.RestCalls(server.uri)
-    found = calls.get_experiment("on a server")
+    api = rest.RestApi(server.uri)
+    found = api.get_experiment("on a server")
     assert found is not None
-    calls.create_run(
-        found[0], "late", "me", 1, {"sweep_uid": sweep.uid, "trial_uid": f"{sweep.uid}/0", "kind": "trial"}
-    )
-    calls.close()
+    api.create_run(found[0], "late", "me", 1, {"sweep_uid": sweep.uid, "trial_uid": f"{sweep.uid}/0", "kind": "trial"})
+    api.close()
     sweep.finish(1)
     ship(sweep, end=True)
     mirror(sweep, server)
@@ -233,23 +232,23 @@ def test_artifacts_go_through_the_server(server: Server, new_sweep: Any, ship: A
     assert "logits of 0" in served
 
 
-def test_many_metrics_go_in_few_calls(proxy: Proxy, new_sweep: Any, ship: Any) -> None:
+def test_many_metrics_go_in_few_api(proxy: Proxy, new_sweep: Any, ship: Any) -> None:
     sweep = on_server(new_sweep, proxy.uri, "many-00000000")
     sweep.start(0)
     for first in range(1, 501, 10):
         sweep.report(0, first, first + 9)
     ship(sweep)
-    # 1,500 metrics of the trial in two calls, the sweep's params in one.
+    # 1,500 metrics of the trial in two api, the sweep's params in one.
     assert sum("log-batch" in hit for hit in proxy.hits) == 3
 
 
 def test_a_deleted_experiment_is_told_before_the_start(server: Server, tmp_path: Path) -> None:
-    calls = rest.RestCalls(server.uri)
-    calls.create_experiment("binned")
-    experiment = calls.get_experiment("binned")
+    api = rest.RestApi(server.uri)
+    api.create_experiment("binned")
+    experiment = api.get_experiment("binned")
     assert experiment is not None
-    calls._call("POST", "experiments/delete", {"experiment_id": experiment[0]})
-    calls.close()
+    api._call("POST", "experiments/delete", {"experiment_id": experiment[0]})
+    api.close()
     spec = {"kind": "server", "uri": server.uri, "experiment": "binned"}
     with pytest.raises(NotReadyError, match=r"'binned' .* is deleted; restore it"):
         check_tracking(spec, tmp_path)

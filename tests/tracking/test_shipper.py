@@ -14,16 +14,9 @@ from typing import Any
 import pytest
 
 from orchestrator.base.errors import NotReadyError, RunningElsewhereError
-from orchestrator.tracking.shipper import store_settings
-from orchestrator.tracking.status import (
-    ShipStatus,
-    is_shipping,
-    read_status,
-    ship_lock,
-    start_shipper,
-    wait_until_shipped,
-    write_status,
-)
+from orchestrator.journal.cursor import ShipStatus, is_shipping, read_status, ship_lock, write_status
+from orchestrator.stores.opening import store_settings
+from orchestrator.tracking.supervisor import start_shipper, wait_until_shipped
 from orchestrator.tracking.sync import sync
 
 
@@ -68,7 +61,7 @@ def test_it_outlives_its_driver_only_to_ship_the_rest(new_sweep: Any, tables: An
     sweep = new_sweep()
     sweep.start(0)
     sweep.journal.commit()
-    code = "import sys, pathlib; from orchestrator.tracking.status import start_shipper; "
+    code = "import sys, pathlib; from orchestrator.tracking.supervisor import start_shipper; "
     code += f"print(start_shipper(pathlib.Path({str(sweep.folder)!r})).pid)"
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, stdout=subprocess.PIPE)
     deadline = time.monotonic() + 20
@@ -115,7 +108,7 @@ def test_only_one_ships_a_sweep(new_sweep: Any) -> None:
     with ship_lock(sweep.folder):
         assert is_shipping(sweep.folder)
         assert wait(start_shipper(sweep.folder)) == 6
-        with pytest.raises(RunningElsewhereError, match=f"process {os.getpid()} ships digits-0a1b2c3d already"):
+        with pytest.raises(RunningElsewhereError, match=f"process {os.getpid()} on .* ships digits-0a1b2c3d already"):
             sync(sweep.folder)
     assert "ships digits-0a1b2c3d already" in (sweep.folder / "tracking" / "shipper.log").read_text()
 
@@ -166,6 +159,6 @@ def test_sync_ships_an_untracked_sweep_beside_it(new_sweep: Any, tables: Any, tm
 
 
 def test_the_shipper_does_not_import_mlflow_for_a_local_store() -> None:
-    code = "import sys, orchestrator.tracking.shipper, orchestrator.tracking.sqlite, orchestrator.tracking.dashboard;"
+    code = "import sys, orchestrator.tracking.shipper, orchestrator.stores.sqlite, orchestrator.tracking.dashboard;"
     code += "print(sorted({'mlflow', 'torch', 'numpy', 'sqlalchemy', 'requests'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"

@@ -22,8 +22,8 @@ from orchestrator.base.errors import NotReadyError, RunningElsewhereError
 from orchestrator.base.layout import JOURNAL, LOCK
 from orchestrator.base.locks import hold
 from orchestrator.cli import main
+from orchestrator.journal.cursor import read_status, write_status
 from orchestrator.journal.file import checksum
-from orchestrator.tracking.status import read_status, write_status
 from orchestrator.tracking.sync import sync
 from orchestrator.verify import INVARIANTS, Report, replay, verify
 

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from orchestrator.base.errors import NotReadyError
-from orchestrator.tracking.delete import tracked_runs
-from orchestrator.tracking.lookup import local_run
-from orchestrator.tracking.shipper import store_settings
+from orchestrator.stores.delete import tracked_runs
+from orchestrator.stores.opening import local_run, store_settings
 
 TABLES = ("runs", "tags", "params", "metrics", "latest_metrics", "inputs", "input_tags")
 
@@ -163,7 +162,7 @@ def test_a_store_that_cannot_be_used_is_told_before_anything_goes(new_sweep: Any
 
 
 def test_a_locked_store_keeps_its_rows(new_sweep: Any, ship: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("orchestrator.tracking.delete.BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("orchestrator.stores.sqlite.BUSY_TIMEOUT_S", 0.1)
     sweep = shipped(new_sweep, ship, "locked-00000000")
     before = counts(tmp_path / "mlflow.db")
     other = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.tracking.artifacts import put
-from orchestrator.tracking.store import Artifact, RefusedError
+from orchestrator.stores.artifacts import put
+from orchestrator.stores.runs import Artifact, RefusedError
 
 
 def test_a_file_is_linked_and_a_text_is_written(tmp_path: Path) -> None:

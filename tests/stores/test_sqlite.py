@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import threading
 from pathlib import Path
@@ -11,12 +10,13 @@ from typing import Any
 import pytest
 
 from orchestrator.base.records import State
-from orchestrator.tracking import sqlite as sqlite_module
-from orchestrator.tracking.library import LibraryCalls
-from orchestrator.tracking.remote import RemoteStore
+from orchestrator.stores import sqlite as sqlite_module
+from orchestrator.stores.client import ClientApi
+from orchestrator.stores.remote import RemoteStore
+from orchestrator.stores.runs import UnavailableError
+from orchestrator.stores.schema import create
+from orchestrator.stores.sqlite import SqliteStore
 from orchestrator.tracking.shipper import Shipper
-from orchestrator.tracking.sqlite import SCHEMA_OF_MLFLOW, SqliteStore
-from orchestrator.tracking.store import UnavailableError
 
 Tables = dict[str, list[tuple[Any, ...]]]
 
@@ -178,6 +178,7 @@ def test_numbers_that_are_not_finite_are_left_out(new_sweep: Any, ship: Any, tab
 def test_a_deleted_experiment_is_explained_and_waited_for(
     new_sweep: Any, ship: Any, tables: Any, tmp_path: Path
 ) -> None:
+    create(tmp_path / "mlflow.db", tmp_path / "artifacts")
     store = SqliteStore(tmp_path / "mlflow.db", tmp_path / "artifacts")
     store.open("digits lr")
     store.close()
@@ -261,15 +262,6 @@ def test_two_sweeps_share_a_new_store(new_sweep: Any, ship: Any, tables: Any) ->
 
 
 @warnings_of_mlflow
-def test_the_kept_schema_is_what_mlflow_creates(mlflow_made: Path, tmp_path: Path) -> None:
-    """Where this fails after a new MLflow, `schema_of_mlflow` gives the new text of mlflow_schema.sql."""
-    store = SqliteStore(tmp_path / "ours.db", tmp_path / "artifacts")
-    store.create()
-    store.close()
-    assert _schema(tmp_path / "ours.db") == _schema(mlflow_made)
-
-
-@warnings_of_mlflow
 def test_mlflow_would_write_the_same_rows(mlflow_made: Path, new_sweep: Any, ship: Any, tables: Any) -> None:
     sweep = new_sweep()
     for index in range(2):
@@ -280,7 +272,7 @@ def test_mlflow_would_write_the_same_rows(mlflow_made: Path, new_sweep: Any, shi
     ship(sweep, end=True)
 
     (sweep.folder / "tracking" / "cursor.json").unlink()
-    calls = LibraryCalls(f"sqlite:///{mlflow_made}", mlflow_made.parent / "artifacts")
+    calls = ClientApi(f"sqlite:///{mlflow_made}", mlflow_made.parent / "artifacts")
     shipper = Shipper(sweep.folder, make_store=lambda settings: RemoteStore(calls))
     for _ in range(2):  # and again: the library's way can be repeated, too
         shipper.ship_everything()
@@ -312,32 +304,8 @@ def test_mlflow_reads_what_we_write(mlflow_made: Path, new_sweep: Any, ship: Any
 def mlflow_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that MLflow's own migrations made."""
     path = tmp_path_factory.mktemp("made") / "mlflow.db"
-    LibraryCalls(f"sqlite:///{path}").get_experiment("Default")
+    ClientApi(f"sqlite:///{path}").get_experiment("Default")
     return path
-
-
-def schema_of_mlflow(path: Path) -> str:
-    """The text of mlflow_schema.sql from a store that MLflow made, below its heading."""
-    db = sqlite3.connect(path)
-    skip = ("BEGIN TRANSACTION;", "COMMIT;")
-    lines = [
-        line.rstrip() for line in db.iterdump() if line not in skip and not line.startswith('INSERT INTO "experiments"')
-    ]
-    db.close()
-    return "\n".join(lines) + "\n"
-
-
-def _schema(path: Path) -> dict[str, Any]:
-    db = sqlite3.connect(path)
-    rows = db.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
-    # MLflow's migrations leave the constraints of a table in any order.
-    kept = {(kind, name): sorted(re.split(r"[\s,()]+", sql or "")) for kind, name, sql in rows}
-    versions = (
-        db.execute("SELECT * FROM alembic_version").fetchall() + db.execute("SELECT * FROM workspaces").fetchall()
-    )
-    default = db.execute("SELECT experiment_id, name, lifecycle_stage, workspace FROM experiments").fetchall()
-    db.close()
-    return {"tables": kept, "versions": versions, "default": default, "mlflow": SCHEMA_OF_MLFLOW}
 
 
 def _change(folder: Path, statement: str) -> None:

@@ -12,8 +12,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator.tracking.read import LibraryReader, RestReader, Row, RunReader, SqliteReader, StoredRun, open_reader
-from orchestrator.tracking.store import UnavailableError
+from orchestrator.stores.client import ClientApi
+from orchestrator.stores.opening import open_reader
+from orchestrator.stores.remote import RemoteReader
+from orchestrator.stores.rest import RestApi
+from orchestrator.stores.runs import Metric, RunReader, StoredRun, UnavailableError
+from orchestrator.stores.sqlite_read import SqliteReader
 from tests.chaos.server import Server
 
 
@@ -58,7 +62,7 @@ def test_runs_come_back_as_they_were_shipped(shipped: Any, reader: SqliteReader)
     assert one.start_ms < one.end_ms
     assert one.tags["mlflow.parentRunId"] == sweep.run_id
     assert one.params["optimizer.lr"] == "0.05"
-    assert Row("val/accuracy", 3, one_time(shipped, 1, 3), 0.5 + 3 / 100 + 1 / 1000) in one.latest
+    assert Metric("val/accuracy", 3, one_time(shipped, 1, 3), 0.5 + 3 / 100 + 1 / 1000) in one.latest
 
     rows = reader.rows([one, diverged])
     assert set(rows) == {one.run_id, diverged.run_id}
@@ -136,7 +140,7 @@ def test_a_store_without_a_file_has_no_runs(tmp_path: Path) -> None:
 
 def test_a_server_that_does_not_answer_says_so() -> None:
     with contextlib.closing(open_reader({"uri": "http://127.0.0.1:9"}, "digits lr")) as reader:
-        assert isinstance(reader, RestReader)
+        assert isinstance(reader, RemoteReader)
         with pytest.raises(UnavailableError, match=r"no answer from http://127\.0\.0\.1:9"):
             reader.runs("digits-0a1b2c3d")
 
@@ -152,7 +156,7 @@ def same_records(one: RunReader, other: RunReader, uid: str) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The ..noload.. loader strategy is deprecated")
 def test_mlflows_client_reads_the_same(shipped: Any, reader: SqliteReader, tmp_path: Path) -> None:
-    client = LibraryReader(f"sqlite:///{tmp_path}/mlflow.db", "digits lr")
+    client = RemoteReader(ClientApi(f"sqlite:///{tmp_path}/mlflow.db"), "digits lr")
     same_records(reader, client, shipped.uid)
     assert client.integrity() is None
     assert client.changed() is None
@@ -177,8 +181,9 @@ def test_a_server_tells_the_same(server: Server, new_sweep: Any, ship: Callable[
     ship(sweep, end=True, patience_s=60.0)
     remote, local = open_reader({"uri": server.uri}, "digits lr"), SqliteReader(server.database, "digits lr")
     with contextlib.closing(remote), contextlib.closing(local):
-        assert isinstance(remote, RestReader)
+        assert isinstance(remote, RemoteReader)
+        assert isinstance(remote._api, RestApi)
         same_records(remote, local, sweep.uid)
         run = by_name(remote, sweep.uid)[f"{sweep.uid}/2"]
-        paged = list(remote._history(run.run_id, "val/accuracy"))
+        paged = list(remote._api._history(run.run_id, "val/accuracy"))
         assert paged == [row for row in local.rows([run])[run.run_id] if row.key == "val/accuracy"]

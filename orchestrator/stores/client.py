@@ -1,4 +1,4 @@
-"""The same calls through MLflow's own client: PostgreSQL and other databases, other schema revisions, other clouds.
+"""The same requests through MLflow's own client: PostgreSQL and other databases, and local stores with other tables.
 
 The one file that imports MLflow, and only when it is used: that takes seconds and 220 MB.
 """
@@ -12,29 +12,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.tracking import artifacts
-from orchestrator.tracking.remote import RemoteRun
-from orchestrator.tracking.store import (
+from orchestrator.stores import artifacts
+from orchestrator.stores.remote import RUNS_A_PAGE
+from orchestrator.stores.runs import (
     EXPERIMENT_TAGS,
+    REFUSALS,
     Artifact,
     Metric,
     RefusedError,
+    StoredRun,
     UnavailableError,
     local_folder,
     without_credentials,
 )
 
-_REFUSALS = {
-    "INVALID_PARAMETER_VALUE",
-    "RESOURCE_DOES_NOT_EXIST",
-    "RESOURCE_ALREADY_EXISTS",
-    "INVALID_STATE",
-    "BAD_REQUEST",
-}
 
-
-class LibraryCalls:
-    """The calls of `Calls`, by `MlflowClient`.
+class ClientApi:
+    """The requests of `Api`, by `MlflowClient`.
 
     Args:
         uri: any tracking address that MLflow knows.
@@ -59,90 +53,104 @@ class LibraryCalls:
         return self._opened
 
     def get_experiment(self, name: str) -> tuple[str, bool] | None:
-        with self._translated():
+        with _translated():
             found = self._client.get_experiment_by_name(name)
         return None if found is None else (found.experiment_id, found.lifecycle_stage == "deleted")
 
     def create_experiment(self, name: str) -> None:
         location = None if self._artifact_root is None else str(self._artifact_root / name)
-        with self._translated():
+        with _translated():
             self._client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS)
 
-    def search(self, experiment_id: str, condition: str) -> list[RemoteRun]:
+    def search(self, experiment_id: str, condition: str) -> Iterator[StoredRun]:
         from mlflow.entities import ViewType
 
-        found: list[RemoteRun] = []
         token = None
         while True:
-            with self._translated():
+            with _translated():
                 page = self._client.search_runs(
-                    [experiment_id], condition, run_view_type=ViewType.ALL, max_results=500, page_token=token
+                    [experiment_id], condition, run_view_type=ViewType.ALL, max_results=RUNS_A_PAGE, page_token=token
                 )
-            found += [_run(run) for run in page]
+            yield from map(_run, page)
             token = page.token
             if not token:
-                return found
+                return
 
-    def create_run(self, experiment_id: str, name: str, user: str, start_ms: int, tags: Mapping[str, str]) -> RemoteRun:
-        with self._translated():
-            run = self._client.create_run(experiment_id, start_time=start_ms, tags=dict(tags), run_name=name)
-        return _run(run)
+    def histories(self, runs: Sequence[StoredRun]) -> Iterator[tuple[str, Metric]]:
+        for run in runs:
+            for latest in run.latest:
+                with _translated():
+                    history = self._client.get_metric_history(run.run_id, latest.key)
+                yield from ((run.run_id, _metric(entity)) for entity in history)
+
+    def create_run(self, experiment_id: str, name: str, user: str, start_ms: int, tags: Mapping[str, str]) -> StoredRun:
+        with _translated():
+            return _run(self._client.create_run(experiment_id, start_time=start_ms, tags=dict(tags), run_name=name))
 
     def log_batch(
         self, run_id: str, metrics: Sequence[Metric], params: Mapping[str, str], tags: Mapping[str, str]
     ) -> None:
-        from mlflow.entities import Metric as Row
-        from mlflow.entities import Param, RunTag
+        from mlflow import entities
 
-        with self._translated():
+        with _translated():
             self._client.log_batch(
                 run_id,
-                [Row(m.key, m.value, m.time_ms, m.step) for m in metrics],
-                [Param(key, value) for key, value in params.items()],
-                [RunTag(key, value) for key, value in tags.items()],
+                [entities.Metric(m.key, m.value, m.time_ms, m.step) for m in metrics],
+                [entities.Param(key, value) for key, value in params.items()],
+                [entities.RunTag(key, value) for key, value in tags.items()],
             )
 
     def update_run(self, run_id: str, status: str, end_ms: int | None) -> None:
-        with self._translated():
+        with _translated():
             if end_ms is None:
                 self._client.update_run(run_id, status=status)
             else:
                 self._client.set_terminated(run_id, status=status, end_time=end_ms)
 
     def delete_run(self, run_id: str) -> None:
-        with self._translated():
+        with _translated():
             self._client.delete_run(run_id)
 
-    def upload(self, run: RemoteRun, artifact: Artifact) -> None:
+    def upload(self, run: StoredRun, artifact: Artifact) -> None:
         folder = local_folder(run.artifact_uri)
         if folder is not None:
             artifacts.put(artifact, folder)
             return
         with tempfile.TemporaryDirectory() as temporary:
             artifacts.put(artifact, Path(temporary))
-            with self._translated():
+            with _translated():
                 self._client.log_artifact(run.run_id, str(Path(temporary) / artifact.name))
 
     def close(self) -> None:
         self._opened = None
 
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Any failure as `RefusedError` or `UnavailableError`: drivers and clouds raise exceptions of their own."""
-        try:
-            yield
-        except Exception as error:
-            text = without_credentials(f"{type(error).__name__}: {error}".splitlines()[0])[:500]
-            if getattr(error, "error_code", None) in _REFUSALS:
-                raise RefusedError(text) from error
-            raise UnavailableError(text) from error
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Any failure as `RefusedError` or `UnavailableError`: drivers and clouds raise exceptions of their own."""
+    try:
+        yield
+    except Exception as error:
+        text = without_credentials(f"{type(error).__name__}: {error}".splitlines()[0])[:500]
+        if getattr(error, "error_code", None) in REFUSALS:
+            raise RefusedError(text) from error
+        raise UnavailableError(text) from error
 
 
-def _run(run: Any) -> RemoteRun:
-    return RemoteRun(
+def _run(run: Any) -> StoredRun:
+    return StoredRun(
         run_id=run.info.run_id,
-        artifact_uri=run.info.artifact_uri,
+        name=run.info.run_name,
+        status=run.info.status,
+        start_ms=run.info.start_time,
+        end_ms=run.info.end_time,
         deleted=run.info.lifecycle_stage == "deleted",
+        artifact_uri=run.info.artifact_uri,
         tags=dict(run.data.tags),
-        num_metrics=len(run.data.metrics),
+        params=dict(run.data.params),
+        latest=tuple(sorted(map(_metric, run.data._metric_objs))),
     )
+
+
+def _metric(entity: Any) -> Metric:
+    return Metric(entity.key, entity.step, entity.timestamp, entity.value)

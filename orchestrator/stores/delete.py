@@ -1,4 +1,4 @@
-"""Deletes a sweep's runs from MLflow: for good from a local store, through its API from a server."""
+"""Deletes a sweep's runs: for good from a local store, through its API from any other."""
 
 from __future__ import annotations
 
@@ -8,38 +8,37 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from orchestrator.base.errors import NotReadyError
-from orchestrator.tracking.lookup import local_path
-from orchestrator.tracking.remote import CONNECTIONS, Calls
-from orchestrator.tracking.shipper import store_settings
-from orchestrator.tracking.sqlite import BUSY_TIMEOUT_S, is_ours
-from orchestrator.tracking.store import RefusedError, UnavailableError, chunks, local_folder, without_credentials
+from orchestrator.stores.opening import local_path, open_api, store_settings
+from orchestrator.stores.remote import CONNECTIONS, Api
+from orchestrator.stores.runs import RefusedError, UnavailableError, chunks, local_folder, without_credentials
+from orchestrator.stores.schema import fits
+from orchestrator.stores.sqlite import connect, transaction
 
 IDS_A_STATEMENT = 500
 DEFAULT_EXPERIMENT = 0
 WORTH_SHRINKING_BYTES = 1_000_000
 
 
-class TrackedRuns(Protocol):
-    """The runs of one sweep in MLflow.
+class TrackedRuns:
+    """The runs of one sweep in MLflow; this one has none.
 
-    Attributes:
-        count: how many are there.
+    Args:
         where: the store, for people.
-        for_good: whether deleting frees what they hold.
+        count: how many runs there are.
+        for_good: whether deleting them frees what they hold.
     """
 
-    count: int
-    where: str
-    for_good: bool
+    def __init__(self, where: str, count: int = 0, *, for_good: bool = True) -> None:
+        self.where, self.count, self.for_good = where, count, for_good
 
     def delete(self) -> None:
-        """Deletes all of them; may be called again where it was cut off.
+        """Deletes all of them; call it again where it was cut off.
 
         Raises:
-            NotReadyError: the store does not take it; what is left can be deleted later.
+            UnavailableError, RefusedError, sqlite3.Error, OSError: the store does not take it.
         """
 
 
@@ -48,78 +47,62 @@ def tracked_runs(opened: Mapping[str, Any], sweep_folder: Path) -> Iterator[Trac
     """The runs that a sweep has in MLflow; nothing is changed before `delete`.
 
     Args:
-        opened: data of `sweep_opened`; empty where the journal cannot be read: the local store of the runs folder is
-            looked at then.
+        opened: data of `sweep_opened`; empty where the journal cannot be read, which means the runs folder's local store.
 
     Raises:
-        NotReadyError: the store cannot be reached or read.
+        NotReadyError: the store cannot be reached, read or changed; what is left can be deleted later.
     """
     settings = store_settings(opened, sweep_folder)
     uid, experiment = opened.get("uid", sweep_folder.name), settings.get("experiment") or opened.get("name")
     uri = str(settings["uri"])
-    with _ready(without_credentials(uri)):
-        if uri.startswith("sqlite:///"):
-            path = local_path(settings)
-            if path is None or path.stat().st_size == 0:
-                yield _NoRuns(uri)
-                return
-            if is_ours(path):
-                with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as db:
-                    db.execute("PRAGMA foreign_keys = ON")
-                    yield _LocalRuns(db, uri, uid)
-                return
-        with contextlib.closing(_calls(uri)) as calls:
-            yield _RemoteRuns(calls, without_credentials(uri), uid, str(experiment))
-
-
-def _calls(uri: str) -> Calls:
-    from orchestrator.tracking.rest import RestCalls, reachable_directly
-
-    if uri.startswith(("http://", "https://")) and reachable_directly(uri):
-        return RestCalls(uri)
-    from orchestrator.tracking.library import LibraryCalls
-
-    return LibraryCalls(uri)
-
-
-@contextlib.contextmanager
-def _ready(where: str) -> Iterator[None]:
-    """Whatever stands between us and the store, as an error that says what to do."""
+    where = without_credentials(uri)
     try:
-        yield
+        path = local_path(settings)
+        if uri.startswith("sqlite:///") and path is None:
+            yield TrackedRuns(where)
+        elif path is not None and fits(path):
+            with contextlib.closing(connect(path)) as db:
+                yield _LocalRuns(db, where, uid)
+        else:
+            with contextlib.closing(open_api(uri)) as api:
+                yield _RemoteRuns(api, where, uid, str(experiment))
     except (UnavailableError, RefusedError, sqlite3.Error, OSError) as error:
         raise NotReadyError(f"the MLflow runs in {where} cannot be deleted now: {error}") from error
 
 
-class _NoRuns:
-    """There is no store."""
+class _RemoteRuns(TrackedRuns):
+    """Runs behind an API, which marks them as deleted."""
 
-    def __init__(self, where: str) -> None:
-        self.count, self.where, self.for_good = 0, where, True
+    def __init__(self, api: Api, where: str, sweep_uid: str, experiment: str) -> None:
+        self._api = api
+        found = api.get_experiment(experiment)
+        runs = api.search(found[0], f"tags.sweep_uid = '{sweep_uid}'") if found else []
+        self._run_ids = [run.run_id for run in runs if not run.deleted]
+        super().__init__(where, len(self._run_ids), for_good=False)
 
     def delete(self) -> None:
-        """None."""
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            list(pool.map(self._api.delete_run, self._run_ids))
 
 
-class _LocalRuns:
-    """Runs in a store of this machine whose tables we know."""
+class _LocalRuns(TrackedRuns):
+    """Runs in a store of this machine that `schema.fits`."""
 
     def __init__(self, db: sqlite3.Connection, where: str, sweep_uid: str) -> None:
         self._db = db
-        self.where, self.for_good = where, True
         self._runs = db.execute(
             "SELECT r.run_uuid, r.artifact_uri, r.experiment_id FROM runs r JOIN tags t USING (run_uuid)"
             " WHERE t.key = 'sweep_uid' AND t.value = ?",
             (sweep_uid,),
         ).fetchall()
-        self.count = len(self._runs)
+        super().__init__(where, len(self._runs))
 
     def delete(self) -> None:
         # Files first: a run whose rows are gone is not found again, and its files would stay for ever.
         for run_id, artifact_uri, _ in self._runs:
             _remove_files(run_id, artifact_uri)
         experiments = {experiment for _, _, experiment in self._runs}
-        with self._transaction():
+        with transaction(self._db):
             for ids in chunks([run_id for run_id, _, _ in self._runs], IDS_A_STATEMENT):
                 self._delete_rows(ids)
             emptied = [self._delete_if_empty(experiment) for experiment in experiments]
@@ -135,18 +118,13 @@ class _LocalRuns:
         for table, column in self._pointing_at("runs"):
             self._db.execute(f'DELETE FROM "{table}" WHERE "{column}" IN ({marks})', ids)
         # Tables without a foreign key: the data sets that a run was given.
-        self._db.execute(
-            "DELETE FROM input_tags WHERE input_uuid IN"
-            f" (SELECT input_uuid FROM inputs WHERE source_id IN ({marks}) OR destination_id IN ({marks}))",
-            [*ids, *ids],
-        )
-        self._db.execute(
-            f"DELETE FROM inputs WHERE source_id IN ({marks}) OR destination_id IN ({marks})", [*ids, *ids]
-        )
+        given = f"inputs WHERE source_id IN ({marks}) OR destination_id IN ({marks})"
+        self._db.execute(f"DELETE FROM input_tags WHERE input_uuid IN (SELECT input_uuid FROM {given})", [*ids, *ids])
+        self._db.execute(f"DELETE FROM {given}", [*ids, *ids])
         self._db.execute(f"DELETE FROM runs WHERE run_uuid IN ({marks})", ids)
 
     def _delete_if_empty(self, experiment: int) -> str | None:
-        """Deletes the experiment where nothing is left in it; the address of its artifacts then."""
+        """Deletes the experiment where nothing is left in it; returns the address of its artifacts then."""
         held = [
             (table, column)
             for table, column in self._pointing_at("experiments")
@@ -163,26 +141,15 @@ class _LocalRuns:
         return str(row[0]) if row and row[0] else None
 
     def _pointing_at(self, target: str) -> list[tuple[str, str]]:
-        """(table, column) of every foreign key to a table, but for those that may point nowhere."""
+        """(table, column) of every foreign key to a table, except those that may point nowhere."""
         return self._db.execute(
             'SELECT m.name, k."from" FROM sqlite_master m, pragma_foreign_key_list(m.name) k'
             " WHERE m.type = 'table' AND k.\"table\" = ? AND k.on_delete <> 'SET NULL'",
             (target,),
         ).fetchall()
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
-
     def _shrink(self) -> None:
-        """Gives the room back to the file system, where it is much and nobody else is at the store."""
+        """Gives the space back to the file system, where it is much and nobody else uses the store."""
         free, pages, page_size = (
             self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count", "page_size")
         )
@@ -195,25 +162,9 @@ class _LocalRuns:
 
 
 def _remove_files(run_id: str, artifact_uri: str) -> None:
-    """Removes the folder of a run, which is called after it; artifacts anywhere else are not ours to remove."""
+    """Removes the folder of a run, which has its name; artifacts anywhere else are not ours to remove."""
     folder = local_folder(artifact_uri or "")
     if folder is None or not folder.is_absolute() or folder.parent.name != run_id:
         return
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(folder.parent)
-
-
-class _RemoteRuns:
-    """Runs behind an API, which marks them as deleted."""
-
-    def __init__(self, calls: Calls, where: str, sweep_uid: str, experiment: str) -> None:
-        self._calls = calls
-        self.where, self.for_good = where, False
-        found = calls.get_experiment(experiment)
-        runs = calls.search(found[0], f"tags.sweep_uid = '{sweep_uid}'") if found else []
-        self._run_ids = [run.run_id for run in runs if not run.deleted]
-        self.count = len(self._run_ids)
-
-    def delete(self) -> None:
-        with ThreadPoolExecutor(CONNECTIONS) as pool:
-            list(pool.map(self._calls.delete_run, self._run_ids))

@@ -1,34 +1,36 @@
-"""Keeps a shipper going for a driver: started with the first result, or without where that takes long; again when it dies."""
+"""The driver's side of shipping: starts the shipper's process, starts it again when it dies, and waits for it at the end."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
-from orchestrator.base.layout import JOURNAL
+from orchestrator.base.layout import JOURNAL, TRACKER_LOG, TRACKING
+from orchestrator.journal.cursor import ShipStatus, is_shipping, read_status
 from orchestrator.journal.file import Event, Reader
-from orchestrator.tracking.status import ShipStatus, is_shipping, start_shipper, wait_until_shipped
 
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 300.0
 NO_RESULT_S = 10.0
-"""After so long without a result the shipper is started all the same, so that MLflow shows what runs."""
+"""Without a result for this many seconds the shipper is started all the same, so that MLflow shows what runs."""
 
 INTERRUPT_S = 5.0
-"""How long an interrupted driver waits for MLflow to be told."""
+"""How long an interrupted driver waits until MLflow has been told."""
 
 STARTS_AT_THE_END = 2
-"""How often a shipper that died is started while the driver waits for the rest to be shipped, looking every `LOOK_S`."""
+"""How often a dead shipper is started again while the driver waits for the last events, looking every `LOOK_S`."""
 
 LOOK_S = 1.0
 END_S = 10.0
 """How long the process may take to end once it is told to."""
 
 
-class Keeper:
-    """Listens to the journal's events. Nothing of the sweep waits for the shipper until `finish`."""
+class Supervisor:
+    """Listens to the journal's events; the shipper starts with the first result. Nothing waits for it until `finish`."""
 
     def __init__(self, sweep_folder: Path, *, enabled: bool) -> None:
         self._folder, self._enabled = sweep_folder, enabled
@@ -51,19 +53,13 @@ class Keeper:
             self._start()
 
     def interrupt(self) -> bool:
-        """Has what is committed shipped and what is open marked interrupted; whether that was done in time."""
+        """Has what is committed shipped and open runs marked interrupted; whether that was done in time."""
         if not self._enabled or self._process is None:
             return True
         deadline = time.monotonic() + INTERRUPT_S
         while self._process.poll() is None and time.monotonic() < deadline and not is_shipping(self._folder):
-            time.sleep(0.02)  # it listens to signals from when it ships
-        self._process.terminate()
-        try:
-            return self._process.wait(timeout=max(0.1, deadline - time.monotonic())) == 0
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-            return False
+            time.sleep(0.02)  # it listens to signals once it ships
+        return self._end(max(0.1, deadline - time.monotonic())) == 0
 
     def finish(self, timeout_s: float) -> tuple[ShipStatus | None, int]:
         """How far MLflow is once everything is shipped or the time is up, and how many events wait."""
@@ -83,7 +79,7 @@ class Keeper:
             gone = self._is_dead() and not starts and not is_shipping(self._folder)
             if waiting <= 0 or left_s <= 0 or gone:
                 break
-        self._end()
+        self._end(END_S)
         return status, waiting
 
     def _is_dead(self) -> bool:
@@ -100,12 +96,45 @@ class Keeper:
         except OSError:  # no memory or no file handle left for it: a sweep does not end for that
             self._process = None
 
-    def _end(self) -> None:
+    def _end(self, timeout_s: float) -> int | None:
+        """Tells the process to end; its exit code, negative where it had to be killed."""
         if self._process is None:
-            return
+            return None
         self._process.terminate()
         try:
-            self._process.wait(timeout=END_S)
+            return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            return self._process.wait()
+
+
+def start_shipper(sweep_folder: Path) -> subprocess.Popen[bytes]:
+    """Starts the process that ships this sweep for as long as the calling one lives, and then until it is done.
+
+    It has a session of its own, so that Ctrl-C reaches the driver alone; `terminate()` tells it to ship what is committed,
+    mark what is open as interrupted, and end. On a resume, append `sweep_resumed` before starting it.
+    """
+    folder = sweep_folder / TRACKING
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ["-m", "orchestrator.tracking.shipper", str(sweep_folder), "--parent-pid", str(os.getpid())]
+    with (folder / TRACKER_LOG).open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def wait_until_shipped(sweep_folder: Path, timeout_s: float) -> ShipStatus:
+    """Waits until everything committed to the journal is in MLflow; returns how far it is then, or when the time is up.
+
+    Returns early where no process ships the sweep any more.
+    """
+    deadline = time.monotonic() + timeout_s
+    with contextlib.closing(Reader(sweep_folder / JOURNAL)) as reader:
+        while True:
+            shipping = is_shipping(sweep_folder)
+            status = read_status(sweep_folder)
+            if status.shipped >= reader.last_seq() or time.monotonic() >= deadline:
+                return status
+            if not shipping and time.monotonic() > deadline - timeout_s + 5.0:
+                return status
+            time.sleep(0.05)

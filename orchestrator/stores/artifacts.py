@@ -1,4 +1,4 @@
-"""Puts a run's files where a local artifact folder wants them, never half written."""
+"""Puts a run's files into a local artifact folder, never half written."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import shutil
 from pathlib import Path
 
 from orchestrator.base.failpoints import failpoint
-from orchestrator.tracking.store import Artifact, RefusedError, UnavailableError
+from orchestrator.stores.runs import Artifact, RefusedError, UnavailableError
 
 
 def put(artifact: Artifact, folder: Path) -> None:
-    """Stores one artifact in `folder` under a temporary name that is renamed at the end.
+    """Stores an artifact in `folder`, under a temporary name first.
 
-    A file is hard-linked where it can be (predictions are written once and never changed), copied elsewhere.
+    A file is hard-linked where that is possible (predictions never change once written), otherwise copied.
 
     Raises:
         RefusedError: the file to be copied is gone.
@@ -34,7 +34,7 @@ def put(artifact: Artifact, folder: Path) -> None:
 
 
 def _put(artifact: Artifact, target: Path) -> None:
-    temporary = f"{target}.tmp"  # one process ships a sweep: what it left half written, the next one writes again
+    temporary = f"{target}.tmp"  # one process ships a sweep: it overwrites what a killed one left half written
     if artifact.path is None:
         with open(temporary, "w") as file:
             file.write(artifact.text or "")
@@ -44,7 +44,7 @@ def _put(artifact: Artifact, target: Path) -> None:
     os.replace(temporary, target)
     failpoint("artifact.after")
     if artifact.path is not None:
-        # rename() does nothing where both names are links to one file already, as in a replay.
+        # rename() does nothing where both names are links to one file, as in a replay.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
 
@@ -52,9 +52,7 @@ def _put(artifact: Artifact, target: Path) -> None:
 def _link_or_copy(source: str, target: str) -> None:
     try:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(
-                target
-            )  # of a shipper that was killed; a link to the source itself, onto which it cannot be copied
+            os.unlink(target)  # left by a killed process; it may be a link to the source itself
         os.link(source, target)
     except FileNotFoundError:
         raise

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from orchestrator.base.failpoints import VARIABLE
-from orchestrator.tracking.keeper import Keeper
-from orchestrator.tracking.status import is_shipping
+from orchestrator.journal.cursor import is_shipping
+from orchestrator.tracking.supervisor import Supervisor
 
 
 def test_a_shipper_that_dies_while_the_driver_waits_for_it_is_started_again(
@@ -17,10 +17,10 @@ def test_a_shipper_that_dies_while_the_driver_waits_for_it_is_started_again(
 ) -> None:
     monkeypatch.setenv(VARIABLE, f"cursor.before:1:{tmp_path / 'killed'}")
     sweep = new_sweep()
-    keeper = Keeper(sweep.folder, enabled=True)
+    supervisor = Supervisor(sweep.folder, enabled=True)
     sweep.run_trial(0)
     sweep.finish(1)
-    status, waiting = keeper.finish(30.0)
+    status, waiting = supervisor.finish(30.0)
     assert (tmp_path / "killed").exists()
     assert status is not None
     assert (status.shipped, waiting) == (sweep.journal.last_seq, 0)

@@ -1,0 +1,71 @@
+"""How far a sweep's journal has been shipped to MLflow, and by whom: written by the tracker, read by anybody."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from orchestrator.base.failpoints import failpoint
+from orchestrator.base.layout import CURSOR, TRACKING
+from orchestrator.base.locks import hold, holder
+
+CURSOR_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ShipStatus:
+    """How far a sweep's journal has been shipped.
+
+    Args:
+        shipped: number of the last event that is in MLflow.
+        error: why shipping makes no progress at the moment, in one sentence; None where it does.
+        refused: writes that MLflow has refused, each named in tracking/shipper.log; `orchestrator sync` looks into them.
+        ended: nothing is left to do: the sweep is closed, or its open runs are marked interrupted.
+    """
+
+    shipped: int = 0
+    error: str | None = None
+    refused: int = 0
+    ended: bool = False
+
+
+def read_status(sweep_folder: Path) -> ShipStatus:
+    """How far the sweep's journal has been shipped; the beginning where the cursor is missing or unreadable."""
+    try:
+        data = json.loads((sweep_folder / TRACKING / CURSOR).read_text())
+        if data.pop("format") == CURSOR_FORMAT:
+            return ShipStatus(**data)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        pass
+    return ShipStatus()
+
+
+def write_status(sweep_folder: Path, status: ShipStatus) -> None:
+    """Replaces the cursor. It is not fsynced: an older one only means that some events are shipped once more."""
+    path = sweep_folder / TRACKING / CURSOR
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"format": CURSOR_FORMAT, **asdict(status)}))
+    failpoint("cursor.before")
+    os.replace(temporary, path)
+    failpoint("cursor.after")
+
+
+def ship_lock(sweep_folder: Path, wait_s: float = 2.0) -> AbstractContextManager[None]:
+    """Holds the right to ship this sweep; it goes with the process that holds it.
+
+    Raises:
+        RunningElsewhereError: another process ships it.
+    """
+    return hold(_lock(sweep_folder), f"ships {sweep_folder.name}", wait_s)
+
+
+def is_shipping(sweep_folder: Path) -> bool:
+    """Whether some process ships this sweep now."""
+    return holder(_lock(sweep_folder)) is not None
+
+
+def _lock(sweep_folder: Path) -> Path:
+    return sweep_folder / TRACKING / "lock"

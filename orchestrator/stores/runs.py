@@ -1,0 +1,194 @@
+"""Runs as MLflow keeps them: what is written to one, what is read back, and the rules for names and values."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeGuard
+from urllib.parse import unquote, urlsplit
+
+MAX_PARAM_LENGTH = 6_000
+MAX_TAG_LENGTH = 8_000
+MAX_NAME_LENGTH = 250
+
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""MLflow's UI then opens the experiment on its runs; without it, on what it has for language models."""
+
+UID_TAGS = {"sweep": "sweep_uid", "trial": "trial_uid"}
+
+REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
+"""MLflow's error codes that a repetition does not change. BAD_REQUEST is none: it stands for most errors of the database."""
+
+
+class UnavailableError(Exception):
+    """The store cannot take the write now (unreachable, locked, disk full): try the same write again."""
+
+
+class RefusedError(Exception):
+    """The store will never take the write (a deleted run, a value against its rules): do not try again."""
+
+
+class Metric(NamedTuple):
+    """One number. MLflow stores an equal (key, step, time, value) once, so it may be sent again.
+
+    A value that was read back is NaN where the store says so; none is ever written.
+    """
+
+    key: str
+    step: int
+    time_ms: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file of a run: a copy of `path`, or `text`."""
+
+    name: str
+    path: Path | None = None
+    text: str | None = None
+
+
+@dataclass
+class RunWrite:
+    """Everything that a batch of events changes in one run.
+
+    Args:
+        uid: `<sweep>` or `<sweep>/<index>`.
+        kind: `sweep` or `trial`.
+        create: create the run with `name` and `start_ms`, unless the store has one with this uid.
+        written: set by a store that writes run by run; such a run is skipped when the batch is repeated.
+    """
+
+    uid: str
+    kind: str
+    create: bool = False
+    name: str = ""
+    start_ms: int = 0
+    tags: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: list[Metric] = field(default_factory=list)
+    artifacts: list[Artifact] = field(default_factory=list)
+    status: str | None = None
+    end_ms: int | None = None
+    written: bool = False
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as the store has it; `latest` holds the newest number of each metric."""
+
+    run_id: str
+    name: str
+    status: str
+    start_ms: int | None
+    end_ms: int | None
+    deleted: bool
+    artifact_uri: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    latest: tuple[Metric, ...] = ()
+
+    @property
+    def uid(self) -> str | None:
+        """`<sweep>/<index>` of a trial's run, `<sweep>` of a sweep's."""
+        return self.tags.get(UID_TAGS["trial"] if self.tags.get("kind") != "sweep" else UID_TAGS["sweep"])
+
+
+class Store(Protocol):
+    """A store that is written to. Writes are idempotent: after an `UnavailableError` the same ones are given again."""
+
+    def open(self, experiment: str) -> None:
+        """Finds the experiment, or creates it.
+
+        Raises:
+            UnavailableError: the store is not reachable, or the experiment is deleted.
+        """
+
+    def find(self, sweep_uid: str) -> set[str]:
+        """The uids of the sweep's runs that the store has; later writes go to these runs."""
+
+    def write(self, writes: Sequence[RunWrite]) -> list[str]:
+        """Stores all writes and returns a sentence for each that was refused; a sweep's run comes before its trials."""
+
+    def close(self) -> None: ...
+
+
+class RunReader(Protocol):
+    """A store that is only read. Every method raises `UnavailableError` where the store does not answer."""
+
+    def runs(self, sweep_uid: str) -> list[StoredRun]:
+        """The sweep's own run, those of its trials (deleted ones too), and trials' runs that name no sweep."""
+
+    def rows(self, runs: Sequence[StoredRun]) -> dict[str, list[Metric]]:
+        """The whole history of each run, by run id, in the order of key and step."""
+
+    def integrity(self) -> list[str] | None:
+        """What the database finds wrong with itself; None where it cannot be asked."""
+
+    def changed(self) -> bool | None:
+        """Whether reading again would give something else; None where that cannot be told."""
+
+    def close(self) -> None: ...
+
+
+def deleted_experiment(name: str, experiment_id: str) -> str:
+    """Tells a user how to restore a deleted experiment."""
+    return (
+        f"the MLflow experiment {name!r} (id {experiment_id}) is deleted; restore it "
+        f"(mlflow experiments restore --experiment-id {experiment_id}) or use another (tracking.experiment=NAME)"
+    )
+
+
+@functools.lru_cache(4096)
+def safe_name(name: str) -> str:
+    """The name of a metric, param or tag with everything that MLflow does not allow replaced by `_`."""
+    kept = re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)[:MAX_NAME_LENGTH]
+    return re.sub(r"(^|/)(?=/|$|\.{1,2}(/|$))", r"\1_", kept)
+
+
+def text_of(value: Any) -> str:
+    """A value as YAML shows it: true, null, 0.1, batch."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def is_finite(value: Any) -> TypeGuard[float]:
+    """Whether the journal's value is a number that a store can hold; the journal has others as "nan", "inf", "-inf"."""
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def without_credentials(text: str) -> str:
+    """The same text with the `user:password@` of every address masked."""
+    return re.sub(r"//[^/@\s]+@", "//***@", text)
+
+
+def current_user() -> str:
+    """The name of the user, or "unknown" where the user number has none, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def local_folder(artifact_uri: str) -> Path | None:
+    """The folder of this machine that a run's artifact address names; None for any other address."""
+    parts = urlsplit(artifact_uri)
+    if parts.scheme == "":
+        return Path(artifact_uri)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return Path(unquote(parts.path))
+    return None
+
+
+def chunks(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

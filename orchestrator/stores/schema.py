@@ -1,0 +1,202 @@
+"""The tables of a local MLflow store: whether we can write them, which version they are of, and how a new store is made."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+from orchestrator.journal.file import on_network_file_system
+from orchestrator.stores.runs import UnavailableError
+
+CREATE_TIMEOUT_S = 300.0
+
+COLUMNS = {
+    "experiments": "experiment_id* INTEGER, name VARCHAR, artifact_location VARCHAR, lifecycle_stage VARCHAR,"
+    " creation_time BIGINT, last_update_time BIGINT",
+    "experiment_tags": "key* VARCHAR, value TEXT, experiment_id* INTEGER",
+    "runs": "run_uuid* VARCHAR, name VARCHAR, source_type VARCHAR, source_name VARCHAR, entry_point_name VARCHAR,"
+    " user_id VARCHAR, status VARCHAR, start_time BIGINT, end_time BIGINT, source_version VARCHAR,"
+    " lifecycle_stage VARCHAR, artifact_uri VARCHAR, experiment_id INTEGER",
+    "tags": "key* VARCHAR, value VARCHAR, run_uuid* VARCHAR",
+    "params": "key* VARCHAR, value VARCHAR, run_uuid* VARCHAR",
+    "metrics": "key* VARCHAR, value* FLOAT, timestamp* BIGINT, run_uuid* VARCHAR, step* BIGINT, is_nan* BOOLEAN",
+    "latest_metrics": "key* VARCHAR, value FLOAT, timestamp BIGINT, step BIGINT, is_nan BOOLEAN, run_uuid* VARCHAR",
+    "inputs": "input_uuid VARCHAR, source_type* VARCHAR, source_id* VARCHAR, destination_type* VARCHAR,"
+    " destination_id* VARCHAR, step BIGINT",
+    "input_tags": "input_uuid* VARCHAR, name* VARCHAR, value VARCHAR",
+}
+"""The columns that our SQL names; `*` marks those of the primary key, on which `ON CONFLICT` and `OR IGNORE` rely."""
+
+_CREATE = """
+import sys
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+SqlAlchemyStore("sqlite:///" + sys.argv[1], sys.argv[2]).engine.dispose()
+"""
+
+
+def fits(path: Path) -> bool:
+    """Whether our SQL fits the tables of this store, whatever version of MLflow made it.
+
+    Each column that we name is there with its type and place in the key, and any other has a default or may be null.
+
+    Raises:
+        UnavailableError: the file is not an MLflow store.
+    """
+    if revision(path) is None:
+        return False
+    with _reading(path) as db:
+        return all(_table_fits(db, table, columns) for table, columns in COLUMNS.items())
+
+
+def _table_fits(db: sqlite3.Connection, table: str, columns: str) -> bool:
+    wanted = dict(column.split() for column in columns.split(", "))
+    found, ours = {}, {name.rstrip("*") for name in wanted}
+    for _, name, kind, not_null, default, key in db.execute(f'PRAGMA table_info("{table}")'):
+        if name in ours:
+            found[f"{name}*" if key else name] = kind.partition("(")[0]
+        elif key or (not_null and default is None):
+            return False
+    return found == wanted
+
+
+def revision(path: Path) -> str | None:
+    """The schema revision of a store; None where there is no file, or an empty one.
+
+    Raises:
+        UnavailableError: the file is not an MLflow store.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        return None
+    with _reading(path) as db:
+        tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        return str(db.execute("SELECT version_num FROM alembic_version").fetchone()[0]) if tables else None
+
+
+def other_version(path: Path) -> str | None:
+    """What to do where the installed MLflow cannot open this store; None where it can, or there is none yet."""
+    found, head = revision(path), head_revision()
+    if found in (None, head):
+        return None
+    return (
+        f"{path} is an MLflow store of another version (schema {found}, MLflow {importlib.metadata.version('mlflow')} has"
+        f" {head}); make a copy, then run: mlflow db upgrade sqlite:///{path}"
+    )
+
+
+def head_revision() -> str:
+    """The schema revision of the installed MLflow, read from its migrations, since importing it takes seconds."""
+    spec = importlib.util.find_spec("mlflow")
+    assert spec is not None
+    assert spec.origin is not None
+    texts = [path.read_text() for path in Path(spec.origin).parent.glob("store/db_migrations/versions/*.py")]
+    named = [set(re.findall(rf'^{name} *= *"(\w+)"', "\n".join(texts), re.M)) for name in ("revision", "down_revision")]
+    (head,) = named[0] - named[1]
+    return str(head)
+
+
+def create(path: Path, artifact_root: Path) -> None:
+    """Makes the store where there is none, whole or not at all; several processes may do so at once.
+
+    MLflow makes its database in a process of its own, which gives back the 220 MB that MLflow takes. That costs 6 s of CPU, so
+    a copy is kept in `$ORCHESTRATOR_CACHE` (else `~/.cache/orchestrator`) for the next runs folder of this machine.
+
+    Raises:
+        UnavailableError: the folder cannot be written, or MLflow fails.
+    """
+    if revision(path) is not None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path.parent), tempfile.TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as folder:
+            if revision(path) is None:
+                new = Path(folder, "mlflow.db")
+                _copy_or_create(new)
+                _adapt(new, artifact_root, write_ahead=not on_network_file_system(path))
+                _place(new, path)
+    except (OSError, sqlite3.Error) as error:
+        raise UnavailableError(f"the MLflow store {path} cannot be created ({error})") from error
+
+
+def _copy_or_create(new: Path) -> None:
+    cache = Path(os.environ.get("ORCHESTRATOR_CACHE") or "~/.cache/orchestrator").expanduser()
+    kept = cache / f"mlflow-{importlib.metadata.version('mlflow')}.db"
+    with contextlib.suppress(OSError, UnavailableError):
+        if revision(kept) is not None:
+            shutil.copyfile(kept, new)
+            return
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _CREATE, str(new), str(new.parent / "artifacts")],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=CREATE_TIMEOUT_S,
+        check=False,
+    )
+    if result.returncode != 0:
+        raise OSError(f"MLflow fails: {(result.stderr.strip().splitlines() or ['no message'])[-1]}")
+    with contextlib.suppress(OSError):
+        cache.mkdir(parents=True, exist_ok=True)
+        half = kept.with_suffix(f".{os.getpid()}")
+        shutil.copyfile(new, half)
+        os.replace(half, kept)
+
+
+def _adapt(new: Path, artifact_root: Path, *, write_ahead: bool) -> None:
+    """Gives MLflow's own experiment its folder, and lets readers and the writer go on without waiting for each other."""
+    with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
+        now_ms = int(time.time() * 1000)
+        db.execute(
+            "UPDATE experiments SET artifact_location = ?, creation_time = ?, last_update_time = ?",
+            (str(artifact_root / "0"), now_ms, now_ms),
+        )
+        db.execute(f"PRAGMA journal_mode = {'WAL' if write_ahead else 'DELETE'}")
+
+
+def _place(new: Path, path: Path) -> None:
+    """Moves the store to where it belongs, unless some program that knows no lock of ours has made one there."""
+    try:
+        os.link(new, path)
+    except FileExistsError:
+        if path.stat().st_size == 0:
+            os.replace(new, path)
+    except OSError:  # a file system without links
+        os.replace(new, path)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems lock no folder
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def connect_to_read(path: Path, timeout_s: float) -> sqlite3.Connection:
+    """A connection that cannot write."""
+    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=timeout_s)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    try:
+        with contextlib.closing(connect_to_read(path, timeout_s=5.0)) as db:
+            yield db
+    except (sqlite3.Error, TypeError) as error:
+        raise UnavailableError(f"{path} is not an MLflow store ({error})") from error
