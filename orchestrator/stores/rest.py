@@ -241,7 +241,7 @@ def _error(answer: bytes) -> tuple[str, str]:
     """MLflow's error code and message, both empty where the answer is not MLflow's."""
     try:
         data = json.loads(answer)
-        return data["error_code"], f"{data['error_code']}: {data.get('message', '')}"[:500]
+        return data["error_code"], " ".join(f"{data['error_code']}: {data.get('message', '')}".split())[:500]
     except (ValueError, KeyError, TypeError):
         return "", ""
 
