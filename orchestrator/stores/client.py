@@ -131,7 +131,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        text = without_credentials(f"{type(error).__name__}: {error}".splitlines()[0])[:500]
+        text = without_credentials(" ".join(f"{type(error).__name__}: {error}".split()))[:500]
         if getattr(error, "error_code", None) in REFUSALS:
             raise RefusedError(text) from error
         raise UnavailableError(text) from error

@@ -121,7 +121,8 @@ def test_our_sql_names_no_other_columns(store: Path) -> None:
 def test_a_store_with_another_column_is_written_and_read_through_mlflow(
     store: Path, new_sweep: Any, ship: Any, tables: Any
 ) -> None:
-    change(store, "DROP TABLE input_tags")
+    tags = "input_uuid VARCHAR(36) NOT NULL, name TEXT NOT NULL, value VARCHAR(500) NOT NULL"
+    change(store, "DROP TABLE input_tags", f"CREATE TABLE input_tags ({tags}, PRIMARY KEY (input_uuid, name))")
     sweep = new_sweep()
     sweep.run_trial(0)
     sweep.finish(1)

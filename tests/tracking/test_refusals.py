@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,27 +134,28 @@ def test_sync_compares_a_local_store_too(new_sweep: Any, ship: Any, tables: Any,
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """The address of a PostgreSQL database of this test's own."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
         pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
     pytest.importorskip("psycopg2", reason="psycopg2 is not installed (uv pip install psycopg2-binary)")
-    binaries, port, data = found[-1].parent, free_port(), tmp_path / "data"
-    data.mkdir()
-    user: list[str] = []
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        shutil.chown(data, "postgres", "postgres")
-        for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-            folder.chmod(0o755)
-        user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    run = {"check": True, "stdout": subprocess.DEVNULL, "cwd": "/"}
-    subprocess.run([*user, binaries / "initdb", "-D", data, "-A", "trust", "-U", "mlflow"], **run)
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={data} -c fsync=off"
-    control = [*user, binaries / "pg_ctl", "-D", data, "-l", data / "log", "-w"]
-    subprocess.run([*control, "-o", options, "start"], **run)
-    yield f"postgresql://mlflow@127.0.0.1:{port}/postgres"
-    subprocess.run([*control, "-m", "immediate", "stop"], **run)
+    binaries, port = found[-1].parent, free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        user: list[str] = []
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+            shutil.chown(folder, "postgres", "postgres")
+            user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+
+        def run(program: str, *arguments: str) -> None:
+            command = [*user, str(binaries / program), "-D", f"{folder}/data", *arguments]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+        run("initdb", "-A", "trust", "-U", "mlflow")
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+        run("pg_ctl", "-l", f"{folder}/log", "-w", "-o", options, "start")
+        yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres"
+        run("pg_ctl", "-m", "immediate", "-w", "stop")
 
 
 @pytest.mark.slow
@@ -162,7 +164,7 @@ def test_postgresql_read_only_for_a_while_loses_nothing(postgres: str, new_sweep
     import psycopg2
 
     def read_only(on: bool) -> None:
-        with contextlib.closing(psycopg2.connect(postgres)) as db:
+        with contextlib.closing(psycopg2.connect(postgres.replace("+psycopg2", ""))) as db:
             db.autocommit = True
             with db.cursor() as cursor:
                 cursor.execute(f"ALTER DATABASE postgres SET default_transaction_read_only = {'on' if on else 'off'}")
