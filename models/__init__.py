@@ -66,7 +66,7 @@ def create(
 
 
 def facts(model: nn.Module) -> dict[str, list[Any]]:
-    """What the layers of a built network settled by themselves, as plain data that JSON can hold.
+    """What the layers of a built network decided from their sizes, as plain data that JSON can hold.
 
     Each module whose class has a method `own_facts() -> {name: value}` adds to it; each value stands once, sorted.
     So far `group_norm`: [channels, groups asked for, groups in force], because the number asked for may not divide the

@@ -1,4 +1,4 @@
-"""What the families and layers check of their arguments: each raises ValueError with rule, name and value received."""
+"""Checks of arguments that families and layers share; each raises ValueError with the rule and the value received."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def positive(name: str, value: float) -> None:
 
 
 def probability(name: str, value: float) -> None:
-    """A rate in [0, 1): at 1 nothing would be left."""
+    """A dropout rate is in [0, 1): at 1 nothing would be left."""
     if not 0 <= value < 1:
         raise ValueError(f"{name} must be in [0, 1), got {value}")
 

@@ -23,7 +23,7 @@ def linear(
 ) -> nn.Sequential:
     """One linear map from pixels to logits: multinomial logistic regression under cross-entropy.
 
-    It has no hidden features, so that `norm` and `activation` find nothing to change.
+    It has no hidden features: `norm` and `activation` change nothing.
     """
     model = nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size[0] * image_size[1], num_classes))
     initialize(model, kaiming(), torch.default_generator)
@@ -41,14 +41,14 @@ def mlp(
     width: int = 100,
     dropout: float = 0.0,
 ) -> nn.Sequential:
-    """Fully connected network; its own are no normalization, ReLU and the Kaiming initialization.
+    """Fully connected network; by default without normalization, with ReLU and the Kaiming initialization.
 
-    It is one flat `nn.Sequential`: in batches of small images, each further module call would cost as much as a layer.
+    It is one flat `nn.Sequential`: for batches of small images, another level of modules would cost as much as a layer.
 
     Args:
         hidden: number of hidden layers.
         width: features of each hidden layer.
-        dropout: probability that a hidden feature is set to 0 in training.
+        dropout: probability with which a hidden feature is set to 0 in training.
     """
     checks.at_least("hidden", hidden, 1)
     checks.at_least("width", width, 1)

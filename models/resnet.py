@@ -1,6 +1,6 @@
 """Residual networks: He et al. 2015, Deep Residual Learning for Image Recognition, arXiv:1512.03385.
 
-Our deviation: the weights are drawn from a normal distribution of variance 2 / fan-in for the classifier too.
+Our deviation: the classifier's weights, too, are normal with variance 2 / fan-in.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def resnet_cifar(
 ) -> nn.Sequential:
     """The CIFAR-10 network of section 4.2: a 3x3 convolution, three stages of n residual blocks, a linear classifier.
 
-    Its own are batch normalization, ReLU and the Kaiming initialization.
+    By default with batch normalization, ReLU and the Kaiming initialization.
 
     Args:
         depth: layers with weights, 6n + 2: two in each block, the first convolution and the classifier.
@@ -39,7 +39,7 @@ def resnet_cifar(
     """
     num_blocks = blocks_of_depth(depth)
     checks.at_least("width", width, 1)
-    # The last stage works at a quarter of the image: under 8x8 its 3x3 kernels would see little but padding.
+    # The last stage works at a quarter of the size: below 8x8 its 3x3 kernels would see little but padding.
     checks.image_at_least("resnet_cifar", image_size, 8)
     norm = batch_norm() if norm is None else norm
     activation = relu() if activation is None else activation

@@ -7,7 +7,7 @@ from models.initializers.scheme import Scheme, normal
 
 
 def gaussian(*, std: float = 0.01) -> Scheme:
-    """N(0, std^2) for every weight; no fan enters.
+    """N(0, std^2) for every weight, whatever its fans.
 
     `std` is absolute. The `scale` of the other initializations multiplies a standard deviation that they compute from the
     fans of each layer.

@@ -88,7 +88,7 @@ def group_norm(*, num_groups: int = 8, eps: float = 1e-5) -> Norm:
 
     Args:
         num_groups: the most groups; a layer whose channels it does not divide takes the nearest number below that
-            divides them (`groups_for`), so that one setting fits networks of any width. `models.facts` tells which.
+            divides them (`groups_for`), so that one setting fits networks of any width; `models.facts` reports it.
 
     Source: Wu and He 2018, Group Normalization, arXiv:1803.08494.
     """
@@ -114,7 +114,7 @@ def groups_for(num_features: int, num_groups: int, layout: Layout) -> int:
 
 
 class FittedGroupNorm(nn.GroupNorm):
-    """Group normalization that tells `models.facts` its number of groups, and how many were asked for."""
+    """Group normalization that reports its number of groups to `models.facts`."""
 
     asked: int
 

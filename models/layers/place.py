@@ -20,7 +20,7 @@ class Layout(StrEnum):
 
 
 class Position(StrEnum):
-    """What is beside a normalization."""
+    """Where a normalization stands relative to the activation."""
 
     BEFORE_ACTIVATION = "before activation"
     AFTER_ACTIVATION = "after activation"
@@ -30,7 +30,7 @@ class Position(StrEnum):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a normalization stands; told to it when its layer is made."""
+    """Where a normalization stands; passed to `Norm.layer`."""
 
     layout: Layout
     position: Position = Position.BEFORE_ACTIVATION

@@ -46,7 +46,7 @@ class Preflight:
         problems: each with the key or `group=choice` at fault; the configurations in which it occurs are in `where`.
         facts: `num_classes`, `in_channels`, `image_size`, `train`, `val`, `test` (examples), `fingerprint`, `data_entry` of the
             first data set; `parameters` of the largest model and `largest`, the label of its configuration; what the models
-            settled by themselves (`models.facts`), such as `group_norm`.
+            decided from their sizes (`models.facts`), such as `group_norm`.
     """
 
     problems: list[Problem]
