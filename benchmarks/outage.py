@@ -22,7 +22,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from orchestrator.journal.file import Event, Reader
+from orchestrator.journal.events import Reported
+from orchestrator.journal.file import Entry, Reader
 
 
 def start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:
@@ -58,7 +59,7 @@ def kill(server: subprocess.Popen[bytes]) -> None:
     server.wait()
 
 
-def events_of(folder: Path) -> list[Event]:
+def events_of(folder: Path) -> list[Entry]:
     path = next(folder.glob("runs/*/journal.sqlite"), None)
     if path is None:
         return []
@@ -103,10 +104,10 @@ def missing(folder: Path) -> tuple[int, int, int]:
     import sqlite3
 
     journal = {
-        (event.trial, epoch["epoch"], name, value)
-        for event in events_of(folder)
-        if event.kind == "reported"
-        for epoch in event.data["epochs"]
+        (entry.trial, epoch["epoch"], name, value)
+        for entry in events_of(folder)
+        if isinstance(entry.event, Reported)
+        for epoch in entry.event.epochs
         for name, value in epoch["metrics"].items()
     }
     db = sqlite3.connect(folder / "server.db")
@@ -131,8 +132,8 @@ def main() -> None:
         folder = Path(name)
         down, back = run_sweep(folder, options)
         speeds: dict[str, list[float]] = {"before": [], "outage": [], "after": []}
-        for event in events_of(folder):
-            for epoch in event.data["epochs"] if event.kind == "reported" else []:
+        for entry in events_of(folder):
+            for epoch in entry.event.epochs if isinstance(entry.event, Reported) else []:
                 moment = epoch["time_ms"] / 1000
                 phase = "before" if moment < down else "outage" if moment < back else "after"
                 speeds[phase].append(epoch["metrics"]["images_per_s"])

@@ -255,6 +255,7 @@ def _sample(root: Any) -> tuple[dict[str, float], float]:
 def results(options: argparse.Namespace) -> None:
     """Reports of 100 epochs with 5 metrics, appended as fast as the journal takes them, until the last is in MLflow."""
     from orchestrator.base.layout import JOURNAL
+    from orchestrator.journal.events import Epoch, Reported, Started, Suggested, SweepOpened
     from orchestrator.journal.file import Journal
     from orchestrator.tracking.supervisor import start_shipper, wait_until_shipped
 
@@ -265,19 +266,20 @@ def results(options: argparse.Namespace) -> None:
         folder.mkdir()
         tracking = {"kind": "local", "uri": f"sqlite:///{name}/mlflow.db", "artifacts": f"{name}/artifacts"}
         journal = Journal(folder / JOURNAL, create=True)
-        opening = {"uid": folder.name, "name": "rate", "metric": "val/accuracy", "mode": "max", "trials": trials}
         config = {"choices": {}, "epochs": epochs}
-        opening |= {"folder": str(folder), "config": config, "space": [], "sampler": {}, "scheduler": {}}
-        journal.append("sweep_opened", {**opening, "tracking": tracking, "environment": {}}, sync=True)
+        opened = SweepOpened(
+            folder.name, "rate", "val/accuracy", "max", trials, str(folder), "", tracking=tracking, config=config
+        )
+        journal.append(opened, sync=True)
         shipper = start_shipper(folder)
-        journal.append("suggested", {"params": {"x": 0}, "config": config}, trial=0, sync=True)
+        journal.append(Suggested({"x": 0}, config, 0), trial=0, sync=True)
         wait_until_shipped(folder, 60)
         start = time.monotonic()
         for trial in range(1, trials + 1):
-            journal.append("suggested", {"params": {"x": trial}, "config": config}, trial=trial, sync=True)
-            journal.append("started", {}, trial=trial, attempt=1)
+            journal.append(Suggested({"x": trial}, config, trial), trial=trial, sync=True)
+            journal.append(Started(), trial=trial, attempt=1)
             for first in range(1, epochs + 1, 10):
-                rows = [
+                rows: list[Epoch] = [
                     {
                         "epoch": epoch,
                         "time_ms": int(time.time() * 1000),
@@ -285,7 +287,7 @@ def results(options: argparse.Namespace) -> None:
                     }
                     for epoch in range(first, first + 10)
                 ]
-                journal.append("reported", {"epochs": rows, "checkpoint": None, "notes": []}, trial=trial, attempt=1)
+                journal.append(Reported(rows), trial=trial, attempt=1)
         journal.commit()
         written = time.monotonic() - start
         status = wait_until_shipped(folder, 600)

@@ -16,6 +16,17 @@ import tempfile
 import time
 from pathlib import Path
 
+from orchestrator.base.records import State
+from orchestrator.journal.events import (
+    Epoch,
+    FileRecord,
+    Reported,
+    Started,
+    Suggested,
+    SweepClosed,
+    SweepOpened,
+    Terminal,
+)
 from orchestrator.journal.file import Journal
 from orchestrator.tracking.supervisor import start_shipper, wait_until_shipped
 
@@ -32,34 +43,31 @@ def config(index: int) -> dict[str, object]:
 
 
 def open_sweep(journal: Journal, folder: Path, trials: int) -> None:
+    tracking = {
+        "kind": "local",
+        "uri": f"sqlite:///{folder.parent}/mlflow.db",
+        "artifacts": f"{folder.parent}/artifacts",
+    }
+    space = [{"key": "optimizer.lr", "domain": "interval(0, 1)"}]
     journal.append(
-        "sweep_opened",
-        {
-            "uid": folder.name, "name": "shipping", "metric": "val/accuracy", "mode": "max", "trials": trials,
-            "folder": str(folder), "config": config(0), "space": [{"key": "optimizer.lr", "domain": "interval(0, 1)"}],
-            "tracking": {
-                "kind": "local", "uri": f"sqlite:///{folder.parent}/mlflow.db", "artifacts": f"{folder.parent}/artifacts",
-            },
-        },
+        SweepOpened(
+            folder.name, "shipping", "val/accuracy", "max", trials, str(folder), "", tracking, config=config(0), space=space
+        )
     )  # fmt: skip
 
 
 def run_trial(journal: Journal, index: int, epochs: int, metrics: int, artifact: Path) -> None:
-    journal.append("suggested", {"params": {"optimizer.lr": 0.1 / (index + 1)}, "config": config(index)}, trial=index)
-    journal.append("started", {"host": "here", "pid": 1}, trial=index, attempt=1)
-    results = []
+    journal.append(Suggested({"optimizer.lr": 0.1 / (index + 1)}, config(index), index), trial=index)
+    journal.append(Started(), trial=index, attempt=1)
+    results: list[Epoch] = []
     for epoch in range(1, epochs + 1):
         numbers = {f"val/metric_{m}": epoch + m / 7 + index for m in range(metrics)}
         results.append({"epoch": epoch, "time_ms": int(time.time() * 1000), "metrics": numbers})
-    journal.append("reported", {"epochs": results, "checkpoint": None}, trial=index, attempt=1)
-    journal.append(
-        "terminal",
-        {
-            "state": "completed", "reason": "completed", "epoch": epochs, "value": 0.5 + index / 1e4, "best_epoch": epochs,
-            "metrics": {"test/accuracy": 0.9, "test/loss": 0.1}, "artifacts": [{"path": str(artifact), "sha256": "0" * 64}],
-        },
-        trial=index, attempt=1,
-    )  # fmt: skip
+    journal.append(Reported(results), trial=index, attempt=1)
+    metrics_of_test = {"test/accuracy": 0.9, "test/loss": 0.1}
+    files: list[FileRecord] = [{"path": str(artifact), "sha256": "0" * 64}]
+    end = Terminal(State.COMPLETED, epochs, 0.5 + index / 1e4, epochs, metrics_of_test, files, "completed")
+    journal.append(end, trial=index, attempt=1)
 
 
 def main() -> None:
@@ -88,9 +96,7 @@ def main() -> None:
         wait_until_shipped(folder, 600.0)
         shipped_s = time.monotonic() - started
         peak_mb = _peak_mb(shipper)
-        journal.append(
-            "sweep_closed", {"reason": "finished", "totals": {"completed": options.trials}, "seconds": written_s}
-        )
+        journal.append(SweepClosed("finished", {"completed": options.trials}, None, written_s))
         journal.close()
         code = shipper.wait(60)
         cpu = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.journal.events import event_from
 from orchestrator.journal.file import Journal
 from orchestrator.stores.opening import open_store
 from orchestrator.stores.runs import UnavailableError
@@ -36,6 +37,7 @@ class Sweep:
             mode="max",
             trials=4,
             folder=str(folder),
+            plan="",
             config=self.config(0.1),
             space=[{"key": "optimizer.lr", "domain": "tag(log, interval(1e-4, 1))", "condition": "optimizer=sgd"}],
             sampler={"_target_": "orchestrator.scheduling.samplers.random"},
@@ -60,7 +62,7 @@ class Sweep:
         }
 
     def append(self, kind: str, trial: int | None = None, attempt: int | None = None, **data: Any) -> None:
-        self.journal.append(kind, data, trial=trial, attempt=attempt)
+        self.journal.append(event_from(kind, data, trial), trial=trial, attempt=attempt)
 
     def start(self, index: int) -> None:
         lr = 0.1 / (index + 1)

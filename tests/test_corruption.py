@@ -26,7 +26,8 @@ from orchestrator.base import layout
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import JOURNAL
 from orchestrator.base.records import STARTS_OVER, Trial
-from orchestrator.journal.file import Event, Journal, Reader
+from orchestrator.journal.events import Suggested, SweepOpened
+from orchestrator.journal.file import Entry, Journal, Reader
 from orchestrator.journal.record import read_sweep
 from orchestrator.scheduling.reports import Reporter
 from orchestrator.training import checkpoint, predictions
@@ -227,9 +228,12 @@ def test_damaged_predictions_are_refused_by_name_and_made_again(
 def fill(path: Path, events: int = 60) -> Journal:
     """A journal with events of realistic size, not closed: what is newest lies in its -wal file."""
     journal = Journal(path, create=True)
-    journal.append("sweep_opened", {"uid": "s-0123abcd", "mode": "max", "config": {"choices": ["x"] * 40}}, sync=True)
+    opened = SweepOpened(
+        "s-0123abcd", "s", "val/accuracy", "max", 60, "/s", "", tracking={}, config={"choices": ["x"] * 40}
+    )
+    journal.append(opened, sync=True)
     for index in range(events):
-        journal.append("suggested", {"params": {"lr": 0.1}, "config": {"lr": index, "x": "y" * 300}}, trial=index)
+        journal.append(Suggested({"lr": 0.1}, {"lr": index, "x": "y" * 300}, index), trial=index)
         if index % 7 == 0:
             journal.commit()
         if index == events // 2:
@@ -246,7 +250,7 @@ def checkpoint_wal(path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def journals(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], list[Event]]:
+def journals(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], list[Entry]]:
     """Folders with a journal as a killed driver leaves it, and as one that ended leaves it; and its events."""
     folder = tmp_path_factory.mktemp("journals")
     journal = fill(folder / JOURNAL)
@@ -266,12 +270,12 @@ def journals(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path],
     return copies, events
 
 
-def read_all(path: Path) -> list[Event]:
+def read_all(path: Path) -> list[Entry]:
     with contextlib.closing(Reader(path)) as reader:
         return list(reader.events())
 
 
-def kept_events(folder: Path, events: list[Event], name: str) -> int | None:
+def kept_events(folder: Path, events: list[Entry], name: str) -> int | None:
     """How many events a damaged journal kept, which are the first of those committed; None where it was refused by name."""
     path = folder / JOURNAL
     why, kept = refusal(lambda: read_all(path), NotReadyError, name)
@@ -285,10 +289,10 @@ def kept_events(folder: Path, events: list[Event], name: str) -> int | None:
     return len(kept)
 
 
-def check_that_it_goes_on(folder: Path, events: list[Event]) -> None:
+def check_that_it_goes_on(folder: Path, events: list[Entry]) -> None:
     """What was kept can be added to."""
     journal = Journal(folder / JOURNAL)
-    added = journal.append("suggested", {"params": {}, "config": {}}, trial=len(events), sync=True)
+    added = journal.append(Suggested({}, {}, len(events)), trial=len(events), sync=True)
     journal.close()
     assert read_all(folder / JOURNAL) == [*events, added]
 
@@ -303,7 +307,7 @@ def damaged_copy(folder: Path, to: Path, file: str, damage: Damage) -> Path:
 
 @pytest.mark.parametrize(("state", "part"), [("killed", ""), ("killed", "-wal"), ("closed", "")])
 def test_a_damaged_journal_is_a_prefix_or_is_refused(
-    state: str, part: str, journals: tuple[dict[str, Path], list[Event]], tmp_path: Path
+    state: str, part: str, journals: tuple[dict[str, Path], list[Entry]], tmp_path: Path
 ) -> None:
     copies, events = journals
     outcomes: set[int | None] = set()
@@ -319,7 +323,7 @@ def test_a_damaged_journal_is_a_prefix_or_is_refused(
 
 
 def test_without_its_wal_file_a_journal_is_a_prefix(
-    journals: tuple[dict[str, Path], list[Event]], tmp_path: Path
+    journals: tuple[dict[str, Path], list[Entry]], tmp_path: Path
 ) -> None:
     copies, events = journals
     shutil.copytree(copies["killed"], tmp_path / "copy")
@@ -363,14 +367,16 @@ def test_a_missing_row_is_noticed(tmp_path: Path) -> None:
 WRITER = """
 import random, sys
 from pathlib import Path
+from orchestrator.journal.events import Suggested
 from orchestrator.journal.file import Journal
 journal = Journal(Path(sys.argv[1]), create=True)
 chance = random.Random(int(sys.argv[2]))
 for index in range(1_000_000):
     sync = chance.random() < 0.2
-    event = journal.append("suggested", {"n": index, "x": "y" * chance.randrange(2000)}, trial=index, sync=sync)
+    config = {"x": "y" * chance.randrange(2000)}
+    entry = journal.append(Suggested({"n": index}, config, index), trial=index, sync=sync)
     if sync:
-        print(event.seq, flush=True)
+        print(entry.seq, flush=True)
 """
 
 
@@ -390,6 +396,7 @@ def test_killed_at_any_moment_a_journal_holds_what_was_acknowledged(tmp_path: Pa
         process.wait()
         process.stdout.close()
         kept = read_all(folder / JOURNAL)
-        assert [event.data["n"] for event in kept] == list(range(len(kept))), f"seed {SEED}, kill {number}"
+        numbers = [entry.event.params["n"] for entry in kept if isinstance(entry.event, Suggested)]
+        assert numbers == list(range(len(kept))), f"seed {SEED}, kill {number}"
         assert len(kept) >= max(acknowledged[:-1], default=0), f"seed {SEED}, kill {number}"
         Journal(folder / JOURNAL).close()

@@ -100,11 +100,11 @@ def resume_command(argv: Sequence[str]) -> int:
     if (other := holder(folder / LOCK)) is not None:
         raise RunningElsewhereError(f"{other} works on sweep {folder.name} already")
     record = read_sweep(folder)
-    if not record.opened:
+    if record.opening is None:
         raise NotReadyError(f"{folder.name} was killed before it began: nothing was trained; launch it again")
     if record.closed is not None and options.more is None and not options.overrides:
         return _nothing_to_do(folder, record)
-    before = (record.resumes[-1].get("request") if record.resumes else None) or record.opened.get("request") or {}
+    before = (record.resumes[-1].request if record.resumes else None) or record.opening.request
     overrides = merged(before.get("overrides", []), options.overrides)
     request = {**before, "overrides": overrides}
     say(f"checking sweep {folder.name} ...")
@@ -131,7 +131,7 @@ def resume_command(argv: Sequence[str]) -> int:
 def _nothing_to_do(folder: Path, record: SweepRecord) -> int:
     from orchestrator.journal.cursor import read_status
 
-    reason = (record.closed or {}).get("reason")
+    reason = record.closed.reason if record.closed else None
     say(f"nothing to do: sweep {folder.name} is closed ({reason})")
     command = f"orchestrator resume {folder.name}{runs_dir_option(folder)}"
     if reason == "budget":
@@ -139,7 +139,7 @@ def _nothing_to_do(folder: Path, record: SweepRecord) -> int:
     else:
         say(f"  {command} --more 20    adds trials")
     waiting = record.last_seq - read_status(folder).shipped
-    if waiting and record.opened["tracking"].get("kind") != "none":
+    if waiting and record.opened.tracking.get("kind") != "none":
         say(f"MLflow has not taken {waiting} events:  orchestrator sync {folder.name}{runs_dir_option(folder)}")
     return errors.EXIT_OK
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.base.records import GROUPS
+from orchestrator.journal.events import SweepOpened, SweepResumed
 from orchestrator.journal.record import TrialRecord
 from orchestrator.space import Space
 
@@ -31,20 +32,16 @@ class Request:
     cwd: str = ""
 
 
-def request_of(begun_by: Mapping[str, Any]) -> Request | None:
-    """What the sweep was launched or resumed with; None where it was not from the command line.
-
-    Args:
-        begun_by: data of `sweep_opened` or `sweep_resumed`.
-    """
-    if request := begun_by.get("request"):
+def request_of(begun_by: SweepOpened | SweepResumed) -> Request | None:
+    """What the sweep was launched or resumed with; None where it was not from the command line."""
+    if request := begun_by.request:
         return Request(
             overrides=tuple(request.get("overrides") or ()),
             config_dir=request.get("config_dir"),
             config_name=request.get("config_name") or "launch",
             cwd=request.get("cwd") or "",
         )
-    return _parsed(str((begun_by.get("environment") or {}).get("command") or ""))
+    return _parsed(str(begun_by.environment.get("command") or "")) if isinstance(begun_by, SweepOpened) else None
 
 
 def _parsed(command: str) -> Request | None:

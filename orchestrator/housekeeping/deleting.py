@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from orchestrator.base import layout, locks
 from orchestrator.base.errors import NotReadyError, RunningElsewhereError
 from orchestrator.base.layout import JOURNAL
 from orchestrator.housekeeping.disk import disk_use
 from orchestrator.journal.cursor import ship_lock
+from orchestrator.journal.events import Suggested, SweepOpened
 from orchestrator.journal.finding import runs_dir_option
 from orchestrator.journal.record import read_events
 from orchestrator.stores.delete import TrackedRuns, tracked_runs
@@ -38,7 +38,7 @@ def delete(folder: Path, *, agree: Callable[[list[str]], bool], say: Callable[[s
     with _alone(folder):
         opened, trials = _contents(folder)
         with tracked_runs(opened, folder) as runs:
-            if not agree(_what_goes(folder, trials, runs, readable=bool(opened))):
+            if not agree(_what_goes(folder, trials, runs, readable=opened is not None)):
                 return False
             runs.delete()
         try:
@@ -78,14 +78,13 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _contents(folder: Path) -> tuple[Mapping[str, Any], int]:
-    """The data of `sweep_opened` and the number of trials; nothing of a damaged journal, which may be deleted, too."""
-    opened: Mapping[str, Any] = {}
-    trials = 0
-    with contextlib.suppress(NotReadyError, sqlite3.Error, ValueError):
-        for event in read_events(folder):
-            opened = event.data if event.kind == "sweep_opened" else opened
-            trials += event.kind == "suggested"
+def _contents(folder: Path) -> tuple[SweepOpened | None, int]:
+    """What the sweep began with, and the number of its trials; nothing of a damaged journal, which may be deleted, too."""
+    opened, trials = None, 0
+    with contextlib.suppress(NotReadyError, sqlite3.Error):
+        for entry in read_events(folder):
+            opened = entry.event if isinstance(entry.event, SweepOpened) else opened
+            trials += isinstance(entry.event, Suggested)
     return opened, trials
 
 

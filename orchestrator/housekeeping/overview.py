@@ -85,15 +85,15 @@ def look(folder: Path, *, now: float | None = None) -> Overview:
 def state_of(record: SweepRecord, driver: Holder | None) -> str:
     """How a sweep stands: why it was closed, or whether its driver lives."""
     if record.closed is not None:
-        return str(record.closed["reason"])
+        return record.closed.reason
     return RUNNING if driver else INTERRUPTED
 
 
 def planned_trials(record: SweepRecord) -> int:
     """How many trials there are to be, at most."""
     settings = plan_settings(record)
-    resumed = record.resumes[-1].get("trials") if record.resumes else None
-    configurations = resumed or settings.get("trials") or record.opened.get("trials") or 0
+    resumed = record.resumes[-1].trials if record.resumes else None
+    configurations = resumed or settings.get("trials") or (record.opening.trials if record.opening else 0)
     return max(int(configurations) * int(settings.get("repeat") or 1), len(record.trials))
 
 
@@ -194,14 +194,13 @@ def _best(record: SweepRecord, best: Score) -> str:
     trial = record.trials[min(best.trials)]
     spread = f" ± {best.spread:.4f} over {len(best.values)} repeats" if best.spread is not None else ""
     params = " ".join(f"{key}={word(value)}" for key, value in trial.params.items())
-    return f"{record.opened['metric']} {best.mean:.4f}{spread} (trial {trial.index})  {params}".rstrip()
+    return f"{record.opened.metric} {best.mean:.4f}{spread} (trial {trial.index})  {params}".rstrip()
 
 
 def _mlflow(sweep: Overview, outline: Outline) -> str:
-    folder, opened = sweep.folder, outline.record.opened
-    settings = opened.get("tracking") or {}
+    folder, opened = sweep.folder, outline.record.opening
     status = read_status(folder)
-    if not settings.get("uri") and not status.shipped:
+    if not (opened and opened.tracking.get("uri")) and not status.shipped:
         return "not used (tracking=none)"
     where = without_credentials(str(store_settings(opened, folder)["uri"]))
     waiting = max(outline.last_seq - status.shipped, 0)

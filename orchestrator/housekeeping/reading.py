@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from orchestrator.base.errors import ConfigError, NotReadyError, Problem
 from orchestrator.base.layout import JOURNAL
-from orchestrator.journal.file import Event, Reader, checksum
+from orchestrator.journal.events import Retrying, Started, Suggested, SweepOpened, SweepResumed, Terminal
+from orchestrator.journal.file import Entry, Reader, checksum, entry_of
 from orchestrator.journal.finding import find_sweep
 from orchestrator.journal.record import SweepRecord, TrialRecord
 
@@ -42,18 +42,22 @@ class Outline:
     session_ended: int = 0
     error: str | None = None
 
-    def take(self, event: Event) -> None:
+    def take(self, entry: Entry) -> None:
         """Takes the next event."""
-        if event.kind in ("sweep_opened", "sweep_resumed"):
-            self.session_began_ms, self.session_ms, self.session_ended = event.time_ms, None, 0
-        elif event.kind == "suggested":
-            event.data["config"] = {key: event.data["config"].get(key) for key in KEPT_OF_CONFIG}
-        elif event.kind == "started" and self.session_ms is None:
-            self.session_ms = event.time_ms
-        elif event.kind == "terminal":
-            self.session_ended += 1
-        self.error = event.data.get("error") or self.error
-        self.record.apply(event)
+        match entry.event:
+            case SweepOpened() | SweepResumed():
+                self.session_began_ms, self.session_ms, self.session_ended = entry.time_ms, None, 0
+            case Suggested() as event:
+                config = {key: event.config.get(key) for key in KEPT_OF_CONFIG}
+                entry = replace(entry, event=replace(event, config=config))
+            case Started() if self.session_ms is None:
+                self.session_ms = entry.time_ms
+            case Retrying() as event:
+                self.error = event.error or self.error
+            case Terminal() as event:
+                self.session_ended += 1
+                self.error = event.error or self.error
+        self.record.apply(entry)  # refuses what it does not know
 
 
 @dataclass
@@ -71,14 +75,14 @@ class TrialStory:
 
     Args:
         record: of the sweep, with this trial alone.
-        begun_by: data of the `sweep_opened` or `sweep_resumed` under which the trial was suggested.
+        begun_by: the event under which the trial was suggested.
     """
 
     folder: Path
     record: SweepRecord
     trial: TrialRecord
     attempts: list[Attempt]
-    begun_by: Mapping[str, Any]
+    begun_by: SweepOpened | SweepResumed
 
     @property
     def name(self) -> str:
@@ -135,7 +139,7 @@ def read_trial(folder: Path, index: int) -> TrialStory:
     """
     record = SweepRecord(keep_epochs=True)
     attempts: list[Attempt] = []
-    begun_by: Mapping[str, Any] = {}
+    begun_by: SweepOpened | SweepResumed | None = None
     with _reading(folder) as reader:
         count = reader.suggested()
         if not 0 <= index < count:
@@ -143,24 +147,25 @@ def read_trial(folder: Path, index: int) -> TrialStory:
             raise ConfigError(
                 Problem("NAME", f"there is no such trial: {folder.name} {there}", f"{folder.name}/{index}")
             )
-        for event in reader.of_trial(index):
-            record.apply(event)
-            _note_attempt(attempts, event)
-            if event.kind in ("sweep_opened", "sweep_resumed") and not record.trials:
-                begun_by = event.data
-    return TrialStory(folder, record, record.trials[index], attempts, begun_by)
+        for entry in reader.of_trial(index):
+            record.apply(entry)
+            _note_attempt(attempts, entry)
+            if isinstance(entry.event, SweepOpened | SweepResumed) and not record.trials:
+                begun_by = entry.event
+    return TrialStory(folder, record, record.trials[index], attempts, begun_by or record.opened)
 
 
-def _note_attempt(attempts: list[Attempt], event: Event) -> None:
-    if event.kind == "started":
-        attempts.append(Attempt(event.attempt or 1, event.time_ms))
+def _note_attempt(attempts: list[Attempt], entry: Entry) -> None:
+    event = entry.event
+    if isinstance(event, Started):
+        attempts.append(Attempt(entry.attempt or 1, entry.time_ms))
     elif attempts and attempts[-1].ended is None:
-        if event.kind == "retrying":
-            attempts[-1].ended = str(event.data["reason"])
-        elif event.kind == "sweep_resumed":
+        if isinstance(event, Retrying):
+            attempts[-1].ended = event.reason
+        elif isinstance(event, SweepResumed):
             attempts[-1].ended = "the sweep was interrupted, and resumed later"
-        elif event.kind == "terminal":
-            attempts[-1].ended = str(event.data["reason"] or event.data["state"])
+        elif isinstance(event, Terminal):
+            attempts[-1].ended = event.reason or str(event.state)
 
 
 class _Reader(Reader):
@@ -170,7 +175,7 @@ class _Reader(Reader):
         super().__init__(path)
         self._file = path
 
-    def without_epochs(self) -> Iterator[Event]:
+    def without_epochs(self) -> Iterator[Entry]:
         """All events but the reports of trials that have ended; nothing may be missing among them."""
         count, newest = self._db.execute("SELECT count(*), coalesce(max(seq), 0) FROM events").fetchone()
         if count != newest:
@@ -181,7 +186,7 @@ class _Reader(Reader):
         running = json.dumps([trial for (trial,) in unfinished])
         return self._chosen("(kind <> 'reported' OR trial IN (SELECT value FROM json_each(?)))", running)
 
-    def of_trial(self, index: int) -> Iterator[Event]:
+    def of_trial(self, index: int) -> Iterator[Entry]:
         """The events of one trial, and those of the sweep."""
         return self._chosen("(trial = ? OR trial IS NULL)", index)
 
@@ -194,7 +199,7 @@ class _Reader(Reader):
         row = self._db.execute("SELECT seq, time_ms FROM events ORDER BY seq DESC LIMIT 1").fetchone()
         return (row[0], row[1]) if row else (0, 0)
 
-    def _chosen(self, condition: str, value: object) -> Iterator[Event]:
+    def _chosen(self, condition: str, value: object) -> Iterator[Entry]:
         """In parts, so that no lock is held for long where readers block the writer (network file systems)."""
         query = (
             "SELECT seq, time_ms, kind, trial, attempt, data, crc FROM events"
@@ -205,7 +210,7 @@ class _Reader(Reader):
             for seq, time_ms, kind, trial, attempt, data, crc in rows:
                 if crc != checksum(seq, time_ms, kind, trial, attempt, data):
                     raise _damaged(self._file, f"event {seq} is not what was written")
-                yield Event(seq, time_ms, kind, trial, attempt, json.loads(data))
+                yield entry_of(self._file, seq, time_ms, kind, trial, attempt, data)
             after = rows[-1][0]
 
 

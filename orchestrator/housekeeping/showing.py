@@ -43,7 +43,7 @@ def commands(story: TrialStory) -> list[str]:
     """The commands that do the trial again: from the journal, and from today's files."""
     found = [f"orchestrator train from={story.name}{runs_dir_option(story.folder)}"]
     if request := request_of(story.begun_by):
-        found.append(train_command(request, story.trial, searched_keys(story.begun_by.get("plan", ""))))
+        found.append(train_command(request, story.trial, searched_keys(story.begun_by.plan)))
     return found
 
 

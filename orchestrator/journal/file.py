@@ -21,13 +21,10 @@ from urllib.parse import quote
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.failpoints import failpoint
+from orchestrator.journal.events import Event, SweepOpened, UnknownKindError, event_from
 
 FORMAT_VERSION = 1
 GROUP_COMMIT_S = 0.05
-
-KINDS = frozenset(
-    {"sweep_opened", "suggested", "started", "reported", "retrying", "terminal", "sweep_resumed", "sweep_closed"}
-)
 
 _SCHEMA = """
 CREATE TABLE events (
@@ -43,15 +40,32 @@ CREATE TABLE events (
 
 
 @dataclass(frozen=True)
-class Event:
-    """One row of the ledger; `trial` is the trial's index, None for an event of the sweep."""
+class Entry:
+    """One row of the ledger.
+
+    Args:
+        seq: its number, from 1 without gaps.
+        time_ms: when it was appended, in milliseconds since 1970 by the driver's clock.
+        trial: index of the trial that it is about; None for an event of the sweep.
+        attempt: the trial's attempt, from 1; None where none is meant.
+    """
 
     seq: int
     time_ms: int
-    kind: str
     trial: int | None
     attempt: int | None
-    data: dict[str, Any]
+    event: Event
+
+    @property
+    def kind(self) -> str:
+        """The name of the event's kind."""
+        return self.event.kind
+
+    @property
+    def index(self) -> int:
+        """The trial's index, of an event that is about one."""
+        assert self.trial is not None, self.event
+        return self.trial
 
 
 class Journal:
@@ -69,38 +83,35 @@ class Journal:
         self._wake = threading.Event()
         self._closed = False
         self._failure: sqlite3.Error | None = None
-        self._listeners: list[Callable[[Event], None]] = []
+        self._listeners: list[Callable[[Entry], None]] = []
         self._db = _connect_for_writing(path, create=create)
         self._committed = int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
         self._writer = threading.Thread(target=self._commit_in_groups, name="journal", daemon=True)
         self._writer.start()
 
-    def subscribe(self, listener: Callable[[Event], None]) -> None:
-        """Calls `listener` with every event appended from now on, in the appending thread."""
+    def subscribe(self, listener: Callable[[Entry], None]) -> None:
+        """Calls `listener` with every entry appended from now on, in the appending thread."""
         self._listeners.append(listener)
 
     def append(
-        self,
-        kind: str,
-        data: Mapping[str, Any],
-        *,
-        trial: int | None = None,
-        attempt: int | None = None,
-        sync: bool = False,
-    ) -> Event:
-        """Adds one event. Numbers that are not finite become the strings "nan", "inf" and "-inf".
+        self, event: Event, *, trial: int | None = None, attempt: int | None = None, sync: bool = False
+    ) -> Entry:
+        """Adds one event, and returns the entry as a reader will find it.
+
+        Numbers that are not finite become the strings "nan", "inf" and "-inf".
 
         Raises:
             NotReadyError: an earlier commit failed (disk full, file gone); nothing after it was kept.
         """
-        assert kind in KINDS, kind
-        plain = finite(dict(data))
+        assert (trial is not None) == event.of_trial, f"{event.kind} with trial={trial}"
+        kind, plain = event.kind, finite(event.to_data())
         text = json.dumps(plain, separators=(",", ":"), allow_nan=False)
+        event = event.from_data(plain, trial)
         with self._lock:
             self._raise_if_failed()
             seq = (self._pending[-1][0] if self._pending else self._committed) + 1
-            event = Event(seq, int(self._clock() * 1000), kind, trial, attempt, plain)
-            row = (seq, event.time_ms, kind, trial, attempt, text)
+            entry = Entry(seq, int(self._clock() * 1000), trial, attempt, event)
+            row = (seq, entry.time_ms, kind, trial, attempt, text)
             self._pending.append((*row, checksum(*row)))
             if sync:
                 self._flush()
@@ -108,8 +119,8 @@ class Journal:
         if not sync:
             self._wake.set()
         for listener in self._listeners:
-            listener(event)
-        return event
+            listener(entry)
+        return entry
 
     @property
     def last_seq(self) -> int:
@@ -167,10 +178,15 @@ class Journal:
             raise NotReadyError(f"the journal {self.path} cannot be written ({self._failure}); is its disk full?")
 
 
+_PLAIN = frozenset({int, str, bool})
+
+
 def finite(value: Any) -> Any:
     """The same plain data with numbers that JSON cannot hold written as strings."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
+    if value is None or type(value) in _PLAIN:  # first what most values are: reports are thousands of numbers
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
     if isinstance(value, Mapping):
         return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -198,10 +214,22 @@ class Reader:
             self._db.close()
             raise
 
-    def events(self, after: int = 0, limit: int = 1_000_000) -> Iterator[Event]:
+    def events(self, after: int = 0, limit: int = 1_000_000) -> Iterator[Entry]:
         """Committed events with `seq > after`, in order, at most `limit`."""
-        for seq, time_ms, kind, trial, attempt, data in _whole_rows(self._db, self._path, after, limit):
-            yield Event(seq, time_ms, kind, trial, attempt, json.loads(data))
+        for row in _whole_rows(self._db, self._path, after, limit):
+            yield entry_of(self._path, *row)
+
+    def opened(self) -> SweepOpened | None:
+        """What the sweep began with; None in an empty journal.
+
+        Raises:
+            NotReadyError: (besides) the journal begins otherwise.
+        """
+        for entry in self.events(limit=1):
+            if not isinstance(entry.event, SweepOpened):
+                raise NotReadyError(f"the journal {self._path} does not begin with the opening of a sweep")
+            return entry.event
+        return None
 
     def last_seq(self) -> int:
         """Number of the newest committed event; 0 in an empty journal."""
@@ -210,6 +238,24 @@ class Reader:
 
     def close(self) -> None:
         self._db.close()
+
+
+def entry_of(path: Path, seq: int, time_ms: int, kind: str, trial: int | None, attempt: int | None, data: str) -> Entry:
+    """The entry of a row in the journal at `path`.
+
+    Raises:
+        NotReadyError: its kind is of a newer version, or the row is not what was written.
+    """
+    try:
+        return Entry(seq, time_ms, trial, attempt, event_from(kind, json.loads(data), trial))
+    except UnknownKindError as error:
+        raise NotReadyError(
+            f"event {seq} of the journal {path} {error}: a newer version wrote it; use that version for this sweep"
+        ) from error
+    except ValueError as error:
+        raise NotReadyError(
+            f"the journal {path} is damaged: event {seq} ({kind}) {error}; put a copy in its place"
+        ) from error
 
 
 def checksum(seq: int, time_ms: int, kind: str, trial: int | None, attempt: int | None, data: str) -> int:
@@ -251,8 +297,8 @@ def _connect_for_writing(path: Path, *, create: bool) -> sqlite3.Connection:
         with _readable(path):
             if not create:
                 _check_version(db, path)
-                for _ in _whole_rows(db, path, 0, -1):  # nothing is added to a damaged journal
-                    pass
+                for row in _whole_rows(db, path, 0, -1):  # nothing is added to a damaged journal
+                    entry_of(path, *row)
             db.execute(f"PRAGMA journal_mode = {'DELETE' if on_network_file_system(path) else 'WAL'}")
             db.execute("PRAGMA synchronous = FULL")
             if create:

@@ -48,10 +48,9 @@ def tracked_in(runs_dir: Path) -> Mapping[str, Any]:
     """The tracking settings of the newest sweep there; empty where there is none."""
     for folder in sweeps_in(runs_dir):
         with contextlib.suppress(NotReadyError), contextlib.closing(Reader(folder / JOURNAL)) as reader:
-            for event in reader.events(limit=1):
-                settings: Mapping[str, Any] = event.data["tracking"]
-                if settings.get("uri"):
-                    return settings
+            opened = reader.opened()
+            if opened is not None and opened.tracking.get("uri"):
+                return opened.tracking
     return {}
 
 
@@ -64,6 +63,6 @@ def runs_dir_option(folder: Path) -> str:
 def _opened_ms(folder: Path) -> float:
     """When the sweep began; where its journal does not say, when the file was written last."""
     with contextlib.suppress(NotReadyError), contextlib.closing(Reader(folder / JOURNAL)) as reader:
-        for event in reader.events(limit=1):
-            return event.time_ms
+        for entry in reader.events(limit=1):
+            return entry.time_ms
     return (folder / JOURNAL).stat().st_mtime * 1000

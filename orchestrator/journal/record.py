@@ -12,12 +12,25 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from orchestrator.base.build import with_current_names
+from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import JOURNAL
 from orchestrator.base.records import CAN_BE_BEST, TERMINAL, State
-from orchestrator.journal.file import Event, Reader
+from orchestrator.journal.events import (
+    Epoch,
+    FileRecord,
+    Reported,
+    Retrying,
+    Started,
+    Suggested,
+    SweepClosed,
+    SweepOpened,
+    SweepResumed,
+    Terminal,
+)
+from orchestrator.journal.file import Entry, Reader
 
 ATTEMPTS_A_GENERATION = 1_000_000
 
@@ -48,7 +61,7 @@ class TrialRecord:
     started: bool = False
     attempts: list[int] = field(default_factory=list)
     epoch: int = 0
-    epochs: list[dict[str, Any]] = field(default_factory=list)
+    epochs: list[Epoch] = field(default_factory=list)
     value: float | None = None
     best_epoch: int | None = None
     notes: list[str] = field(default_factory=list)
@@ -56,7 +69,7 @@ class TrialRecord:
     state: State = State.RUNNING
     reason: str | None = None
     metrics: dict[str, float] = field(default_factory=dict)
-    artifacts: list[dict[str, str]] = field(default_factory=list)
+    artifacts: list[FileRecord] = field(default_factory=list)
     error: str | None = None
     ended_ms: int | None = None
 
@@ -71,21 +84,20 @@ class SweepRecord:
 
     Args:
         keep_epochs: whether trials keep the metrics of their epochs, or the last epoch's number alone.
-        opened: the data of `sweep_opened`.
+        opening: what the sweep began with; None before the first event.
         plan: the plan in force, a SweepPlan as JSON: that of the last resume, or of the start.
         generation: how often the sweep was resumed.
-        closed: the data of `sweep_closed`; None before, and again once the sweep is resumed.
+        closed: how it ended; None before, and again once the sweep is resumed.
         worked_ms: how long earlier sessions lasted, from their start to their last event.
         spent_ms: the same, of those that the time budget in force counts.
     """
 
     keep_epochs: bool = False
-    opened: dict[str, Any] = field(default_factory=dict)
+    opening: SweepOpened | None = None
     opened_ms: int = 0
     plan: str = ""
-    resumes: list[dict[str, Any]] = field(default_factory=list)
-    closed: dict[str, Any] | None = None
-    closings: list[dict[str, Any]] = field(default_factory=list)
+    resumes: list[SweepResumed] = field(default_factory=list)
+    closed: SweepClosed | None = None
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     scores: Scores | None = None
     session_ms: int = 0
@@ -95,8 +107,19 @@ class SweepRecord:
     last_seq: int = 0
 
     @property
+    def opened(self) -> SweepOpened:
+        """What the sweep began with.
+
+        Raises:
+            NotReadyError: nothing was recorded yet, or the journal begins otherwise.
+        """
+        if self.opening is None:
+            raise NotReadyError("the journal does not begin with the opening of a sweep")
+        return self.opening
+
+    @property
     def uid(self) -> str:
-        return str(self.opened["uid"])
+        return self.opened.uid
 
     @property
     def generation(self) -> int:
@@ -116,65 +139,84 @@ class SweepRecord:
         """A number that grows with every attempt and every resume: a worker with a smaller one may change nothing."""
         return self.generation * ATTEMPTS_A_GENERATION + trial.attempt
 
-    def apply(self, event: Event) -> None:
+    def apply(self, entry: Entry) -> None:
         """Takes the next event."""
-        data = event.data
-        if event.kind in ("sweep_opened", "sweep_resumed"):
-            session_ms = self.last_ms - self.session_ms
-            self.worked_ms += session_ms
-            self.spent_ms = 0 if data.get("new_budget") else self.spent_ms + session_ms
-            self.session_ms = self.last_ms = max(self.last_ms, event.time_ms)
-        self.last_ms, self.last_seq = max(self.last_ms, event.time_ms), event.seq
-        if event.trial is not None:
-            self._apply_to_trial(event)
-        elif event.kind == "sweep_opened":
-            self.opened, self.opened_ms, self.plan = data, event.time_ms, data.get("plan", "")
-            self.scores = Scores(data["mode"])
-        elif event.kind == "sweep_resumed":
-            self.resumes.append(data)
-            self.plan = data.get("plan") or self.plan
-            self.closed = None
-            for trial in self.unfinished:
-                trial.attempt += trial.started
-                trial.started = False
-        elif event.kind == "sweep_closed":
-            self.closed = data
-            self.closings.append(data)
+        event = entry.event
+        if isinstance(event, SweepOpened | SweepResumed):
+            self._begin_session(entry, counts_anew=isinstance(event, SweepResumed) and event.new_budget)
+        self.last_ms, self.last_seq = max(self.last_ms, entry.time_ms), entry.seq
+        match event:
+            case SweepOpened():
+                self.opening, self.opened_ms, self.plan = event, entry.time_ms, event.plan
+                self.scores = Scores(event.mode)
+            case SweepResumed():
+                self._resume(event)
+            case SweepClosed():
+                self.closed = event
+            case Suggested():
+                self._suggest(entry, event)
+            case Started():
+                trial = self._trial(entry)
+                trial.attempt, trial.started = entry.attempt or 1, True
+                trial.attempts.append(trial.attempt)
+            case Reported():
+                self._report(self._trial(entry), event)
+            case Retrying():
+                trial = self._trial(entry)
+                trial.retries.append(event.reason)
+                trial.attempt, trial.started = (entry.attempt or 1) + 1, False
+            case Terminal():
+                self._end(self._trial(entry), event, entry.time_ms)
+            case _:
+                assert_never(event)
 
-    def _apply_to_trial(self, event: Event) -> None:
-        assert event.trial is not None
-        data = event.data
-        if event.kind == "suggested":
-            self.trials[event.trial] = TrialRecord(
-                index=event.trial,
-                params=data["params"],
-                config=with_current_names(data["config"]),
-                config_index=data.get("config_index", event.trial),
-                repeat=data.get("repeat", 0),
-                suggested_ms=event.time_ms,
+    def _begin_session(self, entry: Entry, *, counts_anew: bool) -> None:
+        """A driver begins: the time up to the last event of the one before was that one's."""
+        session_ms = self.last_ms - self.session_ms
+        self.worked_ms += session_ms
+        self.spent_ms = 0 if counts_anew else self.spent_ms + session_ms
+        self.session_ms = self.last_ms = max(self.last_ms, entry.time_ms)
+
+    def _resume(self, event: SweepResumed) -> None:
+        self.resumes.append(event)
+        self.plan = event.plan or self.plan
+        self.closed = None
+        for trial in self.unfinished:
+            trial.attempt += trial.started
+            trial.started = False
+
+    def _suggest(self, entry: Entry, event: Suggested) -> None:
+        self.trials[entry.index] = TrialRecord(
+            index=entry.index,
+            params=event.params,
+            config=with_current_names(event.config),
+            config_index=event.config_index,
+            repeat=event.repeat,
+            suggested_ms=entry.time_ms,
+        )
+
+    def _trial(self, entry: Entry) -> TrialRecord:
+        if entry.index not in self.trials:
+            raise NotReadyError(
+                f"the journal is damaged: event {entry.seq} ({entry.kind}) is of a trial never suggested"
             )
-            return
-        trial = self.trials[event.trial]
-        if event.kind == "started":
-            trial.attempt, trial.started = event.attempt or 1, True
-            trial.attempts.append(trial.attempt)
-        elif event.kind == "reported":
-            trial.notes += data["notes"]
-            if data["epochs"]:
-                trial.epoch = int(data["epochs"][-1]["epoch"])
-                trial.epochs += data["epochs"] if self.keep_epochs else []
-            if data.get("best"):
-                trial.best_epoch, trial.value = data["best"]
-        elif event.kind == "retrying":
-            trial.retries.append(str(data["reason"]))
-            trial.attempt, trial.started = (event.attempt or 1) + 1, False
-        elif event.kind == "terminal":
-            trial.state, trial.reason, trial.error = State(data["state"]), data["reason"], data["error"]
-            trial.epoch, trial.value, trial.best_epoch = data["epoch"], data["value"], data["best_epoch"]
-            trial.metrics, trial.artifacts = data["metrics"], data["artifacts"]
-            trial.ended_ms = event.time_ms
-            if self.scores:
-                self.scores.add(trial.config_index, trial.index, trial.state, trial.value)
+        return self.trials[entry.index]
+
+    def _report(self, trial: TrialRecord, event: Reported) -> None:
+        trial.notes += event.notes
+        if event.epochs:
+            trial.epoch = int(event.epochs[-1]["epoch"])
+            trial.epochs += event.epochs if self.keep_epochs else []
+        if event.best:
+            trial.best_epoch, trial.value = event.best
+
+    def _end(self, trial: TrialRecord, event: Terminal, time_ms: int) -> None:
+        trial.state, trial.reason, trial.error = event.state, event.reason, event.error
+        trial.epoch, trial.value, trial.best_epoch = event.epoch, event.value, event.best_epoch
+        trial.metrics, trial.artifacts = event.metrics, event.artifacts
+        trial.ended_ms = time_ms
+        if self.scores:
+            self.scores.add(trial.config_index, trial.index, trial.state, trial.value)
 
     def summaries(self) -> list[dict[str, Any]]:
         """The configurations that can be the best, the best first: `trial` (the first of its repeats), `value` (the mean),
@@ -258,7 +300,7 @@ def read_sweep(folder: Path, *, keep_epochs: bool = False) -> SweepRecord:
     return record
 
 
-def read_events(folder: Path) -> Iterator[Event]:
+def read_events(folder: Path) -> Iterator[Entry]:
     """All committed events of the sweep in `folder`.
 
     Raises:

@@ -7,13 +7,25 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.failpoints import failpoint
 from orchestrator.base.records import State, Trial
 from orchestrator.base.rules import repeat_seed
-from orchestrator.journal.file import Event, Journal
+from orchestrator.journal.events import (
+    Epoch,
+    FileRecord,
+    Reported,
+    Retrying,
+    Started,
+    Suggested,
+    SweepClosed,
+    SweepOpened,
+    SweepResumed,
+    Terminal,
+)
+from orchestrator.journal.file import Entry, Journal
 from orchestrator.journal.record import SweepRecord, TrialRecord
 from orchestrator.scheduling.configurations import Configurations
 from orchestrator.scheduling.samplers import Sampler
@@ -97,7 +109,7 @@ class Conductor:
         """Whether every trial has ended and none will follow."""
         return self.no_more and not self.live
 
-    def recall(self, events: Iterable[Event], *, same_scheduler: bool = True) -> None:
+    def recall(self, entries: Iterable[Entry], *, same_scheduler: bool = True) -> None:
         """Takes the events of the sweep so far, before anything else is asked; unfinished trials are handed out again first.
 
         The scheduler is shown every report again. Trials that went on, or ended, did so, whatever it says now.
@@ -106,18 +118,21 @@ class Conductor:
             same_scheduler: whether the scheduler was the same then. If so, an unfinished trial that it stops on the last report
                 had been stopped when the driver died, before its end was written: it ends before anything is handed out.
         """
-        for event in events:
-            self.record.apply(event)
-            if event.trial is None:
-                continue
-            trial = self.trials[event.trial]
-            if event.kind == "suggested":
-                self._configurations.recall(trial)
-                self._after_suggestion(trial)
-            elif event.kind == "reported":
-                self._judge(trial, event.data["epochs"])
-            elif event.kind == "terminal":
-                self._after_end(trial)
+        for entry in entries:
+            self.record.apply(entry)
+            match entry.event:
+                case Suggested():
+                    trial = self.trials[entry.index]
+                    self._configurations.recall(trial)
+                    self._after_suggestion(trial)
+                case Reported() as reported:
+                    self._judge(self.trials[entry.index], reported.epochs)
+                case Terminal():
+                    self._after_end(self.trials[entry.index])
+                case Started() | Retrying() | SweepOpened() | SweepResumed() | SweepClosed():
+                    pass  # the record has taken them
+                case _ as unknown:
+                    assert_never(unknown)
         self._waiting = deque(sorted(self.live))
         self.live.clear()
         if not same_scheduler:
@@ -168,7 +183,7 @@ class Conductor:
 
     def on_started(self, index: int) -> None:
         """A worker begins an attempt at the trial."""
-        self._journal.append("started", {}, trial=index, attempt=self.trials[index].attempt)
+        self._journal.append(Started(), trial=index, attempt=self.trials[index].attempt)
 
     def on_report(self, index: int, report: Mapping[str, Any]) -> Decision:
         """Takes a worker's report and says whether the worker goes on with the trial.
@@ -222,9 +237,8 @@ class Conductor:
 
     def _suggest(self, params: dict[str, Any], config: dict[str, Any], config_index: int, repeat: int) -> Trial:
         index = self._next_index
-        data = {"params": params, "config": config, "config_index": config_index, "repeat": repeat}
         failpoint("suggestion.before")
-        self._journal.append("suggested", data, trial=index, sync=True)
+        self._journal.append(Suggested(params, config, config_index, repeat), trial=index, sync=True)
         failpoint("suggestion.after")
         self._after_suggestion(self.trials[index])
         return self.trial(index)
@@ -239,17 +253,12 @@ class Conductor:
     def _take_epochs(self, trial: TrialRecord, report: Mapping[str, Any]) -> Decision:
         new = [epoch for epoch in report["epochs"] if epoch["epoch"] > trial.epoch]
         if new or report["notes"]:
-            data = {
-                "epochs": new,
-                "checkpoint": report["checkpoint"],
-                "notes": report["notes"],
-                "best": report["best"] if new else None,
-            }
-            self._journal.append("reported", data, trial=trial.index, attempt=trial.attempt)
+            reported = Reported(new, report["checkpoint"], report["notes"], report["best"] if new else None)
+            self._journal.append(reported, trial=trial.index, attempt=trial.attempt)
         return self._judge(trial, new)
 
-    def _judge(self, trial: TrialRecord, epochs: Sequence[Mapping[str, Any]]) -> Decision:
-        return self._stopping.report(trial, epochs, str(self.record.opened["metric"]), self._mode)
+    def _judge(self, trial: TrialRecord, epochs: Sequence[Epoch]) -> Decision:
+        return self._stopping.report(trial, epochs, self.record.opened.metric, self._mode)
 
     def _end_what_was_stopped(self) -> None:
         """Ends the trials that the scheduler had stopped when the last driver died."""
@@ -257,9 +266,8 @@ class Conductor:
             self._waiting.remove(index)
             self._end(self.trials[index], State.STOPPED)
 
-    def _retry(self, trial: TrialRecord, reason: str, error: object) -> None:
-        data = {"reason": reason, "error": error}
-        self._journal.append("retrying", data, trial=trial.index, attempt=trial.attempt)
+    def _retry(self, trial: TrialRecord, reason: str, error: str | None) -> None:
+        self._journal.append(Retrying(reason, error), trial=trial.index, attempt=trial.attempt)
 
     def _end(
         self,
@@ -268,21 +276,21 @@ class Conductor:
         *,
         reason: str | None = None,
         metrics: Mapping[str, float] | None = None,
-        artifacts: Sequence[Mapping[str, Any]] | None = None,
+        artifacts: Sequence[FileRecord] | None = None,
         error: str | None = None,
     ) -> None:
-        data = {
-            "state": state.value,
-            "reason": reason,
-            "epoch": trial.epoch,
-            "value": trial.value,
-            "best_epoch": trial.best_epoch,
-            "metrics": dict(metrics or {}),
-            "artifacts": list(artifacts or []),
-            "error": error,
-        }
+        terminal = Terminal(
+            state=state,
+            epoch=trial.epoch,
+            value=trial.value,
+            best_epoch=trial.best_epoch,
+            metrics=dict(metrics or {}),
+            artifacts=list(artifacts or []),
+            reason=reason,
+            error=error,
+        )
         failpoint("ending.before")
-        self._journal.append("terminal", data, trial=trial.index, attempt=trial.attempt)
+        self._journal.append(terminal, trial=trial.index, attempt=trial.attempt)
         failpoint("ending.after")
         self._after_end(trial)
 
@@ -301,7 +309,7 @@ class Conductor:
 
     @property
     def _mode(self) -> str:
-        return str(self.record.opened["mode"])
+        return self.record.opened.mode
 
     def _uid(self, index: int) -> str:
         return f"{self.record.uid}/{index}"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from orchestrator.base.errors import NotReadyError
+from orchestrator.journal.events import SweepOpened
 from orchestrator.stores.opening import local_path, open_api, store_settings
 from orchestrator.stores.remote import CONNECTIONS, Api
 from orchestrator.stores.runs import RefusedError, UnavailableError, chunks, local_folder, without_credentials
@@ -43,17 +43,18 @@ class TrackedRuns:
 
 
 @contextlib.contextmanager
-def tracked_runs(opened: Mapping[str, Any], sweep_folder: Path) -> Iterator[TrackedRuns]:
+def tracked_runs(opened: SweepOpened | None, sweep_folder: Path) -> Iterator[TrackedRuns]:
     """The runs that a sweep has in MLflow; nothing is changed before `delete`.
 
     Args:
-        opened: data of `sweep_opened`; empty where the journal cannot be read, which means the runs folder's local store.
+        opened: what the sweep began with; None where the journal cannot be read, which means the runs folder's local store.
 
     Raises:
         NotReadyError: the store cannot be reached, read or changed; what is left can be deleted later.
     """
     settings = store_settings(opened, sweep_folder)
-    uid, experiment = opened.get("uid", sweep_folder.name), settings.get("experiment") or opened.get("name")
+    uid = opened.uid if opened else sweep_folder.name
+    experiment = settings.get("experiment") or (opened.name if opened else None)
     uri = str(settings["uri"])
     where = without_credentials(uri)
     try:

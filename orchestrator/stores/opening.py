@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator.journal.events import SweepOpened
 from orchestrator.stores.remote import Api, RemoteReader, RemoteStore
 from orchestrator.stores.runs import RunReader, Store
 from orchestrator.stores.schema import connect_to_read, create, fits
@@ -15,9 +16,10 @@ from orchestrator.stores.sqlite import SqliteStore
 from orchestrator.stores.sqlite_read import SqliteReader
 
 
-def store_settings(opened: Mapping[str, Any], sweep_folder: Path) -> Mapping[str, Any]:
-    """The `tracking` settings of a sweep; the local store of its runs folder where it was launched with tracking=none."""
-    settings: Mapping[str, Any] = opened.get("tracking") or {}
+def store_settings(opened: SweepOpened | None, sweep_folder: Path) -> Mapping[str, Any]:
+    """The `tracking` settings of a sweep; the local store of its runs folder where it was launched with tracking=none, or where
+    its journal cannot be read."""
+    settings: Mapping[str, Any] = opened.tracking if opened else {}
     if settings.get("uri"):
         return settings
     runs_dir = sweep_folder.absolute().parent

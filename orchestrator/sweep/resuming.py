@@ -26,7 +26,7 @@ def era(record: SweepRecord, changes: Mapping[str, Any]) -> int:
     """The first configuration that the sampler of a resumed sweep suggests itself."""
     if "space" in changes or "sampler" in changes:
         return record.configurations
-    return int(record.resumes[-1].get("era", 0)) if record.resumes else 0
+    return record.resumes[-1].first_config_index if record.resumes else 0
 
 
 def spent_s(record: SweepRecord) -> float:

@@ -8,11 +8,11 @@ import json
 import os
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 from orchestrator.base.layout import ARTIFACTS, BEST, CHECKPOINT, JOURNAL, trial_folder
 from orchestrator.base.records import State
-from orchestrator.journal.file import Event, Reader
+from orchestrator.journal.events import KeptWeights, Suggested, Terminal
+from orchestrator.journal.file import Entry, Reader
 from orchestrator.journal.record import Scores, SweepRecord, TrialRecord
 
 
@@ -38,16 +38,17 @@ class Retention:
         self._candidates: set[int] = set()
         self._due: list[tuple[int, int]] = []
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, entry: Entry) -> None:
         """Takes an event; what ended a while ago is tidied when something else begins or ends."""
-        if event.trial is None or event.kind not in ("suggested", "terminal"):
+        event = entry.event
+        if not isinstance(event, Suggested | Terminal):
             return
         if self._due:
             self._tidy(self._durable())
-        if event.kind == "suggested":
-            self._members[event.data.get("config_index", event.trial)].append(event.trial)
+        if isinstance(event, Suggested):
+            self._members[event.config_index].append(entry.index)
         else:
-            self._due.append((event.seq, event.trial))
+            self._due.append((entry.seq, entry.index))
 
     def catch_up(self) -> None:
         """Does what an earlier driver did not come to; for the beginning of a resume."""
@@ -69,9 +70,9 @@ class Retention:
             if trial.ended and trial.index not in kept:
                 self._remove_weights(trial.index)
 
-    def kept(self) -> list[dict[str, Any]]:
-        """The weights that are there of the best configurations: `trial`, `path`, `sha256`, the best first."""
-        found = []
+    def kept(self) -> list[KeptWeights]:
+        """The weights that are there of the best configurations, the best first."""
+        found: list[KeptWeights] = []
         for index in self._best_trials():
             path = trial_folder(self._folder, index) / BEST
             with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
@@ -103,7 +104,7 @@ class Retention:
     def _tidy_trial(self, trial: TrialRecord) -> None:
         """Removes what a trial that has ended keeps in no case; its configuration may be one to choose from then."""
         self._remove_checkpoints(trial)
-        alone = Scores(str(self._record.opened["mode"]))
+        alone = Scores(self._record.opened.mode)
         alone.add(trial.config_index, trial.index, trial.state, trial.value)
         if alone.best is None:
             self._remove_weights(trial.index)
@@ -125,7 +126,7 @@ class Retention:
         """Removes the weights of the settled configurations that are not among the best of them."""
         if len(self._candidates) <= self._keep:
             return
-        scores = Scores(str(self._record.opened["mode"]))
+        scores = Scores(self._record.opened.mode)
         for config_index in self._candidates:
             for index in self._members[config_index]:
                 trial = self._record.trials[index]

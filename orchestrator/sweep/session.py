@@ -26,6 +26,7 @@ from orchestrator.base.rules import repeat_seed
 from orchestrator.config.plan import SweepPlan, domain_max, trial_config
 from orchestrator.config.resuming import placed
 from orchestrator.journal.cursor import ShipStatus
+from orchestrator.journal.events import SweepClosed, SweepOpened, SweepResumed
 from orchestrator.journal.file import Journal
 from orchestrator.journal.finding import find_sweep, runs_dir_option, sweeps_in, tracked_in
 from orchestrator.journal.record import SweepRecord, read_events, read_sweep
@@ -106,7 +107,7 @@ def launch(plan: SweepPlan, around: Surroundings | None = None) -> Result:
             conductor = _conductor(plan, folder, journal, concurrent)
             around.say(f"sweep {uid}: {_trials(plan)}, {_epochs(plan)} epochs each at most, {concurrent} at a time")
             failpoint("opening.before")
-            journal.append("sweep_opened", _opening(plan, uid, folder, tracking, around), sync=True)
+            journal.append(_opening(plan, uid, folder, tracking, around), sync=True)
             failpoint("opening.after")
             return _Session(plan, folder, journal, conductor, tracking, around).run(concurrent)
 
@@ -150,26 +151,26 @@ def resume(
             first = era(record, changes)
             conductor = _conductor(plan, folder, journal, concurrent, first)
             conductor.recall(read_events(folder), same_scheduler="scheduler" not in changes)
-            resumption = {
-                "plan": plan.to_json(),
-                "changes": changes,
-                "request": dict(around.request),
-                "command": shlex.join(around.command),
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "trials": plan.root.trials,
-                "era": first,
-                "new_budget": new_budget,
-            }
+            resumed = SweepResumed(
+                plan=plan.to_json(),
+                changes=changes,
+                request=around.request,
+                command=shlex.join(around.command),
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                trials=plan.root.trials,
+                first_config_index=first,
+                new_budget=new_budget,
+            )
             failpoint("resuming.before")
-            journal.append("sweep_resumed", resumption, sync=True)
+            journal.append(resumed, sync=True)
             failpoint("resuming.after")
             ended, open_ = sum(conductor.totals.values()), len(conductor.record.unfinished)
             around.say(
                 f"sweep {folder.name} goes on: {ended} trials have ended, {open_} continue, {_trials(plan)} in all; "
                 f"{concurrent} at a time"
             )
-            tracking = conductor.record.opened["tracking"]
+            tracking = conductor.record.opened.tracking
             return _Session(plan, folder, journal, conductor, tracking, around).run(concurrent)
 
 
@@ -283,16 +284,9 @@ class _Session:
         seconds = record.worked_ms / 1000 + time.monotonic() - start
         totals = {state.value: number for state, number in self.conductor.totals.items()}
         best = record.summaries()[:BEST_SHOWN]
-        first = {key: best[0][key] for key in ("trial", "value", "params", "spread", "repeats")} if best else None
-        closing = {
-            "reason": reason,
-            "totals": totals,
-            "best": first,
-            "seconds": seconds,
-            "weights": retention.kept(),
-        }
+        first: Any = {key: best[0][key] for key in ("trial", "value", "params", "spread", "repeats")} if best else None
         failpoint("closing.before")
-        self.journal.append("sweep_closed", closing, sync=True)
+        self.journal.append(SweepClosed(reason, totals, first, seconds, retention.kept()), sync=True)
         failpoint("closing.after")
         status, waiting = shipping.finish(SHIP_TIMEOUT_S)
         return Result(
@@ -386,26 +380,22 @@ def _create_folder(plan: SweepPlan) -> tuple[str, Path]:
     return uid, folder
 
 
-def _opening(
-    plan: SweepPlan, uid: str, folder: Path, tracking: Mapping[str, Any], around: Surroundings
-) -> dict[str, Any]:
+def _opening(plan: SweepPlan, uid: str, folder: Path, tracking: Mapping[str, Any], around: Surroundings) -> SweepOpened:
     """What the journal opens with: everything that a reader, or a resume, needs to know of the sweep."""
     root = plan.root
-    return {
-        "uid": uid,
-        "name": root.name or uid.rsplit("-", 1)[0],
-        "metric": plan.base["metric"],
-        "mode": plan.base["mode"],
-        "trials": root.trials,
-        "folder": str(folder),
-        "config": dict(plan.base),
-        "space": [
-            {"key": p.key, "domain": p.domain.describe(), "condition": p.condition} for p in plan.space.parameters
-        ],
-        "sampler": dict(plan.sampler),
-        "scheduler": dict(plan.scheduler),
-        "tracking": dict(tracking),
-        "environment": environment() | {"command": shlex.join(around.command)},
-        "request": dict(around.request),
-        "plan": plan.to_json(),
-    }
+    return SweepOpened(
+        uid=uid,
+        name=root.name or uid.rsplit("-", 1)[0],
+        metric=plan.base["metric"],
+        mode=plan.base["mode"],
+        trials=root.trials,
+        folder=str(folder),
+        plan=plan.to_json(),
+        tracking=tracking,
+        config=plan.base,
+        space=[{"key": p.key, "domain": p.domain.describe(), "condition": p.condition} for p in plan.space.parameters],
+        sampler=plan.sampler,
+        scheduler=plan.scheduler,
+        environment=environment() | {"command": shlex.join(around.command)},
+        request=around.request,
+    )

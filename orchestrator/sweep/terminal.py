@@ -6,12 +6,23 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import IO, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, Any, assert_never
 
 from orchestrator.base.records import CAN_BE_BEST, State, better
 from orchestrator.base.text import duration, say, word
-from orchestrator.journal.file import Event
+from orchestrator.journal.events import (
+    Epoch,
+    Reported,
+    Retrying,
+    Started,
+    Suggested,
+    SweepClosed,
+    SweepOpened,
+    SweepResumed,
+    Terminal,
+)
+from orchestrator.journal.file import Entry
 from orchestrator.journal.record import SweepRecord
 
 LINE_EVERY_S = 10.0
@@ -46,23 +57,25 @@ class Progress:
         if record.scores and record.scores.best:
             self.best = (record.scores.best.mean, min(record.scores.best.trials))
 
-    def line(self, event: Event) -> str | None:
+    def line(self, entry: Entry) -> str | None:
         """The plain line for an event, or None."""
-        if event.trial is None:
-            return None
-        index, data = event.trial, event.data
-        if event.kind == "suggested":
-            self._params[index] = data["params"]
-        elif event.kind == "started":
-            if self._first_start is None:
-                self._first_start = self._monotonic()
-            self.running[index] = ""
-        elif event.kind == "reported" and data["epochs"]:
-            return self._reported(index, data["epochs"])
-        elif event.kind == "retrying":
-            return f"trial {index} starts again from its checkpoint: {data['reason']}"
-        elif event.kind == "terminal":
-            return self._terminal(index, data)
+        match entry.event:
+            case Suggested() as event:
+                self._params[entry.index] = event.params
+            case Started():
+                if self._first_start is None:
+                    self._first_start = self._monotonic()
+                self.running[entry.index] = ""
+            case Reported() as event:
+                return self._reported(entry.index, event.epochs) if event.epochs else None
+            case Retrying() as event:
+                return f"trial {entry.index} starts again from its checkpoint: {event.reason}"
+            case Terminal() as event:
+                return self._terminal(entry.index, event)
+            case SweepOpened() | SweepResumed() | SweepClosed():
+                pass  # the driver says so itself
+            case _ as unknown:
+                assert_never(unknown)
         return None
 
     def summary(self) -> str:
@@ -87,7 +100,7 @@ class Progress:
             return None
         return (self._monotonic() - self._first_start) / here * (self.trials - done)
 
-    def _reported(self, index: int, epochs: list[dict[str, Any]]) -> str | None:
+    def _reported(self, index: int, epochs: Sequence[Epoch]) -> str | None:
         last = epochs[-1]
         for epoch in epochs:
             value = epoch["metrics"].get(self.metric)
@@ -102,16 +115,15 @@ class Progress:
         self._last_line = now
         return f"trial {index}  {self.running[index]}  {_words(self._params.get(index, {}))}"
 
-    def _terminal(self, index: int, data: Mapping[str, Any]) -> str:
-        state = State(data["state"])
+    def _terminal(self, index: int, event: Terminal) -> str:
+        state, value = event.state, event.value
         self.running.pop(index, None)
         self.ended[state] += 1
-        value = data["value"]
         if state in CAN_BE_BEST and isinstance(value, float) and better(self.mode, value, self.best and self.best[0]):
             self.best = (value, index)
         done = sum(self.ended.values())
         shown = f"  {self.metric} {value:.4f}" if isinstance(value, float) and state in CAN_BE_BEST else ""
-        reason = f"  ({data['reason']})" if data.get("reason") else ""
+        reason = f"  ({event.reason})" if event.reason else ""
         return f"[{done}/{self.trials}] trial {index} {state}{shown}{reason}  {_words(self._params.get(index, {}))}"
 
 
@@ -138,12 +150,12 @@ class View:
             self._live.stop()
             self._live = None
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, entry: Entry) -> None:
         with self._lock:
-            line = self._progress.line(event)
+            line = self._progress.line(entry)
         if line and self._live is None:
             say(line, self._out)
-        elif line and event.kind in ("retrying", "terminal"):
+        elif line and isinstance(entry.event, Retrying | Terminal):
             self._live.console.print(line, highlight=False, markup=False)
 
     def _render(self) -> Any:

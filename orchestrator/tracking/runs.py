@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from orchestrator.base.records import STARTS_OVER, State
-from orchestrator.journal.file import Event
+from orchestrator.journal.events import (
+    Reported,
+    Retrying,
+    Started,
+    Suggested,
+    SweepClosed,
+    SweepOpened,
+    SweepResumed,
+    Terminal,
+)
+from orchestrator.journal.file import Entry
 from orchestrator.journal.record import Scores
 from orchestrator.stores.runs import MAX_TAG_LENGTH, Artifact, Metric, RunWrite, is_finite, safe_name, text_of
 from orchestrator.tracking.describe import description, to_yaml, trial_params
@@ -58,28 +68,29 @@ class SweepView:
     _scores: Scores = field(default_factory=lambda: Scores("max"))
     _ended: int = 0
 
-    def fold(self, event: Event) -> None:
+    def fold(self, entry: Entry) -> None:
         """Takes one event."""
-        self.last_ms = max(self.last_ms, event.time_ms)
-        match event.kind:
-            case "sweep_opened":
-                self._sweep_opened(event)
-            case "suggested":
-                assert event.trial is not None
-                self._suggested(event.trial, event)
-            case "started":
-                self._started(event)
-            case "reported":
-                self._reported(event)
-            case "retrying":
-                write, _ = self._trial_write(event)
-                write.tags["retry_reason"] = text_of(event.data.get("reason"))[:MAX_TAG_LENGTH]
-            case "terminal":
-                self._terminal(event)
-            case "sweep_resumed":
+        self.last_ms = max(self.last_ms, entry.time_ms)
+        match entry.event:
+            case SweepOpened() as event:
+                self._sweep_opened(event, entry.time_ms)
+            case Suggested() as event:
+                self._suggested(entry, event)
+            case Started():
+                self._started(entry)
+            case Reported() as event:
+                self._reported(entry, event)
+            case Retrying() as event:
+                write, _ = self._trial_write(entry.index, entry.time_ms)
+                write.tags["retry_reason"] = text_of(event.reason)[:MAX_TAG_LENGTH]
+            case Terminal() as event:
+                self._terminal(entry, event)
+            case SweepResumed() as event:
                 self._sweep_resumed(event)
-            case "sweep_closed":
-                self._sweep_closed(event)
+            case SweepClosed() as event:
+                self._sweep_closed(event, entry.time_ms)
+            case _ as unknown:
+                assert_never(unknown)
 
     def take(self) -> list[RunWrite]:
         """The writes collected since the last call, the sweep's own run first."""
@@ -99,50 +110,50 @@ class SweepView:
             return
         for index, trial in self._trials.items():
             if not trial.ended:
-                event = Event(0, self.last_ms, "interrupted", index, None, {})
-                write, _ = self._trial_write(event)
+                write, _ = self._trial_write(index, self.last_ms)
                 self._end(write, State.INTERRUPTED, self.last_ms)
         self._end(self._sweep_write(), State.INTERRUPTED, self.last_ms)
 
-    def _sweep_opened(self, event: Event) -> None:
-        self.opened = {key: value for key, value in event.data.items() if key != "config"}
-        config = event.data.get("config") or {}
-        self.opened["config"] = {"choices": config.get("choices"), "epochs": config.get("epochs")}
-        self.uid = event.data["uid"]
-        self._scores = Scores(event.data["mode"])
+    def _sweep_opened(self, event: SweepOpened, time_ms: int) -> None:
+        data = event.to_data()
+        config = event.config
+        # The environment, the space and so on are for the description; of the configuration it needs this alone.
+        self.opened = {**data, "config": {"choices": config.get("choices"), "epochs": config.get("epochs")}}
+        self.uid = event.uid
+        self._scores = Scores(event.mode)
         write = self._sweep_write()
         write.create = True
         write.name = self.uid
-        write.start_ms = event.time_ms
+        write.start_ms = time_ms
         write.tags |= {
             "kind": "sweep",
             "sweep_uid": self.uid,
             "reason": State.RUNNING.value,
-            "metric": text_of(event.data["metric"]),
-            "mode": text_of(event.data["mode"]),
-            "mlflow.note.content": description(event.data),
+            "metric": text_of(event.metric),
+            "mode": text_of(event.mode),
+            "mlflow.note.content": description(data),
         }
-        searched = {entry["key"] for entry in event.data.get("space") or []}
+        searched = {entry["key"] for entry in event.space}
         fixed = {key: value for key, value in trial_params({}, config).items() if key not in searched}
-        write.params |= {"trials": text_of(event.data.get("trials")), **fixed}
+        write.params |= {"trials": text_of(event.trials), **fixed}
         write.artifacts.append(Artifact("config.yaml", text=to_yaml(config)))
 
-    def _suggested(self, index: int, event: Event) -> None:
-        data = event.data
-        group, repeat = data.get("config_index", index), data.get("repeat", 0)
-        self._trials[index] = _TrialView(event.time_ms, data["params"], data["config"], group, repeat)
+    def _suggested(self, entry: Entry, event: Suggested) -> None:
+        self._trials[entry.index] = _TrialView(
+            entry.time_ms, event.params, event.config, event.config_index, event.repeat
+        )
 
-    def _started(self, event: Event) -> None:
-        write, trial = self._trial_write(event)
-        write.tags |= {"attempt": text_of(event.attempt), "reason": State.RUNNING.value}
+    def _started(self, entry: Entry) -> None:
+        write, trial = self._trial_write(entry.index, entry.time_ms, started=True)
+        write.tags |= {"attempt": text_of(entry.attempt), "reason": State.RUNNING.value}
         write.status, write.end_ms = "RUNNING", None
         trial.ended = False
 
-    def _reported(self, event: Event) -> None:
-        write, trial = self._trial_write(event)
-        if STARTS_OVER in event.data.get("notes", ()):
+    def _reported(self, entry: Entry, event: Reported) -> None:
+        write, trial = self._trial_write(entry.index, entry.time_ms)
+        if STARTS_OVER in event.notes:
             write.tags["restarted_from_scratch"] = text_of(True)
-        for epoch in event.data["epochs"]:
+        for epoch in event.epochs:
             number = epoch["epoch"]
             # An epoch trained again, after a lost checkpoint, has new timestamps: a second row for its step.
             if number <= trial.last_epoch:
@@ -154,39 +165,34 @@ class SweepView:
                     write.metrics.append(Metric(safe_name(key), number, time_ms, float(value)))
                     self.weight += 1
 
-    def _terminal(self, event: Event) -> None:
-        write, trial = self._trial_write(event)
-        data = event.data
-        state = State(data["state"])
-        self._end(write, state, event.time_ms)
+    def _terminal(self, entry: Entry, event: Terminal) -> None:
+        write, trial = self._trial_write(entry.index, entry.time_ms)
+        self._end(write, event.state, entry.time_ms)
         trial.ended = True
-        if data.get("reason") and data["reason"] != state:
-            write.tags["detail"] = text_of(data["reason"])[:MAX_TAG_LENGTH]
-        step = data.get("best_epoch") or data.get("epoch") or 0
-        value = data.get("value")
-        numbers = dict(data.get("metrics") or {})
-        if data.get("best_epoch") is not None and is_finite(value):
-            write.tags["best_epoch"] = text_of(data["best_epoch"])
-            numbers |= {self._best_key(): value, "best/epoch": data["best_epoch"]}
-        self._numbers(write, numbers, event.time_ms, step)
-        for artifact in data.get("artifacts") or []:
+        if event.reason and event.reason != event.state:
+            write.tags["detail"] = text_of(event.reason)[:MAX_TAG_LENGTH]
+        numbers = dict(event.metrics)
+        if event.best_epoch is not None and is_finite(event.value):
+            write.tags["best_epoch"] = text_of(event.best_epoch)
+            numbers |= {self._best_key(): event.value, "best/epoch": event.best_epoch}
+        self._numbers(write, numbers, entry.time_ms, event.best_epoch or event.epoch or 0)
+        for artifact in event.artifacts:
             path = Path(artifact["path"])
             write.artifacts.append(Artifact(path.name, path=path))
             write.tags[safe_name(f"sha256.{path.name}")] = text_of(artifact["sha256"])
-        if data.get("error"):
-            write.artifacts.append(Artifact("error.txt", text=text_of(data["error"])))
+        if event.error:
+            write.artifacts.append(Artifact("error.txt", text=text_of(event.error)))
         self._ended += 1
         before = self._scores.best and self._scores.best.mean
-        assert event.trial is not None
-        self._scores.add(trial.config_index, event.trial, state, value)
+        self._scores.add(trial.config_index, entry.index, event.state, event.value)
         best = self._scores.best and self._scores.best.mean
         if best is not None and best != before:
-            self._numbers(self._sweep_write(), {self._best_key(): best}, event.time_ms, self._ended)
+            self._numbers(self._sweep_write(), {self._best_key(): best}, entry.time_ms, self._ended)
 
-    def _sweep_resumed(self, event: Event) -> None:
+    def _sweep_resumed(self, event: SweepResumed) -> None:
         self.closed = False
-        self.opened["resumes"] = [*self.opened.get("resumes", []), event.data.get("changes") or {}]
-        self.opened["trials"] = event.data.get("trials", self.opened.get("trials"))
+        self.opened["resumes"] = [*self.opened.get("resumes", []), event.changes]
+        self.opened["trials"] = event.trials if event.trials is not None else self.opened["trials"]
         write = self._sweep_write()
         write.tags |= {
             "reason": State.RUNNING.value,
@@ -195,25 +201,26 @@ class SweepView:
         }
         write.status, write.end_ms = "RUNNING", None
 
-    def _sweep_closed(self, event: Event) -> None:
-        data = event.data
+    def _sweep_closed(self, event: SweepClosed, time_ms: int) -> None:
         self.closed = True
         write = self._sweep_write()
-        write.status, write.end_ms = SWEEP_STATUS.get(data["reason"], "FINISHED"), event.time_ms
-        write.tags |= {"reason": text_of(data["reason"]), "mlflow.note.content": description(self.opened, data)}
-        totals: Mapping[str, int] = data.get("totals") or {}
-        numbers: dict[str, Any] = {f"trials/{state}": count for state, count in totals.items()}
-        if data.get("seconds") is not None:
-            numbers["seconds"] = data["seconds"]
-        best = data.get("best")
-        if best:
-            write.tags |= {"best_trial": f"{self.uid}/{best['trial']}", "best_value": text_of(best["value"])}
-        self._numbers(write, numbers, event.time_ms, self._ended)
-        for kept in data.get("weights") or []:
+        write.status, write.end_ms = SWEEP_STATUS.get(event.reason, "FINISHED"), time_ms
+        text = description(self.opened, event.to_data())
+        write.tags |= {"reason": text_of(event.reason), "mlflow.note.content": text}
+        numbers: dict[str, Any] = {f"trials/{state}": count for state, count in event.totals.items()}
+        if event.seconds is not None:
+            numbers["seconds"] = event.seconds
+        if event.best:
+            write.tags |= {
+                "best_trial": f"{self.uid}/{event.best['trial']}",
+                "best_value": text_of(event.best["value"]),
+            }
+        self._numbers(write, numbers, time_ms, self._ended)
+        for kept in event.weights or ():
             path = Path(kept["path"])
             # A sweep that goes on keeps others in the end; what an earlier close named may be gone when it is shipped again.
             if path.is_file():
-                weights, _ = self._trial_write(Event(0, event.time_ms, "kept", int(kept["trial"]), None, {}))
+                weights, _ = self._trial_write(int(kept["trial"]), time_ms)
                 weights.artifacts.append(Artifact(path.name, path=path))
                 weights.tags[safe_name(f"sha256.{path.name}")] = text_of(kept["sha256"])
 
@@ -234,11 +241,14 @@ class SweepView:
     def _sweep_write(self) -> RunWrite:
         return self._writes.setdefault(self.uid, RunWrite(self.uid, "sweep"))
 
-    def _trial_write(self, event: Event) -> tuple[RunWrite, _TrialView]:
-        """The open write of the event's trial; its run is created by the first event that needs one."""
-        assert event.trial is not None
-        trial = self._trials[event.trial]
-        uid = f"{self.uid}/{event.trial}"
+    def _trial_write(self, index: int, time_ms: int, *, started: bool = False) -> tuple[RunWrite, _TrialView]:
+        """The open write of a trial; its run is created by the first event that needs one.
+
+        Args:
+            started: whether that event begins an attempt; the run begins then, otherwise when the trial was suggested.
+        """
+        trial = self._trials[index]
+        uid = f"{self.uid}/{index}"
         write = self._writes.get(uid)
         if write is None:
             write = self._writes[uid] = RunWrite(uid, "trial")
@@ -247,8 +257,8 @@ class SweepView:
             config = trial.config or {}
             write.create = True
             write.name = uid
-            write.start_ms = event.time_ms if event.kind == "started" else trial.suggested_ms
-            write.tags |= {"kind": "trial", "trial_uid": uid, "sweep_uid": self.uid, "trial": str(event.trial)}
+            write.start_ms = time_ms if started else trial.suggested_ms
+            write.tags |= {"kind": "trial", "trial_uid": uid, "sweep_uid": self.uid, "trial": str(index)}
             write.tags |= {"config_index": str(trial.config_index), "repeat": str(trial.repeat)}
             write.params |= trial_params(trial.params, config)
             write.artifacts.append(Artifact("config.yaml", text=to_yaml(config)))

@@ -29,7 +29,8 @@ from orchestrator.base.errors import (
 from orchestrator.base.layout import JOURNAL, LOCK
 from orchestrator.base.locks import DRIVING, holder
 from orchestrator.journal.cursor import read_status, ship_lock, write_status
-from orchestrator.journal.file import Event, Reader
+from orchestrator.journal.events import SweepOpened
+from orchestrator.journal.file import Entry, Reader
 from orchestrator.stores.opening import open_store, store_settings
 from orchestrator.stores.runs import RunWrite, Store, UnavailableError, without_credentials
 from orchestrator.tracking.runs import SweepView
@@ -60,7 +61,7 @@ class Shipper:
     ) -> None:
         self.folder = sweep_folder
         self.status = read_status(sweep_folder)
-        self.opened: Mapping[str, Any] = {}
+        self.opened: SweepOpened | None = None
         self.shipped_here = 0
         self._make_store = make_store
         self._log = log
@@ -84,7 +85,7 @@ class Shipper:
     @property
     def experiment(self) -> str:
         """The name of the MLflow experiment."""
-        return str(self.settings.get("experiment") or self.opened["name"])
+        return str(self.settings.get("experiment") or (self.opened.name if self.opened else ""))
 
     @property
     def where(self) -> str:
@@ -154,14 +155,13 @@ class Shipper:
 
     def _connected(self) -> Store | None:
         """The open store, once the view knows what the last shipper knew; None while the journal is empty."""
-        first = next(iter(self._reader.events(limit=1)), None)
-        if first is None:
+        self.opened = self._reader.opened()
+        if self.opened is None:
             return None
-        self.opened = first.data
         store = self._make_store(self.settings)
         try:
             store.open(self.experiment)
-            known = store.find(self.opened["uid"])
+            known = store.find(self.opened.uid)
         except BaseException:
             store.close()
             raise
@@ -176,7 +176,7 @@ class Shipper:
             self._set(shipped=0, error=None, ended=False)
         return store
 
-    def _events_up_to(self, last: int) -> Iterator[Event]:
+    def _events_up_to(self, last: int) -> Iterator[Entry]:
         """The events up to a number, without holding them all."""
         after = 0
         while after < last:
@@ -186,7 +186,7 @@ class Shipper:
             yield from events
             after = events[-1].seq
 
-    def _fold(self, events: Iterator[Event]) -> None:
+    def _fold(self, events: Iterator[Entry]) -> None:
         for event in events:
             self._view.fold(event)
             self._batch_size += 1

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from orchestrator.base.layout import JOURNAL, TRACKER_LOG, TRACKING
 from orchestrator.journal.cursor import ShipStatus, is_shipping, read_status
-from orchestrator.journal.file import Event, Reader
+from orchestrator.journal.events import Reported, Started, Terminal
+from orchestrator.journal.file import Entry, Reader
 
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 300.0
@@ -39,10 +40,10 @@ class Supervisor:
         self._next_start = float("-inf")
         self._training_since: float | None = None
 
-    def __call__(self, event: Event) -> None:
-        if event.kind == "started" and self._training_since is None:
+    def __call__(self, entry: Entry) -> None:
+        if isinstance(entry.event, Started) and self._training_since is None:
             self._training_since = time.monotonic()
-        if event.kind in ("reported", "terminal") and self._process is None:
+        if isinstance(entry.event, Reported | Terminal) and self._process is None:
             self._start()
 
     def keep_alive(self) -> None:

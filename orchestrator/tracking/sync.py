@@ -54,7 +54,7 @@ def _compare(shipper: Shipper) -> str:
     """Ships what the store lacks of the whole journal, and says what that was."""
     writes = shipper.whole_sweep()
     with contextlib.closing(open_reader(shipper.settings, shipper.experiment)) as reader:
-        runs = {run.uid: run for run in reader.runs(str(shipper.opened["uid"]))}
+        runs = {run.uid: run for run in reader.runs(shipper.opened.uid if shipper.opened else "")}
         missing: list[RunWrite] = []
         for part in chunks(writes, RUNS_AT_ONCE):
             missing += _missing(part, runs, reader)

@@ -143,7 +143,7 @@ def verify(folder: Path, *, say: Callable[[str], None] | None = None, own: bool 
         why_not = _look_at_store(sweep, stack)
         if say:
             runs = "not looked at" if sweep.runs is None else f"{len(sweep.runs)} runs"
-            say(f"{sweep.uid}: {len(sweep.journal.events)} events, {len(sweep.files)} files, MLflow: {runs}")
+            say(f"{sweep.uid}: {len(sweep.journal.entries)} events, {len(sweep.files)} files, MLflow: {runs}")
         try:
             report = _Checks(sweep, why_not).report
         except UnavailableError as error:  # the store went away meanwhile
@@ -157,15 +157,15 @@ def verify(folder: Path, *, say: Callable[[str], None] | None = None, own: bool 
 def _look_at_store(sweep: Sweep, stack: contextlib.ExitStack) -> str | None:
     """Opens the store and reads the sweep's runs; why it is not looked at, where it is not."""
     status = read_status(sweep.folder)
-    if sweep.opened["tracking"].get("kind") == "none" and not status.shipped:
+    if sweep.opened.tracking.get("kind") == "none" and not status.shipped:
         return "tracking=none"
-    waiting = sweep.journal.events[-1].seq - status.shipped
+    waiting = sweep.journal.entries[-1].seq - status.shipped
     if waiting > 0 or (sweep.closed is None and not status.ended):
         what = f"{waiting} events wait for MLflow" if waiting > 0 else "MLflow has open runs of the sweep"
         return f"{what}; run `orchestrator sync {sweep.folder.name}`"
     settings = store_settings(sweep.opened, sweep.folder)
     try:
-        reader = open_reader(settings, settings.get("experiment") or sweep.opened["name"])
+        reader = open_reader(settings, settings.get("experiment") or sweep.opened.name)
         sweep.reader = stack.enter_context(contextlib.closing(reader))
         sweep.runs = reader.runs(sweep.uid)
         if sweep.parent is not None:

@@ -1,6 +1,7 @@
 """What the checks look at, read from the three records: the journal, MLflow and the files. Nothing is written.
 
-The journal is read here with a few lines of its own rather than by `history`, which is among what is checked.
+The journal is read here with a few lines of its own: the classes of its events are shared with the writer, the folding of them
+(`journal.record`) is among what is checked.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,30 +22,29 @@ from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import JOURNAL, trial_folder
 from orchestrator.base.records import State
 from orchestrator.config.plan import SweepPlan, get_key
-from orchestrator.journal.file import Event, checksum
+from orchestrator.journal.events import (
+    Epoch,
+    Event,
+    Reported,
+    Suggested,
+    SweepClosed,
+    SweepOpened,
+    SweepResumed,
+    Terminal,
+    UnknownKindError,
+    event_from,
+)
+from orchestrator.journal.file import Entry, checksum
 from orchestrator.stores.runs import Metric, RunReader, StoredRun
 from orchestrator.stores.sqlite_read import database_problems
-
-CLOSING = {"sweep_opened", "sweep_resumed", "sweep_closed"}
-
-NEEDED = {
-    "sweep_opened": {"uid", "name", "metric", "mode", "trials", "folder", "plan", "tracking"},
-    "suggested": {"params", "config"},
-    "started": set(),
-    "reported": {"epochs"},
-    "retrying": {"reason"},
-    "terminal": {"state", "epoch", "value", "best_epoch", "metrics", "artifacts"},
-    "sweep_resumed": set(),
-    "sweep_closed": {"reason", "totals", "best"},
-}
-"""What the data of each kind of event must hold."""
 
 
 class JournalFile:
     """The journal, opened read-only.
 
     Raises:
-        NotReadyError: there is none, it cannot be read, or it does not begin with the opening of a sweep.
+        NotReadyError: there is none, it cannot be read, a newer version wrote it, or it does not begin with the opening of a
+            sweep.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,21 +53,26 @@ class JournalFile:
             raise NotReadyError(f"{path.parent} holds no sweep (no {path.name})")
         self._db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=30.0)
         self.problems: list[str] = []
+        self.epoch_numbers: dict[int, list[int]] = {}
         self._digest = hashlib.sha256()
         try:
             self._version = self._data_version()
-            self.events = list(self._read())
+            self.entries = list(self._read())
             self.problems += database_problems(self._db)
         except sqlite3.Error as error:
             self._db.close()
             raise NotReadyError(f"the journal {path} cannot be read ({error})") from error
-        if not self.events or self.events[0].kind != "sweep_opened":
+        except NotReadyError:
+            self._db.close()
+            raise
+        if not self.entries or not isinstance(self.entries[0].event, SweepOpened):
             self._db.close()
             raise NotReadyError(f"the journal {path} does not begin with the opening of a sweep")
+        self.opened = self.entries[0].event
 
-    def epochs(self, events: Sequence[Event]) -> list[dict[str, Any]]:
-        """The epochs of these reports, with their metrics, which `events` does not hold."""
-        places = [event.seq for event in events]
+    def epochs(self, reports: Sequence[Entry]) -> list[Epoch]:
+        """The epochs of these reports, with their metrics, which `entries` does not hold."""
+        places = [entry.seq for entry in reports]
         query = f"SELECT data FROM events WHERE seq IN ({','.join(map(str, places))}) ORDER BY seq"
         return [epoch for (text,) in self._db.execute(query) for epoch in json.loads(text)["epochs"]]
 
@@ -89,33 +94,32 @@ class JournalFile:
     def _rows(self) -> Iterator[tuple[Any, ...]]:
         yield from self._db.execute("SELECT seq, time_ms, kind, trial, attempt, data, crc FROM events ORDER BY seq")
 
-    def _read(self) -> Iterator[Event]:
-        """The events; of a report the numbers of its epochs alone, as a long sweep's metrics need not be held at once."""
+    def _read(self) -> Iterator[Entry]:
+        """The entries; of a report the numbers of its epochs alone, as a long sweep's metrics need not be held at once."""
         last = 0
         for row in self._rows():
             self._digest.update(repr(row).encode())
             seq, time_ms, kind, trial, attempt, text, crc = row
             if seq != last + 1:
                 self.problems.append(f"event {last} is followed by event {seq}")
-            if crc != checksum(seq, time_ms, kind, trial, attempt, text):
+            whole = crc == checksum(seq, time_ms, kind, trial, attempt, text)
+            if not whole:
                 self.problems.append(f"event {seq} is not what was written")
             last = seq
             try:
-                data = json.loads(text)
-                missing = NEEDED[kind] - set(data)
-                if not missing and kind == "reported":
-                    data["epochs"] = [int(epoch["epoch"]) for epoch in data["epochs"]]
-                if not missing and kind == "terminal":
-                    State(data["state"])
+                event = event_from(kind, json.loads(text), trial)
+                if isinstance(event, Reported):
+                    self.epoch_numbers[seq] = [int(epoch["epoch"]) for epoch in event.epochs]
+                    event = replace(event, epochs=())
+                yield Entry(seq, time_ms, trial, attempt, event)
+            except UnknownKindError as error:
+                if whole:
+                    raise NotReadyError(
+                        f"event {seq} of the journal {self._path} {error}: a newer version wrote it; verify it with that version"
+                    ) from error
+                self.problems.append(f"event {seq} ({kind}) {error}")
             except (ValueError, KeyError, TypeError) as error:
-                self.problems.append(f"event {seq} cannot be read ({type(error).__name__}: {error})")
-                continue
-            if missing:
-                self.problems.append(f"event {seq} ({kind}) lacks {', '.join(sorted(missing))}")
-            elif (trial is None) != (kind in CLOSING):
-                self.problems.append(f"event {seq} ({kind}) {'names no trial' if trial is None else 'names a trial'}")
-            else:
-                yield Event(seq, time_ms, kind, trial, attempt, data)
+                self.problems.append(f"event {seq} ({kind}) cannot be read: {error}")
 
 
 @dataclass
@@ -123,57 +127,63 @@ class Case:
     """One trial in all three records.
 
     Args:
-        events: its events, in order.
+        entries: its events, in order.
         runs: its active runs in MLflow; there should be one.
         rows: the metrics of the first of them.
     """
 
     sweep: Sweep
     index: int
-    events: list[Event] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     runs: list[StoredRun] = field(default_factory=list)
     rows: list[Metric] = field(default_factory=list)
 
-    def of(self, kind: str) -> list[Event]:
-        return [event for event in self.events if event.kind == kind]
+    def of(self, kind: type[Event]) -> list[Entry]:
+        """Its events of a kind."""
+        return [entry for entry in self.entries if isinstance(entry.event, kind)]
 
     @property
     def uid(self) -> str:
         return f"{self.sweep.uid}/{self.index}"
 
     @cached_property
-    def suggested(self) -> dict[str, Any]:
-        """Data of its suggestion."""
-        return self.of("suggested")[0].data
+    def suggested(self) -> Suggested:
+        """Its (first) suggestion."""
+        return next(entry.event for entry in self.entries if isinstance(entry.event, Suggested))
 
     @property
     def config_index(self) -> int:
-        return int(self.suggested.get("config_index", self.index))
+        return self.suggested.config_index
 
     @property
     def repeat(self) -> int:
-        return int(self.suggested.get("repeat", 0))
+        return self.suggested.repeat
 
     @cached_property
-    def terminal(self) -> dict[str, Any] | None:
-        """Data of the (first) event that ended it; None while it has not ended."""
-        ends = self.of("terminal")
-        return ends[0].data if ends else None
+    def terminal(self) -> Terminal | None:
+        """The (first) event that ended it; None while it has not ended."""
+        return next((entry.event for entry in self.entries if isinstance(entry.event, Terminal)), None)
 
     @property
     def state(self) -> State:
         """How it ended; INTERRUPTED where it has not."""
-        return State(self.terminal["state"]) if self.terminal else State.INTERRUPTED
+        return self.terminal.state if self.terminal else State.INTERRUPTED
 
     @cached_property
-    def epochs(self) -> list[dict[str, Any]]:
+    def epochs(self) -> list[Epoch]:
         """All epochs that the journal reports."""
-        return self.sweep.journal.epochs(self.of("reported"))
+        return self.sweep.journal.epochs(self.of(Reported))
+
+    @property
+    def epoch_numbers(self) -> list[int]:
+        """The numbers of the epochs that the journal reports, in its order."""
+        numbers = self.sweep.journal.epoch_numbers
+        return [number for entry in self.of(Reported) for number in numbers[entry.seq]]
 
     @property
     def last_epoch(self) -> int:
         """The last epoch that the journal reports; 0 before the first."""
-        return max((int(epoch) for event in self.of("reported") for epoch in event.data["epochs"]), default=0)
+        return max(self.epoch_numbers, default=0)
 
     @property
     def run(self) -> StoredRun | None:
@@ -209,27 +219,27 @@ class Sweep:
     best_stored: dict[int, float | None] = field(default_factory=dict)
     seen: dict[str, Any] = field(default_factory=dict)
 
-    @cached_property
-    def opened(self) -> dict[str, Any]:
-        return self.journal.events[0].data
+    @property
+    def opened(self) -> SweepOpened:
+        return self.journal.opened
 
     @property
     def uid(self) -> str:
-        return str(self.opened["uid"])
+        return self.opened.uid
 
     @property
     def metric(self) -> str:
-        return str(self.opened["metric"])
+        return self.opened.metric
 
     @property
     def mode(self) -> str:
-        return str(self.opened["mode"])
+        return self.opened.mode
 
     @cached_property
     def cases(self) -> dict[int, Case]:
         """The trials that were suggested, by index."""
         found = self._by_trial
-        return {index: found[index] for index in sorted(found) if found[index].of("suggested")}
+        return {index: found[index] for index in sorted(found) if found[index].of(Suggested)}
 
     @cached_property
     def strays(self) -> list[int]:
@@ -239,9 +249,9 @@ class Sweep:
     @cached_property
     def _by_trial(self) -> dict[int, Case]:
         found: dict[int, Case] = {}
-        for event in self.journal.events:
-            if event.trial is not None:
-                found.setdefault(event.trial, Case(self, event.trial)).events.append(event)
+        for entry in self.journal.entries:
+            if entry.trial is not None:
+                found.setdefault(entry.trial, Case(self, entry.trial)).entries.append(entry)
         for run in self.runs or ():
             uid, _, index = str(run.uid).rpartition("/")
             if not run.deleted and uid == self.uid and index.isdecimal() and int(index) in found:
@@ -249,25 +259,29 @@ class Sweep:
         return found
 
     @cached_property
-    def turns(self) -> list[Event]:
+    def turns(self) -> list[Entry]:
         """The events of the sweep itself: opened, resumed, closed."""
-        return [event for event in self.journal.events if event.trial is None]
+        return [entry for entry in self.journal.entries if entry.trial is None]
 
     @property
-    def resumes(self) -> list[Event]:
-        return [event for event in self.turns if event.kind == "sweep_resumed"]
+    def resumes(self) -> list[Entry]:
+        return [entry for entry in self.turns if isinstance(entry.event, SweepResumed)]
 
     @property
-    def closed(self) -> dict[str, Any] | None:
-        """Data of the closing; None where the sweep was not closed, or resumed since."""
-        last = self.turns[-1]
-        return last.data if last.kind == "sweep_closed" else None
+    def closed(self) -> SweepClosed | None:
+        """Its closing; None where the sweep was not closed, or resumed since."""
+        last = self.turns[-1].event
+        return last if isinstance(last, SweepClosed) else None
 
     @cached_property
     def plans(self) -> list[tuple[int, SweepPlan]]:
         """(number of the event from which it is in force, plan), in order."""
-        found = [(event.seq, event.data["plan"]) for event in self.turns if event.data.get("plan")]
-        return [(seq, SweepPlan.from_json(text)) for seq, text in found]
+        begun = [(entry.seq, entry.event) for entry in self.turns]
+        return [
+            (seq, SweepPlan.from_json(event.plan))
+            for seq, event in begun
+            if isinstance(event, SweepOpened | SweepResumed) and event.plan
+        ]
 
     def plan_at(self, seq: int) -> SweepPlan:
         """The plan in force at an event."""
@@ -300,14 +314,14 @@ class Sweep:
 
     def here(self, path: str) -> Path:
         """Where a file of the journal lies now: the sweep's folder may have been moved as a whole."""
-        then = Path(self.opened["folder"])
+        then = Path(self.opened.folder)
         given = Path(path)
         return self.folder / given.relative_to(then) if given.is_relative_to(then) else given
 
 
 def fixed(case: Case, key: str) -> Any:
     """The value of a dotted key of the trial's configuration; of a group the name of the choice."""
-    config: Mapping[str, Any] = case.suggested["config"]
+    config: Mapping[str, Any] = case.suggested.config
     choices = config.get("choices") or {}
     return choices[key] if key in choices else get_key(config, key)
 

@@ -64,7 +64,7 @@ def kept_best(case: Case) -> Iterator[Finding]:
         return
     if uid != case.uid:
         yield Finding(f"{BEST} is of trial {uid}", f"of {case.uid}")
-    best, said = case.terminal["best_epoch"], case.terminal["value"]
+    best, said = case.terminal.best_epoch, case.terminal.value
     reported = {int(entry["epoch"]): entry["metrics"].get(case.sweep.metric) for entry in case.epochs}
     if case.state in (State.COMPLETED, State.STOPPED):
         if (epoch, value) != (best, said):
@@ -89,10 +89,10 @@ def recomputed_scores(case: Case) -> Iterator[Finding]:
     stored = predictions(case)
     if stored is None or case.terminal is None:
         return
-    best = case.terminal["best_epoch"]
+    best = case.terminal.best_epoch
     at_best: Mapping[str, Any] = next((epoch["metrics"] for epoch in case.epochs if epoch["epoch"] == best), {})
     on_gpu = float(case.sweep.setting("gpus_per_trial", 0)) > 0
-    for split, logged in (("val", at_best), ("test", case.terminal["metrics"])):
+    for split, logged in (("val", at_best), ("test", case.terminal.metrics)):
         arrays = stored.of(split)
         if arrays is None or len(arrays["logits"]) != len(arrays["labels"]) or not len(arrays["labels"]):
             yield Finding(f"the predictions lack logits or labels of {split}", "both, of every example")
@@ -127,11 +127,11 @@ def declared_files(case: Case) -> Iterator[Finding]:
     """A completed trial has its predictions and nothing else, unchanged since; another has none."""
     if case.terminal is None:
         return
-    names = sorted(Path(artifact["path"]).name for artifact in case.terminal["artifacts"])
+    names = sorted(Path(artifact["path"]).name for artifact in case.terminal.artifacts)
     expected = [PREDICTIONS] if case.state is State.COMPLETED else []
     if names != expected:
         yield Finding(f"its files are {names}", f"{expected}")
-    for artifact in case.terminal["artifacts"]:
+    for artifact in case.terminal.artifacts:
         path = case.sweep.here(artifact["path"])
         sha256 = _sha256(path)
         if sha256 != artifact["sha256"]:
@@ -142,8 +142,9 @@ def stored_files(case: Case) -> Iterator[Finding]:
     """The run names the SHA-256 of each file, and a local store holds the files themselves, and no others."""
     if case.terminal is None or case.run is None:
         return
-    kept = [entry for entry in (case.sweep.closed or {}).get("weights") or () if entry["trial"] == case.index]
-    declared = {Path(file["path"]).name: file for file in (*case.terminal["artifacts"], *kept)}
+    weights = (case.sweep.closed.weights if case.sweep.closed else None) or ()
+    kept = [file for file in weights if file["trial"] == case.index]
+    declared = {Path(file["path"]).name: file for file in (*case.terminal.artifacts, *kept)}
     prefix = "sha256."
     tagged = {key.removeprefix(prefix): value for key, value in case.run.tags.items() if key.startswith(prefix)}
     for name, file in declared.items():
@@ -218,7 +219,7 @@ def predictions_fit(case: Case) -> Iterator[Finding]:
         if case.state is State.COMPLETED:
             yield Finding(f"{PREDICTIONS} cannot be read", "a safetensors file")
         return
-    for key, expected in (("uid", case.uid), ("best_epoch", (case.terminal or {}).get("best_epoch"))):
+    for key, expected in (("uid", case.uid), ("best_epoch", case.terminal.best_epoch if case.terminal else None)):
         if stored.state.get(key) != expected:
             yield Finding(f"{PREDICTIONS} has {key} {stored.state.get(key)}", f"{expected}")
     classes = list(stored.state.get("classes") or ())
@@ -251,7 +252,7 @@ def predictions_fit(case: Case) -> Iterator[Finding]:
 
 
 def _like_the_first(case: Case, order: str, classes: list[Any]) -> Iterator[Finding]:
-    data = json.dumps(case.suggested["config"].get("data"), sort_keys=True)
+    data = json.dumps(case.suggested.config.get("data"), sort_keys=True)
     first = case.sweep.seen.setdefault(f"order of {data}", (case.index, order, classes))
     if first[1] != order:
         yield Finding("its ids or labels are in another order", f"that of trial {first[0]}")
@@ -271,7 +272,7 @@ def _read_predictions(case: Case) -> Stored | None:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    declared = [artifact["path"] for artifact in (case.terminal or {}).get("artifacts", ())]
+    declared = [artifact["path"] for artifact in (case.terminal.artifacts if case.terminal else ())]
     paths = [case.sweep.here(path) for path in declared if Path(path).name == PREDICTIONS]
     if not paths:
         return None
@@ -302,7 +303,7 @@ def few_checkpoints(sweep: Sweep) -> Iterator[Finding]:
 
 def few_weights(sweep: Sweep) -> Iterator[Finding]:
     """Where a closing names the weights that were kept, they are there, unchanged, and as few as they should be."""
-    kept = (sweep.closed or {}).get("weights")
+    kept = sweep.closed.weights if sweep.closed else None
     if kept is None:
         return
     most = int(sweep.setting("keep_weights", 0))

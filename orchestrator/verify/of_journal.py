@@ -13,6 +13,8 @@ from orchestrator.base.errors import ConfigError
 from orchestrator.base.records import State
 from orchestrator.base.rules import repeat_seed
 from orchestrator.config.plan import SweepPlan, trial_config
+from orchestrator.journal.events import Reported, Retrying, Started, Suggested, SweepClosed, SweepResumed, Terminal
+from orchestrator.journal.file import Entry
 from orchestrator.verify.evidence import Case, Sweep, fixed
 from orchestrator.verify.rules import Finding, Skip
 
@@ -24,13 +26,13 @@ WITHOUT_STOPS = "orchestrator.scheduling.schedulers.none."
 
 def one_end(case: Case) -> Iterator[Finding]:
     """One terminal event, and nothing of the trial after it."""
-    ends = case.of("terminal")
+    ends = case.of(Terminal)
     expected = 1 if case.sweep.closed else min(len(ends), 1)
     if len(ends) != expected:
         yield Finding(f"{len(ends)} terminal events", f"{expected}")
-    for event in case.events[: case.events.index(ends[0]) : -1] if ends else ():
-        if event.kind != "terminal":
-            yield Finding(f"event {event.seq} ({event.kind}) after its end", "nothing")
+    for entry in case.entries[: case.entries.index(ends[0]) : -1] if ends else ():
+        if not isinstance(entry.event, Terminal):
+            yield Finding(f"event {entry.seq} ({entry.kind}) after its end", "nothing")
 
 
 def totals(sweep: Sweep) -> Iterator[Finding]:
@@ -43,10 +45,10 @@ def totals(sweep: Sweep) -> Iterator[Finding]:
         yield Finding(f"{len(configurations)} configurations suggested", f"at most {most}")
     if sweep.closed is None:
         return
-    said = {state: count for state, count in sweep.closed["totals"].items() if count}
+    said = {state: count for state, count in sweep.closed.totals.items() if count}
     if said != counted:
         yield Finding(f"sweep_closed counts {said}", f"{dict(counted)}")
-    if sweep.closed["reason"] in ALL_RUN:
+    if sweep.closed.reason in ALL_RUN:
         if len(configurations) < trials:
             yield Finding(f"{len(configurations)} configurations in a finished sweep", f"{trials}")
         yield from _repeats(sweep, int(sweep.setting("repeat", 1)))
@@ -75,11 +77,11 @@ def _groups(sweep: Sweep) -> dict[int, list[Case]]:
 
 def epochs_in_order(case: Case) -> Iterator[Finding]:
     """Reports hold the epochs 1, 2, ... once each, up to the one that the trial ended with."""
-    told = [epoch for event in case.of("reported") for epoch in event.data["epochs"]]
-    if told != list(range(1, len(told) + 1)):
-        yield Finding(f"the journal reports the epochs {short(told)}", f"1 to {len(told)}, each once")
-    if case.terminal and case.terminal["epoch"] != case.last_epoch:
-        yield Finding(f"it ended with epoch {case.terminal['epoch']}", f"{case.last_epoch}, the last reported")
+    reported = case.epoch_numbers
+    if reported != list(range(1, len(reported) + 1)):
+        yield Finding(f"the journal reports the epochs {short(reported)}", f"1 to {len(reported)}, each once")
+    if case.terminal and case.terminal.epoch != case.last_epoch:
+        yield Finding(f"it ended with epoch {case.terminal.epoch}", f"{case.last_epoch}, the last reported")
     most = fixed(case, "epochs")
     if isinstance(most, int) and case.last_epoch > most:
         yield Finding(f"epoch {case.last_epoch}", f"at most {most}")
@@ -92,21 +94,21 @@ def configuration(case: Case) -> Iterator[Finding]:
 
     The plan in force when the first of the repeats was suggested: the others are copies of that.
     """
-    (suggested, *again) = case.of("suggested")
+    (suggested, *again) = case.of(Suggested)
     if again:
         yield Finding(f"{len(again) + 1} suggestions", "1")
     if "firsts" not in case.sweep.seen:
         cases = case.sweep.cases.values()
-        case.sweep.seen["firsts"] = {c.config_index: c.of("suggested")[0].seq for c in cases if c.repeat == 0}
+        case.sweep.seen["firsts"] = {c.config_index: c.of(Suggested)[0].seq for c in cases if c.repeat == 0}
     begun = min(suggested.seq, case.sweep.seen["firsts"].get(case.config_index, suggested.seq))
-    expected = trial_config(case.sweep.plan_at(begun), case.suggested["params"])
+    expected = trial_config(case.sweep.plan_at(begun), case.suggested.params)
     expected["seed"] = repeat_seed(expected["seed"], case.repeat, case.sweep.plan.rules)
-    ours, theirs = _canonical(case.suggested["config"]), _canonical(expected)
+    ours, theirs = _canonical(case.suggested.config), _canonical(expected)
     if ours != theirs:
         differing = [
             key
-            for key in sorted({*expected, *case.suggested["config"]})
-            if not _same(key, case.suggested["config"], expected)
+            for key in sorted({*expected, *case.suggested.config})
+            if not _same(key, case.suggested.config, expected)
         ]
         yield Finding(f"its configuration has another {', '.join(differing)}", "that of its parameters")
 
@@ -131,16 +133,16 @@ def distinct(sweep: Sweep) -> Iterator[Finding]:
     known: dict[tuple[int, str], int] = {}
     groups: dict[int, str] = {}
     for case in sweep.cases.values():
-        params = _canonical(case.suggested["params"])
+        params = _canonical(case.suggested.params)
         if groups.setdefault(case.config_index, params) != params:
             yield Finding("other parameters than its repeats", "the same", f"trial {case.index}")
-        plan = sweep.plan_at(case.of("suggested")[0].seq)
+        plan = sweep.plan_at(case.of(Suggested)[0].seq)
         spelled = _canonical(plan.sampler)
         if spelled not in repeating:
             repeating[spelled] = _may_repeat(plan)
         if case.repeat or repeating[spelled]:
             continue
-        other = known.setdefault((_era(sweep, case.config_index), params), case.index)
+        other = known.setdefault((_first_of_sampler(sweep, case.config_index), params), case.index)
         if other != case.index:
             yield Finding(f"the parameters of trial {other} again", "new ones", f"trial {case.index}")
 
@@ -153,44 +155,44 @@ def _may_repeat(plan: SweepPlan) -> bool:
         return True
 
 
-def _era(sweep: Sweep, config_index: int) -> int:
+def _first_of_sampler(sweep: Sweep, config_index: int) -> int:
     """The first configuration that the sampler of this one suggested."""
-    eras = [0, *(int(event.data.get("era") or 0) for event in sweep.resumes)]
-    return max(era for era in eras if era <= config_index)
+    begun = [0, *(entry.event.first_config_index for entry in sweep.resumes if isinstance(entry.event, SweepResumed))]
+    return max(first for first in begun if first <= config_index)
 
 
 def attempts(case: Case) -> Iterator[Finding]:
     """Attempts are 1, 2, ...; each after the first has its cause, a retry or a resume; every report is of one that began."""
     begun: list[int] = []
     due: int | None = 1  # the attempt that may begin now
-    for event in _with_resumes(case):
-        attempt = event.attempt or 0
-        if event.kind == "sweep_resumed":
+    for entry in _with_resumes(case):
+        attempt, event = entry.attempt or 0, entry.event
+        if isinstance(event, SweepResumed):
             due = due or begun[-1] + 1
-        elif event.kind == "started":
+        elif isinstance(event, Started):
             if due is None:
                 yield Finding(f"attempt {attempt} begins without a cause", "a retry or a resume before it")
             elif attempt != due:
                 yield Finding(f"attempt {attempt} begins", f"attempt {due}")
             begun.append(attempt)
             due = None
-        elif event.kind == "retrying":
+        elif isinstance(event, Retrying):
             ended = due or begun[-1]  # a worker may die before its start is told
             if attempt != ended:
                 yield Finding(f"a retry after attempt {attempt}", f"after attempt {ended}")
             due = attempt + 1
-        elif event.kind == "reported" and attempt not in begun:
+        elif isinstance(event, Reported) and attempt not in begun:
             yield Finding(f"a report of attempt {attempt}, which never began", f"one of {begun}")
     if case.state in (State.COMPLETED, State.STOPPED, State.DIVERGED) and not begun:
         yield Finding(f"it is {case.state} and never began", "at least one attempt")
-    charged = len(case.of("retrying"))
+    charged = len(case.of(Retrying))
     allowed = max(int(plan.settings["max_retries"]) for _, plan in case.sweep.plans)
     if charged > allowed:
         yield Finding(f"{charged} retries", f"at most {allowed}")
 
 
-def _with_resumes(case: Case) -> list[Any]:
-    return sorted([*case.events, *case.sweep.resumes], key=lambda event: event.seq)
+def _with_resumes(case: Case) -> list[Entry]:
+    return sorted([*case.entries, *case.sweep.resumes], key=lambda entry: entry.seq)
 
 
 def strays(sweep: Sweep) -> Iterator[Finding]:
@@ -201,15 +203,15 @@ def strays(sweep: Sweep) -> Iterator[Finding]:
 def fenced(case: Case) -> Iterator[Finding]:
     """Nothing of an attempt comes once the next one has begun, and no report before its attempt."""
     current = 0
-    for event in case.events:
-        attempt = event.attempt or 0
-        if event.kind == "started":
+    for entry in case.entries:
+        attempt = entry.attempt or 0
+        if isinstance(entry.event, Started):
             current = attempt
-        elif event.kind in ("reported", "retrying", "terminal"):
+        elif isinstance(entry.event, Reported | Retrying | Terminal):
             # An attempt that is lost, or cancelled, before it begins ends without having begun.
-            early = attempt > current and event.kind != "reported"
+            early = attempt > current and not isinstance(entry.event, Reported)
             if attempt != current and not early:
-                yield Finding(f"event {event.seq} ({event.kind}) is of attempt {attempt}", f"of attempt {current}")
+                yield Finding(f"event {entry.seq} ({entry.kind}) is of attempt {attempt}", f"of attempt {current}")
 
 
 def kept_value(case: Case) -> Iterator[Finding]:
@@ -223,7 +225,7 @@ def kept_value(case: Case) -> Iterator[Finding]:
         if isinstance(epoch["metrics"].get(case.sweep.metric), int | float)
     }
     best = max(values, key=lambda epoch: (sign * values[epoch], -epoch), default=None)
-    said = (case.terminal["best_epoch"], case.terminal["value"])
+    said = (case.terminal.best_epoch, case.terminal.value)
     expected = (best, values[best] if best is not None else None)
     if said != expected:
         yield Finding(f"it ended with epoch {said[0]} as best, value {said[1]}", f"epoch {expected[0]}, {expected[1]}")
@@ -255,10 +257,10 @@ def best_said(sweep: Sweep, values: Mapping[int, float | None]) -> tuple[int, fl
 def best_by_journal(sweep: Sweep) -> Iterator[Finding]:
     """The best trial of the closing follows from the values that the trials ended with."""
     closed = require_closed(sweep)
-    values = {index: case.terminal["value"] for index, case in sweep.cases.items() if case.terminal}
+    values = {index: case.terminal.value for index, case in sweep.cases.items() if case.terminal}
     usable = {index: value for index, value in values.items() if isinstance(value, int | float)}
     expected = best_said(sweep, usable)
-    said = closed["best"] and (closed["best"]["trial"], closed["best"]["value"])
+    said = closed.best and (closed.best["trial"], closed.best["value"])
     if not same_best(said, expected):
         yield Finding(f"sweep_closed says {named(said)}", f"{named(expected)}, by the trials' ends", "the best trial")
 
@@ -275,8 +277,8 @@ def named(best: tuple[Any, Any] | None) -> str:
     return "none" if best is None else f"trial {best[0]}, {best[1]}"
 
 
-def require_closed(sweep: Sweep) -> dict[str, Any]:
-    """Data of the closing.
+def require_closed(sweep: Sweep) -> SweepClosed:
+    """The closing.
 
     Raises:
         Skip: there is none.

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.base.records import State
+from orchestrator.journal.events import Started, Terminal
 from orchestrator.stores.runs import MAX_PARAM_LENGTH, Metric, StoredRun, safe_name, text_of
 from orchestrator.verify.evidence import Case, Sweep, fixed
 from orchestrator.verify.of_journal import best_said, named, require_closed, same_best, short
@@ -76,7 +77,7 @@ def sweep_run_ended(sweep: Sweep) -> Iterator[Finding]:
     if sweep.closed is None:
         yield from _ended(sweep.parent, "KILLED", State.INTERRUPTED.value)
     else:
-        reason = str(sweep.closed["reason"])
+        reason = str(sweep.closed.reason)
         yield from _ended(sweep.parent, "FAILED" if reason == "failed" else "FINISHED", reason)
 
 
@@ -94,7 +95,7 @@ def totals_of_store(sweep: Sweep) -> Iterator[Finding]:
     closed = sweep.closed
     if closed is None or sweep.parent is None:
         return
-    said = {state: count for state, count in closed["totals"].items() if count}
+    said = {state: count for state, count in closed.totals.items() if count}
     runs = Counter(run.tags.get("reason") for run in _active(sweep) if run.tags.get("kind") == "trial")
     if runs != said:
         yield Finding(f"MLflow has {dict(runs)}", f"{said}", "the runs")
@@ -129,13 +130,13 @@ def _expected(case: Case) -> dict[str, list[tuple[int, int, float]]]:
     end = case.terminal
     if end is None:
         return found
-    step = end["best_epoch"] or end["epoch"] or 0
-    time_ms = case.of("terminal")[0].time_ms
-    for key, value in end["metrics"].items():
+    step = end.best_epoch or end.epoch or 0
+    time_ms = case.of(Terminal)[0].time_ms
+    for key, value in end.metrics.items():
         _add(found, key, step, time_ms, value)
-    if end["best_epoch"] is not None and isinstance(end["value"], int | float):
-        _add(found, _best_key(case.sweep), step, time_ms, end["value"])
-        _add(found, "best/epoch", step, time_ms, end["best_epoch"])
+    if end.best_epoch is not None and isinstance(end.value, int | float):
+        _add(found, _best_key(case.sweep), step, time_ms, end.value)
+        _add(found, "best/epoch", step, time_ms, end.best_epoch)
     return found
 
 
@@ -229,7 +230,7 @@ def settings_as_suggested(case: Case) -> Iterator[Finding]:
     """The run has every searched setting, and no setting that the trial's configuration has not."""
     if case.run is None:
         return
-    params: Mapping[str, Any] = case.suggested["params"]
+    params: Mapping[str, Any] = case.suggested.params
     searched = {safe_name(key): text_of(value)[:MAX_PARAM_LENGTH] for key, value in params.items()}
     for key, value in searched.items():
         if case.run.params.get(key) != value:
@@ -241,7 +242,7 @@ def settings_as_suggested(case: Case) -> Iterator[Finding]:
 
 
 def attempts_in_run(case: Case) -> Iterator[Finding]:
-    begun = [str(event.attempt) for event in case.of("started")]
+    begun = [str(event.attempt) for event in case.of(Started)]
     if case.run is not None and begun and case.run.tags.get("attempt") != begun[-1]:
         yield Finding(f"its run says attempt {case.run.tags.get('attempt')}", begun[-1])
 
@@ -267,7 +268,7 @@ def best_is_right(sweep: Sweep) -> Iterator[Finding]:
     """The best trial of the closing, and that of the sweep's run, is the one that MLflow's histories give."""
     closed = require_closed(sweep)
     expected = best_said(sweep, sweep.best_stored)
-    said = closed["best"] and (closed["best"]["trial"], closed["best"]["value"])
+    said = closed.best and (closed.best["trial"], closed.best["value"])
     if not same_best(said, expected):
         yield Finding(f"sweep_closed says {named(said)}", f"{named(expected)}, by MLflow's histories", "the best trial")
     if expected is None or sweep.parent is None:

@@ -10,6 +10,7 @@ from typing import Any
 from orchestrator.base.errors import ConfigError
 from orchestrator.base.records import State
 from orchestrator.config.plan import SweepPlan
+from orchestrator.journal.events import Suggested, SweepResumed, Terminal
 from orchestrator.verify.evidence import Case, Sweep
 from orchestrator.verify.rules import Finding, Partly, Skip
 
@@ -22,24 +23,23 @@ COUNTS = (State.COMPLETED, State.STOPPED, State.CANCELLED)
 def same_suggestions(sweep: Sweep) -> Iterator[Finding]:
     """Every suggestion is the one that its sampler gives after the results up to then."""
     replay = _Replay(sweep)
-    for event in sweep.journal.events:
-        if event.trial is None:
-            if event.kind == "sweep_resumed" and event.data.get("plan"):
-                replay.resume(sweep.plan_at(event.seq), int(event.data.get("era") or 0))
-            continue
-        case = sweep.cases.get(event.trial)
+    for entry in sweep.journal.entries:
+        event = entry.event
+        if isinstance(event, SweepResumed) and event.plan:
+            replay.resume(sweep.plan_at(entry.seq), event.first_config_index)
+        case = sweep.cases.get(entry.trial) if entry.trial is not None else None
         if case is None:
             continue
-        if event.kind == "suggested" and case.repeat == 0:
+        if isinstance(event, Suggested) and case.repeat == 0:
             if replay.full:
                 raise Partly(f"the first {LEARNING_LIMIT} suggestions")
             given = replay.suggested(case)
-            if given is not None and not _same(given, case.suggested["params"]):
+            if given is not None and not _same(given, case.suggested.params):
                 yield Finding(
-                    f"suggested {case.suggested['params']}", f"{given}, as its sampler says", f"trial {case.index}"
+                    f"suggested {case.suggested.params}", f"{given}, as its sampler says", f"trial {case.index}"
                 )
                 return  # what follows rests on it
-        elif event.kind == "terminal":
+        elif isinstance(event, Terminal):
             replay.ended(case)
 
 
@@ -61,11 +61,11 @@ class _Replay:
     def full(self) -> bool:
         return bool(self._sampler.learns) and self._count >= LEARNING_LIMIT
 
-    def resume(self, plan: SweepPlan, era: int) -> None:
+    def resume(self, plan: SweepPlan, first_config_index: int) -> None:
         """Goes on under the plan of a resumed sweep; another sampler or space begins anew, told of what was before."""
-        if era == self._era and (plan.space, plan.sampler) == (self._plan.space, self._plan.sampler):
+        if first_config_index == self._first and (plan.space, plan.sampler) == (self._plan.space, self._plan.sampler):
             return
-        self._begin(plan, era)
+        self._begin(plan, first_config_index)
         self._ended, self._worst = set(), None
         for kind, case in list(self._seen):
             if kind == "suggested":
@@ -76,7 +76,7 @@ class _Replay:
     def suggested(self, case: Case) -> Any:
         """What the sampler suggests for this trial's configuration."""
         self._seen.append(("suggested", case))
-        if case.config_index < self._era:
+        if case.config_index < self._first:
             self._recall(case)
             return None
         self._count += 1
@@ -86,9 +86,9 @@ class _Replay:
         self._seen.append(("ended", case))
         self._tell(case)
 
-    def _begin(self, plan: SweepPlan, era: int) -> None:
-        self._plan, self._era = plan, era
-        first = {"first": era} if era else {}
+    def _begin(self, plan: SweepPlan, first_config_index: int) -> None:
+        self._plan, self._first = plan, first_config_index
+        first = {"first": first_config_index} if first_config_index else {}
         try:
             settings = plan.part("sampler")
             self._sampler = settings.start(plan.space, seed=plan.settings["seed"], mode=self._sweep.mode, **first)
@@ -97,7 +97,7 @@ class _Replay:
 
     def _recall(self, case: Case) -> None:
         if case.repeat == 0 and self._fits(case):
-            self._sampler.recall(case.config_index, case.suggested["params"])
+            self._sampler.recall(case.config_index, case.suggested.params)
 
     def _tell(self, case: Case) -> None:
         """The mean over a configuration's trials once the last of them has ended, as the driver does."""
@@ -116,11 +116,11 @@ class _Replay:
         ]
         values = [value for value in told if value is not None]
         mean = statistics.fmean(values) if values else None
-        self._sampler.observe(case.config_index, dict(case.suggested["params"]), mean)
+        self._sampler.observe(case.config_index, dict(case.suggested.params), mean)
 
     def _fits(self, case: Case) -> bool:
         """Whether the sampler is told of it: what is outside a new space is kept for "best" alone."""
-        return not self._plan.space.contains(case.suggested["params"])
+        return not self._plan.space.contains(case.suggested.params)
 
 
 def _same(given: Mapping[str, Any], suggested: Mapping[str, Any]) -> bool:
@@ -135,7 +135,7 @@ def _equal(one: object, other: object) -> bool:
 
 
 def _value(case: Case) -> float | None:
-    value = case.terminal["value"] if case.terminal else None
+    value = case.terminal.value if case.terminal else None
     if case.state in COUNTS and isinstance(value, int | float) and math.isfinite(value):
         return float(value)
     return None

@@ -27,7 +27,8 @@ import psutil
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import JOURNAL
 from orchestrator.journal.cursor import is_shipping, read_status
-from orchestrator.journal.file import Event, Reader
+from orchestrator.journal.events import Reported
+from orchestrator.journal.file import Entry, Reader
 from orchestrator.journal.record import read_sweep
 from orchestrator.verify import verify
 from tests.chaos import records
@@ -131,7 +132,7 @@ class Monkey:
         self._overrides = [*overrides, f"trials={trials}", f"epochs={epochs}", "max_retries=100"]
         self._due = self._schedule(kills, trials * epochs)
         self._outcome = Outcome(seed)
-        self._events: list[Event] = []
+        self._events: list[Entry] = []
         self._epochs = 0
         self._deaths: list[Death] = []
         self._starts: list[int] = []
@@ -266,7 +267,7 @@ class Monkey:
                 raise
             return  # it is just made
         self._events += new
-        self._epochs += sum(len(event.data["epochs"]) for event in new if event.kind == "reported")
+        self._epochs += sum(len(entry.event.epochs) for entry in new if isinstance(entry.event, Reported))
 
     def _workers(self) -> list[psutil.Process]:
         """The processes of the driver's cluster that train at this moment."""
@@ -324,7 +325,7 @@ class Monkey:
                 (e.seq for e in self._events if e.kind == "sweep_resumed" and start <= e.time_ms < end), None
             )
             for event in self._events[resumed or len(self._events) :]:
-                if event.kind == "reported" and event.data["epochs"] and event.time_ms < end:
+                if isinstance(event.event, Reported) and event.event.epochs and event.time_ms < end:
                     yield (event.time_ms - start) / 1000
                     break
 
@@ -350,7 +351,7 @@ class Monkey:
             for event in self._events[retry.seq :]:
                 if event.kind == "sweep_resumed":
                     break
-                if event.kind == "reported" and event.trial == retry.trial and event.data["epochs"]:
+                if isinstance(event.event, Reported) and event.trial == retry.trial and event.event.epochs:
                     yield (event.time_ms - death.time_ms) / 1000
                     break
 

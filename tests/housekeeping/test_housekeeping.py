@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from orchestrator.housekeeping.overview import detail_lines, look, survey
 from orchestrator.housekeeping.reading import find_trial, read_outline, read_trial, split_name
 from orchestrator.housekeeping.stopping import stop
 from orchestrator.journal.cursor import ship_lock
+from orchestrator.journal.events import event_from
 from orchestrator.journal.file import Journal
 from orchestrator.tracking.sync import sync
 
@@ -61,7 +63,7 @@ class Sweep:
         return self.now_s
 
     def append(self, kind: str, trial: int | None = None, attempt: int | None = None, **data: Any) -> None:
-        self.journal.append(kind, data, trial=trial, attempt=attempt)
+        self.journal.append(event_from(kind, data, trial), trial=trial, attempt=attempt)
 
     def start(self, index: int, **which: int) -> None:
         self.append("suggested", index, params={"optimizer.lr": 0.1 / (index + 1)}, config=config(0.1), **which)
@@ -435,14 +437,13 @@ def test_the_command_has_what_was_typed_about_this_trial_alone(new_sweep: Any) -
 def test_the_request_is_read_from_the_record_or_from_the_command(new_sweep: Any) -> None:
     sweep = new_sweep()
     sweep.journal.commit()
-    record = read_outline(sweep.folder).record.opened
-    assert request_of(record) == Request(("data=digits", "optimizer.lr=interval(0,1)", "trials=4"))
-    record["environment"]["command"] = "orchestrator launch --config-dir=mine --config-name other epochs=3"
-    assert request_of(record) == Request(("epochs=3",), "mine", "other")
-    record["environment"]["command"] = "python mine.py"
-    assert request_of(record) is None
-    record["request"] = {"overrides": ["epochs=3"], "config_dir": "m", "config_name": "launch", "cwd": "/x"}
-    assert request_of(record) == Request(("epochs=3",), "m", "launch", "/x")
+    opened = read_outline(sweep.folder).record.opened
+    assert request_of(opened) == Request(("data=digits", "optimizer.lr=interval(0,1)", "trials=4"))
+    command = "orchestrator launch --config-dir=mine --config-name other epochs=3"
+    assert request_of(replace(opened, environment={"command": command})) == Request(("epochs=3",), "mine", "other")
+    assert request_of(replace(opened, environment={"command": "python mine.py"})) is None
+    request = {"overrides": ["epochs=3"], "config_dir": "m", "config_name": "launch", "cwd": "/x"}
+    assert request_of(replace(opened, request=request)) == Request(("epochs=3",), "m", "launch", "/x")
 
 
 # stop ----------------------------------------------------------------------------------------------------------------
@@ -451,6 +452,7 @@ DRIVER = """
 import sys, time
 from pathlib import Path
 from orchestrator.base import layout, locks
+from orchestrator.journal.events import SweepClosed
 from orchestrator.journal.file import Journal
 folder, obeys = Path(sys.argv[1]), sys.argv[2] == "obeys"
 with locks.hold(folder / layout.LOCK, "drives it"):
@@ -459,7 +461,7 @@ with locks.hold(folder / layout.LOCK, "drives it"):
     while not (obeys and (folder / "stop").exists()):
         time.sleep(0.01)
     journal = Journal(folder / "journal.sqlite")
-    journal.append("sweep_closed", {"reason": "stopped", "totals": {}, "best": None, "seconds": 1.0}, sync=True)
+    journal.append(SweepClosed("stopped", {}, None, 1.0), sync=True)
     journal.close()
     (folder / "stop").unlink()
 """
@@ -614,8 +616,10 @@ def test_a_shipper_at_work_is_waited_for_and_then_told(
 
 def test_an_unreachable_server_keeps_everything(new_sweep: Any, capsys: pytest.CaptureFixture[str]) -> None:
     sweep = new_sweep()
-    sweep.journal.append("sweep_opened", {"uid": sweep.folder.name, "name": "x", "mode": "max", "metric": "m",
-                                          "tracking": {"kind": "server", "uri": "http://127.0.0.1:9"}}, sync=True)  # fmt: skip
+    server = {"kind": "server", "uri": "http://127.0.0.1:9"}
+    sweep.append("sweep_opened", uid=sweep.folder.name, name="x", mode="max", metric="m", trials=1, folder=str(sweep.folder),
+                 plan="", tracking=server)  # fmt: skip
+    sweep.journal.commit()
     assert main(["delete", "digits", "--yes"]) == 3
     assert "http://127.0.0.1:9 cannot be deleted now" in capsys.readouterr().err
     assert (sweep.folder / JOURNAL).exists()

@@ -238,7 +238,7 @@ def test_weights_that_are_not_there_say_how_to_get_them(folder: Path, tmp_path: 
 def test_the_sweep_kept_the_best_weights_and_shipped_them(folder: Path) -> None:
     closed = read_sweep(folder).closed
     assert closed is not None
-    kept = {entry["trial"]: entry["sha256"] for entry in closed["weights"]}
+    kept = {entry["trial"]: entry["sha256"] for entry in closed.weights}
     assert sorted(kept) == list(range(TRIALS))
     assert not list(folder.rglob("checkpoint-*"))
     shipped = [

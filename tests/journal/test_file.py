@@ -1,18 +1,23 @@
+import contextlib
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import pytest
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import JOURNAL
-from orchestrator.journal.file import Event, Journal, Reader, finite
+from orchestrator.journal.events import Epoch, Reported, Started, Suggested
+from orchestrator.journal.file import Entry, Journal, Reader, finite
+from orchestrator.journal.record import read_sweep
 
 
 @pytest.fixture
@@ -20,7 +25,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / JOURNAL
 
 
-def read(path: Path, after: int = 0) -> list[Event]:
+def read(path: Path, after: int = 0) -> list[Entry]:
     reader = Reader(path)
     try:
         return list(reader.events(after))
@@ -30,26 +35,26 @@ def read(path: Path, after: int = 0) -> list[Event]:
 
 def test_events_come_back_in_order_with_what_was_written(path: Path) -> None:
     journal = Journal(path, create=True, clock=lambda: 1.5)
-    first = journal.append("suggested", {"params": {"lr": 0.1}}, trial=0)
-    journal.append("started", {}, trial=0, attempt=1)
+    first = journal.append(Suggested({"lr": 0.1}, {"epochs": 3}, 0), trial=0)
+    journal.append(Started(), trial=0, attempt=1)
     journal.close()
     events = read(path)
-    assert events[0] == first == Event(1, 1500, "suggested", 0, None, {"params": {"lr": 0.1}})
-    assert events[1] == Event(2, 1500, "started", 0, 1, {})
+    assert events[0] == first == Entry(1, 1500, 0, None, Suggested({"lr": 0.1}, {"epochs": 3}, 0))
+    assert events[1] == Entry(2, 1500, 0, 1, Started())
     assert read(path, after=1) == events[1:]
 
 
 def test_a_synchronous_event_is_durable_when_append_returns(path: Path) -> None:
     journal = Journal(path, create=True)
-    journal.append("suggested", {}, trial=0)
-    journal.append("suggested", {}, trial=1, sync=True)
+    journal.append(Started(), trial=0)
+    journal.append(Started(), trial=1, sync=True)
     assert [event.trial for event in read(path)] == [0, 1]
     journal.close()
 
 
 def test_group_commit_needs_no_call(path: Path) -> None:
     journal = Journal(path, create=True)
-    journal.append("started", {}, trial=0, attempt=1)
+    journal.append(Started(), trial=0, attempt=1)
     deadline = time.monotonic() + 20
     while not read(path):
         assert time.monotonic() < deadline, "the event was never committed"
@@ -59,10 +64,10 @@ def test_group_commit_needs_no_call(path: Path) -> None:
 
 def test_numbers_of_reopened_journal_go_on(path: Path) -> None:
     first = Journal(path, create=True)
-    first.append("started", {}, trial=0, attempt=1)
+    first.append(Started(), trial=0, attempt=1)
     first.close()
     second = Journal(path)
-    assert second.append("started", {}, trial=0, attempt=2).seq == 2
+    assert second.append(Started(), trial=0, attempt=2).seq == 2
     second.close()
 
 
@@ -71,7 +76,7 @@ def test_listeners_hear_events_in_order_from_several_threads(path: Path) -> None
     heard: list[int] = []
     journal.subscribe(lambda event: heard.append(event.seq))
     threads = [
-        threading.Thread(target=lambda: [journal.append("started", {}, trial=0, attempt=1) for _ in range(200)])
+        threading.Thread(target=lambda: [journal.append(Started(), trial=0, attempt=1) for _ in range(200)])
         for _ in range(4)
     ]
     for thread in threads:
@@ -81,6 +86,58 @@ def test_listeners_hear_events_in_order_from_several_threads(path: Path) -> None
     journal.close()
     assert sorted(heard) == list(range(1, 801))
     assert [event.seq for event in read(path)] == list(range(1, 801))
+
+
+def test_what_is_heard_is_what_will_be_read(path: Path) -> None:
+    heard: list[Entry] = []
+    with contextlib.closing(Journal(path, create=True)) as journal:
+        journal.subscribe(heard.append)
+        epoch: Epoch = {"epoch": 1, "time_ms": 5, "metrics": {"train/loss": float("nan")}}
+        journal.append(Reported([epoch], best=(1, float("inf"))), trial=0, attempt=1)
+    assert read(path) == heard
+    assert heard[0].event == Reported([{**epoch, "metrics": {"train/loss": "nan"}}], notes=[], best=[1, "inf"])
+
+
+def write_row(path: Path, kind: str, data: str, trial: int | None = 0) -> None:
+    """Adds a whole row to a closed journal."""
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        seq = db.execute("SELECT count(*) FROM events").fetchone()[0] + 1
+        crc = zlib.crc32(f"{seq} 0 {kind} {trial} 1 {data}".encode())
+        db.execute("INSERT INTO events VALUES (?, 0, ?, ?, 1, ?, ?)", (seq, kind, trial, data, crc))
+
+
+def test_an_event_of_a_kind_that_is_not_known_is_refused(path: Path) -> None:
+    Journal(path, create=True).close()
+    write_row(path, "paused", "{}")
+    for reads in (lambda: read(path), lambda: Journal(path), lambda: read_sweep(path.parent)):
+        with pytest.raises(NotReadyError, match=r"event 1 .* is of the kind 'paused', .*: a newer version wrote it"):
+            reads()
+
+
+@pytest.mark.parametrize(
+    ("kind", "trial", "data", "why"),
+    [
+        ("terminal", 0, '{"state": "completed"}', "lacks artifacts, best_epoch, epoch, metrics, value"),
+        ("started", None, "{}", "names no trial"),
+        ("sweep_resumed", 0, "{}", "names a trial"),
+        ("started", 0, "[1]", "must hold a JSON object"),
+        ("started", 0, "{", "Expecting property name"),
+        (
+            "terminal",
+            0,
+            '{"state": "lost", "epoch": 1, "value": 1, "best_epoch": 1, "metrics": {}, "artifacts": []}',
+            "'lost' is not a valid State",
+        ),
+    ],
+)
+def test_an_event_that_is_none_of_its_kind_is_refused(
+    path: Path, kind: str, trial: int | None, data: str, why: str
+) -> None:
+    Journal(path, create=True).close()
+    write_row(path, kind, data, trial)
+    for reads in (lambda: read(path), lambda: Journal(path), lambda: read_sweep(path.parent)):
+        with pytest.raises(NotReadyError, match=rf"is damaged: event 1 \({kind}\) .*{re.escape(why)}"):
+            reads()
 
 
 def test_json_has_no_infinities(path: Path) -> None:
@@ -128,19 +185,21 @@ def test_a_write_that_fails_is_told_to_the_next_caller(path: Path) -> None:
     other.execute("DROP TABLE events")
     other.close()
     with pytest.raises(NotReadyError, match="cannot be written"):
-        journal.append("started", {}, trial=0, attempt=1, sync=True)
+        journal.append(Started(), trial=0, attempt=1, sync=True)
     with pytest.raises(NotReadyError, match="cannot be written"):
-        journal.append("started", {}, trial=0, attempt=1)
+        journal.append(Started(), trial=0, attempt=1)
     with pytest.raises(NotReadyError, match="cannot be written"):
         journal.close()
 
 
 def test_what_was_committed_survives_sigkill(path: Path) -> None:
     script = (
-        "import sys, json; from pathlib import Path; from orchestrator.journal.file import Journal\n"
+        "import sys, json; from pathlib import Path\n"
+        "from orchestrator.journal.events import Suggested\n"
+        "from orchestrator.journal.file import Journal\n"
         "journal = Journal(Path(sys.argv[1]), create=True)\n"
         "for index in range(10_000):\n"
-        "    journal.append('suggested', {'n': index}, trial=index, sync=True)\n"
+        "    journal.append(Suggested({'n': index}, {}, index), trial=index, sync=True)\n"
         "    print(index, flush=True)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True)
@@ -150,6 +209,6 @@ def test_what_was_committed_survives_sigkill(path: Path) -> None:
     process.wait()
     acknowledged += [json.loads(line) for line in process.stdout.read().split()]
     process.stdout.close()
-    kept = [event.data["n"] for event in read(path)]
+    kept = [entry.event.params["n"] for entry in read(path) if isinstance(entry.event, Suggested)]
     assert kept == list(range(len(kept)))
     assert len(kept) >= len(acknowledged)

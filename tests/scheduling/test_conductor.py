@@ -10,7 +10,8 @@ from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import JOURNAL
 from orchestrator.base.records import State
 from orchestrator.base.rules import repeat_seed
-from orchestrator.journal.file import Event, Journal, Reader
+from orchestrator.journal.events import Reported, Suggested, SweepOpened, SweepResumed, Terminal
+from orchestrator.journal.file import Entry, Journal, Reader
 from orchestrator.journal.record import SweepRecord
 from orchestrator.scheduling.conductor import Conductor
 from orchestrator.scheduling.samplers import Params, Sampler
@@ -52,8 +53,8 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 @pytest.fixture
-def events(journal: Journal) -> list[Event]:
-    heard: list[Event] = []
+def events(journal: Journal) -> list[Entry]:
+    heard: list[Entry] = []
     journal.subscribe(heard.append)
     return heard
 
@@ -80,8 +81,14 @@ def conductor(
         rungs=[1, 3] if scheduler else [],
     )
     if new:
-        journal.append("sweep_opened", {"uid": "s-1", "mode": mode, "metric": "val/accuracy"})
+        journal.append(opening(mode))
     return made
+
+
+def opening(mode: str = "max") -> SweepOpened:
+    return SweepOpened(
+        uid="s-1", name="s", metric="val/accuracy", mode=mode, trials=4, folder="/sweep", plan="", tracking={}
+    )
 
 
 def report(state: str, *values: float, first: int = 1, attempt: int = 1, index: int = 0, **more: Any) -> dict[str, Any]:
@@ -108,8 +115,8 @@ def best_of(sweep: Conductor) -> tuple[int, float]:
     return best.trials[0], best.mean
 
 
-def terminals(events: list[Event]) -> dict[int | None, dict[str, Any]]:
-    return {event.trial: event.data for event in events if event.kind == "terminal"}
+def terminals(entries: list[Entry]) -> dict[int | None, dict[str, Any]]:
+    return {entry.trial: entry.event.to_data() for entry in entries if isinstance(entry.event, Terminal)}
 
 
 def test_one_more_trial_than_run_is_prepared(journal: Journal) -> None:
@@ -124,19 +131,14 @@ def test_a_sampler_that_learns_is_asked_only_when_a_place_is_free(journal: Journ
     assert [trial.index for trial in iter(sweep.next_trial, None)] == [2]
 
 
-def test_a_suggestion_is_durable_before_it_runs(journal: Journal, events: list[Event]) -> None:
+def test_a_suggestion_is_durable_before_it_runs(journal: Journal, events: list[Entry]) -> None:
     trial = conductor(journal, Listed()).next_trial()
     assert trial is not None
     assert (trial.uid, trial.folder, trial.config) == ("s-1/0", "/sweep/0", {"epochs": 5, "x": 0})
-    assert events[1].data == {
-        "params": {"x": 0},
-        "config": {"epochs": 5, "x": 0},
-        "config_index": 0,
-        "repeat": 0,
-    }
+    assert events[1].event == Suggested(params={"x": 0}, config={"epochs": 5, "x": 0}, config_index=0, repeat=0)
 
 
-def test_the_value_is_the_best_epoch(journal: Journal, events: list[Event]) -> None:
+def test_the_value_is_the_best_epoch(journal: Journal, events: list[Entry]) -> None:
     sampler = Listed()
     sweep = conductor(journal, sampler)
     sweep.next_trial()
@@ -148,7 +150,7 @@ def test_the_value_is_the_best_epoch(journal: Journal, events: list[Event]) -> N
     assert sampler.told == [(0, 0.9)]
 
 
-def test_a_trial_that_the_scheduler_ends_is_stopped(journal: Journal, events: list[Event]) -> None:
+def test_a_trial_that_the_scheduler_ends_is_stopped(journal: Journal, events: list[Entry]) -> None:
     sweep = conductor(journal, Listed(), scheduler=Below(0.3))
     sweep.next_trial()
     assert sweep.on_report(0, report("running", 0.2, index=0)) is Decision.STOP
@@ -156,7 +158,7 @@ def test_a_trial_that_the_scheduler_ends_is_stopped(journal: Journal, events: li
     assert best_of(sweep)[1] == 0.2
 
 
-def test_nothing_after_the_end_counts(journal: Journal, events: list[Event]) -> None:
+def test_nothing_after_the_end_counts(journal: Journal, events: list[Entry]) -> None:
     sweep = conductor(journal, Listed())
     sweep.next_trial()
     sweep.on_report(0, report("completed", 0.5, index=0))
@@ -165,16 +167,16 @@ def test_nothing_after_the_end_counts(journal: Journal, events: list[Event]) -> 
     assert sweep.totals == {State.COMPLETED: 1}
 
 
-def test_an_epoch_is_reported_once(journal: Journal, events: list[Event]) -> None:
+def test_an_epoch_is_reported_once(journal: Journal, events: list[Entry]) -> None:
     sweep = conductor(journal, Listed())
     sweep.next_trial()
     sweep.on_report(0, report("running", 0.1, 0.2, index=0))
     sweep.on_report(0, report("running", 0.1, 0.2, 0.3, index=0))
-    epochs = [epoch["epoch"] for event in events if event.kind == "reported" for epoch in event.data["epochs"]]
+    epochs = [epoch["epoch"] for entry in events if isinstance(entry.event, Reported) for epoch in entry.event.epochs]
     assert epochs == [1, 2, 3]
 
 
-def test_reports_of_an_earlier_attempt_change_nothing(journal: Journal, events: list[Event]) -> None:
+def test_reports_of_an_earlier_attempt_change_nothing(journal: Journal, events: list[Entry]) -> None:
     sweep = conductor(journal, Listed())
     sweep.next_trial()
     sweep.on_started(0)
@@ -187,7 +189,7 @@ def test_reports_of_an_earlier_attempt_change_nothing(journal: Journal, events: 
     assert [event.attempt for event in events if event.kind == "started"] == [1, 2]
 
 
-def test_a_worker_that_retries_by_itself_begins_a_new_attempt(journal: Journal, events: list[Event]) -> None:
+def test_a_worker_that_retries_by_itself_begins_a_new_attempt(journal: Journal, events: list[Entry]) -> None:
     sweep = conductor(journal, Listed())
     sweep.next_trial()
     sweep.on_started(0)
@@ -217,7 +219,7 @@ def test_diverged_trials_are_never_best_and_the_sampler_hears_the_worst_value(jo
     assert best_of(sweep)[0] == 1
 
 
-def test_failed_trials_tell_the_sampler_nothing(journal: Journal, events: list[Event]) -> None:
+def test_failed_trials_tell_the_sampler_nothing(journal: Journal, events: list[Entry]) -> None:
     sampler = Listed()
     sweep = conductor(journal, sampler)
     sweep.next_trial()
@@ -246,7 +248,7 @@ def test_a_space_with_fewer_configurations_ends_the_sweep(journal: Journal) -> N
     assert sweep.done
 
 
-def test_what_runs_when_time_is_up_is_cancelled_with_its_value(journal: Journal, events: list[Event]) -> None:
+def test_what_runs_when_time_is_up_is_cancelled_with_its_value(journal: Journal, events: list[Entry]) -> None:
     sweep = conductor(journal, Listed(), limit=10)
     for _ in range(2):
         sweep.next_trial()
@@ -273,7 +275,7 @@ def repeated(journal: Journal, sampler: Sampler, *, judged: bool, limit: int = 2
         rungs=[1] if judged else [],
     )
     if new:
-        journal.append("sweep_opened", {"uid": "s-1", "mode": "max", "metric": "val/accuracy"})
+        journal.append(opening())
     return made
 
 
@@ -338,7 +340,7 @@ def repeated_after(sweep: Conductor, index: int) -> list[int]:
 def test_replayed_at_any_event_it_decides_what_it_would_have(tmp_path: Path, judged: bool) -> None:
     outcomes = {i: ("diverged" if i % 5 == 4 else "completed", 0.1 * i * (-1 if i % 4 == 3 else 1)) for i in range(40)}
     journal = Journal(tmp_path / JOURNAL, create=True)
-    heard: list[Event] = []
+    heard: list[Entry] = []
     journal.subscribe(heard.append)
     sampler = Listed()
     whole = run_all(repeated(journal, sampler, judged=judged, limit=4), outcomes)
@@ -365,7 +367,7 @@ def test_attempts_go_on_where_the_last_driver_was_and_its_workers_change_nothing
     events = list(replay(journal))
     later = conductor_without_opening(journal)
     later.recall(events)
-    journal.append("sweep_resumed", {"plan": ""})
+    journal.append(SweepResumed())
     again = later.next_trial()
     assert again is not None
     assert (again.uid, again.attempt) == (first.uid, 2)
@@ -378,7 +380,7 @@ def test_attempts_go_on_where_the_last_driver_was_and_its_workers_change_nothing
     assert later.retries_left(0) == 2
 
 
-def replay(journal: Journal) -> Iterator[Event]:
+def replay(journal: Journal) -> Iterator[Entry]:
     journal.commit()
     reader = Reader(journal.path)
     yield from reader.events()
@@ -399,7 +401,7 @@ def conductor_without_opening(journal: Journal) -> Conductor:
     )
 
 
-def test_a_trial_that_cannot_write_stops_the_driver_and_stays_open(journal: Journal, events: list[Event]) -> None:
+def test_a_trial_that_cannot_write_stops_the_driver_and_stays_open(journal: Journal, events: list[Entry]) -> None:
     sweep = conductor(journal, Listed())
     sweep.next_trial()
     with pytest.raises(NotReadyError, match=r"trial 0 cannot write: \[Errno 28\] No space left on device; make room"):

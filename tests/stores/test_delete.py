@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.base.errors import NotReadyError
+from orchestrator.journal.events import SweepOpened
 from orchestrator.stores.delete import tracked_runs
 from orchestrator.stores.opening import local_run, store_settings
 
@@ -25,9 +27,9 @@ def shipped(new_sweep: Any, ship: Any, name: str, trials: int = 2) -> Any:
     return sweep
 
 
-def opened_of(sweep: Any, **more: Any) -> dict[str, Any]:
-    tracking = {"kind": "local", "uri": f"sqlite:///{sweep.folder.parent}/mlflow.db"}
-    return {"uid": sweep.uid, "name": "digits lr", "tracking": tracking, **more}
+def opened_of(sweep: Any, tracking: Mapping[str, Any] | None = None) -> SweepOpened:
+    tracking = tracking or {"kind": "local", "uri": f"sqlite:///{sweep.folder.parent}/mlflow.db"}
+    return SweepOpened(sweep.uid, "digits lr", "val/accuracy", "max", 4, str(sweep.folder), "", tracking)
 
 
 def counts(database: Path) -> dict[str, int]:

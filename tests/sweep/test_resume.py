@@ -22,6 +22,7 @@ from orchestrator.base.rules import repeat_seed
 from orchestrator.cli import main
 from orchestrator.config.plan import SweepPlan
 from orchestrator.config.planning import plan
+from orchestrator.journal.events import SweepOpened
 from orchestrator.journal.file import Journal, Reader
 from orchestrator.journal.finding import find_sweep
 from orchestrator.journal.record import SweepRecord, TrialRecord, read_events, read_sweep
@@ -104,7 +105,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(algorithms: list[str]) -> 
     assert sum(len(trial.attempts) for trial in cut.trials.values()) > 6
     assert {i: what_counts(t) for i, t in cut.trials.items()} == {i: what_counts(t) for i, t in whole.trials.items()}
     assert whole.closed is not None
-    assert cut.closed["best"] == whole.closed["best"]
+    assert cut.closed.best == whole.closed["best"]
     for index in range(6):
         assert weights(folder, index) == weights(sweep_folder("whole"), index)
     check_attempts(folder)
@@ -135,9 +136,9 @@ def test_a_closed_sweep_is_left_alone_or_gets_more_trials(capsys: pytest.Capture
     record = read_sweep(folder)
     assert sorted(record.trials) == [0, 1, 2, 3, 4]
     assert all(len(trial.attempts) == 1 for trial in record.trials.values())
-    assert record.resumes[0]["changes"] == {"trials": [3, 5], "max_concurrent": [None, 1]}
+    assert record.resumes[0].changes == {"trials": [3, 5], "max_concurrent": [None, 1]}
     assert record.closed is not None
-    assert record.closed["reason"] == "finished"
+    assert record.closed.reason == "finished"
     made = plan([*SMALL, SEARCH, "trials=5"])
     sampler = made.part("sampler").start(made.space, seed=1, mode="max")
     assert [t.params for t in record.trials.values()] == [sampler.suggest(index) for index in range(5)]
@@ -150,12 +151,12 @@ def test_space_sampler_and_scheduler_may_change(capsys: pytest.CaptureFixture[st
     assert main(["resume", "moving", "optimizer.lr=0.1,0.2,0.3"]) == 0
     record = read_sweep(sweep_folder())
     assert [t.params["optimizer.lr"] for t in record.trials.values()] == [0.001, 0.01, 0.1, 0.2, 0.3]
-    assert list(record.resumes[0]["changes"]) == ["trials", "space"]
-    assert record.resumes[0]["era"] == 3
+    assert list(record.resumes[0].changes) == ["trials", "space"]
+    assert record.resumes[0].first_config_index == 3
     assert main(["resume", "moving", "--more", "3", "sampler=tpe", "scheduler=asha", SEARCH]) == 0
     record = read_sweep(sweep_folder())
     assert len(record.trials) == 9
-    assert list(record.resumes[1]["changes"]) == ["trials", "sampler", "scheduler", "space"]
+    assert list(record.resumes[1].changes) == ["trials", "sampler", "scheduler", "space"]
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_the_newest_of_a_name_is_meant(capsys: pytest.CaptureFixture[str]) -> No
     for minute, uid in enumerate(("one-00000001", "two-0000000b", "two-0000000a")):
         (Path("runs") / uid).mkdir(parents=True)
         journal = Journal(Path("runs", uid, JOURNAL), create=True, clock=lambda at=minute: 60.0 * at)
-        journal.append("sweep_opened", {"uid": uid, "mode": "max", "tracking": {}})
+        journal.append(SweepOpened(uid, uid[:3], "val/accuracy", "max", 1, f"runs/{uid}", "", tracking={}))
         journal.close()
     runs = Path("runs")
     assert find_sweep(runs, "two") == runs / "two-0000000a"
@@ -224,9 +225,9 @@ def test_every_configuration_runs_with_each_seed(capsys: pytest.CaptureFixture[s
     values = {c: [t.value for t in record.trials.values() if t.config_index == c] for c in (0, 1)}
     means = {c: sum(v for v in vs if v is not None) / 3 for c, vs in values.items()}
     assert record.closed is not None
-    assert record.closed["best"]["value"] == pytest.approx(max(means.values()))
-    assert record.closed["best"]["repeats"] == 3
-    assert record.closed["best"]["spread"] > 0
+    assert record.closed.best["value"] == pytest.approx(max(means.values()))
+    assert record.closed.best["repeats"] == 3
+    assert record.closed.best["spread"] > 0
     assert re.search(r"trial\s+val/accuracy\s+sd\s+seeds", capsys.readouterr().out)
 
 

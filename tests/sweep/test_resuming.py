@@ -9,7 +9,8 @@ import pytest
 from orchestrator.config.plan import SweepPlan
 from orchestrator.config.planning import plan
 from orchestrator.config.resuming import merged, placed
-from orchestrator.journal.file import Event
+from orchestrator.journal.events import Event, Suggested, SweepOpened, SweepResumed
+from orchestrator.journal.file import Entry
 from orchestrator.journal.record import SweepRecord
 from orchestrator.sweep.resuming import checked, era
 
@@ -35,18 +36,19 @@ class History:
 
     def __init__(self, made: SweepPlan, trials: int) -> None:
         self.record = SweepRecord()
-        self._apply("sweep_opened", {"uid": "s-1", "mode": "max", "metric": "val/accuracy", "plan": made.to_json()})
+        plan = made.to_json()
+        self._apply(SweepOpened("s-1", "s", "val/accuracy", "max", made.root.trials, "/sweep", plan, tracking={}))
         for index in range(trials):
-            self._apply("suggested", {"params": {}, "config": {}}, trial=index)
+            self._apply(Suggested({}, {}, index), trial=index)
 
     def resume(self, new: SweepPlan, **how: Any) -> dict[str, Any]:
         """Resumes with the plan and returns the changes."""
         made, changes = checked(self.record, new, **how)
-        self._apply("sweep_resumed", {"plan": made.to_json(), "era": era(self.record, changes)})
+        self._apply(SweepResumed(plan=made.to_json(), first_config_index=era(self.record, changes)))
         return changes
 
-    def _apply(self, kind: str, data: dict[str, Any], trial: int | None = None) -> None:
-        self.record.apply(Event(self.record.last_seq + 1, 0, kind, trial, None, data))
+    def _apply(self, event: Event, trial: int | None = None) -> None:
+        self.record.apply(Entry(self.record.last_seq + 1, 0, trial, None, event))
 
 
 INTERVAL = "optimizer.lr=interval(0.1,0.2)"

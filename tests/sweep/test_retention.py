@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from orchestrator.base.layout import BEST, CHECKPOINT, JOURNAL, trial_folder
+from orchestrator.base.records import State
+from orchestrator.journal.events import Started, Suggested, SweepOpened, Terminal
 from orchestrator.journal.file import Journal
 from orchestrator.journal.record import SweepRecord, read_sweep
 from orchestrator.sweep.retention import Retention
@@ -27,16 +29,15 @@ class Sweep:
         self.record = SweepRecord()
         self.journal.subscribe(self.record.apply)
         plan = json.dumps({"settings": {"repeat": repeat, "trials": 99}})
-        opened = {"uid": folder.name, "mode": mode, "metric": "val/accuracy", "plan": plan}
-        self.journal.append("sweep_opened", opened, sync=True)
+        opened = SweepOpened(folder.name, "digits", "val/accuracy", mode, 99, str(folder), plan, tracking={})
+        self.journal.append(opened, sync=True)
         self.retention = Retention(folder, self.record, keep)
         self.journal.subscribe(self.retention)
 
     def start(self, index: int, config_index: int | None = None, repeat: int = 0) -> None:
         config = index if config_index is None else config_index
-        data = {"params": {}, "config": {}, "config_index": config, "repeat": repeat}
-        self.journal.append("suggested", data, trial=index, sync=True)
-        self.journal.append("started", {}, trial=index, attempt=1)
+        self.journal.append(Suggested({}, {}, config, repeat), trial=index, sync=True)
+        self.journal.append(Started(), trial=index, attempt=1)
         folder = trial_folder(self.folder, index)
         folder.mkdir(parents=True)
         for epoch in (1, 2):
@@ -45,10 +46,7 @@ class Sweep:
         (folder / "predictions.safetensors").write_text("kept")
 
     def end(self, index: int, value: float | None, state: str = "completed") -> None:
-        ending = {"state": state, "reason": None, "epoch": 2, "value": value, "best_epoch": 1}
-        self.journal.append(
-            "terminal", {**ending, "metrics": {}, "artifacts": [], "error": None}, trial=index, attempt=1
-        )
+        self.journal.append(Terminal(State(state), 2, value, 1, {}, []), trial=index, attempt=1)
 
     def run(self, index: int, value: float | None, state: str = "completed", **which: int) -> None:
         self.start(index, **which)

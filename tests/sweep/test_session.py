@@ -13,7 +13,8 @@ from orchestrator.base.layout import JOURNAL
 from orchestrator.cli import main
 from orchestrator.config.catalogue import choices
 from orchestrator.config.plan import SweepPlan
-from orchestrator.journal.file import Event, Reader
+from orchestrator.journal.events import Retrying, SweepClosed, SweepOpened
+from orchestrator.journal.file import Entry, Reader
 
 SMALL = ["data=synthetic", "model=mlp", "model.width=12", "batch_size=16", "seed=1"]
 
@@ -25,7 +26,7 @@ def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def events_of(runs: Path = Path("runs")) -> list[Event]:
+def events_of(runs: Path = Path("runs")) -> list[Entry]:
     (folder,) = (path.parent for path in runs.glob(f"*/{JOURNAL}"))
     reader = Reader(folder / JOURNAL)
     try:
@@ -34,11 +35,11 @@ def events_of(runs: Path = Path("runs")) -> list[Event]:
         reader.close()
 
 
-def by_trial(events: list[Event], kind: str) -> dict[int, list[dict[str, Any]]]:
+def by_trial(events: list[Entry], kind: str) -> dict[int, list[dict[str, Any]]]:
     found: dict[int, list[dict[str, Any]]] = {}
     for event in events:
         if event.kind == kind and event.trial is not None:
-            found.setdefault(event.trial, []).append(event.data)
+            found.setdefault(event.trial, []).append(event.event.to_data())
     return found
 
 
@@ -59,13 +60,13 @@ def test_a_sweep_from_the_command_line_to_mlflow(tmp_path: Path, capfd: pytest.C
     assert printed.err == ""
 
     events = events_of()
-    assert [event.kind for event in events[:1]] == ["sweep_opened"]
-    opened = events[0].data
-    assert SweepPlan.from_json(opened["plan"]).root.trials == 5
-    assert opened["environment"]["command"].startswith("orchestrator launch data=synthetic")
-    assert opened["folder"].startswith(str(tmp_path))
-    assert events[-1].kind == "sweep_closed"
-    assert events[-1].data["totals"] == {"completed": 5}
+    opened, closed = events[0].event, events[-1].event
+    assert isinstance(opened, SweepOpened)
+    assert SweepPlan.from_json(opened.plan).root.trials == 5
+    assert opened.environment["command"].startswith("orchestrator launch data=synthetic")
+    assert opened.folder.startswith(str(tmp_path))
+    assert isinstance(closed, SweepClosed)
+    assert closed.totals == {"completed": 5}
     epochs = {i: [e["epoch"] for d in data for e in d["epochs"]] for i, data in by_trial(events, "reported").items()}
     assert epochs == {index: [1, 2, 3] for index in range(5)}
 
@@ -189,9 +190,9 @@ def test_a_model_from_outside_and_the_ways_in_which_trials_end(
         ("raises", 0.1): "failed",
         ("raises", 3e38): "failed",
     }
-    reasons = Counter(event.data["reason"] for event in events if event.kind == "retrying")
+    reasons = Counter(entry.event.reason for entry in events if isinstance(entry.event, Retrying))
     assert reasons == {"the worker process died": 1, "RuntimeError: a bug of the user's": 2}
-    (best,) = [event.data["best"] for event in events if event.kind == "sweep_closed"]
+    (best,) = [entry.event.best for entry in events if isinstance(entry.event, SweepClosed)]
     assert best["params"]["optimizer.lr"] == 0.1
     tags = query(
         "SELECT r.status, t.value FROM runs r JOIN tags t USING(run_uuid) WHERE t.key='reason' ORDER BY t.value"
@@ -222,7 +223,8 @@ def test_a_time_budget_cancels_what_runs_and_keeps_its_value(capfd: pytest.Captu
     events = events_of()
     ended = [data[0] for data in by_trial(events, "terminal").values()]
     assert [(data["state"], data["value"] is not None) for data in ended] == [("cancelled", True)] * 2
-    assert events[-1].data["reason"] == "budget"
+    assert isinstance(events[-1].event, SweepClosed)
+    assert events[-1].event.reason == "budget"
     assert "2 cancelled" in capfd.readouterr().out
 
 

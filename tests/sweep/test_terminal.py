@@ -1,10 +1,11 @@
 import io
-from typing import Any
 
 import pytest
 
+from orchestrator.base.records import State
 from orchestrator.base.text import duration, say, table
-from orchestrator.journal.file import Event
+from orchestrator.journal.events import Event, Reported, Started, Suggested, Terminal
+from orchestrator.journal.file import Entry
 from orchestrator.sweep.terminal import Progress, View
 
 
@@ -16,16 +17,16 @@ class Clock:
         return self.now
 
 
-def event(kind: str, trial: int, **data: Any) -> Event:
-    return Event(1, 0, kind, trial, 1, data)
+def entry(trial: int, event: Event) -> Entry:
+    return Entry(1, 0, trial, 1, event)
 
 
-def reported(trial: int, epoch: int, value: float) -> Event:
-    return event("reported", trial, epochs=[{"epoch": epoch, "time_ms": 0, "metrics": {"val/accuracy": value}}])
+def reported(trial: int, epoch: int, value: float) -> Entry:
+    return entry(trial, Reported([{"epoch": epoch, "time_ms": 0, "metrics": {"val/accuracy": value}}]))
 
 
-def ended(trial: int, state: str, value: float | None, reason: str | None = None) -> Event:
-    return event("terminal", trial, state=state, value=value, reason=reason)
+def ended(trial: int, state: str, value: float | None, reason: str | None = None) -> Entry:
+    return entry(trial, Terminal(State(state), 3, value, 3, {}, [], reason))
 
 
 @pytest.fixture
@@ -36,8 +37,8 @@ def clock() -> Clock:
 @pytest.fixture
 def progress(clock: Clock) -> Progress:
     progress = Progress(4, "val/accuracy", "max", monotonic=clock)
-    progress.line(event("suggested", 0, params={"optimizer.lr": 0.123456}))
-    progress.line(event("started", 0))
+    progress.line(entry(0, Suggested({"optimizer.lr": 0.123456}, {}, 0)))
+    progress.line(entry(0, Started()))
     return progress
 
 
@@ -59,7 +60,7 @@ def test_the_summary_counts_and_estimates(progress: Progress, clock: Clock) -> N
     assert progress.summary() == "0/4 trials, 1 running"
     clock.now = 30.0
     progress.line(ended(0, "completed", 0.75))
-    progress.line(event("started", 1))
+    progress.line(entry(1, Started()))
     progress.line(ended(1, "diverged", None))
     assert (
         progress.summary()

@@ -19,6 +19,7 @@ import pytest
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.journal.cursor import read_status
+from orchestrator.journal.events import SweepOpened
 from orchestrator.journal.file import checksum
 from orchestrator.stores import rest
 from orchestrator.stores.delete import tracked_runs
@@ -359,11 +360,8 @@ def test_a_sweeps_runs_are_deleted_through_the_api_and_found_again_by_nobody(
     sweep.run_trial(0)
     sweep.finish(1)
     ship(sweep, end=True)
-    opened = {
-        "uid": sweep.uid,
-        "name": "digits lr",
-        "tracking": {"kind": "server", "uri": server.uri, "experiment": "on a server"},
-    }
+    tracking = {"kind": "server", "uri": server.uri, "experiment": "on a server"}
+    opened = SweepOpened(sweep.uid, "digits lr", "val/accuracy", "max", 4, str(sweep.folder), "", tracking)
     with tracked_runs(opened, sweep.folder) as runs:
         assert (runs.count, runs.for_good) == (2, False)
         runs.delete()

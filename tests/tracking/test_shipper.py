@@ -15,6 +15,7 @@ import pytest
 
 from orchestrator.base.errors import NotReadyError, RunningElsewhereError
 from orchestrator.journal.cursor import ShipStatus, is_shipping, read_status, ship_lock, write_status
+from orchestrator.journal.record import read_sweep
 from orchestrator.stores.opening import store_settings
 from orchestrator.tracking.supervisor import start_shipper, wait_until_shipped
 from orchestrator.tracking.sync import sync
@@ -153,7 +154,8 @@ def test_sync_ships_an_untracked_sweep_beside_it(new_sweep: Any, tables: Any, tm
     sweep = new_sweep(kind="none")
     sweep.run_trial(0)
     sweep.finish(1)
-    assert store_settings({"tracking": {"kind": "none"}}, sweep.folder)["uri"] == f"sqlite:///{tmp_path}/mlflow.db"
+    opened = read_sweep(sweep.folder).opening
+    assert store_settings(opened, sweep.folder)["uri"] == f"sqlite:///{tmp_path}/mlflow.db"
     assert sync(sweep.folder) == f"7 events of digits-0a1b2c3d shipped to sqlite:///{tmp_path}/mlflow.db"
     assert len(tables()["runs"]) == 2
 

@@ -1,0 +1,338 @@
+"""What can happen to a sweep: one frozen dataclass for each kind of event, shared by the writer and every reader of a journal.
+
+The fields are the keys of the event's JSON. How a new one stays readable:
+
+- A field with a default may be missing: journals of earlier versions lack it. One without a default must be there.
+- A key that is no field here was written by a newer version and is left out. So a field may be added where a reader can do
+  without it; what no reader may pass over is a new kind of event.
+- A kind that is not listed here is an error for every reader: a newer version wrote it. `match` an event with
+  `case _: assert_never(event)` at the end, so that the type checker finds the places that a new kind concerns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, ClassVar, NotRequired, Self, TypedDict
+
+from orchestrator.base.records import State
+
+
+class Epoch(TypedDict):
+    """One epoch of a trial.
+
+    Args:
+        epoch: from 1.
+        time_ms: wall-clock milliseconds since 1970 at its end, by the worker's clock.
+        metrics: numbers by name; one that is not finite is "nan", "inf" or "-inf".
+    """
+
+    epoch: int
+    time_ms: int
+    metrics: dict[str, Any]
+
+
+class FileRecord(TypedDict):
+    """A file of a trial: its absolute path at the time, and its SHA-256 in hexadecimal."""
+
+    path: str
+    sha256: str
+
+
+class KeptWeights(FileRecord):
+    """The best weights of the trial with this index, kept at the end of the sweep."""
+
+    trial: int
+
+
+class Best(TypedDict):
+    """The best configuration of a sweep.
+
+    Args:
+        trial: index of the first of its trials.
+        value: the mean of their objectives.
+        spread: their standard deviation; None of a single one.
+        repeats: how many there are.
+    """
+
+    trial: int
+    value: float
+    params: NotRequired[dict[str, Any]]
+    spread: NotRequired[float | None]
+    repeats: NotRequired[int]
+
+
+class UnknownKindError(ValueError):
+    """An event is of a kind that a newer version writes."""
+
+
+@dataclass(frozen=True)
+class _Base:
+    """What all kinds share.
+
+    Args:
+        kind: its name in the journal.
+        of_trial: whether it is about one trial; the others are about the sweep as a whole.
+    """
+
+    kind: ClassVar[str]
+    of_trial: ClassVar[bool] = True
+
+    @classmethod
+    def required(cls) -> set[str]:
+        """The keys that every event of this kind has."""
+        return {one.name for one in fields(cls) if one.default is MISSING and one.default_factory is MISSING}
+
+    def to_data(self) -> dict[str, Any]:
+        """The event as it is written: plain data under the names of the fields."""
+        return dict(self.__dict__)
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any], trial: int | None = None) -> Self:
+        """The event that was written as `data`.
+
+        Args:
+            trial: index of the trial that it is about.
+
+        Raises:
+            ValueError: a required key is missing, or a value cannot be one of its field.
+        """
+        try:
+            return cls(**data)
+        except TypeError:
+            return cls(**cls._known(data))
+
+    @classmethod
+    def _known(cls, data: object) -> dict[str, Any]:
+        """What of the data are fields; slower than to try."""
+        if not isinstance(data, Mapping):
+            raise ValueError(f"must hold a JSON object, got {data!r:.80}")
+        if missing := sorted(cls.required() - set(data)):
+            raise ValueError(f"lacks {', '.join(missing)}")
+        names = {one.name for one in fields(cls)}
+        return {key: value for key, value in data.items() if key in names}
+
+
+@dataclass(frozen=True)
+class SweepOpened(_Base):
+    """The first event of every journal: what the sweep is.
+
+    Args:
+        uid: `<name>-<8 hex>`, unique for ever; the name of the folder.
+        name: as the user gave it, or made from the time.
+        metric, mode: the objective, and whether `max` or `min` is better.
+        trials: number of configurations.
+        folder: absolute path of the sweep's folder when it began.
+        plan: the whole SweepPlan as JSON.
+        tracking: the checked settings of the store: `kind`, `uri`, `artifacts`, `experiment`.
+        config: the configuration that all trials start from.
+        space: `{"key", "domain", "condition"}` of each searched key, for people.
+        sampler, scheduler: their specs.
+        environment: code version, libraries, hardware and the command typed.
+        request: the overrides and the folder of the configuration: what a resume plans from; empty where the sweep was launched
+            from Python.
+    """
+
+    kind = "sweep_opened"
+    of_trial = False
+
+    uid: str
+    name: str
+    metric: str
+    mode: str
+    trials: int
+    folder: str
+    plan: str
+    tracking: Mapping[str, Any]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    space: Sequence[Mapping[str, Any]] = ()
+    sampler: Mapping[str, Any] = field(default_factory=dict)
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    request: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Suggested(_Base):
+    """The sampler has suggested a trial; durable before the trial runs.
+
+    Args:
+        params: the searched keys and their values.
+        config: the complete configuration of the trial.
+        config_index: number of its configuration, which its repeats share; the trial's own index where a journal has none.
+        repeat: which of the configuration's trials, from 0.
+    """
+
+    kind = "suggested"
+
+    params: dict[str, Any]
+    config: dict[str, Any]
+    config_index: int
+    repeat: int = 0
+
+    @classmethod
+    def required(cls) -> set[str]:
+        return super().required() - {"config_index"}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any], trial: int | None = None) -> Self:
+        if isinstance(data, Mapping) and "config_index" not in data:
+            data = {**data, "config_index": trial}
+        return super().from_data(data, trial)
+
+
+@dataclass(frozen=True)
+class Started(_Base):
+    """A worker begins an attempt at a trial."""
+
+    kind = "started"
+
+
+@dataclass(frozen=True)
+class Reported(_Base):
+    """A worker has trained some epochs; their checkpoint was durable before.
+
+    Args:
+        epochs: those that are new, in order; none where only `notes` are.
+        checkpoint: its file name.
+        notes: what is worth telling the user of the attempt.
+        best: (epoch, objective) of the trial's best epoch so far; None where there is none, or no epoch is new.
+    """
+
+    kind = "reported"
+
+    epochs: Sequence[Epoch]
+    checkpoint: str | None = None
+    notes: Sequence[str] = ()
+    best: Sequence[Any] | None = None
+
+
+@dataclass(frozen=True)
+class Retrying(_Base):
+    """An attempt has failed; another one follows.
+
+    Args:
+        reason: in one sentence.
+        error: the traceback, where there is one.
+    """
+
+    kind = "retrying"
+
+    reason: str
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Terminal(_Base):
+    """A trial has ended.
+
+    Args:
+        epoch: the last one that was reported; 0 before the first.
+        value: the objective at `best_epoch`; both None where no epoch gave one.
+        metrics: those of the test.
+        artifacts: the files that it declares.
+        reason: why it ended, where its state does not say it all.
+        error: the traceback of a failure.
+    """
+
+    kind = "terminal"
+
+    state: State
+    epoch: int
+    value: float | None
+    best_epoch: int | None
+    metrics: dict[str, Any]
+    artifacts: list[FileRecord]
+    reason: str | None = None
+    error: str | None = None
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any], trial: int | None = None) -> Self:
+        if isinstance(data, Mapping) and "state" in data:
+            data = {**data, "state": State(data["state"])}
+        return super().from_data(data, trial)
+
+
+@dataclass(frozen=True)
+class SweepResumed(_Base):
+    """Another driver goes on with the sweep; durable before it does anything else.
+
+    Args:
+        plan: the plan in force from now on, as JSON; "" leaves the one before in force.
+        changes: key -> [value before, value now] of what was given anew.
+        request: as in `SweepOpened`, merged with what was typed for the resume.
+        command, host, pid: what was typed, and the driver's process.
+        trials: number of configurations from now on.
+        first_config_index: the first configuration that the sampler in force suggests itself: after a change of space or sampler
+            the next one at that time. Its key in the journal is `era`.
+        new_budget: whether `time_budget_s` counts from now on.
+    """
+
+    kind = "sweep_resumed"
+    of_trial = False
+
+    plan: str = ""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    request: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""
+    host: str = ""
+    pid: int | None = None
+    trials: int | None = None
+    first_config_index: int = 0
+    new_budget: bool = False
+
+    def to_data(self) -> dict[str, Any]:
+        data = super().to_data()
+        data["era"] = data.pop("first_config_index")
+        return data
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any], trial: int | None = None) -> Self:
+        if isinstance(data, Mapping) and "era" in data:
+            data = dict(data)
+            data["first_config_index"] = data.pop("era")
+        return super().from_data(data, trial)
+
+
+@dataclass(frozen=True)
+class SweepClosed(_Base):
+    """A driver has ended the sweep; a resume may open it again.
+
+    Args:
+        reason: `finished` (all trials ran), `exhausted` (the space has no more), `budget` (the time is used up) or `stopped`.
+        totals: how many trials ended in each state.
+        best: None where no trial can be the best.
+        seconds: how long all drivers worked on it.
+        weights: the weights that were kept; None where a journal does not say.
+    """
+
+    kind = "sweep_closed"
+    of_trial = False
+
+    reason: str
+    totals: Mapping[str, int]
+    best: Best | None
+    seconds: float | None = None
+    weights: Sequence[KeptWeights] | None = None
+
+
+Event = SweepOpened | Suggested | Started | Reported | Retrying | Terminal | SweepResumed | SweepClosed
+
+KINDS: Mapping[str, type[Event]] = {
+    one.kind: one for one in (SweepOpened, Suggested, Started, Reported, Retrying, Terminal, SweepResumed, SweepClosed)
+}
+
+
+def event_from(kind: str, data: Mapping[str, Any], trial: int | None = None) -> Event:
+    """The event of a kind that was written as `data`.
+
+    Raises:
+        UnknownKindError: there is no such kind.
+        ValueError: it names no trial though it is about one, or the other way round; a required key is missing; a value cannot
+            be one of its field.
+    """
+    if kind not in KINDS:
+        raise UnknownKindError(f"is of the kind {kind!r}, which this version does not know")
+    if (trial is not None) != KINDS[kind].of_trial:
+        raise ValueError("names no trial" if trial is None else "names a trial")
+    return KINDS[kind].from_data(data, trial)
