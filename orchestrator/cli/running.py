@@ -309,18 +309,28 @@ def _best_table(best: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
     keys = list(dict.fromkeys(key for row in best for key in row["params"]))
     tests = [key for key in ("test/accuracy",) if any(key in row["metrics"] for row in best)]
     repeated = any(row["repeats"] > 1 for row in best)
+    selected = any(row["selected"] is not None for row in best)
     rows = [
         [
             str(row["trial"]),
             f"{row['value']:.4f}",
-            *([f"{row['spread']:.4f}" if row["spread"] is not None else "", str(row["repeats"])] if repeated else []),
+            *([_number(row["spread"]), str(row["repeats"] - (row["selected"] is not None))] if repeated else []),
+            *([_number(row["selected"])] if selected else []),
             *(f"{row['metrics'][key]:.4f}" if key in row["metrics"] else "" for key in tests),
             str(row["epoch"]),
             *(word(row["params"].get(key, "")) for key in keys),
         ]
         for row in best
     ]
-    return table(["trial", metric, *(["sd", "seeds"] if repeated else []), *tests, "epoch", *keys], rows)
+    over_seeds = [*(["sd", "seeds"] if repeated else []), *(["selected seed"] if selected else [])]
+    lines = table(["trial", metric, *over_seeds, *tests, "epoch", *keys], rows)
+    if selected:
+        lines.append(f"{metric} is the mean without the selected seed: early stopping let that one pass for being good")
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
 def train_command(argv: Sequence[str]) -> int:

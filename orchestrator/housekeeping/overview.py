@@ -192,7 +192,9 @@ def _under_way(trial: TrialRecord) -> str:
 
 def _best(record: SweepRecord, best: Score) -> str:
     trial = record.trials[min(best.trials)]
-    spread = f" ± {best.spread:.4f} over {len(best.values)} repeats" if best.spread is not None else ""
+    spread = f" ± {best.spread:.4f} over {len(best.unselected)} repeats" if best.spread is not None else ""
+    if best.selected is not None:
+        spread += f", without the seed that early stopping selected ({best.selected:.4f})"
     params = " ".join(f"{key}={word(value)}" for key, value in trial.params.items())
     return f"{record.opened.metric} {best.mean:.4f}{spread} (trial {trial.index})  {params}".rstrip()
 

@@ -50,9 +50,10 @@ class Best(TypedDict):
 
     Args:
         trial: index of the first of its trials.
-        value: the mean of their objectives.
+        value: the mean of their objectives, without that of the selected one where there are others.
         spread: their standard deviation; None of a single one.
-        repeats: how many there are.
+        repeats: how many there are, the selected one included.
+        selected: the objective of the trial that a scheduler judged, where it is left out of `value`.
     """
 
     trial: int
@@ -60,6 +61,7 @@ class Best(TypedDict):
     params: NotRequired[dict[str, Any]]
     spread: NotRequired[float | None]
     repeats: NotRequired[int]
+    selected: NotRequired[float | None]
 
 
 class UnknownKindError(ValueError):
@@ -161,6 +163,8 @@ class Suggested(_Base):
         config: the complete configuration of the trial.
         config_index: number of its configuration, which its repeats share; the trial's own index where a journal has none.
         repeat: which of the configuration's trials, from 0.
+        judged: whether a scheduler may stop it early. The other repeats run only if it survives: its value is one selected for
+            being good, and is shown apart from theirs. Journals that lack this were ranked with it.
     """
 
     kind = "suggested"
@@ -169,6 +173,7 @@ class Suggested(_Base):
     config: dict[str, Any]
     config_index: int
     repeat: int = 0
+    judged: bool = False
 
     @classmethod
     def required(cls) -> set[str]:

@@ -12,13 +12,14 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any, TypeGuard, assert_never
 
 from orchestrator.base.build import with_current_names
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import JOURNAL
 from orchestrator.base.records import CAN_BE_BEST, TERMINAL, State
 from orchestrator.journal.events import (
+    Best,
     Epoch,
     FileRecord,
     Reported,
@@ -42,6 +43,7 @@ class TrialRecord:
     Args:
         config_index: number of its configuration; `repeat` trials share one and differ in their seed.
         repeat: which of them, from 0.
+        judged: whether a scheduler may stop it early.
         attempt: number of the attempt that is under way, or comes next.
         started: whether that attempt has begun.
         attempts: of each attempt that began, its number.
@@ -57,6 +59,7 @@ class TrialRecord:
     config_index: int
     repeat: int
     suggested_ms: int
+    judged: bool = False
     attempt: int = 1
     started: bool = False
     attempts: list[int] = field(default_factory=list)
@@ -193,6 +196,7 @@ class SweepRecord:
             config_index=event.config_index,
             repeat=event.repeat,
             suggested_ms=entry.time_ms,
+            judged=event.judged,
         )
 
     def _trial(self, entry: Entry) -> TrialRecord:
@@ -216,67 +220,102 @@ class SweepRecord:
         trial.metrics, trial.artifacts = event.metrics, event.artifacts
         trial.ended_ms = time_ms
         if self.scores:
-            self.scores.add(trial.config_index, trial.index, trial.state, trial.value)
+            self.scores.add(trial.config_index, trial.index, trial.state, trial.value, judged=trial.judged)
 
-    def summaries(self) -> list[dict[str, Any]]:
-        """The configurations that can be the best, the best first: `trial` (the first of its repeats), `value` (the mean),
-        `spread` (standard deviation; None of a single one), `repeats`, `epoch`, `params`, `metrics` (means)."""
-        if self.scores is None:
-            return []
-        rows = []
-        for score in self.scores.ranked():
-            members = [self.trials[index] for index in sorted(score.trials)]
-            # A number that is not finite is text in the journal.
-            numbers = [{k for k, v in trial.metrics.items() if isinstance(v, int | float)} for trial in members]
-            shared = set.intersection(*numbers)
-            rows.append(
-                {
-                    "trial": members[0].index,
-                    "value": score.mean,
-                    "spread": score.spread,
-                    "repeats": len(members),
-                    "epoch": members[0].best_epoch,
-                    "params": members[0].params,
-                    "metrics": {
-                        key: statistics.fmean(trial.metrics[key] for trial in members) for key in sorted(shared)
-                    },
-                }
-            )
-        return rows
+    def summaries(self) -> list[Summary]:
+        """The configurations that can be the best, the best first."""
+        return [self._summary(score) for score in self.scores.ranked()] if self.scores else []
+
+    def _summary(self, score: Score) -> Summary:
+        first = self.trials[min(score.trials)]
+        members = [self.trials[index] for index in sorted(score.unselected)]
+        shared = set.intersection(
+            *({key for key, value in trial.metrics.items() if is_number(value)} for trial in members)
+        )
+        return {
+            "trial": first.index,
+            "value": score.mean,
+            "spread": score.spread,
+            "repeats": len(score.trials),
+            "selected": score.selected,
+            "epoch": first.best_epoch,
+            "params": first.params,
+            "metrics": {key: statistics.fmean(trial.metrics[key] for trial in members) for key in sorted(shared)},
+        }
+
+
+class Summary(Best):
+    """A configuration with what is shown of it.
+
+    Args:
+        epoch: the best one of its first trial.
+        metrics: means over the trials of which `value` is the mean.
+    """
+
+    epoch: int | None
+    metrics: dict[str, float]
 
 
 @dataclass
 class Score:
-    """What a configuration came to over its repeats."""
+    """What a configuration came to over its repeats.
+
+    Early stopping judges the first repeat alone, and the others run if it survives. The value of a survivor is selected for being
+    good, and a mean with it is too good. So it is left out of `mean` and `spread`, and shown apart, as soon as there are others.
+
+    Args:
+        values: trial -> its objective, of all trials that can be the best.
+        judged: the trial that a scheduler judged.
+    """
 
     config_index: int
-    trials: list[int] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
+    values: dict[int, float] = field(default_factory=dict)
+    judged: int | None = None
+
+    @property
+    def trials(self) -> list[int]:
+        """Their indices, in the order in which they ended."""
+        return list(self.values)
+
+    @property
+    def unselected(self) -> dict[int, float]:
+        """The values that count: all but that of the trial that was judged, or that one where it is alone."""
+        return {trial: value for trial, value in self.values.items() if trial != self.judged} or self.values
+
+    @property
+    def selected(self) -> float | None:
+        """The value that is left out; None where none is."""
+        return self.values.get(self.judged) if self.judged is not None and len(self.values) > 1 else None
 
     @property
     def mean(self) -> float:
-        return statistics.fmean(self.values)
+        return statistics.fmean(self.unselected.values())
 
     @property
     def spread(self) -> float | None:
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
+        """The standard deviation; None of a single value."""
+        values = self.unselected.values()
+        return statistics.stdev(values) if len(values) > 1 else None
 
 
 class Scores:
-    """Which configuration is best: of those with the most repeats the one with the best mean; ties go to the lower index."""
+    """Which configuration is best: of those with the most repeats the one with the best mean; ties go to the lower index.
+
+    The repeats are counted with the one that a scheduler judged, the mean is taken without it (see `Score`).
+    """
 
     def __init__(self, mode: str) -> None:
         self._sign = 1.0 if mode == "max" else -1.0
         self._scores: dict[int, Score] = {}
         self.best: Score | None = None
 
-    def add(self, config_index: int, trial: int, state: State, value: object) -> None:
-        """Tells how a trial ended; one that cannot be best is passed over."""
-        if state not in CAN_BE_BEST or not isinstance(value, int | float) or not math.isfinite(value):
+    def add(self, config_index: int, trial: int, state: State, value: object, *, judged: bool = False) -> None:
+        """Takes how a trial ended; one that cannot be best is passed over."""
+        if state not in CAN_BE_BEST or not is_number(value):
             return
         score = self._scores.setdefault(config_index, Score(config_index))
-        score.trials.append(trial)
-        score.values.append(float(value))
+        score.values[trial] = float(value)
+        score.judged = trial if judged else score.judged
         if self.best is None or self._key(score) >= self._key(self.best):
             self.best = score
 
@@ -286,6 +325,11 @@ class Scores:
 
     def _key(self, score: Score) -> tuple[int, float, int]:
         return len(score.values), self._sign * score.mean, -score.config_index
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value of the journal is a finite number; others are written as text."""
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def read_sweep(folder: Path, *, keep_epochs: bool = False) -> SweepRecord:

@@ -238,7 +238,8 @@ class Conductor:
     def _suggest(self, params: dict[str, Any], config: dict[str, Any], config_index: int, repeat: int) -> Trial:
         index = self._next_index
         failpoint("suggestion.before")
-        self._journal.append(Suggested(params, config, config_index, repeat), trial=index, sync=True)
+        judged = self._judged and repeat == 0
+        self._journal.append(Suggested(params, config, config_index, repeat, judged), trial=index, sync=True)
         failpoint("suggestion.after")
         self._after_suggestion(self.trials[index])
         return self.trial(index)

@@ -130,7 +130,7 @@ class Retention:
         for config_index in self._candidates:
             for index in self._members[config_index]:
                 trial = self._record.trials[index]
-                scores.add(config_index, index, trial.state, trial.value)
+                scores.add(config_index, index, trial.state, trial.value, judged=trial.judged)
         stay = {score.config_index for score in scores.ranked()[: self._keep]}
         for config_index in self._candidates - stay:
             for index in self._members[config_index]:

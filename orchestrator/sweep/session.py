@@ -26,10 +26,10 @@ from orchestrator.base.rules import repeat_seed
 from orchestrator.config.plan import SweepPlan, domain_max, trial_config
 from orchestrator.config.resuming import placed
 from orchestrator.journal.cursor import ShipStatus
-from orchestrator.journal.events import SweepClosed, SweepOpened, SweepResumed
+from orchestrator.journal.events import Best, SweepClosed, SweepOpened, SweepResumed
 from orchestrator.journal.file import Journal
 from orchestrator.journal.finding import find_sweep, runs_dir_option, sweeps_in, tracked_in
-from orchestrator.journal.record import SweepRecord, read_events, read_sweep
+from orchestrator.journal.record import Summary, SweepRecord, read_events, read_sweep
 from orchestrator.sweep.resuming import checked, era, spent_s
 from orchestrator.sweep.retention import Retention
 from orchestrator.sweep.terminal import Progress, View
@@ -56,7 +56,7 @@ class Result:
     uid: str
     folder: Path
     totals: Mapping[State, int]
-    best: list[dict[str, Any]]
+    best: list[Summary]
     seconds: float
     closed_for: str
     last_error: str | None
@@ -284,9 +284,8 @@ class _Session:
         seconds = record.worked_ms / 1000 + time.monotonic() - start
         totals = {state.value: number for state, number in self.conductor.totals.items()}
         best = record.summaries()[:BEST_SHOWN]
-        first: Any = {key: best[0][key] for key in ("trial", "value", "params", "spread", "repeats")} if best else None
         failpoint("closing.before")
-        self.journal.append(SweepClosed(reason, totals, first, seconds, retention.kept()), sync=True)
+        self.journal.append(SweepClosed(reason, totals, _best_of(best), seconds, retention.kept()), sync=True)
         failpoint("closing.after")
         status, waiting = shipping.finish(SHIP_TIMEOUT_S)
         return Result(
@@ -356,6 +355,21 @@ class _Session:
 def resume_command(folder: Path) -> str:
     """What goes on with the sweep in `folder`."""
     return f"orchestrator resume {folder.name}{runs_dir_option(folder)}"
+
+
+def _best_of(summaries: Sequence[Summary]) -> Best | None:
+    """What the closing says of the best configuration."""
+    if not summaries:
+        return None
+    first = summaries[0]
+    return {
+        "trial": first["trial"],
+        "value": first["value"],
+        "params": first["params"],
+        "spread": first["spread"],
+        "repeats": first["repeats"],
+        "selected": first["selected"],
+    }
 
 
 def _trials(plan: SweepPlan) -> str:

@@ -122,7 +122,13 @@ def _result(opened: Mapping[str, Any], closed: Mapping[str, Any]) -> str:
     if best:
         settings = ", ".join(f"`{key}={text_of(value)}`" for key, value in (best.get("params") or {}).items())
         value = f"{best['value']:.6g}"
-        if best.get("spread") is not None:
+        if best.get("selected") is not None:
+            spread = f", standard deviation {best['spread']:.2g}" if best.get("spread") is not None else ""
+            value += (
+                f" (mean of {best['repeats'] - 1} seeds{spread}; the seed that early stopping selected, which is not in it:"
+                f" {best['selected']:.6g})"
+            )
+        elif best.get("spread") is not None:
             value += f" (mean of {best['repeats']} seeds, standard deviation {best['spread']:.2g})"
         lines.append(
             f"**Best:** trial {best['trial']}, `{opened['metric']}` = {value}, with {settings or 'no setting'}."

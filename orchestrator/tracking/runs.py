@@ -44,6 +44,7 @@ class _TrialView:
     config: dict[str, Any] | None
     config_index: int
     repeat: int
+    judged: bool
     created: bool = False
     ended: bool = False
     last_epoch: int = 0
@@ -140,7 +141,7 @@ class SweepView:
 
     def _suggested(self, entry: Entry, event: Suggested) -> None:
         self._trials[entry.index] = _TrialView(
-            entry.time_ms, event.params, event.config, event.config_index, event.repeat
+            entry.time_ms, event.params, event.config, event.config_index, event.repeat, event.judged
         )
 
     def _started(self, entry: Entry) -> None:
@@ -184,7 +185,7 @@ class SweepView:
             write.artifacts.append(Artifact("error.txt", text=text_of(event.error)))
         self._ended += 1
         before = self._scores.best and self._scores.best.mean
-        self._scores.add(trial.config_index, entry.index, event.state, event.value)
+        self._scores.add(trial.config_index, entry.index, event.state, event.value, judged=trial.judged)
         best = self._scores.best and self._scores.best.mean
         if best is not None and best != before:
             self._numbers(self._sweep_write(), {self._best_key(): best}, entry.time_ms, self._ended)

@@ -234,7 +234,8 @@ def kept_value(case: Case) -> Iterator[Finding]:
 def best_said(sweep: Sweep, values: Mapping[int, float | None]) -> tuple[int, float] | None:
     """The first trial and the mean of the best configuration, from each trial's best value.
 
-    Of the configurations with the most repeats the one with the best mean; ties go to the lower index.
+    Of the configurations with the most repeats the one with the best mean; ties go to the lower index. The trial that a scheduler
+    judged counts as a repeat, and is left out of the mean where there are others.
     """
     sign = 1.0 if sweep.mode == "max" else -1.0
     scores = []
@@ -246,7 +247,10 @@ def best_said(sweep: Sweep, values: Mapping[int, float | None]) -> tuple[int, fl
             and (value := values.get(case.index)) is not None
         }
         if usable:
-            mean = statistics.fmean(usable.values())
+            judged = {case.index for case in members if case.suggested.judged}
+            mean = statistics.fmean(
+                [value for index, value in usable.items() if index not in judged] or usable.values()
+            )
             scores.append((len(usable), sign * mean, -config_index, min(usable)))
     if not scores:
         return None
