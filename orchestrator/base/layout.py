@@ -1,43 +1,77 @@
 """Every file and folder of a sweep, by name: what the driver, the workers, the tracker and the readers agree on.
 
-runs/<sweep>/journal.sqlite                      every decision, in order
+runs/mlflow.db, runs/artifacts/                  the local MLflow store of all sweeps in the folder
+runs/<sweep>/journal.sqlite                      every decision, in order; SQLite keeps files of its own beside it
 runs/<sweep>/lock                                held by the driver
 runs/<sweep>/stop                                asks the driver to end
 runs/<sweep>/tune/                               scratch of Ray Tune, gone when the driver ends
-runs/<sweep>/tracking/                           cursor, lock and log of the tracker
+runs/<sweep>/tracking/                           cursor.json, lock and shipper.log of the tracker
 runs/<sweep>/trials/00007/                       one trial:
     checkpoint-<epoch>.<sha256>.safetensors      the newest two, until the trial ends
     best.safetensors                             weights of the best epoch
     attempt                                      the fence of the newest attempt
     heartbeat                                    touched while the trial computes
     artifacts/predictions.safetensors            logits of the validation and test examples
+
+A file that is not whole yet ends in `.tmp`. The artifacts of an MLflow run are `config.yaml`, `error.txt` of
+one that failed, and what its trial declares.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+MLFLOW_DATABASE = "mlflow.db"
+MLFLOW_ARTIFACTS = "artifacts"
+"""In a folder of sweeps."""
+
 JOURNAL = "journal.sqlite"
+JOURNAL_COMPANIONS = tuple(f"{JOURNAL}{suffix}" for suffix in ("-wal", "-shm", "-journal"))
+"""What SQLite keeps beside the journal while it is open, or after a kill."""
+
 LOCK = "lock"
 STOP = "stop"
 TUNE = "tune"
 
 TRACKING = "tracking"
 CURSOR = "cursor.json"
+TRACKER_LOCK = "lock"
 TRACKER_LOG = "shipper.log"
+"""The last three in the folder `TRACKING`."""
 
 TRIALS = "trials"
 CHECKPOINT = "checkpoint-"
 """How the names of checkpoints begin."""
+
+CHECKPOINT_NAME = re.compile(rf"{CHECKPOINT}(\d+)\.([0-9a-f]{{64}})\.safetensors")
+"""The name of a checkpoint: its epoch, and the SHA-256 of its contents."""
 
 BEST = "best.safetensors"
 FENCE = "attempt"
 HEARTBEAT = "heartbeat"
 ARTIFACTS = "artifacts"
 PREDICTIONS = Path(ARTIFACTS, "predictions.safetensors")
-"""Below a trial's folder."""
+"""The last five below a trial's folder."""
+
+TEMPORARY = ".tmp"
+"""How the name of a file ends that is not whole yet."""
+
+RUN_CONFIG = "config.yaml"
+RUN_ERROR = "error.txt"
+"""Artifacts of an MLflow run that no event declares."""
 
 
 def trial_folder(sweep_folder: Path, index: int) -> Path:
     """Where a trial keeps its files."""
     return sweep_folder / TRIALS / f"{index:05d}"
+
+
+def trial_index(path: Path) -> int | None:
+    """The trial in whose folder a file lies; None where it lies elsewhere.
+
+    Args:
+        path: of the file, below the sweep's folder.
+    """
+    inside = len(path.parts) > 2 and path.parts[0] == TRIALS and re.fullmatch(r"\d{5,}", path.parts[1])
+    return int(path.parts[1]) if inside else None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchestrator.base import layout, locks
 from orchestrator.base.errors import NotReadyError, RunningElsewhereError
-from orchestrator.base.layout import JOURNAL
+from orchestrator.base.layout import JOURNAL, JOURNAL_COMPANIONS
 from orchestrator.housekeeping.disk import disk_use
 from orchestrator.journal.cursor import ship_lock
 from orchestrator.journal.events import Suggested, SweepOpened
@@ -107,9 +107,8 @@ def _what_goes(folder: Path, trials: int, runs: TrackedRuns, *, readable: bool) 
 def _remove(folder: Path) -> None:
     """Removes everything, the journal last: until then the sweep is found, and what is left can be deleted again."""
     journal = folder / JOURNAL
-    beside = {f"{JOURNAL}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")}
     for path in sorted(folder.iterdir()):
-        if path.name in beside or path.name == layout.LOCK:
+        if path.name in (JOURNAL, *JOURNAL_COMPANIONS, layout.LOCK):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -118,7 +117,7 @@ def _remove(folder: Path) -> None:
     # Events that are in the write-ahead file alone go into the journal, so that it can still be read without that file.
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(journal)) as db:
         db.execute("PRAGMA journal_mode = DELETE")
-    for name in beside - {JOURNAL}:
+    for name in JOURNAL_COMPANIONS:
         (folder / name).unlink(missing_ok=True)
     journal.unlink(missing_ok=True)
     (folder / layout.LOCK).unlink(missing_ok=True)

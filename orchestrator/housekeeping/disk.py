@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.base.layout import BEST, CHECKPOINT
+from orchestrator.base.layout import BEST, CHECKPOINT, PREDICTIONS
 
 
 @dataclass
@@ -50,7 +50,7 @@ def _add(found: Disk, entry: os.DirEntry[str]) -> None:
         found.weights += number
     elif entry.name.startswith(CHECKPOINT):
         found.checkpoints += number
-    elif entry.name == "predictions.safetensors":
+    elif entry.name == PREDICTIONS.name:
         found.predictions += number
 
 

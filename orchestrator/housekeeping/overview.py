@@ -210,7 +210,7 @@ def _mlflow(sweep: Overview, outline: Outline) -> str:
     if waiting and not sweep.driver and not is_shipping(folder):
         text += f"; ship the rest with `orchestrator sync {folder.name}{runs_dir_option(folder)}`"
     if status.refused:
-        text += f"; {status.refused} writes were refused (tracking/shipper.log)"
+        text += f"; {status.refused} writes were refused ({layout.TRACKING}/{layout.TRACKER_LOG})"
     return text + (f"; {status.error}" if status.error else "")
 
 

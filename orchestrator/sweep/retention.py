@@ -9,7 +9,7 @@ import os
 from collections import defaultdict
 from pathlib import Path
 
-from orchestrator.base.layout import ARTIFACTS, BEST, CHECKPOINT, JOURNAL, trial_folder
+from orchestrator.base.layout import ARTIFACTS, BEST, CHECKPOINT, JOURNAL, TEMPORARY, trial_folder
 from orchestrator.base.records import State
 from orchestrator.journal.events import KeptWeights, Suggested, Terminal
 from orchestrator.journal.file import Entry, Reader
@@ -142,9 +142,9 @@ class Retention:
         # What cannot be removed now must not end the sweep; `finish` and the next resume try again.
         with contextlib.suppress(OSError):
             for name in os.listdir(folder):
-                if name.startswith(CHECKPOINT) or name.endswith(".tmp"):
+                if name.startswith(CHECKPOINT) or name.endswith(TEMPORARY):
                     (folder / name).unlink(missing_ok=True)
-            for left in (folder / ARTIFACTS).glob("*.tmp"):
+            for left in (folder / ARTIFACTS).glob(f"*{TEMPORARY}"):
                 left.unlink(missing_ok=True)
 
     def _remove_weights(self, index: int) -> None:

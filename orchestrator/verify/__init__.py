@@ -11,49 +11,51 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from orchestrator.base.errors import RunningElsewhereError
-from orchestrator.base.layout import LOCK
+from orchestrator.base.layout import JOURNAL, LOCK
 from orchestrator.base.locks import holder
 from orchestrator.journal.cursor import read_status
 from orchestrator.stores.opening import open_reader, store_settings
 from orchestrator.stores.runs import RefusedError, UnavailableError, chunks, without_credentials
 from orchestrator.verify import of_files as files
 from orchestrator.verify import of_journal as journal
+from orchestrator.verify import of_predictions as predictions
 from orchestrator.verify import of_store as store
-from orchestrator.verify.evidence import Case, Sweep, open_journal
+from orchestrator.verify.evidence import SweepEvidence, TrialEvidence
+from orchestrator.verify.journal_file import JournalFile
 from orchestrator.verify.replay import same_suggestions
-from orchestrator.verify.rules import Check, Finding, Invariant, Partly, Report, Skip, Violation
+from orchestrator.verify.rules import Check, Finding, Invariant, NotChecked, PartlyChecked, Report, Violation
 
 __all__ = ["INVARIANTS", "Report", "Violation", "verify"]
 
 TRIALS_AT_ONCE = 100
 """So many trials' metrics are held at a time."""
 
-TOLD_OF_EACH = 10
+SHOWN_PER_INVARIANT = 10
 """So many violations of one invariant are printed."""
 
 
-def _database_is_whole(sweep: Sweep) -> Iterator[Finding]:
+def _database_is_whole(sweep: SweepEvidence) -> Iterator[Finding]:
     for problem in sweep.journal.problems:
         yield Finding(problem, "a whole database", "the journal")
 
 
-def _store_is_whole(sweep: Sweep) -> Iterator[Finding]:
+def _store_is_whole(sweep: SweepEvidence) -> Iterator[Finding]:
     problems = sweep.reader.integrity() if sweep.reader else None
     if problems is None:
-        raise Skip("the server's database is not at hand")
+        raise NotChecked("the server's database is not at hand")
     for problem in problems:
         yield Finding(problem, "a whole database", "the MLflow store")
 
 
-def _journal_is_as_before(sweep: Sweep) -> Iterator[Finding]:
+def _journal_is_as_before(sweep: SweepEvidence) -> Iterator[Finding]:
     if sweep.journal.changed():
         yield Finding("its rows changed during the check", "the same before and after", "the journal")
 
 
-def _store_is_as_before(sweep: Sweep) -> Iterator[Finding]:
+def _store_is_as_before(sweep: SweepEvidence) -> Iterator[Finding]:
     changed = sweep.reader.changed() if sweep.reader else None
     if changed is None:
-        raise Skip("the server's database is not at hand")
+        raise NotChecked("the server's database is not at hand")
     if changed:
         yield Finding("the sweep's runs changed during the check", "the same before and after", "the MLflow store")
 
@@ -111,7 +113,7 @@ INVARIANTS = (
     Invariant(16, "every stored number is finite", stored_trial=(store.storable,)),
     Invariant(17, "the best trial is the best", sweep=(journal.best_by_journal,), stored_sweep=(store.best_is_right,)),
     Invariant(18, "the best value is that of the kept weights", trial=(journal.kept_value, files.kept_best)),
-    Invariant(21, "scores follow from the stored predictions", trial=(files.recomputed_scores,)),
+    Invariant(21, "scores follow from the stored predictions", trial=(predictions.recomputed_scores,)),
     Invariant(
         22,
         "files are whole and unchanged",
@@ -119,7 +121,7 @@ INVARIANTS = (
         sweep=(files.no_leftovers,),
         stored_trial=(files.stored_files,),
     ),
-    Invariant(23, "predictions are of the same examples in the same order", trial=(files.predictions_fit,)),
+    Invariant(23, "predictions are of the same examples in the same order", trial=(predictions.predictions_fit,)),
     Invariant(24, "no more is kept than should be", sweep=(files.few_checkpoints, files.few_weights)),
     Invariant(28, "the databases are whole", sweep=(_database_is_whole,), stored_sweep=(_store_is_whole,)),
     Invariant(29, "checking changes nothing", sweep=(_journal_is_as_before,), stored_sweep=(_store_is_as_before,)),
@@ -139,7 +141,7 @@ def verify(folder: Path, *, say: Callable[[str], None] | None = None, own: bool 
     if not own and (driver := holder(folder / LOCK)):
         raise RunningElsewhereError(f"{driver} runs {folder.name} now; verify it when it has ended")
     with contextlib.ExitStack() as stack:
-        sweep = Sweep(folder, stack.enter_context(contextlib.closing(open_journal(folder))))
+        sweep = SweepEvidence(folder, stack.enter_context(contextlib.closing(JournalFile(folder / JOURNAL))))
         why_not = _look_at_store(sweep, stack)
         if say:
             runs = "not looked at" if sweep.runs is None else f"{len(sweep.runs)} runs"
@@ -147,14 +149,14 @@ def verify(folder: Path, *, say: Callable[[str], None] | None = None, own: bool 
         try:
             report = _Checks(sweep, why_not).report
         except UnavailableError as error:  # the store went away meanwhile
-            report = _Checks(Sweep(folder, sweep.journal), without_credentials(str(error))).report
+            report = _Checks(SweepEvidence(folder, sweep.journal), without_credentials(str(error))).report
     if say:
         for line in _lines(report):
             say(line)
     return report
 
 
-def _look_at_store(sweep: Sweep, stack: contextlib.ExitStack) -> str | None:
+def _look_at_store(sweep: SweepEvidence, stack: contextlib.ExitStack) -> str | None:
     """Opens the store and reads the sweep's runs; why it is not looked at, where it is not."""
     status = read_status(sweep.folder)
     if sweep.opened.tracking.get("kind") == "none" and not status.shipped:
@@ -169,7 +171,7 @@ def _look_at_store(sweep: Sweep, stack: contextlib.ExitStack) -> str | None:
         sweep.reader = stack.enter_context(contextlib.closing(reader))
         sweep.runs = reader.runs(sweep.uid)
         if sweep.parent is not None:
-            sweep.seen["rows of the sweep's run"] = reader.rows([sweep.parent])[sweep.parent.run_id]
+            sweep.memo["rows of the sweep's run"] = reader.rows([sweep.parent])[sweep.parent.run_id]
     except (UnavailableError, RefusedError) as error:
         sweep.runs = None
         return without_credentials(str(error))
@@ -179,7 +181,7 @@ def _look_at_store(sweep: Sweep, stack: contextlib.ExitStack) -> str | None:
 class _Checks:
     """All checks of one sweep, made once."""
 
-    def __init__(self, sweep: Sweep, why_no_store: str | None) -> None:
+    def __init__(self, sweep: SweepEvidence, why_no_store: str | None) -> None:
         self._sweep = sweep
         self._why_no_store = why_no_store
         self._skipped: dict[int, str] = {}
@@ -190,25 +192,25 @@ class _Checks:
         self._count()
 
     def _check_trials(self) -> None:
-        for cases in chunks(list(self._sweep.cases.values()), TRIALS_AT_ONCE):
-            self._read_rows(cases)
-            for case in cases:
+        for trials in chunks(list(self._sweep.trials.values()), TRIALS_AT_ONCE):
+            self._read_rows(trials)
+            for trial in trials:
                 for invariant in INVARIANTS:
                     checks = (*invariant.trial, *(() if self._why_no_store else invariant.stored_trial))
                     for check in checks:
-                        self._run(invariant, check, case, f"trial {case.index}")
+                        self._run(invariant, check, trial, f"trial {trial.index}")
                 if not self._why_no_store:
-                    self._sweep.best_stored[case.index] = store.best_value(case)
-                case.rows = []
-                case.__dict__.pop("epochs", None)
+                    self._sweep.best_stored[trial.index] = store.best_value(trial)
+                trial.rows = []
+                trial.__dict__.pop("epochs", None)
 
-    def _read_rows(self, cases: Iterable[Case]) -> None:
+    def _read_rows(self, trials: Iterable[TrialEvidence]) -> None:
         reader = self._sweep.reader
         if self._why_no_store or reader is None:
             return
-        found = reader.rows([case.run for case in cases if case.run])
-        for case in cases:
-            case.rows = found[case.run.run_id] if case.run else []
+        found = reader.rows([trial.run for trial in trials if trial.run])
+        for trial in trials:
+            trial.rows = found[trial.run.run_id] if trial.run else []
 
     def _check_sweep(self) -> None:
         for invariant in INVARIANTS:
@@ -216,16 +218,16 @@ class _Checks:
             for check in checks:
                 self._run(invariant, check, self._sweep, "the sweep")
 
-    def _run(self, invariant: Invariant, check: Check, given: Case | Sweep, subject: str) -> None:
+    def _run(self, invariant: Invariant, check: Check, given: TrialEvidence | SweepEvidence, subject: str) -> None:
         number = invariant.number
         try:
             for finding in check(given):
                 violation = Violation(number, finding.subject or subject, finding.found, finding.expected)
                 self.report.violations.append(violation)
             self._ran.add(number)
-        except Skip as skip:
+        except NotChecked as skip:
             self._skipped[number] = str(skip)
-            if isinstance(skip, Partly):
+            if isinstance(skip, PartlyChecked):
                 self._ran.add(number)
 
     def _count(self) -> None:
@@ -259,7 +261,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"{f'I{number}':<4} {invariant.title}: {result}"
     for invariant in INVARIANTS:
         told = [violation for violation in report.violations if violation.number == invariant.number]
-        yield from map(str, told[:TOLD_OF_EACH])
-        if len(told) > TOLD_OF_EACH:
-            yield f"I{invariant.number} and {len(told) - TOLD_OF_EACH} more"
+        yield from map(str, told[:SHOWN_PER_INVARIANT])
+        if len(told) > SHOWN_PER_INVARIANT:
+            yield f"I{invariant.number} and {len(told) - SHOWN_PER_INVARIANT} more"
     yield report.summary

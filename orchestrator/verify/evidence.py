@@ -6,20 +6,16 @@ The journal is read here with a few lines of its own: the classes of its events 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from orchestrator.base.errors import NotReadyError
-from orchestrator.base.layout import JOURNAL, trial_folder
+from orchestrator.base.layout import trial_folder
 from orchestrator.base.records import State
 from orchestrator.config.plan import SweepPlan, get_key
 from orchestrator.journal.events import (
@@ -31,99 +27,14 @@ from orchestrator.journal.events import (
     SweepOpened,
     SweepResumed,
     Terminal,
-    UnknownKindError,
-    event_from,
 )
-from orchestrator.journal.file import Entry, checksum
+from orchestrator.journal.file import Entry
 from orchestrator.stores.runs import Metric, RunReader, StoredRun
-from orchestrator.stores.sqlite_read import database_problems
-
-
-class JournalFile:
-    """The journal, opened read-only.
-
-    Raises:
-        NotReadyError: there is none, it cannot be read, a newer version wrote it, or it does not begin with the opening of a
-            sweep.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        if not path.is_file():
-            raise NotReadyError(f"{path.parent} holds no sweep (no {path.name})")
-        self._db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=30.0)
-        self.problems: list[str] = []
-        self.epoch_numbers: dict[int, list[int]] = {}
-        self._digest = hashlib.sha256()
-        try:
-            self._version = self._data_version()
-            self.entries = list(self._read())
-            self.problems += database_problems(self._db)
-        except sqlite3.Error as error:
-            self._db.close()
-            raise NotReadyError(f"the journal {path} cannot be read ({error})") from error
-        except NotReadyError:
-            self._db.close()
-            raise
-        if not self.entries or not isinstance(self.entries[0].event, SweepOpened):
-            self._db.close()
-            raise NotReadyError(f"the journal {path} does not begin with the opening of a sweep")
-        self.opened = self.entries[0].event
-
-    def epochs(self, reports: Sequence[Entry]) -> list[Epoch]:
-        """The epochs of these reports, with their metrics, which `entries` does not hold."""
-        places = [entry.seq for entry in reports]
-        query = f"SELECT data FROM events WHERE seq IN ({','.join(map(str, places))}) ORDER BY seq"
-        return [epoch for (text,) in self._db.execute(query) for epoch in json.loads(text)["epochs"]]
-
-    def changed(self) -> bool:
-        """Whether its rows are others than at first."""
-        if self._data_version() == self._version:
-            return False
-        now = hashlib.sha256()
-        for row in self._rows():
-            now.update(repr(row).encode())
-        return now.digest() != self._digest.digest()
-
-    def close(self) -> None:
-        self._db.close()
-
-    def _data_version(self) -> int:
-        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
-
-    def _rows(self) -> Iterator[tuple[Any, ...]]:
-        yield from self._db.execute("SELECT seq, time_ms, kind, trial, attempt, data, crc FROM events ORDER BY seq")
-
-    def _read(self) -> Iterator[Entry]:
-        """The entries; of a report the numbers of its epochs alone, as a long sweep's metrics need not be held at once."""
-        last = 0
-        for row in self._rows():
-            self._digest.update(repr(row).encode())
-            seq, time_ms, kind, trial, attempt, text, crc = row
-            if seq != last + 1:
-                self.problems.append(f"event {last} is followed by event {seq}")
-            whole = crc == checksum(seq, time_ms, kind, trial, attempt, text)
-            if not whole:
-                self.problems.append(f"event {seq} is not what was written")
-            last = seq
-            try:
-                event = event_from(kind, json.loads(text), trial)
-                if isinstance(event, Reported):
-                    self.epoch_numbers[seq] = [int(epoch["epoch"]) for epoch in event.epochs]
-                    event = replace(event, epochs=())
-                yield Entry(seq, time_ms, trial, attempt, event)
-            except UnknownKindError as error:
-                if whole:
-                    raise NotReadyError(
-                        f"event {seq} of the journal {self._path} {error}: a newer version wrote it; verify it with that version"
-                    ) from error
-                self.problems.append(f"event {seq} ({kind}) {error}")
-            except (ValueError, KeyError, TypeError) as error:
-                self.problems.append(f"event {seq} ({kind}) cannot be read: {error}")
+from orchestrator.verify.journal_file import JournalFile
 
 
 @dataclass
-class Case:
+class TrialEvidence:
     """One trial in all three records.
 
     Args:
@@ -132,7 +43,7 @@ class Case:
         rows: the metrics of the first of them.
     """
 
-    sweep: Sweep
+    sweep: SweepEvidence
     index: int
     entries: list[Entry] = field(default_factory=list)
     runs: list[StoredRun] = field(default_factory=list)
@@ -202,14 +113,14 @@ class Case:
 
 
 @dataclass
-class Sweep:
+class SweepEvidence:
     """One sweep in all three records.
 
     Args:
         folder: where it lies now; the journal says where it lay when it was launched.
         runs: None where MLflow is not looked at.
         best_stored: trial -> its best value of the objective by MLflow's history; filled while the trials are looked at.
-        seen: what a check of each trial keeps for the next one.
+        memo: what a check of one trial keeps for the next one.
     """
 
     folder: Path
@@ -217,7 +128,7 @@ class Sweep:
     reader: RunReader | None = None
     runs: list[StoredRun] | None = None
     best_stored: dict[int, float | None] = field(default_factory=dict)
-    seen: dict[str, Any] = field(default_factory=dict)
+    memo: dict[str, Any] = field(default_factory=dict)
 
     @property
     def opened(self) -> SweepOpened:
@@ -236,7 +147,7 @@ class Sweep:
         return self.opened.mode
 
     @cached_property
-    def cases(self) -> dict[int, Case]:
+    def trials(self) -> dict[int, TrialEvidence]:
         """The trials that were suggested, by index."""
         found = self._by_trial
         return {index: found[index] for index in sorted(found) if found[index].of(Suggested)}
@@ -244,14 +155,14 @@ class Sweep:
     @cached_property
     def strays(self) -> list[int]:
         """Trials that have events and were never suggested."""
-        return sorted(set(self._by_trial) - set(self.cases))
+        return sorted(set(self._by_trial) - set(self.trials))
 
     @cached_property
-    def _by_trial(self) -> dict[int, Case]:
-        found: dict[int, Case] = {}
+    def _by_trial(self) -> dict[int, TrialEvidence]:
+        found: dict[int, TrialEvidence] = {}
         for entry in self.journal.entries:
             if entry.trial is not None:
-                found.setdefault(entry.trial, Case(self, entry.trial)).entries.append(entry)
+                found.setdefault(entry.trial, TrialEvidence(self, entry.trial)).entries.append(entry)
         for run in self.runs or ():
             uid, _, index = str(run.uid).rpartition("/")
             if not run.deleted and uid == self.uid and index.isdecimal() and int(index) in found:
@@ -259,24 +170,24 @@ class Sweep:
         return found
 
     @cached_property
-    def turns(self) -> list[Entry]:
+    def sweep_entries(self) -> list[Entry]:
         """The events of the sweep itself: opened, resumed, closed."""
         return [entry for entry in self.journal.entries if entry.trial is None]
 
     @property
     def resumes(self) -> list[Entry]:
-        return [entry for entry in self.turns if isinstance(entry.event, SweepResumed)]
+        return [entry for entry in self.sweep_entries if isinstance(entry.event, SweepResumed)]
 
     @property
     def closed(self) -> SweepClosed | None:
         """Its closing; None where the sweep was not closed, or resumed since."""
-        last = self.turns[-1].event
+        last = self.sweep_entries[-1].event
         return last if isinstance(last, SweepClosed) else None
 
     @cached_property
     def plans(self) -> list[tuple[int, SweepPlan]]:
         """(number of the event from which it is in force, plan), in order."""
-        begun = [(entry.seq, entry.event) for entry in self.turns]
+        begun = [(entry.seq, entry.event) for entry in self.sweep_entries]
         return [
             (seq, SweepPlan.from_json(event.plan))
             for seq, event in begun
@@ -312,20 +223,26 @@ class Sweep:
                 found.append((path.relative_to(self.folder), path.stat().st_size))
         return found
 
-    def here(self, path: str) -> Path:
+    def current_path(self, path: str) -> Path:
         """Where a file of the journal lies now: the sweep's folder may have been moved as a whole."""
         then = Path(self.opened.folder)
         given = Path(path)
         return self.folder / given.relative_to(then) if given.is_relative_to(then) else given
 
 
-def fixed(case: Case, key: str) -> Any:
+def fixed(trial: TrialEvidence, key: str) -> Any:
     """The value of a dotted key of the trial's configuration; of a group the name of the choice."""
-    config: Mapping[str, Any] = case.suggested.config
+    config: Mapping[str, Any] = trial.suggested.config
     choices = config.get("choices") or {}
     return choices[key] if key in choices else get_key(config, key)
 
 
-def open_journal(folder: Path) -> JournalFile:
-    """The journal of the sweep in `folder`."""
-    return JournalFile(folder / JOURNAL)
+def header_state(path: Path) -> dict[str, Any]:
+    """What a safetensors file of ours says of itself, without its tensors."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > path.stat().st_size:
+            raise ValueError("its header is longer than the file")
+        header = json.loads(file.read(length))
+    state: dict[str, Any] = json.loads(header["__metadata__"]["state"])
+    return state

@@ -15,8 +15,8 @@ from orchestrator.base.rules import repeat_seed
 from orchestrator.config.plan import SweepPlan, trial_config
 from orchestrator.journal.events import Reported, Retrying, Started, Suggested, SweepClosed, SweepResumed, Terminal
 from orchestrator.journal.file import Entry
-from orchestrator.verify.evidence import Case, Sweep, fixed
-from orchestrator.verify.rules import Finding, Skip
+from orchestrator.verify.evidence import SweepEvidence, TrialEvidence, fixed
+from orchestrator.verify.rules import Finding, NotChecked
 
 ALL_RUN = {"finished"}
 """Reasons of a closing after which every configuration has run; a budget, a stop or a used-up space ends a sweep earlier."""
@@ -24,23 +24,23 @@ ALL_RUN = {"finished"}
 WITHOUT_STOPS = "orchestrator.scheduling.schedulers.none."
 
 
-def one_end(case: Case) -> Iterator[Finding]:
+def one_end(trial: TrialEvidence) -> Iterator[Finding]:
     """One terminal event, and nothing of the trial after it."""
-    ends = case.of(Terminal)
-    expected = 1 if case.sweep.closed else min(len(ends), 1)
+    ends = trial.of(Terminal)
+    expected = 1 if trial.sweep.closed else min(len(ends), 1)
     if len(ends) != expected:
         yield Finding(f"{len(ends)} terminal events", f"{expected}")
-    for entry in case.entries[: case.entries.index(ends[0]) : -1] if ends else ():
+    for entry in trial.entries[: trial.entries.index(ends[0]) : -1] if ends else ():
         if not isinstance(entry.event, Terminal):
             yield Finding(f"event {entry.seq} ({entry.kind}) after its end", "nothing")
 
 
-def totals(sweep: Sweep) -> Iterator[Finding]:
+def totals(sweep: SweepEvidence) -> Iterator[Finding]:
     """The closing counts the trials by state, and what was configured has run."""
-    counted = Counter(case.state.value for case in sweep.cases.values() if case.terminal)
+    counted = Counter(trial.state.value for trial in sweep.trials.values() if trial.terminal)
     trials = int(sweep.setting("trials"))
     most = max(int(plan.settings["trials"]) for _, plan in sweep.plans)
-    configurations = {case.config_index for case in sweep.cases.values()}
+    configurations = {trial.config_index for trial in sweep.trials.values()}
     if len(configurations) > most:
         yield Finding(f"{len(configurations)} configurations suggested", f"at most {most}")
     if sweep.closed is None:
@@ -54,12 +54,12 @@ def totals(sweep: Sweep) -> Iterator[Finding]:
         yield from _repeats(sweep, int(sweep.setting("repeat", 1)))
 
 
-def _repeats(sweep: Sweep, repeat: int) -> Iterator[Finding]:
+def _repeats(sweep: SweepEvidence, repeat: int) -> Iterator[Finding]:
     """Every configuration has all its repeats; under early stopping only one whose first trial completed."""
     stops = not str(sweep.plan.scheduler["_target_"]).startswith(WITHOUT_STOPS)
     schedulers = {_canonical(dict(plan.scheduler)) for _, plan in sweep.plans}
     for config_index, members in _groups(sweep).items():
-        first = next((case for case in members if case.repeat == 0), None)
+        first = next((trial for trial in members if trial.repeat == 0), None)
         survived = first is not None and first.state is State.COMPLETED
         allowed = {repeat} if survived or not stops else {1, repeat}
         if len(schedulers) > 1:
@@ -68,47 +68,47 @@ def _repeats(sweep: Sweep, repeat: int) -> Iterator[Finding]:
             yield Finding(f"{len(members)} trials", f"{repeat}", f"configuration {config_index}")
 
 
-def _groups(sweep: Sweep) -> dict[int, list[Case]]:
-    found: dict[int, list[Case]] = defaultdict(list)
-    for case in sweep.cases.values():
-        found[case.config_index].append(case)
+def _groups(sweep: SweepEvidence) -> dict[int, list[TrialEvidence]]:
+    found: dict[int, list[TrialEvidence]] = defaultdict(list)
+    for trial in sweep.trials.values():
+        found[trial.config_index].append(trial)
     return found
 
 
-def epochs_in_order(case: Case) -> Iterator[Finding]:
+def epochs_in_order(trial: TrialEvidence) -> Iterator[Finding]:
     """Reports hold the epochs 1, 2, ... once each, up to the one that the trial ended with."""
-    reported = case.epoch_numbers
+    reported = trial.epoch_numbers
     if reported != list(range(1, len(reported) + 1)):
         yield Finding(f"the journal reports the epochs {short(reported)}", f"1 to {len(reported)}, each once")
-    if case.terminal and case.terminal.epoch != case.last_epoch:
-        yield Finding(f"it ended with epoch {case.terminal.epoch}", f"{case.last_epoch}, the last reported")
-    most = fixed(case, "epochs")
-    if isinstance(most, int) and case.last_epoch > most:
-        yield Finding(f"epoch {case.last_epoch}", f"at most {most}")
-    if case.state is State.COMPLETED and case.last_epoch != most:
-        yield Finding(f"it completed with epoch {case.last_epoch}", f"{most}")
+    if trial.terminal and trial.terminal.epoch != trial.last_epoch:
+        yield Finding(f"it ended with epoch {trial.terminal.epoch}", f"{trial.last_epoch}, the last reported")
+    most = fixed(trial, "epochs")
+    if isinstance(most, int) and trial.last_epoch > most:
+        yield Finding(f"epoch {trial.last_epoch}", f"at most {most}")
+    if trial.state is State.COMPLETED and trial.last_epoch != most:
+        yield Finding(f"it completed with epoch {trial.last_epoch}", f"{most}")
 
 
-def configuration(case: Case) -> Iterator[Finding]:
+def configuration(trial: TrialEvidence) -> Iterator[Finding]:
     """The recorded configuration is the one that the plan in force gives for its parameters, with the seed of its repeat.
 
     The plan in force when the first of the repeats was suggested: the others are copies of that.
     """
-    (suggested, *again) = case.of(Suggested)
+    (suggested, *again) = trial.of(Suggested)
     if again:
         yield Finding(f"{len(again) + 1} suggestions", "1")
-    if "firsts" not in case.sweep.seen:
-        cases = case.sweep.cases.values()
-        case.sweep.seen["firsts"] = {c.config_index: c.of(Suggested)[0].seq for c in cases if c.repeat == 0}
-    begun = min(suggested.seq, case.sweep.seen["firsts"].get(case.config_index, suggested.seq))
-    expected = trial_config(case.sweep.plan_at(begun), case.suggested.params)
-    expected["seed"] = repeat_seed(expected["seed"], case.repeat, case.sweep.plan.rules)
-    ours, theirs = _canonical(case.suggested.config), _canonical(expected)
+    if "firsts" not in trial.sweep.memo:
+        trials = trial.sweep.trials.values()
+        trial.sweep.memo["firsts"] = {c.config_index: c.of(Suggested)[0].seq for c in trials if c.repeat == 0}
+    begun = min(suggested.seq, trial.sweep.memo["firsts"].get(trial.config_index, suggested.seq))
+    expected = trial_config(trial.sweep.plan_at(begun), trial.suggested.params)
+    expected["seed"] = repeat_seed(expected["seed"], trial.repeat, trial.sweep.plan.rules)
+    ours, theirs = _canonical(trial.suggested.config), _canonical(expected)
     if ours != theirs:
         differing = [
             key
-            for key in sorted({*expected, *case.suggested.config})
-            if not _same(key, case.suggested.config, expected)
+            for key in sorted({*expected, *trial.suggested.config})
+            if not _same(key, trial.suggested.config, expected)
         ]
         yield Finding(f"its configuration has another {', '.join(differing)}", "that of its parameters")
 
@@ -121,30 +121,30 @@ def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def distinct(sweep: Sweep) -> Iterator[Finding]:
+def distinct(sweep: SweepEvidence) -> Iterator[Finding]:
     """No two trials are the same repeat of the same configuration; a sampler suggests none twice, unless it says that it may."""
     first: dict[tuple[int, int], int] = {}
-    for case in sweep.cases.values():
-        other = first.setdefault((case.config_index, case.repeat), case.index)
-        if other != case.index:
-            what = f"configuration {case.config_index}, repeat {case.repeat}"
-            yield Finding(f"it is {what}, as trial {other} is", "one of its own", f"trial {case.index}")
+    for trial in sweep.trials.values():
+        other = first.setdefault((trial.config_index, trial.repeat), trial.index)
+        if other != trial.index:
+            what = f"configuration {trial.config_index}, repeat {trial.repeat}"
+            yield Finding(f"it is {what}, as trial {other} is", "one of its own", f"trial {trial.index}")
     repeating: dict[str, bool] = {}
     known: dict[tuple[int, str], int] = {}
     groups: dict[int, str] = {}
-    for case in sweep.cases.values():
-        params = _canonical(case.suggested.params)
-        if groups.setdefault(case.config_index, params) != params:
-            yield Finding("other parameters than its repeats", "the same", f"trial {case.index}")
-        plan = sweep.plan_at(case.of(Suggested)[0].seq)
+    for trial in sweep.trials.values():
+        params = _canonical(trial.suggested.params)
+        if groups.setdefault(trial.config_index, params) != params:
+            yield Finding("other parameters than its repeats", "the same", f"trial {trial.index}")
+        plan = sweep.plan_at(trial.of(Suggested)[0].seq)
         spelled = _canonical(plan.sampler)
         if spelled not in repeating:
             repeating[spelled] = _may_repeat(plan)
-        if case.repeat or repeating[spelled]:
+        if trial.repeat or repeating[spelled]:
             continue
-        other = known.setdefault((_first_of_sampler(sweep, case.config_index), params), case.index)
-        if other != case.index:
-            yield Finding(f"the parameters of trial {other} again", "new ones", f"trial {case.index}")
+        other = known.setdefault((_first_of_sampler(sweep, trial.config_index), params), trial.index)
+        if other != trial.index:
+            yield Finding(f"the parameters of trial {other} again", "new ones", f"trial {trial.index}")
 
 
 def _may_repeat(plan: SweepPlan) -> bool:
@@ -155,17 +155,17 @@ def _may_repeat(plan: SweepPlan) -> bool:
         return True
 
 
-def _first_of_sampler(sweep: Sweep, config_index: int) -> int:
+def _first_of_sampler(sweep: SweepEvidence, config_index: int) -> int:
     """The first configuration that the sampler of this one suggested."""
     begun = [0, *(entry.event.first_config_index for entry in sweep.resumes if isinstance(entry.event, SweepResumed))]
     return max(first for first in begun if first <= config_index)
 
 
-def attempts(case: Case) -> Iterator[Finding]:
+def attempts(trial: TrialEvidence) -> Iterator[Finding]:
     """Attempts are 1, 2, ...; each after the first has its cause, a retry or a resume; every report is of one that began."""
     begun: list[int] = []
     due: int | None = 1  # the attempt that may begin now
-    for entry in _with_resumes(case):
+    for entry in _with_resumes(trial):
         attempt, event = entry.attempt or 0, entry.event
         if isinstance(event, SweepResumed):
             due = due or begun[-1] + 1
@@ -183,27 +183,27 @@ def attempts(case: Case) -> Iterator[Finding]:
             due = attempt + 1
         elif isinstance(event, Reported) and attempt not in begun:
             yield Finding(f"a report of attempt {attempt}, which never began", f"one of {begun}")
-    if case.state in (State.COMPLETED, State.STOPPED, State.DIVERGED) and not begun:
-        yield Finding(f"it is {case.state} and never began", "at least one attempt")
-    charged = len(case.of(Retrying))
-    allowed = max(int(plan.settings["max_retries"]) for _, plan in case.sweep.plans)
+    if trial.state in (State.COMPLETED, State.STOPPED, State.DIVERGED) and not begun:
+        yield Finding(f"it is {trial.state} and never began", "at least one attempt")
+    charged = len(trial.of(Retrying))
+    allowed = max(int(plan.settings["max_retries"]) for _, plan in trial.sweep.plans)
     if charged > allowed:
         yield Finding(f"{charged} retries", f"at most {allowed}")
 
 
-def _with_resumes(case: Case) -> list[Entry]:
-    return sorted([*case.entries, *case.sweep.resumes], key=lambda entry: entry.seq)
+def _with_resumes(trial: TrialEvidence) -> list[Entry]:
+    return sorted([*trial.entries, *trial.sweep.resumes], key=lambda entry: entry.seq)
 
 
-def strays(sweep: Sweep) -> Iterator[Finding]:
+def strays(sweep: SweepEvidence) -> Iterator[Finding]:
     for index in sweep.strays:
         yield Finding("events of a trial that was never suggested", "a suggestion first", f"trial {index}")
 
 
-def fenced(case: Case) -> Iterator[Finding]:
+def fenced(trial: TrialEvidence) -> Iterator[Finding]:
     """Nothing of an attempt comes once the next one has begun, and no report before its attempt."""
     current = 0
-    for entry in case.entries:
+    for entry in trial.entries:
         attempt = entry.attempt or 0
         if isinstance(entry.event, Started):
             current = attempt
@@ -214,24 +214,24 @@ def fenced(case: Case) -> Iterator[Finding]:
                 yield Finding(f"event {entry.seq} ({entry.kind}) is of attempt {attempt}", f"of attempt {current}")
 
 
-def kept_value(case: Case) -> Iterator[Finding]:
+def kept_value(trial: TrialEvidence) -> Iterator[Finding]:
     """The value that the trial ended with is its best epoch's, the earliest of equals."""
-    if case.terminal is None:
+    if trial.terminal is None:
         return
-    sign = 1.0 if case.sweep.mode == "max" else -1.0
+    sign = 1.0 if trial.sweep.mode == "max" else -1.0
     values = {
-        int(epoch["epoch"]): float(epoch["metrics"][case.sweep.metric])
-        for epoch in case.epochs
-        if isinstance(epoch["metrics"].get(case.sweep.metric), int | float)
+        int(epoch["epoch"]): float(epoch["metrics"][trial.sweep.metric])
+        for epoch in trial.epochs
+        if isinstance(epoch["metrics"].get(trial.sweep.metric), int | float)
     }
     best = max(values, key=lambda epoch: (sign * values[epoch], -epoch), default=None)
-    said = (case.terminal.best_epoch, case.terminal.value)
+    said = (trial.terminal.best_epoch, trial.terminal.value)
     expected = (best, values[best] if best is not None else None)
     if said != expected:
         yield Finding(f"it ended with epoch {said[0]} as best, value {said[1]}", f"epoch {expected[0]}, {expected[1]}")
 
 
-def best_said(sweep: Sweep, values: Mapping[int, float | None]) -> tuple[int, float] | None:
+def best_configuration(sweep: SweepEvidence, values: Mapping[int, float | None]) -> tuple[int, float] | None:
     """The first trial and the mean of the best configuration, from each trial's best value.
 
     Of the configurations with the most repeats the one with the best mean; ties go to the lower index. The trial that a scheduler
@@ -241,13 +241,13 @@ def best_said(sweep: Sweep, values: Mapping[int, float | None]) -> tuple[int, fl
     scores = []
     for config_index, members in _groups(sweep).items():
         usable = {
-            case.index: value
-            for case in members
-            if case.state in (State.COMPLETED, State.STOPPED, State.CANCELLED)
-            and (value := values.get(case.index)) is not None
+            trial.index: value
+            for trial in members
+            if trial.state in (State.COMPLETED, State.STOPPED, State.CANCELLED)
+            and (value := values.get(trial.index)) is not None
         }
         if usable:
-            judged = {case.index for case in members if case.suggested.judged}
+            judged = {trial.index for trial in members if trial.suggested.judged}
             mean = statistics.fmean(
                 [value for index, value in usable.items() if index not in judged] or usable.values()
             )
@@ -258,18 +258,20 @@ def best_said(sweep: Sweep, values: Mapping[int, float | None]) -> tuple[int, fl
     return trial, sign * signed
 
 
-def best_by_journal(sweep: Sweep) -> Iterator[Finding]:
+def best_by_journal(sweep: SweepEvidence) -> Iterator[Finding]:
     """The best trial of the closing follows from the values that the trials ended with."""
     closed = require_closed(sweep)
-    values = {index: case.terminal.value for index, case in sweep.cases.items() if case.terminal}
+    values = {index: trial.terminal.value for index, trial in sweep.trials.items() if trial.terminal}
     usable = {index: value for index, value in values.items() if isinstance(value, int | float)}
-    expected = best_said(sweep, usable)
+    expected = best_configuration(sweep, usable)
     said = closed.best and (closed.best["trial"], closed.best["value"])
-    if not same_best(said, expected):
-        yield Finding(f"sweep_closed says {named(said)}", f"{named(expected)}, by the trials' ends", "the best trial")
+    if not is_same_best(said, expected):
+        yield Finding(
+            f"sweep_closed says {best_text(said)}", f"{best_text(expected)}, by the trials' ends", "the best trial"
+        )
 
 
-def same_best(said: tuple[Any, Any] | None, expected: tuple[int, float] | None) -> bool:
+def is_same_best(said: tuple[Any, Any] | None, expected: tuple[int, float] | None) -> bool:
     """Whether both are one trial, and one value but for the rounding of a mean."""
     if said is None or expected is None:
         return said is expected
@@ -277,18 +279,18 @@ def same_best(said: tuple[Any, Any] | None, expected: tuple[int, float] | None) 
     return said[0] == expected[0] and known and math.isclose(said[1], expected[1], rel_tol=1e-12)
 
 
-def named(best: tuple[Any, Any] | None) -> str:
+def best_text(best: tuple[Any, Any] | None) -> str:
     return "none" if best is None else f"trial {best[0]}, {best[1]}"
 
 
-def require_closed(sweep: Sweep) -> SweepClosed:
+def require_closed(sweep: SweepEvidence) -> SweepClosed:
     """The closing.
 
     Raises:
-        Skip: there is none.
+        NotChecked: there is none.
     """
     if sweep.closed is None:
-        raise Skip("the sweep is not closed")
+        raise NotChecked("the sweep is not closed")
     return sweep.closed
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from orchestrator.base.records import State
 from orchestrator.journal.events import Started, Terminal
 from orchestrator.stores.runs import MAX_PARAM_LENGTH, Metric, StoredRun, safe_name, text_of
-from orchestrator.verify.evidence import Case, Sweep, fixed
-from orchestrator.verify.of_journal import best_said, named, require_closed, same_best, short
+from orchestrator.verify.evidence import SweepEvidence, TrialEvidence, fixed
+from orchestrator.verify.of_journal import best_configuration, best_text, is_same_best, require_closed, short
 from orchestrator.verify.rules import Finding
 
 ENDED = ("FINISHED", "FAILED", "KILLED")
@@ -34,14 +34,14 @@ CLOCKS_APART_MS = 300_000
 """How far the clocks of the machines of a cluster may be apart; on one machine there is one clock."""
 
 
-def one_run(case: Case) -> Iterator[Finding]:
-    if len(case.runs) != 1:
-        yield Finding(f"{len(case.runs)} active runs with its trial_uid", "1")
+def one_run(trial: TrialEvidence) -> Iterator[Finding]:
+    if len(trial.runs) != 1:
+        yield Finding(f"{len(trial.runs)} active runs with its trial_uid", "1")
 
 
-def only_known_runs(sweep: Sweep) -> Iterator[Finding]:
+def only_known_runs(sweep: SweepEvidence) -> Iterator[Finding]:
     """No active run of the sweep, or of no sweep, is of a trial that the journal does not know; one run is the sweep's own."""
-    known = {case.uid for case in sweep.cases.values()}
+    known = {trial.uid for trial in sweep.trials.values()}
     for run in _active(sweep):
         if run.tags.get("kind") != "sweep" and run.uid not in known:
             yield Finding(f"run {run.run_id} has trial_uid {run.uid}", "one that the journal knows", f"run {run.name}")
@@ -54,24 +54,24 @@ def only_known_runs(sweep: Sweep) -> Iterator[Finding]:
             yield Finding(f"run {run.run_id} lies below run {above}", f"below {own[0].run_id}", f"run {run.name}")
 
 
-def _active(sweep: Sweep) -> list[StoredRun]:
+def _active(sweep: SweepEvidence) -> list[StoredRun]:
     return [run for run in sweep.runs or () if not run.deleted]
 
 
-def distinct_runs(sweep: Sweep) -> Iterator[Finding]:
+def distinct_runs(sweep: SweepEvidence) -> Iterator[Finding]:
     """No two active runs are of one trial."""
     for uid, count in Counter(run.uid for run in _active(sweep)).items():
         if uid is not None and count > 1:
             yield Finding(f"{count} active runs of {uid}", "1", "the runs")
 
 
-def run_ended(case: Case) -> Iterator[Finding]:
+def run_ended(trial: TrialEvidence) -> Iterator[Finding]:
     """The run has ended as the trial has."""
-    for run in case.runs:
-        yield from _ended(run, STATUS[case.state], case.state.value)
+    for run in trial.runs:
+        yield from _ended(run, STATUS[trial.state], trial.state.value)
 
 
-def sweep_run_ended(sweep: Sweep) -> Iterator[Finding]:
+def sweep_run_ended(sweep: SweepEvidence) -> Iterator[Finding]:
     if sweep.parent is None:
         return
     if sweep.closed is None:
@@ -90,7 +90,7 @@ def _ended(run: StoredRun, status: str, reason: str) -> Iterator[Finding]:
         yield Finding(f"its run lasts from {run.start_ms} to {run.end_ms}", "an end, not before its start")
 
 
-def totals_of_store(sweep: Sweep) -> Iterator[Finding]:
+def totals_of_store(sweep: SweepEvidence) -> Iterator[Finding]:
     """MLflow has as many runs of each state as the closing counts, and the sweep's run says so."""
     closed = sweep.closed
     if closed is None or sweep.parent is None:
@@ -105,10 +105,10 @@ def totals_of_store(sweep: Sweep) -> Iterator[Finding]:
         yield Finding(f"the sweep's run shows {shown}", f"{said}", "the sweep's run")
 
 
-def epochs_as_reported(case: Case) -> Iterator[Finding]:
+def epochs_as_reported(trial: TrialEvidence) -> Iterator[Finding]:
     """Each metric has one row an epoch, with the time and the value that the journal reports, and one row at the end."""
-    expected = _expected(case)
-    history = case.history()
+    expected = _expected(trial)
+    history = trial.history()
     for key in sorted({*expected, *history}):
         ours, theirs = expected.get(key, []), [row[1:] for row in history.get(key, [])]
         if ours == theirs:
@@ -121,21 +121,21 @@ def epochs_as_reported(case: Case) -> Iterator[Finding]:
             yield Finding(f"{key} at step {steps[other]} is {theirs[other][1:]}", f"{ours[other][1:]} (time, value)")
 
 
-def _expected(case: Case) -> dict[str, list[tuple[int, int, float]]]:
+def _expected(trial: TrialEvidence) -> dict[str, list[tuple[int, int, float]]]:
     """(step, time, value) of each metric, by what the journal says; MLflow is given finite numbers alone."""
     found: dict[str, list[tuple[int, int, float]]] = {}
-    for epoch in case.epochs:
+    for epoch in trial.epochs:
         for key, value in epoch["metrics"].items():
             _add(found, key, epoch["epoch"], epoch["time_ms"], value)
-    end = case.terminal
+    end = trial.terminal
     if end is None:
         return found
     step = end.best_epoch or end.epoch or 0
-    time_ms = case.of(Terminal)[0].time_ms
+    time_ms = trial.of(Terminal)[0].time_ms
     for key, value in end.metrics.items():
         _add(found, key, step, time_ms, value)
     if end.best_epoch is not None and isinstance(end.value, int | float):
-        _add(found, _best_key(case.sweep), step, time_ms, end.value)
+        _add(found, _best_key(trial.sweep), step, time_ms, end.value)
         _add(found, "best/epoch", step, time_ms, end.best_epoch)
     return found
 
@@ -150,28 +150,28 @@ def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _best_key(sweep: Sweep) -> str:
+def _best_key(sweep: SweepEvidence) -> str:
     return "best/" + safe_name(sweep.metric).replace("/", "_")
 
 
-def whole_epochs(case: Case) -> Iterator[Finding]:
+def whole_epochs(trial: TrialEvidence) -> Iterator[Finding]:
     """The metrics of an epoch are there together, or not at all."""
-    there = {(row.key, row.step) for row in case.rows}
-    for epoch in case.epochs:
+    there = {(row.key, row.step) for row in trial.rows}
+    for epoch in trial.epochs:
         finite = {safe_name(key) for key, value in epoch["metrics"].items() if _is_finite(value)}
         lacking = {key for key in finite if (key, epoch["epoch"]) not in there}
         if lacking and lacking != finite:
             yield Finding(f"epoch {epoch['epoch']} lacks {', '.join(sorted(lacking))}", "all its metrics, or none")
 
 
-def newest_is_last(case: Case) -> Iterator[Finding]:
-    if case.run is not None:
-        yield from _newest(case.run, case.rows)
+def newest_is_last(trial: TrialEvidence) -> Iterator[Finding]:
+    if trial.run is not None:
+        yield from _newest(trial.run, trial.rows)
 
 
-def newest_of_sweep_is_last(sweep: Sweep) -> Iterator[Finding]:
+def newest_of_sweep_is_last(sweep: SweepEvidence) -> Iterator[Finding]:
     if sweep.parent is not None:
-        yield from _newest(sweep.parent, sweep.seen["rows of the sweep's run"])
+        yield from _newest(sweep.parent, sweep.memo["rows of the sweep's run"])
 
 
 def _newest(run: StoredRun, rows: Sequence[Metric]) -> Iterator[Finding]:
@@ -184,21 +184,21 @@ def _newest(run: StoredRun, rows: Sequence[Metric]) -> Iterator[Finding]:
     for key in sorted({*last, *latest}):
         ours, theirs = last.get(key), latest.get(key)
         if repr(ours) != repr(theirs):  # NaN is not equal to itself
-            yield Finding(f"the newest {key} is {_told(theirs)}", f"{_told(ours)}, the last of its history")
+            yield Finding(f"the newest {key} is {_row_text(theirs)}", f"{_row_text(ours)}, the last of its history")
 
 
-def _told(row: Metric | None) -> str:
+def _row_text(row: Metric | None) -> str:
     return "missing" if row is None else f"{row.value} at step {row.step} (time {row.time_ms})"
 
 
-def times_in_order(case: Case) -> Iterator[Finding]:
-    if case.run is not None:
-        yield from _in_order(case.run, case.rows, _tolerance_ms(case.sweep))
+def times_in_order(trial: TrialEvidence) -> Iterator[Finding]:
+    if trial.run is not None:
+        yield from _in_order(trial.run, trial.rows, _tolerance_ms(trial.sweep))
 
 
-def times_of_sweep_in_order(sweep: Sweep) -> Iterator[Finding]:
+def times_of_sweep_in_order(sweep: SweepEvidence) -> Iterator[Finding]:
     if sweep.parent is not None:
-        yield from _in_order(sweep.parent, sweep.seen["rows of the sweep's run"], 0)
+        yield from _in_order(sweep.parent, sweep.memo["rows of the sweep's run"], 0)
 
 
 def _in_order(run: StoredRun, rows: Sequence[Metric], tolerance_ms: int) -> Iterator[Finding]:
@@ -222,61 +222,63 @@ def _in_order(run: StoredRun, rows: Sequence[Metric], tolerance_ms: int) -> Iter
         yield Finding(f"step {last.step} of {last.key} is of {last.time_ms}", f"not after its run ended ({run.end_ms})")
 
 
-def _tolerance_ms(sweep: Sweep) -> int:
+def _tolerance_ms(sweep: SweepEvidence) -> int:
     return 0 if str(sweep.plan.cluster["_target_"]).endswith("LocalCluster") else CLOCKS_APART_MS
 
 
-def settings_as_suggested(case: Case) -> Iterator[Finding]:
+def settings_as_suggested(trial: TrialEvidence) -> Iterator[Finding]:
     """The run has every searched setting, and no setting that the trial's configuration has not."""
-    if case.run is None:
+    if trial.run is None:
         return
-    params: Mapping[str, Any] = case.suggested.params
+    params: Mapping[str, Any] = trial.suggested.params
     searched = {safe_name(key): text_of(value)[:MAX_PARAM_LENGTH] for key, value in params.items()}
     for key, value in searched.items():
-        if case.run.params.get(key) != value:
-            yield Finding(f"{key} is {case.run.params.get(key)} in its run", value)
-    for key, shown in case.run.params.items():
-        value = text_of(fixed(case, key))[:MAX_PARAM_LENGTH]
+        if trial.run.params.get(key) != value:
+            yield Finding(f"{key} is {trial.run.params.get(key)} in its run", value)
+    for key, shown in trial.run.params.items():
+        value = text_of(fixed(trial, key))[:MAX_PARAM_LENGTH]
         if key not in searched and shown != value:
             yield Finding(f"{key} is {shown} in its run", value)
 
 
-def attempts_in_run(case: Case) -> Iterator[Finding]:
-    begun = [str(event.attempt) for event in case.of(Started)]
-    if case.run is not None and begun and case.run.tags.get("attempt") != begun[-1]:
-        yield Finding(f"its run says attempt {case.run.tags.get('attempt')}", begun[-1])
+def attempts_in_run(trial: TrialEvidence) -> Iterator[Finding]:
+    begun = [str(event.attempt) for event in trial.of(Started)]
+    if trial.run is not None and begun and trial.run.tags.get("attempt") != begun[-1]:
+        yield Finding(f"its run says attempt {trial.run.tags.get('attempt')}", begun[-1])
 
 
-def storable(case: Case) -> Iterator[Finding]:
+def storable(trial: TrialEvidence) -> Iterator[Finding]:
     """No infinity that MLflow has turned into a large number; what is not a number is of a trial that diverged alone."""
-    for row in dict.fromkeys([*case.rows, *(case.run.latest if case.run else ())]):
-        if math.isnan(row.value) and case.state is not State.DIVERGED:
+    for row in dict.fromkeys([*trial.rows, *(trial.run.latest if trial.run else ())]):
+        if math.isnan(row.value) and trial.state is not State.DIVERGED:
             yield Finding(f"{row.key} at step {row.step} is not a number", "a number, as it did not diverge")
         elif abs(row.value) >= HIDDEN_INFINITY:
             yield Finding(f"{row.key} at step {row.step} is {row.value}", "a finite number")
 
 
-def best_value(case: Case) -> float | None:
+def best_value(trial: TrialEvidence) -> float | None:
     """The best of the objective in the history of the trial's run; None where there is none."""
-    sign = 1.0 if case.sweep.mode == "max" else -1.0
-    key = safe_name(case.sweep.metric)
-    values = [row.value for row in case.rows if row.key == key and math.isfinite(row.value)]
+    sign = 1.0 if trial.sweep.mode == "max" else -1.0
+    key = safe_name(trial.sweep.metric)
+    values = [row.value for row in trial.rows if row.key == key and math.isfinite(row.value)]
     return max(values, key=lambda value: sign * value, default=None)
 
 
-def best_is_right(sweep: Sweep) -> Iterator[Finding]:
+def best_is_right(sweep: SweepEvidence) -> Iterator[Finding]:
     """The best trial of the closing, and that of the sweep's run, is the one that MLflow's histories give."""
     closed = require_closed(sweep)
-    expected = best_said(sweep, sweep.best_stored)
+    expected = best_configuration(sweep, sweep.best_stored)
     said = closed.best and (closed.best["trial"], closed.best["value"])
-    if not same_best(said, expected):
-        yield Finding(f"sweep_closed says {named(said)}", f"{named(expected)}, by MLflow's histories", "the best trial")
+    if not is_same_best(said, expected):
+        yield Finding(
+            f"sweep_closed says {best_text(said)}", f"{best_text(expected)}, by MLflow's histories", "the best trial"
+        )
     if expected is None or sweep.parent is None:
         return
     trial, value = sweep.parent.tags.get("best_trial"), _number(sweep.parent.tags.get("best_value"))
     index = expected[0] if trial == f"{sweep.uid}/{expected[0]}" else trial
-    if not same_best((index, value), expected):
-        yield Finding(f"the sweep's run says {trial}, {value}", named(expected), "the best trial")
+    if not is_same_best((index, value), expected):
+        yield Finding(f"the sweep's run says {trial}, {value}", best_text(expected), "the best trial")
 
 
 def _number(text: str | None) -> float | None:

@@ -11,8 +11,8 @@ from orchestrator.base.errors import ConfigError
 from orchestrator.base.records import State
 from orchestrator.config.plan import SweepPlan
 from orchestrator.journal.events import Suggested, SweepResumed, Terminal
-from orchestrator.verify.evidence import Case, Sweep
-from orchestrator.verify.rules import Finding, Partly, Skip
+from orchestrator.verify.evidence import SweepEvidence, TrialEvidence
+from orchestrator.verify.rules import Finding, NotChecked, PartlyChecked
 
 LEARNING_LIMIT = 200
 """So many suggestions of a sampler that learns are replayed: each takes it longer than the one before."""
@@ -20,38 +20,38 @@ LEARNING_LIMIT = 200
 COUNTS = (State.COMPLETED, State.STOPPED, State.CANCELLED)
 
 
-def same_suggestions(sweep: Sweep) -> Iterator[Finding]:
+def same_suggestions(sweep: SweepEvidence) -> Iterator[Finding]:
     """Every suggestion is the one that its sampler gives after the results up to then."""
     replay = _Replay(sweep)
     for entry in sweep.journal.entries:
         event = entry.event
         if isinstance(event, SweepResumed) and event.plan:
             replay.resume(sweep.plan_at(entry.seq), event.first_config_index)
-        case = sweep.cases.get(entry.trial) if entry.trial is not None else None
-        if case is None:
+        trial = sweep.trials.get(entry.trial) if entry.trial is not None else None
+        if trial is None:
             continue
-        if isinstance(event, Suggested) and case.repeat == 0:
+        if isinstance(event, Suggested) and trial.repeat == 0:
             if replay.full:
-                raise Partly(f"the first {LEARNING_LIMIT} suggestions")
-            given = replay.suggested(case)
-            if given is not None and not _same(given, case.suggested.params):
+                raise PartlyChecked(f"the first {LEARNING_LIMIT} suggestions")
+            given = replay.suggested(trial)
+            if given is not None and not _same(given, trial.suggested.params):
                 yield Finding(
-                    f"suggested {case.suggested.params}", f"{given}, as its sampler says", f"trial {case.index}"
+                    f"suggested {trial.suggested.params}", f"{given}, as its sampler says", f"trial {trial.index}"
                 )
                 return  # what follows rests on it
         elif isinstance(event, Terminal):
-            replay.ended(case)
+            replay.ended(trial)
 
 
 class _Replay:
     """A fresh sampler, and what it was told."""
 
-    def __init__(self, sweep: Sweep) -> None:
+    def __init__(self, sweep: SweepEvidence) -> None:
         self._sweep = sweep
-        self._groups: dict[int, list[Case]] = {}
-        for case in sweep.cases.values():
-            self._groups.setdefault(case.config_index, []).append(case)
-        self._seen: list[tuple[str, Case]] = []
+        self._groups: dict[int, list[TrialEvidence]] = {}
+        for trial in sweep.trials.values():
+            self._groups.setdefault(trial.config_index, []).append(trial)
+        self._seen: list[tuple[str, TrialEvidence]] = []
         self._ended: set[int] = set()
         self._worst: float | None = None
         self._count = 0
@@ -67,24 +67,24 @@ class _Replay:
             return
         self._begin(plan, first_config_index)
         self._ended, self._worst = set(), None
-        for kind, case in list(self._seen):
+        for kind, trial in list(self._seen):
             if kind == "suggested":
-                self._recall(case)
+                self._recall(trial)
             else:
-                self._tell(case)
+                self._tell(trial)
 
-    def suggested(self, case: Case) -> Any:
+    def suggested(self, trial: TrialEvidence) -> Any:
         """What the sampler suggests for this trial's configuration."""
-        self._seen.append(("suggested", case))
-        if case.config_index < self._first:
-            self._recall(case)
+        self._seen.append(("suggested", trial))
+        if trial.config_index < self._first:
+            self._recall(trial)
             return None
         self._count += 1
-        return self._sampler.suggest(case.config_index)
+        return self._sampler.suggest(trial.config_index)
 
-    def ended(self, case: Case) -> None:
-        self._seen.append(("ended", case))
-        self._tell(case)
+    def ended(self, trial: TrialEvidence) -> None:
+        self._seen.append(("ended", trial))
+        self._tell(trial)
 
     def _begin(self, plan: SweepPlan, first_config_index: int) -> None:
         self._plan, self._first = plan, first_config_index
@@ -93,34 +93,34 @@ class _Replay:
             settings = plan.part("sampler")
             self._sampler = settings.start(plan.space, seed=plan.settings["seed"], mode=self._sweep.mode, **first)
         except (ConfigError, ImportError) as error:
-            raise Skip(f"its sampler cannot be built here ({error})") from error
+            raise NotChecked(f"its sampler cannot be built here ({error})") from error
 
-    def _recall(self, case: Case) -> None:
-        if case.repeat == 0 and self._fits(case):
-            self._sampler.recall(case.config_index, case.suggested.params)
+    def _recall(self, trial: TrialEvidence) -> None:
+        if trial.repeat == 0 and self._fits(trial):
+            self._sampler.recall(trial.config_index, trial.suggested.params)
 
-    def _tell(self, case: Case) -> None:
+    def _tell(self, trial: TrialEvidence) -> None:
         """The mean over a configuration's trials once the last of them has ended, as the driver does."""
-        if case.index in self._ended:
+        if trial.index in self._ended:
             return
-        self._ended.add(case.index)
-        value = _value(case)
+        self._ended.add(trial.index)
+        value = _value(trial)
         sign = 1.0 if self._sweep.mode == "max" else -1.0
         if value is not None and (self._worst is None or sign * value < sign * self._worst):
             self._worst = value
-        members = self._groups[case.config_index]
-        if not all(member.index in self._ended for member in members) or not self._fits(case):
+        members = self._groups[trial.config_index]
+        if not all(member.index in self._ended for member in members) or not self._fits(trial):
             return
         told = [
             self._worst if member.state in (State.DIVERGED, State.INFEASIBLE) else _value(member) for member in members
         ]
         values = [value for value in told if value is not None]
         mean = statistics.fmean(values) if values else None
-        self._sampler.observe(case.config_index, dict(case.suggested.params), mean)
+        self._sampler.observe(trial.config_index, dict(trial.suggested.params), mean)
 
-    def _fits(self, case: Case) -> bool:
+    def _fits(self, trial: TrialEvidence) -> bool:
         """Whether the sampler is told of it: what is outside a new space is kept for "best" alone."""
-        return not self._plan.space.contains(case.suggested.params)
+        return not self._plan.space.contains(trial.suggested.params)
 
 
 def _same(given: Mapping[str, Any], suggested: Mapping[str, Any]) -> bool:
@@ -134,8 +134,8 @@ def _equal(one: object, other: object) -> bool:
     return one == other
 
 
-def _value(case: Case) -> float | None:
-    value = case.terminal.value if case.terminal else None
-    if case.state in COUNTS and isinstance(value, int | float) and math.isfinite(value):
+def _value(trial: TrialEvidence) -> float | None:
+    value = trial.terminal.value if trial.terminal else None
+    if trial.state in COUNTS and isinstance(value, int | float) and math.isfinite(value):
         return float(value)
     return None

@@ -28,11 +28,11 @@ class Violation:
         return f"I{self.number} {self.subject}: {self.found}; expected {self.expected}"
 
 
-class Skip(Exception):  # noqa: N818 - nothing is wrong
+class NotChecked(Exception):  # noqa: N818 - nothing is wrong
     """A check cannot be made; the message says why."""
 
 
-class Partly(Skip):
+class PartlyChecked(NotChecked):
     """A check was made of a part alone, which the message names."""
 
 
@@ -41,7 +41,7 @@ Check = Callable[[Any], Iterable[Finding]]
 
 @dataclass(frozen=True)
 class Invariant:
-    """One invariant and its checks, each given a `Sweep`, or each of its trials as a `Case`.
+    """One invariant and its checks, each given a `SweepEvidence`, or each of its trials as a `TrialEvidence`.
 
     Args:
         trial, sweep: checks that need the journal and the files alone.
