@@ -22,8 +22,8 @@ PREFIXES = ("models", "orchestrator", "torch")
 
 PROVIDED: Mapping[str, tuple[str, ...]] = {
     "model": ("num_classes", "in_channels", "image_size", "norm", "activation"),
-    "optimizer": ("params",),
-    "schedule": ("epochs",),
+    "optimizer": ("params", "named_params"),
+    "schedule": ("epochs", "steps_per_epoch"),
 }
 """Arguments that the engine supplies to the targets of a group, so that no YAML sets them."""
 

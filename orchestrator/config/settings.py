@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from orchestrator.base.errors import Problem, nearest
 from orchestrator.base.names import check_name
-from orchestrator.base.records import METRICS
+from orchestrator.training.metrics import METRICS
 
 MAX_SEED = 2**32 - 1
 PARTS = ("sampler", "scheduler", "tracking", "cluster")
@@ -60,7 +60,7 @@ class Settings:
     gpus_per_trial: float = field(metadata={"least": 0})
     time_budget_s: float | None = field(metadata={"above": 0})
     runs_dir: str
-    precision: Literal["auto", "fp32", "bf16"]
+    precision: Literal["auto", "fp32", "tf32", "bf16"]
     device: str
     report_every_s: float = field(metadata={"least": 0})
     max_retries: int = field(metadata={"least": 0, "most": 100})

@@ -202,6 +202,7 @@ class Reported(_Base):
         checkpoint: its file name.
         notes: what is worth telling the user of the attempt.
         best: (epoch, objective) of the trial's best epoch so far; None where there is none, or no epoch is new.
+        ran_on: what the attempt computes on (device, precision, instruction set, threads, TF32), in its first report.
     """
 
     kind = "reported"
@@ -210,6 +211,7 @@ class Reported(_Base):
     checkpoint: str | None = None
     notes: Sequence[str] = ()
     best: Sequence[Any] | None = None
+    ran_on: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -254,7 +254,9 @@ class Conductor:
     def _take_epochs(self, trial: TrialRecord, report: Mapping[str, Any]) -> Decision:
         new = [epoch for epoch in report["epochs"] if epoch["epoch"] > trial.epoch]
         if new or report["notes"]:
-            reported = Reported(new, report["checkpoint"], report["notes"], report["best"] if new else None)
+            reported = Reported(
+                new, report["checkpoint"], report["notes"], report["best"] if new else None, report.get("ran_on")
+            )
             self._journal.append(reported, trial=trial.index, attempt=trial.attempt)
         return self._judge(trial, new)
 

@@ -54,6 +54,7 @@ class Reporter:
         self._recovered: Outcome | None = None
         self._best: tuple[int, float] | None = None
         self._last_error: str | None = None
+        self._ran_on_told: dict[str, Any] | None = None
 
     def next_report(self) -> dict[str, Any]:
         """Trains until a report is due.
@@ -109,7 +110,9 @@ class Reporter:
                 break
         best = list(self._best) if self._best else None
         if self._recovered is not None and not self._restored:
-            return self._report(State.COMPLETED, piece, outcome=self._recovered, best=best)
+            return self._report(
+                State.COMPLETED, piece, outcome=self._recovered, best=best, reason=self._recovered.reason
+            )
         return self._report(State.RUNNING, piece, best=best)
 
     def _advance(self) -> dict[str, Any]:
@@ -122,7 +125,8 @@ class Reporter:
                 checkpoint = {"epoch": saved.epoch, "sha256": saved.sha256}
                 self._last_error = None
                 return self._report(State.RUNNING, self._unsent(), checkpoint=checkpoint)
-        return self._report(State.COMPLETED, self._unsent(), outcome=self._run.finish())
+        outcome = self._run.finish()
+        return self._report(State.COMPLETED, self._unsent(), outcome=outcome, reason=outcome.reason)
 
     def _unsent(self) -> list[EpochResult]:
         unsent = list(self._run.history[self._sent :])
@@ -143,6 +147,8 @@ class Reporter:
             "best": list(best) if best else None,
             **more,
         }
+        if run and not self._ran_on_told:
+            report["ran_on"] = self._ran_on_told = run.ran_on
         if run:
             run.notes.clear()
         if outcome:
@@ -171,7 +177,7 @@ class Reporter:
         self._epochs = iter(())
         self._retries_left -= 1
         self._trial = replace(self._trial, attempt=self._trial.attempt + 1, fence=self._trial.fence + 1)
-        self._run = None
+        self._run = self._ran_on_told = None
         self._sent = 0
         self._best = None
         self._restored.clear()

@@ -134,6 +134,8 @@ def _train(trial: Trial, until: int | None = None) -> _Trained:
     best_epoch, value = run.best or (0, float("nan"))
     say(f"best {trial.config['metric']} {value:.4f} at epoch {best_epoch}")
     say("  ".join(f"{name} {number:.4f}" for name, number in outcome.metrics.items()))
+    if outcome.reason:
+        say(outcome.reason)
     return _Trained(EXIT_OK, history, outcome.metrics)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from orchestrator.training.augment import Augment
 from orchestrator.training.data import Dataset
+from orchestrator.training.losses.base import Batch
 from orchestrator.training.preprocess import Preprocess
 from orchestrator.training.preprocess.affine import unit
 from orchestrator.training.preprocess.statistics import Transform
@@ -122,8 +123,8 @@ def batches(
     augment: Augment | None,
     draws: torch.Generator,
     channels_last: bool,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """(images, labels) of each batch, the examples in `order`, augmented with random numbers from `draws`."""
+) -> Iterator[Batch]:
+    """The batches of an epoch, the examples in `order`, augmented with random numbers from `draws`."""
     bytes_each = 4 * math.prod(split.stored.shape[1:])
     start = 0
     for chunk in _chunks(sizes, max(1, CHUNK_BYTES // bytes_each)):
@@ -136,7 +137,7 @@ def batches(
         if channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         labels = split.labels.index_select(0, places.to(split.labels.device))
-        yield from zip(torch.split(images, chunk), torch.split(labels, chunk), strict=True)
+        yield from map(Batch, torch.split(images, chunk), torch.split(labels, chunk), torch.split(places, chunk))
 
 
 def _chunks(sizes: list[int], examples: int) -> Iterator[list[int]]:

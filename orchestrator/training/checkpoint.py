@@ -6,6 +6,7 @@ tensor as JSON. The newest two are kept; of a damaged one the one before is used
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -17,12 +18,13 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, TensorSpec, serialize
+from safetensors import SafetensorError
 from torch import Tensor
 
 from orchestrator.base.failpoints import failpoint
 from orchestrator.base.layout import CHECKPOINT
 from orchestrator.base.records import STARTS_OVER
+from orchestrator.training.private import to_safetensors
 
 FORMAT = 1
 KEPT = 2
@@ -54,13 +56,18 @@ class Damaged(Exception):  # noqa: N818 - a finding about a file
 
 
 def save(
-    folder: Path, epoch: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], guard: Guard = lambda: None
+    folder: Path,
+    epoch: int,
+    tensors: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    guard: Guard = lambda: None,
+    before: Mapping[Path, bytes] | None = None,
 ) -> SavedCheckpoint:
-    """Write the checkpoint of `epoch` and remove all but the newest two."""
+    """Write the checkpoint of `epoch`, after the files in `before`, and remove all but the newest two."""
     contents = pack(tensors, state)
     sha256 = hashlib.sha256(contents).hexdigest()
     path = folder / f"{CHECKPOINT}{epoch:06d}.{sha256}.safetensors"
-    write(path, contents, guard)
+    write_all({**(before or {}), path: contents}, guard)
     for old, _, _ in checkpoints(folder)[KEPT:]:
         if old != path:
             old.unlink(missing_ok=True)
@@ -96,17 +103,7 @@ def pack(tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, stamp: bool
     metadata = {"format_version": str(FORMAT), "state": json.dumps(state)}
     if stamp:
         metadata["sha256"] = _digest(flat, metadata["state"])
-    # safetensors.torch.save does the same after a search for shared memory that costs more than the rest
-    specs = {
-        name: TensorSpec(
-            dtype=str(tensor.dtype).removeprefix("torch."),
-            shape=tensor.shape,
-            data_ptr=tensor.data_ptr(),
-            data_len=tensor.nbytes,
-        )
-        for name, tensor in flat.items()
-    }
-    return bytes(serialize(specs, metadata))
+    return to_safetensors(flat, metadata)
 
 
 def load(path: Path, *, uid: str | None, sha256: str | None = None) -> Loaded:
@@ -146,30 +143,58 @@ def write(path: Path, contents: bytes, guard: Guard = lambda: None) -> None:
     Args:
         guard: asked at the last moment, when the contents are on disk; what it raises leaves the file as it was.
     """
-    # two workers (one of them thought dead) may write the same name: each has its own file aside
-    aside = f"{path}.{os.getpid()}.tmp"
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    write_all({path: contents}, guard)
+
+
+def write_all(files: Mapping[Path, bytes], guard: Guard = lambda: None) -> None:
+    """Write files as `write` does, in their order: a process that is killed leaves a later one only with those before it.
+
+    The folders are flushed at the end: a journaling file system keeps the order of the renames, and its first flush takes all of
+    them along, so that the others cost nothing.
+    """
+    asides: dict[Path, str] = {}
+    try:
+        for path, contents in files.items():
+            # two workers (one of them thought dead) may write the same name: each has its own file aside
+            asides[path] = f"{path}.{os.getpid()}.tmp"
+            _write_flushed(asides[path], contents)
+        guard()
+    except BaseException:
+        for aside in asides.values():
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(aside)
+        raise
+    for path, aside in asides.items():
+        failpoint(f"{_kind(path)}.before")
+        os.replace(aside, path)
+        failpoint(f"{_kind(path)}.after")
+    for folder in dict.fromkeys(path.parent for path in files):
+        _flush_folder(folder)
+
+
+def _write_flushed(path: str, contents: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
         with memoryview(contents) as left:
             done = 0
             while done < len(contents):
                 done += os.write(descriptor, left[done:])
         os.fsync(descriptor)
-        guard()
-    except BaseException:
-        os.unlink(aside)
-        raise
     finally:
         os.close(descriptor)
-    what = re.split("[-.]", path.name, maxsplit=1)[0]  # attempt, checkpoint, best, predictions
-    failpoint(f"{what}.before")
-    os.replace(aside, path)
-    folder = os.open(path.parent, os.O_RDONLY)
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
-    failpoint(f"{what}.after")
+        os.close(descriptor)
+
+
+def _kind(path: Path) -> str:
+    """The failpoint of a file: attempt, checkpoint, best or predictions."""
+    return re.split("[-.]", path.name, maxsplit=1)[0]
 
 
 def clear_leftovers(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import random
 from collections.abc import Mapping
@@ -11,7 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-PRECISIONS = ("auto", "fp32", "bf16")
+from orchestrator.training import private
+
+PRECISIONS = ("auto", "fp32", "tf32", "bf16")
+"""In `fp32` a GPU multiplies in fp32, too; `tf32` lets it round the factors to 10 bits; `bf16` is autocast, the rest in fp32."""
 
 
 def choose_device(config: Mapping[str, Any]) -> torch.device:
@@ -22,18 +26,55 @@ def choose_device(config: Mapping[str, Any]) -> torch.device:
     return torch.device("cuda" if config["gpus_per_trial"] > 0 and torch.cuda.is_available() else "cpu")
 
 
-def set_up(device: torch.device, cpus: float) -> None:
+def set_up(device: torch.device, cpus: float, precision: str = "fp32") -> None:
     """Set this process to compute the same bits every time: as many threads as the trial has whole CPUs, at least one, no
-    denormals, and on the CPU only deterministic algorithms."""
+    denormals, TF32 only where it is asked for, and on the CPU only deterministic algorithms.
+
+    Raises:
+        ValueError: the device has no such precision.
+    """
+    check_precision(device, precision)
     threads = max(1, int(cpus))
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    # torch.use_deterministic_algorithms does this and imports torch's compiler: 6 s of CPU time (torch 2.15)
-    torch._C._set_deterministic_algorithms(device.type == "cpu", warn_only=True)
+    private.set_deterministic(device.type == "cpu")
     torch.backends.mkldnn.deterministic = True  # type: ignore[assignment]
     # filling fresh memory guards against reading it uninitialized and costs a pass over every tensor
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    # both, and by these names: torch refuses to read one of two that differ, and its newer names cannot be mixed with these
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+
+
+def check_precision(device: torch.device, precision: str) -> None:
+    """Raise ValueError unless `precision` is one of `PRECISIONS` and `device` has it; bf16 is emulated where need be."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision}")
+    if precision == "tf32" and device.type != "meta" and not _has_tf32(device):
+        raise ValueError(f"precision=tf32 needs an NVIDIA GPU of compute capability 8.0 or later, got device {device}")
+
+
+def _has_tf32(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def ran_on(device: torch.device, precision: str) -> dict[str, Any]:
+    """What decides about the last digits of a result, and what `auto` became: plain data for the record of an attempt.
+
+    `device` (`cpu`, or the GPU's name), `precision` (`fp32`, `tf32`, `bf16`), `cpu_capability` (the instruction set that torch's
+    kernels use), `threads`, `tf32` (whether matrix products and convolutions of the GPU may use it), `torch` (the version).
+    """
+    resolved = "bf16" if computes_bf16(device, precision) else "fp32" if precision == "auto" else precision
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "precision": resolved,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "tf32": torch.backends.cuda.matmul.allow_tf32,
+        "torch": torch.__version__,
+    }
 
 
 def computes_bf16(device: torch.device, precision: str) -> bool:
@@ -48,9 +89,12 @@ def computes_bf16(device: torch.device, precision: str) -> bool:
         return precision == "bf16"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # private, hence the guard: without it AMX goes unused, nothing breaks
-    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return device.type == "cpu" and has_amx is not None and bool(has_amx())
+    return device.type == "cpu" and _cpu_has_amx()
+
+
+@functools.lru_cache
+def _cpu_has_amx() -> bool:
+    return bool(torch.cpu.get_capabilities().get("amx_tile", False))
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any] | None:
@@ -78,4 +122,5 @@ def seed_everything(seed: int, device: torch.device) -> None:
     # torch.manual_seed walks every backend and records a stack trace for each: 170 us
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
+        with torch.cuda.device(device):  # the trial's own, which need not be the current one
+            torch.cuda.manual_seed(seed)

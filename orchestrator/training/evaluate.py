@@ -1,4 +1,4 @@
-"""Logits of a model on a split, and the loss and accuracy that follow from them; always in fp32."""
+"""Logits of a model on a split, always in fp32; the metrics that follow from them are in `metrics`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from models.outputs import main_output
 from orchestrator.training.batches import Split
 
 PIXELS_AT_ONCE = 2**19
@@ -33,14 +33,7 @@ def logits(
             images = split.slice(start, start + size)
             if channels_last:
                 images = images.contiguous(memory_format=torch.channels_last)
-            rows.append(model(images).float())
+            rows.append(main_output(model(images)).float())
             beat()
         logits_NK = rows[0] if len(rows) == 1 else torch.cat(rows)
         return logits_NK - logits_NK.amax(1, keepdim=True)
-
-
-def loss_and_accuracy(logits_NK: Tensor, labels_N: Tensor) -> tuple[float, float]:
-    """Mean cross-entropy, at least 0, and the share of rows whose (first) largest logit is at the label, in [0, 1]."""
-    loss = F.cross_entropy(logits_NK, labels_N, reduction="none").double().mean()
-    correct = (logits_NK.argmax(1) == labels_N).sum()
-    return loss.item(), correct.item() / len(labels_N)

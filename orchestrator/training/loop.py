@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from models.outputs import Outputs, main_output
+from orchestrator.training import private
 from orchestrator.training.augment import Augment
 from orchestrator.training.batches import DeviceData, batches
 from orchestrator.training.device import derive_seed, generator, seed_everything
-from orchestrator.training.losses import Loss
-from orchestrator.training.penalties import Penalty
+from orchestrator.training.endings import Diverged
+from orchestrator.training.losses import Batch, Loss
+from orchestrator.training.penalties.base import ActivationPenalty, Penalty, watched
 from orchestrator.training.schedules import Schedule
 
 GRADIENT_NORMS = 8
@@ -29,33 +33,20 @@ LOGITS_AT_ONCE = 2**20
 """Numbers of training logits held back until their accuracy is counted in one go."""
 
 
-class Diverged(Exception):  # noqa: N818 - a result, not an error
-    """The loss (or the gradient) is no longer finite: a result of the trial, not a fault.
-
-    Args:
-        epoch: from 1.
-        step: within the epoch, from 1; the last one where validation showed it.
-        value: the loss, inf or nan.
-    """
-
-    def __init__(self, epoch: int, step: int, value: float) -> None:
-        super().__init__(epoch, step, value)
-        self.epoch, self.step, self.value = epoch, step, value
-
-    def __str__(self) -> str:
-        return f"the loss is {self.value} at epoch {self.epoch}, step {self.step}"
-
-
 @dataclass
 class Learner:
     """All that a step needs, on one device.
 
     Args:
         sizes: of the epoch's batches.
-        base_lrs: the learning rate of each parameter group at factor 1.
-        autocast: entered for the forward pass; None in fp32.
+        autocast: entered for the forward pass; None without mixed precision.
         factor: the schedule's last one, applied already.
         beat: called after every step.
+
+    Attributes:
+        base_lrs: the learning rate of each parameter group at factor 1.
+        params: of all groups.
+        keep_graph: whether the optimizer wants to differentiate the gradients again.
     """
 
     model: nn.Module
@@ -72,12 +63,14 @@ class Learner:
     channels_last: bool
     base_lrs: list[float] = field(init=False)
     params: list[nn.Parameter] = field(init=False)
+    keep_graph: bool = field(init=False)
     factor: float | None = None
     beat: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.params = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.keep_graph = bool(getattr(self.optimizer, "needs_graph", False))
 
     def set_factor(self, factor: float) -> None:
         """Scale the learning rate of every parameter group."""
@@ -85,6 +78,14 @@ class Learner:
             self.factor = factor
             for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
                 group["lr"] = base * factor
+
+    def forward(self, images: Tensor) -> Tensor | Outputs:
+        """What the model returns, in fp32."""
+        if self.autocast is None:
+            return self.model(images)  # type: ignore[no-any-return]
+        with self.autocast:
+            outputs = self.model(images)
+        return _in_fp32(outputs)
 
 
 def train_epoch(learner: Learner, epoch: int) -> dict[str, float]:
@@ -96,7 +97,6 @@ def train_epoch(learner: Learner, epoch: int) -> dict[str, float]:
         Diverged: a loss or gradient norm was not finite.
     """
     started = time.perf_counter()
-    model, optimizer, autocast, params = learner.model, learner.optimizer, learner.autocast, learner.params
     train, steps = learner.data.splits["train"], len(learner.sizes)
     seed_everything(derive_seed(learner.seed, "model", epoch), learner.device)
     stream = batches(
@@ -110,33 +110,21 @@ def train_epoch(learner: Learner, epoch: int) -> dict[str, float]:
     totals = _Totals(epoch, learner.sizes, learner.device)
     measured = measured_steps(steps)
     norms: list[Tensor] = []
-    model.train()
+    optimizer, params, keep_graph = learner.optimizer, learner.params, learner.keep_graph
+    learner.model.train()
 
-    backward = _backward_on_cpu() if learner.device.type == "cpu" else Tensor.backward
-    images = labels = logits = loss = torch.empty(0)
-
-    def closure() -> Tensor:
-        nonlocal logits, loss
-        for p in params:
-            p.grad = None
-        if autocast is None:
-            logits = model(images)
-        else:
-            with autocast:
-                logits = model(images)
-            logits = logits.float()
-        loss = learner.loss(logits, labels)
-        objective = loss if learner.penalty is None else loss + learner.penalty(model)
-        backward(objective)
-        return objective
-
-    for step, (images, labels) in enumerate(stream):  # noqa: B007 - the closure reads them
-        learner.set_factor(learner.schedule(epoch - 1 + step / steps))
-        optimizer.step(closure)  # type: ignore[arg-type]
-        totals.add(loss, logits, labels)
-        learner.beat()
-        if step in measured:
-            norms.append(gradient_norm(params))
+    with _activations(learner) as activations:
+        closure = _Closure(learner, activations)
+        for step, batch in enumerate(stream):
+            learner.set_factor(learner.schedule(epoch - 1 + step / steps))
+            closure.begin(batch)
+            optimizer.step(closure)  # type: ignore[arg-type]
+            totals.add(closure.loss, closure.logits, batch.labels)
+            learner.beat()
+            if step in measured:
+                norms.append(gradient_norm(params))
+            if keep_graph:  # a gradient that can be differentiated refers to its parameter, and so to itself
+                _drop_gradients(params)
 
     metrics = totals.close()
     grad_norm = sum(norm.item() for norm in norms) / len(norms)
@@ -150,6 +138,62 @@ def train_epoch(learner: Learner, epoch: int) -> dict[str, float]:
     }
 
 
+class _Closure:
+    """What the optimizer calls, once or several times a step: the gradient of the batch's objective at the weights of now.
+
+    Attributes:
+        loss, logits: of the first call of a step, that is of the weights from which the step starts.
+    """
+
+    loss: Tensor
+    logits: Tensor
+
+    def __init__(self, learner: Learner, activations: dict[str, list[Tensor]] | None) -> None:
+        self._learner, self._activations = learner, activations
+        self._params = learner.params
+        self._backward = backward_on_cpu(learner.keep_graph) if learner.device.type == "cpu" else None
+        self._first = True
+        self._batch: Batch
+
+    def begin(self, batch: Batch) -> None:
+        """Another step begins."""
+        self._batch, self._first = batch, True
+
+    def __call__(self) -> Tensor:
+        learner, batch, penalty = self._learner, self._batch, self._learner.penalty
+        for p in self._params:
+            p.grad = None
+        if self._activations is not None:
+            self._activations.clear()
+        outputs = learner.forward(batch.images)
+        loss = learner.loss(outputs, batch.labels, batch)
+        if self._first:
+            self._first, self.loss, self.logits = False, loss, main_output(outputs)
+        objective = loss
+        if penalty is not None and self._activations is None:
+            objective = loss + penalty(learner.model)  # type: ignore[call-arg]
+        elif penalty is not None:
+            objective = loss + penalty(learner.model, self._activations)  # type: ignore[call-arg,arg-type]
+        if self._backward is not None:
+            self._backward(objective)
+        else:
+            backward_anywhere(objective, learner.keep_graph)
+        return objective
+
+
+def _activations(learner: Learner) -> AbstractContextManager[dict[str, list[Tensor]] | None]:
+    """Hooks on the modules that the penalty watches, for as long as the context is entered; None where it watches none."""
+    if isinstance(learner.penalty, ActivationPenalty):
+        return watched(learner.model, learner.penalty)
+    return nullcontext()
+
+
+def _in_fp32(outputs: Tensor | Outputs) -> Tensor | Outputs:
+    if isinstance(outputs, Outputs):
+        return replace(outputs, main=outputs.main.float(), auxiliary=tuple(a.float() for a in outputs.auxiliary))
+    return outputs.float()
+
+
 def measured_steps(steps: int) -> frozenset[int]:
     """The steps (from 0) of an epoch whose gradient norm is taken: all, or `GRADIENT_NORMS` evenly spaced ones."""
     count = min(steps, GRADIENT_NORMS)
@@ -158,18 +202,18 @@ def measured_steps(steps: int) -> frozenset[int]:
 
 def gradient_norm(params: Sequence[nn.Parameter]) -> Tensor:
     """The length of the whole gradient; in float64, since the squares of a large finite gradient overflow float32."""
-    grads = [p.grad for p in params if p.grad is not None]
-    norms: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads, 2, torch.float64)))
+    with torch.no_grad():
+        grads = [p.grad for p in params if p.grad is not None]
+        norms: Tensor = torch.linalg.vector_norm(torch.stack(list(private.norms(grads, 2, torch.float64))))
     return norms
 
 
-def _backward_on_cpu() -> Callable[[Tensor], None]:
-    """`Tensor.backward` for scalars, straight to the autograd engine.
+def backward_on_cpu(keep_graph: bool = False) -> Callable[[Tensor], None]:
+    """A function that adds the gradient of a scalar on the CPU to the `grad` of the parameters.
 
-    The way there checks arguments and hands the compiler's context to the threads of other devices, which the CPU has not: 60 us
-    of the 390 us of a small network's step (torch 2.15).
+    Args:
+        keep_graph: whether the gradients can be differentiated again.
     """
-    run = torch.autograd.Variable._execution_engine.run_backward
     seed: Tensor | None = None
 
     def backward(objective: Tensor) -> None:
@@ -178,9 +222,35 @@ def _backward_on_cpu() -> Callable[[Tensor], None]:
             if objective.numel() != 1:
                 raise ValueError(f"a loss must be a scalar, got shape {tuple(objective.shape)}")
             seed = torch.ones_like(objective)
-        run((objective,), (seed,), False, False, (), allow_unreachable=True, accumulate_grad=True)
+        if keep_graph:
+            with _without_cycle_warning():
+                private.backward(objective, seed, True)
+        else:
+            private.backward(objective, seed, False)
 
     return backward
+
+
+def backward_anywhere(objective: Tensor, keep_graph: bool) -> None:
+    """The same on any device."""
+    if keep_graph:
+        with _without_cycle_warning():
+            objective.backward(retain_graph=True, create_graph=True)  # type: ignore[no-untyped-call]
+    else:
+        objective.backward()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _without_cycle_warning() -> Iterator[None]:
+    """torch warns that gradients with a graph refer to themselves; the engine drops them after the step."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Using backward\(\) with create_graph=True")
+        yield
+
+
+def _drop_gradients(params: Sequence[nn.Parameter]) -> None:
+    for p in params:
+        p.grad = None
 
 
 class _Totals:
@@ -212,7 +282,7 @@ class _Totals:
             self._count_correct()
 
     def close(self) -> dict[str, float]:
-        """The means over the epoch."""
+        """The means over the epoch; of a soft label the most probable class counts as the right one."""
         self._count_losses()
         self._count_correct()
         examples = sum(self.sizes)
@@ -232,7 +302,9 @@ class _Totals:
 
     def _count_correct(self) -> None:
         if self.logits:
-            self.correct += (torch.cat(self.logits).argmax(1) == torch.cat(self.labels)).sum()
+            labels = torch.cat(self.labels)
+            classes = labels.argmax(1) if labels.ndim == 2 else labels
+            self.correct += (torch.cat(self.logits).argmax(1) == classes).sum()
             self.logits.clear()
             self.labels.clear()
             self.held = 0

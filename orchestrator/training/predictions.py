@@ -22,14 +22,16 @@ class Outcome:
     """What a finished trial leaves.
 
     Args:
-        metrics: `test/loss` and `test/accuracy`, of the best epoch's weights.
+        metrics: of the test, with the best epoch's weights (`test/loss`, ...); those that are not finite are left out.
         artifacts: `{"path", "sha256"}` of each file made.
         best_epoch: from 1.
+        reason: what was left out, and why.
     """
 
     metrics: Mapping[str, float]
     artifacts: Sequence[Mapping[str, str]]
     best_epoch: int
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -39,20 +41,16 @@ class Predictions:
     Args:
         tensors: `val_logits`, `val_ids`, `val_labels`, and the same for `test`.
         state: `uid`, `fingerprint` of the data and split, `classes` in the order of the columns, `best_epoch`, `best_value`,
-            `metrics` of the test, `history` of the epochs.
+            `metrics` of the test, `reason` as in `Outcome`, `history` of the epochs.
     """
 
     tensors: Mapping[str, Tensor]
     state: Mapping[str, Any]
 
 
-def write(folder: Path, predictions: Predictions, guard: checkpoint.Guard = lambda: None) -> dict[str, str]:
-    """Store the predictions below the trial's folder; the artifact's path and SHA-256."""
-    path = folder / PREDICTIONS
-    path.parent.mkdir(exist_ok=True)
-    contents = checkpoint.pack(predictions.tensors, predictions.state, stamp=True)
-    checkpoint.write(path, contents, guard)
-    return {"path": str(path), "sha256": hashlib.sha256(contents).hexdigest()}
+def pack(predictions: Predictions) -> bytes:
+    """The file of the predictions, as `read` takes it."""
+    return checkpoint.pack(predictions.tensors, predictions.state, stamp=True)
 
 
 def read(path: Path, *, uid: str | None = None) -> Predictions:
@@ -77,7 +75,7 @@ def recover_outcome(folder: Path | str, uid: str) -> tuple[list[EpochResult], Ou
     except (OSError, checkpoint.Damaged):
         return None
     artifact = {"path": str(path), "sha256": hashlib.sha256(contents).hexdigest()}
-    outcome = Outcome(state["metrics"], [artifact], state["best_epoch"])
+    outcome = Outcome(state["metrics"], [artifact], state["best_epoch"], state.get("reason"))
     return history_from_json(state["history"]), outcome
 
 

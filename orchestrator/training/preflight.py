@@ -18,13 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from models import facts as facts_of_model
+from models.outputs import Outputs
 from orchestrator.base.build import build, resolve, use_import_paths
 from orchestrator.base.errors import ConfigError, Problem
 from orchestrator.training.batches import batch_sizes
+from orchestrator.training.build import build_loss, build_model, build_optimizer, build_schedule, load_data
 from orchestrator.training.data import Dataset, cache_folder
 from orchestrator.training.data.source import Progress, Source
-from orchestrator.training.device import computes_bf16
-from orchestrator.training.trial import build_model, load_data
+from orchestrator.training.device import check_precision
+from orchestrator.training.losses import Batch
 
 T = TypeVar("T")
 
@@ -92,19 +94,16 @@ class _Probe:
         use_import_paths(config["import_paths"])
         allowed = config["allowed_targets"]
         with self._collect(label, config, "precision"):
-            computes_bf16(torch.device("cpu"), config["precision"])
+            check_precision(expected_device(config), config["precision"])
         for group in ("preprocess", "augment", "penalty", "loss", "norm", "activation", "init"):
             with self._collect(label, config, group):
                 self._once(group, config, (group,), partial(build, config[group], allowed=allowed))
         with self._collect(label, config, "schedule"):
-            build_schedule = partial(build, config["schedule"], allowed=allowed, epochs=config["epochs"])
-            self._once("schedule", config, ("schedule", "epochs"), build_schedule)
+            self._once("schedule", config, ("schedule", "epochs"), partial(build_schedule, config, steps_per_epoch=1))
         with self._collect(label, config, "data"):
             self._once("source", config, ("data",), partial(build_source, config))
         with self._collect(label, config, "optimizer"):
-            weights = [nn.Parameter(torch.zeros(2, 2))]
-            build_optimizer = partial(build, config["optimizer"], allowed=allowed, params=weights)
-            self._once("optimizer alone", config, ("optimizer",), build_optimizer)
+            self._once("optimizer alone", config, ("optimizer",), partial(build_optimizer, config, nn.Linear(2, 2)))
 
     def check_on_data(self, label: str, config: Mapping[str, Any]) -> None:
         """Load the data and try a training step's parts on it, going on after a problem as far as they do not depend on it."""
@@ -136,7 +135,7 @@ class _Probe:
                 "optimizer",
                 config,
                 ("data", "model", "norm", "activation", "optimizer"),
-                lambda: build(config["optimizer"], allowed=config["allowed_targets"], params=list(model.parameters())),
+                partial(build_optimizer, config, model),
             )
 
     def _note(self, dataset: Dataset) -> None:
@@ -189,6 +188,12 @@ class _Probe:
             labels.append(label)
 
 
+def expected_device(config: Mapping[str, Any]) -> torch.device:
+    """The device that trials will have, as far as the driver knows: meta where that is a GPU, of which it may have none."""
+    on_cpu = config["device"] == "cpu" or (config["device"] == "auto" and not config["gpus_per_trial"])
+    return torch.device("cpu" if on_cpu else "meta")
+
+
 def build_source(config: Mapping[str, Any]) -> None:
     """Build the data's `Source`, which touches no file yet; other targets of data may load them, and are not called.
 
@@ -233,7 +238,7 @@ def probe_model(config: Mapping[str, Any], dataset: Dataset, count: int = PROBE_
     images = torch.zeros(count, dataset.in_channels, *dataset.image_size, device=device)
     try:
         with torch.no_grad():
-            logits = tried.train()(images)
+            outputs = tried.train()(images)
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
@@ -244,9 +249,10 @@ def probe_model(config: Mapping[str, Any], dataset: Dataset, count: int = PROBE_
     except (RuntimeError, TypeError) as error:
         size = "x".join(map(str, images.shape[1:]))
         raise ValueError(f"does not take images of {size} ({str(error).partition(chr(10))[0]})") from error
-    if not isinstance(logits, Tensor) or logits.shape != (count, dataset.num_classes):
-        gave = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"must give logits of shape {(count, dataset.num_classes)} for a batch, gave {gave}")
+    for logits in (outputs.main, *outputs.auxiliary) if isinstance(outputs, Outputs) else (outputs,):
+        if not isinstance(logits, Tensor) or logits.shape != (count, dataset.num_classes):
+            gave = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(f"must give logits of shape {(count, dataset.num_classes)} for a batch, gave {gave}")
     return model
 
 
@@ -261,8 +267,11 @@ def probe_loss(config: Mapping[str, Any], dataset: Dataset) -> None:
     Raises:
         ValueError: it is refused, or gives no scalar.
     """
-    loss = build(config["loss"], allowed=config["allowed_targets"])
-    value = loss(torch.zeros(PROBE_IMAGES, dataset.num_classes), torch.zeros(PROBE_IMAGES, dtype=torch.int64))
+    labels = torch.zeros(PROBE_IMAGES, dtype=torch.int64)
+    batch = Batch(
+        torch.zeros(PROBE_IMAGES, dataset.in_channels, *dataset.image_size), labels, torch.arange(PROBE_IMAGES)
+    )
+    value = build_loss(config)(torch.zeros(PROBE_IMAGES, dataset.num_classes), labels, batch)
     if not isinstance(value, Tensor) or value.ndim != 0:
         raise ValueError("must give a scalar tensor")
 

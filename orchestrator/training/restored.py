@@ -15,7 +15,7 @@ from torch import nn
 
 from orchestrator.base.build import use_import_paths
 from orchestrator.training import checkpoint
-from orchestrator.training.trial import build_model, load_data
+from orchestrator.training.build import build_model, load_data
 
 SHAPE = ("num_classes", "in_channels", "image_size")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,10 @@ def recomputed_scores(trial: TrialEvidence) -> Iterator[Finding]:
         loss, correct = _scores(arrays["logits"], arrays["labels"])
         accuracy = correct / len(arrays["labels"])
         said_loss, said_accuracy = logged.get(f"{split}/loss"), logged.get(f"{split}/accuracy")
+        if split == "test" and not math.isfinite(loss):
+            if said_loss is not None:
+                yield Finding(f"test/loss of the predictions is {loss}", f"{said_loss}, as logged")
+            continue  # rightly left out, as is the accuracy of logits that are no numbers
         if not _near(accuracy, said_accuracy, 0.0, GPU_ACCURACY_TOLERANCE if on_gpu else 0.0):
             yield Finding(f"{split}/accuracy of the predictions is {accuracy}", f"{said_accuracy}, as logged")
         if not _near(loss, said_loss, GPU_LOSS_TOLERANCE if on_gpu else LOSS_TOLERANCE, LOSS_ROUNDING):
@@ -108,6 +113,9 @@ def predictions_fit(trial: TrialEvidence) -> Iterator[Finding]:
             continue
         if len(np.unique(ids)) != rows:
             yield Finding(f"{split} has {rows - len(np.unique(ids))} ids twice", "each example once")
+        logged = trial.terminal.metrics if trial.terminal else {}
+        if split == "test" and not np.isfinite(logits).all() and "test/loss" not in logged:
+            continue  # left out of the record, which says so
         if not np.isfinite(logits).all():
             yield Finding(f"{split} has {int((~np.isfinite(logits)).sum())} logits that are not finite", "finite ones")
             continue

@@ -29,7 +29,8 @@ from orchestrator.journal.finding import find_sweep
 from orchestrator.journal.record import read_sweep
 from orchestrator.sweep.retention import Retention
 from orchestrator.training import evaluate
-from orchestrator.training.trial import build_learner, compared
+from orchestrator.training.build import build_learner
+from orchestrator.training.comparison import compared
 
 TRIALS = 4
 

@@ -42,7 +42,7 @@ def test_what_every_journal_of_format_1_holds_is_required_and_nothing_else() -> 
 
 def test_the_keys_on_disk_are_the_fields() -> None:
     assert Suggested({"lr": 0.1}, {"epochs": 3}, 2, 1).to_data() == {
-        "params": {"lr": 0.1}, "config": {"epochs": 3}, "config_index": 2, "repeat": 1,
+        "params": {"lr": 0.1}, "config": {"epochs": 3}, "config_index": 2, "repeat": 1, "judged": False,
     }  # fmt: skip
     assert Terminal(State.STOPPED, 4, 0.5, 3, {}, []).to_data() == {
         "state": "stopped", "epoch": 4, "value": 0.5, "best_epoch": 3, "metrics": {}, "artifacts": [], "reason": None,

@@ -62,9 +62,10 @@ def test_batches_follow_the_order_however_they_are_gathered(
     assert (split.floats is not None) == kept
     order = torch.randperm(24, generator=torch.Generator().manual_seed(0))
     got = list(batches(split, [5] * 4 + [4], order=order, augment=None, draws=torch.Generator(), channels_last=True))
-    assert [len(images) for images, _ in got] == [5, 5, 5, 5, 4]
+    assert [len(batch.images) for batch in got] == [5, 5, 5, 5, 4]
+    assert torch.equal(torch.cat([batch.indices for batch in got]), order)
     ids = torch.from_numpy(dataset.splits["train"])[order]
-    images, labels = torch.cat([images for images, _ in got]), torch.cat([labels for _, labels in got])
+    images, labels = (torch.cat([batch[part] for batch in got]) for part in (0, 1))
     torch.testing.assert_close(images[:, 0, 0, 0] * 255, ids.float())
     assert torch.equal(labels, ids % 2)
 
@@ -86,7 +87,7 @@ def test_augmentation_sees_the_stored_bytes(dataset: Dataset, monkeypatch: pytes
         draws=torch.Generator(),
         channels_last=False,
     )
-    images, _ = next(iter(stream))
+    images = next(iter(stream)).images
     train = dataset.images[dataset.splits["train"]].astype(np.float64)
     torch.testing.assert_close(images, torch.full_like(images, -train.mean() / train.std()))
 

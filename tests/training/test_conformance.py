@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.base.build import parameters, resolve
+from orchestrator.base.build import PROVIDED, parameters, resolve
 from orchestrator.training.trial import train
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -34,6 +34,6 @@ def test_choice_sets_and_searches_what_its_target_has(group: str, name: str) -> 
     spec = spec_of(group, name)
     search = spec.pop("search", {})
     if spec:
-        known = set(parameters(resolve(spec.pop("_target_")), {"params", "epochs"}))
+        known = set(parameters(resolve(spec.pop("_target_")), PROVIDED.get(group, ())))
         assert set(spec) == known, "a choice shows every argument, so that users find it"
         assert set(search) <= known

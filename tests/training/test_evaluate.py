@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -15,13 +13,6 @@ def split_of(images: torch.Tensor) -> Split:
     count = len(images)
     labels = torch.zeros(count, dtype=torch.int64)
     return Split(np.arange(count), labels, images, torch.arange(count), lambda batch: batch, images)
-
-
-def test_loss_and_accuracy_by_hand() -> None:
-    logits = torch.tensor([[0.0, -math.log(3)], [-math.log(3), 0.0], [0.0, 0.0]])
-    loss, accuracy = evaluate.loss_and_accuracy(logits, torch.tensor([0, 0, 1]))
-    assert loss == pytest.approx((math.log(4 / 3) + math.log(4) + math.log(2)) / 3)
-    assert accuracy == 1 / 3  # of equal logits the first class counts
 
 
 def test_logits_have_maximum_zero_in_evaluation_mode_and_fp32(monkeypatch: pytest.MonkeyPatch) -> None:

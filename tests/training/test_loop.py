@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from orchestrator.training import loop
-from orchestrator.training.loop import Diverged, _backward_on_cpu, _Totals, gradient_norm, measured_steps
+from orchestrator.training.endings import Diverged
+from orchestrator.training.loop import _Totals, backward_on_cpu, gradient_norm, measured_steps
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_gpu_looks_late_and_still_tells_the_step(monkeypatch: pytest.MonkeyPatch
 
 
 def test_backward_straight_to_the_engine_gives_the_same_gradients() -> None:
-    backward = _backward_on_cpu()
+    backward = backward_on_cpu()
     for factor in (1.0, 2.0):
         one, other = nn.Parameter(torch.arange(3.0)), nn.Parameter(torch.arange(3.0))
         backward((factor * one.square()).mean())
@@ -60,4 +61,4 @@ def test_backward_straight_to_the_engine_gives_the_same_gradients() -> None:
 
 def test_loss_that_is_no_scalar_is_refused() -> None:
     with pytest.raises(ValueError, match=r"a loss must be a scalar, got shape \(2,\)"):
-        _backward_on_cpu()(nn.Parameter(torch.zeros(2)) * 2)
+        backward_on_cpu()(nn.Parameter(torch.zeros(2)) * 2)

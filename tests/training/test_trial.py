@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import gc
 import json
 import math
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ from torch import Tensor, nn
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.records import EpochResult, Trial
-from orchestrator.training import checkpoint, evaluate
+from orchestrator.training import build as build_module
+from orchestrator.training import checkpoint, metrics
 from orchestrator.training import trial as trial_module
 from orchestrator.training.trial import Diverged, Infeasible, Superseded, TrialRun, recover_outcome, train
 
@@ -110,7 +113,8 @@ def test_every_epoch_reports_finite_metrics_and_the_clock(trial: MakeTrial) -> N
     assert [result.epoch for result in results] == [1, 2, 3, 4]
     for result in results:
         assert set(result.metrics) == {
-            "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr", "grad_norm", "images_per_s",
+            "train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/top5_accuracy", "val/nll",
+            "lr", "grad_norm", "images_per_s",
         }  # fmt: skip
         assert all(math.isfinite(value) for value in result.metrics.values())
         assert result.time_ms == 12500
@@ -158,13 +162,13 @@ class Scripted(nn.Module):
 def test_best_epoch_is_the_earliest_of_equals_and_its_weights_are_tested(
     trial: MakeTrial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = trial_module.build
+    build = build_module.build
     monkeypatch.setattr(
-        trial_module, "build", lambda spec, **kw: Scripted(4) if "mlp" in str(spec) else build(spec, **kw)
+        build_module, "build", lambda spec, **kw: Scripted(4) if "mlp" in str(spec) else build(spec, **kw)
     )
     # class 3 is rarer than class 1 in the validation split below, so that epochs 2 and 3 are the best and equal
     data = {"_target_": f"{OWN}.data.synthetic.synthetic", "num_examples": 150}
-    monkeypatch.setattr(evaluate, "loss_and_accuracy", _share_of_class_one(evaluate.loss_and_accuracy))
+    monkeypatch.setitem(metrics.EVALUATED, "accuracy", metrics.Metric("max", _share_of_class_one))
     run = TrialRun(trial(data=data))
     list(run)
     assert run.best == (2, 1.0)
@@ -177,10 +181,8 @@ def test_best_epoch_is_the_earliest_of_equals_and_its_weights_are_tested(
         assert json.loads(file.metadata()["state"])["epoch"] == 2
 
 
-def _share_of_class_one(
-    original: Callable[[Tensor, Tensor], tuple[float, float]],
-) -> Callable[..., tuple[float, float]]:
-    return lambda logits, labels: (original(logits, labels)[0], (logits.argmax(1) == 1).double().mean().item())
+def _share_of_class_one(logits: Tensor, labels: Tensor) -> float:
+    return float((logits.argmax(1) == 1).double().mean())
 
 
 def test_predictions_give_the_logged_metrics_again(trial: MakeTrial) -> None:
@@ -338,7 +340,7 @@ def test_checkpoint_of_other_code_of_the_model_is_refused(trial: MakeTrial, monk
     run = TrialRun(trial())
     next(iter(run))
     run.save()
-    monkeypatch.setattr(trial_module, "build_model", lambda *_: (nn.Linear(64, 4), False))
+    monkeypatch.setattr(build_module, "build_model", lambda *_: (nn.Linear(64, 4), False))
     with pytest.raises(NotReadyError, match=r"does not fit the model, whose code must have changed \(.*Missing key"):
         TrialRun(trial())
 
@@ -407,9 +409,9 @@ class Observing:
 def test_schedule_that_observes_is_told_the_metrics_and_restored(
     trial: MakeTrial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = trial_module.build
+    build = build_module.build
     monkeypatch.setattr(
-        trial_module, "build", lambda spec, **kw: Observing() if "constant" in str(spec) else build(spec, **kw)
+        build_module, "build", lambda spec, **kw: Observing() if "constant" in str(spec) else build(spec, **kw)
     )
 
     def lrs(results: Iterator[EpochResult]) -> list[float]:
@@ -438,3 +440,101 @@ def test_a_trial_does_not_import_the_compiler(trial: MakeTrial) -> None:
     )
     command = [sys.executable, "-c", script, json.dumps(made.config)]
     assert subprocess.run(command, cwd=Path(__file__).parents[2], check=False).returncode == 0
+
+
+def released(run: Any) -> Callable[[], Any]:
+    """A weak reference to the run's model, for after the run is dropped; no collection of cycles may help."""
+    return weakref.ref(run._learner.model)
+
+
+def drop_after(run: TrialRun, how: str) -> None:
+    if how == "stopped":
+        next(run)
+        run.save()
+    elif how == "finished":
+        list(run)
+        run.finish()
+    else:
+        error, said = {"diverged": (Diverged, "the loss is"), "failed": (ValueError, "no metric")}[how]
+        with pytest.raises(error, match=said):
+            list(run)
+
+
+@pytest.mark.parametrize("how", ["stopped", "finished", "diverged", "failed"])
+def test_memory_of_a_dropped_run_is_free_at_once(trial: MakeTrial, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    changes: dict[str, Any] = {"optimizer": KINDS["adam"]["optimizer"]}
+    if how == "diverged":
+        changes = {"optimizer": {"_target_": f"{OWN}.optimizers.sgd", "lr": 1e30}}
+    run = TrialRun(trial(**changes))
+    if how == "failed":
+
+        def fail(logits: Tensor, labels: Tensor) -> float:
+            raise ValueError("no metric")
+
+        monkeypatch.setitem(metrics.EVALUATED, "nll", metrics.Metric("min", fail))
+    model = released(run)
+    gc.disable()
+    try:
+        drop_after(run, how)
+        assert model() is not None
+        del run
+        assert model() is None
+    finally:
+        gc.enable()
+
+
+def test_what_failed_is_not_trained_again(trial: MakeTrial) -> None:
+    run = TrialRun(trial(optimizer={"_target_": f"{OWN}.optimizers.sgd", "lr": 1e30}))
+    with pytest.raises(Diverged, match="at epoch 1"):
+        next(run)
+    assert list(run) == []
+
+
+class OddInTest(nn.Module):
+    """A linear classifier whose logits are NaN for the images of the test split alone, told by their number."""
+
+    def __init__(self, examples: int) -> None:
+        super().__init__()
+        self.linear, self.examples = nn.Linear(64, 4), examples
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.linear(images.flatten(1))
+        return logits * math.nan if len(images) == self.examples else logits
+
+
+def test_a_test_loss_that_is_not_finite_is_left_out_and_the_trial_completes(
+    trial: MakeTrial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = len(TrialRun(trial("", data=ODD_DATA))._learner.data.splits["test"])
+    build = build_module.build
+    monkeypatch.setattr(
+        build_module, "build", lambda spec, **kw: OddInTest(examples) if "mlp" in str(spec) else build(spec, **kw)
+    )
+    run = TrialRun(trial(data=ODD_DATA))
+    assert len(list(run)) == 4
+    outcome = run.finish()
+    assert outcome.metrics.keys() == {"test/accuracy", "test/top5_accuracy"}
+    assert outcome.reason == "not finite, so not recorded: test/loss=nan, test/nll=nan"
+    assert recover_outcome(run.trial.folder, run.trial.uid) == (run.history, outcome)
+
+
+ODD_DATA = {"_target_": f"{OWN}.data.synthetic.synthetic", "num_examples": 160, "noise": 1.0, "val_fraction": 0.1}
+
+
+def test_a_run_knows_what_it_computes_on(trial: MakeTrial) -> None:
+    assert TrialRun(trial("", precision="bf16", cpus_per_trial=2)).ran_on == {
+        "device": "cpu",
+        "precision": "bf16",
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": 2,
+        "tf32": False,
+        "torch": torch.__version__,
+    }
+
+
+@pytest.mark.parametrize("metric", ["val/top5_accuracy", "val/nll"])
+def test_every_metric_can_be_the_objective(trial: MakeTrial, metric: str) -> None:
+    run = TrialRun(trial(metric=metric, mode=metrics.METRICS[metric]))
+    values = [result.metrics[metric] for result in run]
+    best = max(values) if metric == "val/top5_accuracy" else min(values)
+    assert run.best == (values.index(best) + 1, best)

@@ -3,7 +3,7 @@
 Validation and test always report the plain cross-entropy, so that trials with different losses can be compared.
 """
 
-from orchestrator.training.losses.base import Loss
+from orchestrator.training.losses.base import Batch, Loss, as_loss
 from orchestrator.training.losses.cross_entropy import cross_entropy
 
-__all__ = ["Loss", "cross_entropy"]
+__all__ = ["Batch", "Loss", "as_loss", "cross_entropy"]

@@ -8,11 +8,14 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from orchestrator.training.losses.base import Loss
+from models.outputs import Outputs
+from orchestrator.training.losses.base import Batch, Loss
 
 
 def cross_entropy(*, label_smoothing: float = 0.0) -> Loss:
-    """Mean over the batch of -log p(label), the target being (1 - s) on the label and s spread evenly over all classes.
+    """Mean over the batch of -sum_k t_k log p_k; auxiliary outputs add theirs, times their weight.
+
+    The target t is 1 at the label, or the soft label; smoothing by s makes it (1 - s) t + s / K over K classes.
 
     Raises:
         ValueError: label_smoothing is outside [0, 1).
@@ -20,7 +23,12 @@ def cross_entropy(*, label_smoothing: float = 0.0) -> Loss:
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing must be at least 0 and less than 1, got {label_smoothing:g}")
 
-    def loss(logits_NK: Tensor, labels_N: Tensor) -> Tensor:
-        return F.cross_entropy(logits_NK, labels_N, label_smoothing=label_smoothing)
+    def loss(outputs: Tensor | Outputs, labels: Tensor, batch: Batch | None = None) -> Tensor:
+        if not isinstance(outputs, Outputs):
+            return F.cross_entropy(outputs, labels, label_smoothing=label_smoothing)
+        total = F.cross_entropy(outputs.main, labels, label_smoothing=label_smoothing)
+        for logits in outputs.auxiliary:
+            total = total + outputs.auxiliary_weight * F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        return total
 
     return loss

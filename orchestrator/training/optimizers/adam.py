@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from orchestrator.training import private
 from orchestrator.training.optimizers.lists import Group, ListOptimizer, require
 
 
@@ -43,7 +44,7 @@ def settings(lr: float, betas: tuple[float, float], eps: float, weight_decay: fl
 
 class Adam(ListOptimizer):
     slots = ("exp_avg", "exp_avg_sq")
-    kernel: Callable[..., Any] = staticmethod(torch._fused_adam_)
+    kernel: Callable[..., Any] = staticmethod(private.adam_)
 
     def update(self, group: Group, params: list[Tensor], grads: list[Tensor], *slots: list[Tensor]) -> None:
         group["step"] += 1

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
 from torch import nn
 
+from orchestrator.training import private
 from orchestrator.training.optimizers.adam import Adam, settings
 
 
@@ -31,4 +31,4 @@ def adamw(
 
 
 class AdamW(Adam):
-    kernel = staticmethod(torch._fused_adamw_)
+    kernel = staticmethod(private.adamw_)

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from orchestrator.training.private import plain
+
 Group = dict[str, Any]
 
 
@@ -53,7 +55,7 @@ class ListOptimizer(torch.optim.Optimizer):
     step.hooked = True  # type: ignore[attr-defined]
 
     def add_param_group(self, param_group: Group) -> None:
-        _plain("add_param_group")(self, param_group)
+        plain("add_param_group")(self, param_group)
         group = self.param_groups[-1]
         for p in group["params"]:
             for name in self.used(group):
@@ -61,15 +63,15 @@ class ListOptimizer(torch.optim.Optimizer):
                 self.state[p][name] = p.detach() if p.is_meta else torch.zeros_like(p)
 
     def state_dict(self) -> dict[str, Any]:
-        state: dict[str, Any] = _plain("state_dict")(self)
+        state: dict[str, Any] = plain("state_dict")(self)
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        _plain("load_state_dict")(self, state_dict)
+        plain("load_state_dict")(self, state_dict)
         self._lists.clear()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        _plain("zero_grad")(self, set_to_none)
+        plain("zero_grad")(self, set_to_none)
 
     def _gather(self, number: int, group: Group) -> tuple[list[Tensor], list[list[Tensor]]]:
         params = list(group["params"])
@@ -83,12 +85,6 @@ class ListOptimizer(torch.optim.Optimizer):
         if have:
             chosen = [[values[index] for index in have] for values in (params, *slots)]
             self.update(group, chosen[0], [grad for grad in grads if grad is not None], *chosen[1:])
-
-
-def _plain(name: str) -> Callable[..., Any]:
-    """torch's own method without the guard that imports torch's compiler on first use: 6 s of CPU time in every worker (2.15)."""
-    method = getattr(torch.optim.Optimizer, name)
-    return getattr(method, "__wrapped__", method)  # type: ignore[no-any-return]
 
 
 def require(name: str, value: float, *, low: float, below: float | None = None, positive: bool = False) -> None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor, nn
 
+from orchestrator.training import private
 from orchestrator.training.optimizers.lists import Group, ListOptimizer, require
 
 
@@ -43,15 +43,15 @@ class RMSprop(ListOptimizer):
 
     def update(self, group: Group, params: list[Tensor], grads: list[Tensor], *slots: list[Tensor]) -> None:
         if group["weight_decay"]:
-            grads = list(torch._foreach_add(grads, params, alpha=group["weight_decay"]))
+            grads = list(private.add(grads, params, alpha=group["weight_decay"]))
         square_avgs = slots[0]
-        torch._foreach_mul_(square_avgs, group["alpha"])
-        torch._foreach_addcmul_(square_avgs, grads, grads, value=1 - group["alpha"])
-        roots = torch._foreach_sqrt(square_avgs)
-        torch._foreach_add_(roots, group["eps"])
+        private.mul_(square_avgs, group["alpha"])
+        private.addcmul_(square_avgs, grads, grads, value=1 - group["alpha"])
+        roots = private.sqrt(square_avgs)
+        private.add_(roots, group["eps"])
         if group["momentum"]:
-            torch._foreach_mul_(slots[1], group["momentum"])
-            torch._foreach_addcdiv_(slots[1], grads, roots)
-            torch._foreach_add_(params, slots[1], alpha=-group["lr"])
+            private.mul_(slots[1], group["momentum"])
+            private.addcdiv_(slots[1], grads, roots)
+            private.add_(params, slots[1], alpha=-group["lr"])
         else:
-            torch._foreach_addcdiv_(params, grads, roots, value=-group["lr"])
+            private.addcdiv_(params, grads, roots, value=-group["lr"])

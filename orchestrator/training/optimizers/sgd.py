@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor, nn
 
+from orchestrator.training import private
 from orchestrator.training.optimizers.lists import Group, ListOptimizer, require
 
 
@@ -42,7 +42,7 @@ class SGD(ListOptimizer):
         return self.slots if group["momentum"] else ()
 
     def update(self, group: Group, params: list[Tensor], grads: list[Tensor], *slots: list[Tensor]) -> None:
-        torch._fused_sgd_(
+        private.sgd_(
             params,
             grads,
             slots[0] if slots else [],

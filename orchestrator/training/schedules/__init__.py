@@ -1,4 +1,5 @@
-"""Learning-rate schedules, one a file. A target takes the number of epochs and its own settings and gives a `Schedule`."""
+"""Learning-rate schedules, one a file. A target takes the number of epochs, the steps of each if it wants, and its own settings,
+and gives a `Schedule`."""
 
 from orchestrator.training.schedules.base import ObservingSchedule, Schedule
 from orchestrator.training.schedules.constant import constant

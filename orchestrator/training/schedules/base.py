@@ -9,7 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 class Schedule(Protocol):
     """A pure function of time: the factor in [0, 1] on the optimizer's own learning rate.
 
-    Time is counted in epochs from 0, with fractions for the steps within one: a schedule does not depend on the batch size.
+    Time is counted in epochs from 0 at the start of a step, with fractions for the steps within an epoch. A target that has an
+    argument `steps_per_epoch` is told how many there are; what it makes should depend on it in the warm-up alone.
     """
 
     def __call__(self, epoch: float) -> float: ...

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from orchestrator.training.optimizers import adam, adamw, rmsprop, sgd
-from orchestrator.training.trial import load_optimizer_state, split_optimizer_state
+from orchestrator.training.optimizers.state import load_optimizer_state, split_optimizer_state
 
 Make = Callable[..., torch.optim.Optimizer]
 

@@ -1,0 +1,79 @@
+"""What an optimizer is told of each parameter, and parameter groups made from that.
+
+An optimizer target that has an argument `named_params` is given a list of `NamedParameter`; one that has `params` is given the
+parameters alone, in the same order. It may take either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+Role = Literal["weight", "bias", "norm", "other"]
+
+NORMS = (
+    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm,
+    nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class NamedParameter:
+    """A parameter and where it stands in the network.
+
+    Args:
+        name: as in `named_parameters()`: "blocks.0.conv1.weight".
+        module: the one that owns it.
+        role: "norm": scale or shift of a normalization; "weight": any other with at least two dimensions; "bias": one called
+            bias; "other": what is left, such as a learned temperature.
+        layer: the place of its module among all that own parameters, from 0 at the input, in the order of registration.
+        layers: how many modules own parameters; the classifier is `layer == layers - 1` in the networks of `models`.
+    """
+
+    name: str
+    parameter: nn.Parameter
+    module: nn.Module
+    role: Role
+    layer: int
+    layers: int
+
+
+def named_parameters(model: nn.Module) -> list[NamedParameter]:
+    """The trainable parameters, shared ones once, in the order of `model.parameters()`."""
+    owners = [module for module in model.modules() if next(module.parameters(recurse=False), None) is not None]
+    places = {id(module): place for place, module in enumerate(owners)}
+    found = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            path, _, local = name.rpartition(".")
+            module = model.get_submodule(path)
+            role = role_of(module, local, parameter)
+            found.append(NamedParameter(name, parameter, module, role, places[id(module)], len(owners)))
+    return found
+
+
+def role_of(module: nn.Module, local_name: str, parameter: nn.Parameter) -> Role:
+    """The role of the parameter that `module` calls `local_name`."""
+    if isinstance(module, NORMS):
+        return "norm"
+    if parameter.ndim > 1:
+        return "weight"
+    return "bias" if "bias" in local_name else "other"
+
+
+def decay_groups(named: Iterable[NamedParameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups of which only weights decay: not biases, the scales of norms, or other vectors and scalars.
+
+    Groups without parameters are left out.
+
+    Source: He et al. 2019, Bag of tricks for image classification, arXiv:1812.01187, section 3.1.
+    """
+    named = list(named)
+    groups = [
+        {"params": [p.parameter for p in named if p.role == "weight"], "weight_decay": weight_decay},
+        {"params": [p.parameter for p in named if p.role != "weight"], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]

@@ -1,0 +1,171 @@
+"""What optimizers, losses and schedules of a user are told, through whole trials."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from orchestrator.training.losses import Batch
+from orchestrator.training.optimizers import NamedParameter, decay_groups
+from orchestrator.training.trial import TrialRun
+
+MakeTrial = Callable[..., Any]
+
+
+class SignDescent(torch.optim.Optimizer):
+    """As in the README."""
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float = 0.01) -> None:
+        super().__init__(params, {"lr": lr})
+
+    def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
+        loss = closure()
+        with torch.no_grad():
+            for group in self.param_groups:
+                for p in group["params"]:
+                    p -= group["lr"] * p.grad.sign()
+        return loss
+
+
+def grouped(named_params: list[NamedParameter], *, lr: float = 0.1, weight_decay: float = 0.5) -> torch.optim.Optimizer:
+    return torch.optim.SGD(decay_groups(named_params, weight_decay), lr=lr)
+
+
+def handed_on(params: Iterable[nn.Parameter], lr: float, **settings: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(params, lr=lr, **settings)
+
+
+class Newton(SignDescent):
+    """w - H^-1 g with the exact Hessian, for a handful of weights; damped, so that it exists."""
+
+    needs_graph = True
+
+    def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
+        loss = closure()
+        params = self.param_groups[0]["params"]
+        gradient = torch.cat([p.grad.reshape(-1) for p in params])
+        rows = [torch.cat([h.reshape(-1) for h in torch.autograd.grad(g, params, retain_graph=True)]) for g in gradient]
+        step = torch.linalg.solve(torch.stack(rows) + 0.1 * torch.eye(len(gradient)), gradient.detach())
+        with torch.no_grad():
+            for p, part in zip(params, step.split([p.numel() for p in params]), strict=True):
+                p -= part.view_as(p)
+        return loss
+
+
+class SharpnessAware(SignDescent):
+    """Two closures a step: up the gradient, and down from there."""
+
+    def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
+        loss = closure()
+        (group,) = self.param_groups
+        climbed = [100.0 * p.grad for p in group["params"]]
+        with torch.no_grad():
+            for p, up in zip(group["params"], climbed, strict=True):
+                p += up
+        closure()
+        with torch.no_grad():
+            for p, up in zip(group["params"], climbed, strict=True):
+                p -= up + group["lr"] * p.grad
+        return loss
+
+
+def ranked(outputs: Tensor, labels: Tensor, batch: Batch) -> Tensor:
+    """A loss that needs its batch: later examples of the training split weigh more."""
+    assert batch.images.shape[0] == len(batch.indices) == len(labels)
+    losses = nn.functional.cross_entropy(outputs, labels, reduction="none")
+    return (losses * (1 + batch.indices / 1000)).mean()
+
+
+def ranked_loss() -> Callable[..., Tensor]:
+    return ranked
+
+
+class TwoHeads(nn.Module):
+    def __init__(self, num_classes: int, in_channels: int, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        features = in_channels * image_size[0] * image_size[1]
+        self.main, self.side = nn.Linear(features, num_classes), nn.Linear(features, num_classes)
+
+    def forward(self, images: Tensor) -> Any:
+        from models.outputs import Outputs
+
+        flat = images.flatten(1)
+        return Outputs(self.main(flat), (self.side(flat),)) if self.training else self.main(flat)
+
+
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
+    """The spec of a target of this file."""
+    module = sys.modules[__name__]
+    monkeypatch.setitem(sys.modules, "mine", module)
+    for thing in (SignDescent, grouped, handed_on, Newton, SharpnessAware, ranked_loss, TwoHeads):
+        monkeypatch.setattr(thing, "__module__", "mine")
+    return lambda name: {"_target_": f"mine.{name}"}
+
+
+Own = Callable[[str], dict[str, Any]]
+
+
+@pytest.mark.parametrize("name", ["SignDescent", "handed_on"])
+def test_optimizers_of_parameters_alone_go_on_working(trial: MakeTrial, own: Own, name: str) -> None:
+    results = list(TrialRun(trial("", optimizer={**own(name), "lr": 0.01}, allowed_targets=["mine"], epochs=6)))
+    assert results[-1].metrics["train/loss"] < results[0].metrics["train/loss"]
+
+
+def test_optimizer_is_told_names_and_roles(trial: MakeTrial, own: Own) -> None:
+    run = TrialRun(trial("", optimizer=own("grouped"), allowed_targets=["mine"]))
+    decays = {group["weight_decay"]: len(group["params"]) for group in run._learner.optimizer.param_groups}
+    assert decays == {0.5: 2, 0.0: 2}
+    next(run)
+
+
+def test_second_derivatives_where_the_optimizer_asks_for_them(trial: MakeTrial, own: Own) -> None:
+    model = {"_target_": "models.mlp.linear"}
+    data = {"_target_": "orchestrator.training.data.synthetic.synthetic", "num_examples": 150, "noise": 1.0}
+    settings = {"optimizer": own("Newton"), "allowed_targets": ["mine"], "model": model, "data": data}
+    run = TrialRun(trial("", **settings, batch_size=98, epochs=3))
+    losses = [result.metrics["train/loss"] for result in run]
+    assert losses[-1] < 0.5 * losses[0]
+    assert all(p.grad is None for p in run._learner.params)
+
+
+def test_training_loss_is_that_of_the_weights_before_the_step(trial: MakeTrial, own: Own) -> None:
+    """A step that looks elsewhere, too, is not judged by what it saw there."""
+    settings = {"batch_size": 98, "epochs": 1, "model": {"_target_": "models.mlp.linear"}}
+    optimizer = {**own("SharpnessAware"), "lr": 1e-9}
+    (result,) = TrialRun(trial("", **settings, optimizer=optimizer, allowed_targets=["mine"]))
+    plain = {"_target_": "orchestrator.training.optimizers.sgd", "lr": 1e-9}
+    (expected,) = TrialRun(trial("", **settings, optimizer=plain))
+    assert result.metrics["train/loss"] == pytest.approx(expected.metrics["train/loss"], rel=1e-6)
+
+
+def test_loss_is_told_the_batch(trial: MakeTrial, own: Own) -> None:
+    results = list(TrialRun(trial("", loss=own("ranked_loss"), allowed_targets=["mine"], epochs=6)))
+    assert results[-1].metrics["val/loss"] < results[0].metrics["val/loss"]
+
+
+def test_torchs_own_loss_can_be_named(trial: MakeTrial) -> None:
+    torchs, ours = (
+        [result.metrics["train/loss"] for result in TrialRun(trial("", loss=spec))]
+        for spec in (
+            {"_target_": "torch.nn.CrossEntropyLoss"},
+            {"_target_": "orchestrator.training.losses.cross_entropy"},
+        )
+    )
+    assert torchs == ours
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_auxiliary_head_is_trained_and_not_judged(trial: MakeTrial, own: Own, precision: str) -> None:
+    run = TrialRun(trial(model=own("TwoHeads"), allowed_targets=["mine"], epochs=6, precision=precision))
+    side = run._learner.model.get_submodule("side")
+    before = [p.clone() for p in side.parameters()]
+    results = list(run)
+    assert not any(torch.equal(p, q) for p, q in zip(before, side.parameters(), strict=True))
+    assert results[-1].metrics["val/loss"] < results[0].metrics["val/loss"]
+    assert run.finish().metrics["test/accuracy"] > 0.5

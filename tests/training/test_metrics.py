@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from orchestrator.training import metrics
+
+
+def test_loss_and_accuracy_by_hand() -> None:
+    logits = torch.tensor([[0.0, -math.log(3)], [-math.log(3), 0.0], [0.0, 0.0]])
+    labels = torch.tensor([0, 0, 1])
+    expected = (math.log(4 / 3) + math.log(4) + math.log(2)) / 3
+    assert metrics.evaluated("val", logits, labels) == {
+        "val/loss": pytest.approx(expected),
+        "val/accuracy": 1 / 3,  # of equal logits the first class counts
+        "val/top5_accuracy": 1.0,  # two classes
+        "val/nll": pytest.approx(expected),
+    }
+
+
+def test_label_is_among_the_first_five_of_seven() -> None:
+    row = [6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0]
+    labels = torch.tensor([0, 4, 5, 6])
+    assert metrics.top5_accuracy(torch.tensor([row] * 4), labels) == 2 / 4
+
+
+def test_of_equal_logits_the_first_five_count() -> None:
+    assert metrics.top5_accuracy(torch.zeros(7, 7), torch.arange(7)) == 5 / 7
+    assert metrics.accuracy(torch.zeros(7, 7), torch.arange(7)) == 1 / 7
+
+
+def test_top5_accuracy_agrees_with_a_sort() -> None:
+    logits = torch.randn(200, 12, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(200) % 12
+    first = np.argsort(-logits.numpy(), axis=1, kind="stable")[:, :5]
+    assert metrics.top5_accuracy(logits, labels) == (first == labels.numpy()[:, None]).any(1).mean()
+
+
+def test_objectives_and_their_directions() -> None:
+    assert metrics.METRICS == {
+        "train/loss": "min",
+        "train/accuracy": "max",
+        "val/loss": "min",
+        "val/accuracy": "max",
+        "val/top5_accuracy": "max",
+        "val/nll": "min",
+    }
+
+
+@pytest.mark.slow  # a fresh process
+def test_names_of_the_metrics_need_no_torch() -> None:
+    script = "import sys, orchestrator.training.metrics; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
