@@ -74,6 +74,17 @@ STARTS_OVER = "no valid checkpoint is left: the trial starts over from epoch 1"
 """The note of a trial whose checkpoints are all damaged."""
 
 
+METRICS = {
+    "train/loss": "min",
+    "train/accuracy": "max",
+    "val/loss": "min",
+    "val/accuracy": "max",
+    "val/top5_accuracy": "max",
+    "val/nll": "min",
+}
+"""Metrics that can be the objective, with the mode in which they are better; how they are computed is in `training.metrics`."""
+
+
 def better(mode: str, value: float, than: float | None) -> bool:
     """Whether `value` beats `than`; a tie does not, so that the earlier epoch or lower index stays."""
     if than is None:

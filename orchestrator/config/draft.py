@@ -11,13 +11,12 @@ from typing import Any
 from orchestrator.base import yaml_files
 from orchestrator.base.build import build, check, parameters, resolve, unknown_key, use_import_paths
 from orchestrator.base.errors import ConfigError, Problem
-from orchestrator.base.records import GROUPS
+from orchestrator.base.records import GROUPS, METRICS
 from orchestrator.base.rules import RULES
 from orchestrator.config.catalogue import CONF
 from orchestrator.config.plan import SweepPlan
 from orchestrator.config.settings import PARTS, TRIAL_KEYS, settings_problems
 from orchestrator.space import Space
-from orchestrator.training.metrics import METRICS
 
 from .composing import Composed, Overrides, compose, read_overrides
 from .files import open_catalogue, read_user_settings

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from orchestrator.base.errors import Problem, nearest
 from orchestrator.base.names import check_name
-from orchestrator.training.metrics import METRICS
+from orchestrator.base.records import METRICS
 
 MAX_SEED = 2**32 - 1
 PARTS = ("sampler", "scheduler", "tracking", "cluster")

@@ -1,39 +1,23 @@
-"""The metrics of a trial: one entry a metric, with the direction in which it is better.
+"""The metrics of predictions: one function and one entry each.
 
-To add one, write its function and its entry in `EVALUATED`: it is then logged for validation and test, and may be `metric=`.
-torch is imported within the functions, since the driver reads the names alone.
+To add one, write its function and its entry in `EVALUATED`: it is then logged for validation and test. With a line in
+`base.records.METRICS`, which says whether more or less of it is better, it may be `metric=`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 # N examples, K classes
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A number that says how good predictions are.
-
-    Args:
-        mode: whether less or more of it is better.
-        of: its value from logits (float32 [N, K]) and class ids (int64 [N]).
-    """
-
-    mode: Literal["min", "max"]
-    of: Callable[[Tensor, Tensor], float]
-
-
 def negative_log_likelihood(logits_NK: Tensor, labels_N: Tensor) -> float:
     """Mean of -log p(label) under the softmax of the logits, in nats, at least 0: the plain cross-entropy."""
-    from torch.nn.functional import cross_entropy
-
-    return float(cross_entropy(logits_NK, labels_N, reduction="none").double().mean().item())
+    return float(F.cross_entropy(logits_NK, labels_N, reduction="none").double().mean().item())
 
 
 def accuracy(logits_NK: Tensor, labels_N: Tensor) -> float:
@@ -46,8 +30,6 @@ def top5_accuracy(logits_NK: Tensor, labels_N: Tensor) -> float:
 
     Of equal logits the first one counts as the larger, as for the accuracy.
     """
-    import torch
-
     classes = logits_NK.shape[1]
     if classes <= 5:
         return 1.0
@@ -58,32 +40,23 @@ def top5_accuracy(logits_NK: Tensor, labels_N: Tensor) -> float:
     return int((ahead_N < 5).sum().item()) / len(labels_N)
 
 
-EVALUATED: dict[str, Metric] = {
-    "loss": Metric("min", negative_log_likelihood),
-    "accuracy": Metric("max", accuracy),
-    "top5_accuracy": Metric("max", top5_accuracy),
-    "nll": Metric("min", negative_log_likelihood),
+EVALUATED: dict[str, Callable[[Tensor, Tensor], float]] = {
+    "loss": negative_log_likelihood,
+    "accuracy": accuracy,
+    "top5_accuracy": top5_accuracy,
+    "nll": negative_log_likelihood,
 }
-"""What is computed of the validation and test splits: `val/loss`, `test/loss`, ...
+"""What is computed of the validation and test splits, from logits (float32 [N, K]) and class ids (int64 [N]): `val/loss`, ...
 
 The loss of an evaluation is always the negative log-likelihood, whatever the training loss, so that trials compare. `nll` is
 the same number under its standard name.
 """
 
-TRAINED = ("loss", "accuracy")
-"""What is gathered of the training split during the epoch: `train/loss` is of the loss in use, without the penalty."""
-
-METRICS: dict[str, Literal["min", "max"]] = {
-    **{f"train/{name}": EVALUATED[name].mode for name in TRAINED},
-    **{f"val/{name}": metric.mode for name, metric in EVALUATED.items()},
-}
-"""Metrics that can be the objective, with the mode in which they are better. The test's are not among them."""
-
 
 def evaluated(split: str, logits_NK: Tensor, labels_N: Tensor) -> dict[str, float]:
     """All metrics of a split, under `<split>/<name>`; a function that stands behind two names is called once."""
     values: dict[Callable[[Tensor, Tensor], float], float] = {}
-    for metric in EVALUATED.values():
-        if metric.of not in values:
-            values[metric.of] = metric.of(logits_NK, labels_N)
-    return {f"{split}/{name}": values[metric.of] for name, metric in EVALUATED.items()}
+    for compute in EVALUATED.values():
+        if compute not in values:
+            values[compute] = compute(logits_NK, labels_N)
+    return {f"{split}/{name}": values[compute] for name, compute in EVALUATED.items()}

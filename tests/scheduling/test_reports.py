@@ -44,7 +44,8 @@ def test_short_epochs_go_into_one_report(trial: Trial) -> None:
     (report,) = reports(trial)
     assert epochs_of([report]) == [[1, 2, 3, 4, 5, 6]]
     assert report["state"] == "completed"
-    assert set(report["metrics"]) == {"test/loss", "test/accuracy"}
+    assert set(report["metrics"]) == {"test/loss", "test/accuracy", "test/top5_accuracy", "test/nll"}
+    assert report["reason"] is None
     assert [Path(artifact["path"]).name for artifact in report["artifacts"]] == ["predictions.safetensors"]
     assert not list(Path(trial.folder).glob("checkpoint-*"))
 
@@ -94,11 +95,17 @@ def test_a_finished_trial_is_told_up_to_each_rung(trial: Trial) -> None:
     assert again[-1]["metrics"] == first[-1]["metrics"]
 
 
+def test_the_first_report_of_an_attempt_says_what_it_ran_on(trial: Trial) -> None:
+    first, *others = reports(trial, rungs=[1, 2])
+    assert first["ran_on"]["device"] == "cpu"
+    assert not any("ran_on" in report for report in others)
+
+
 def test_a_full_disk_is_no_fault_of_the_trial(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: object, **more: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "checkpoint")
 
-    monkeypatch.setattr(checkpoint, "write", full)
+    monkeypatch.setattr(checkpoint, "write_all", full)
     report = Reporter(trial, rungs=[1], monotonic=Clock(0.0)).next_report()
     assert (report["state"], report["epochs"]) == ("running", [])
     assert "No space left on device" in report["unwritable"]

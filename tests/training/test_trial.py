@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from orchestrator.base.errors import NotReadyError
-from orchestrator.base.records import EpochResult, Trial
+from orchestrator.base.records import METRICS, EpochResult, Trial
 from orchestrator.training import build as build_module
 from orchestrator.training import checkpoint, metrics
 from orchestrator.training import trial as trial_module
@@ -168,7 +168,7 @@ def test_best_epoch_is_the_earliest_of_equals_and_its_weights_are_tested(
     )
     # class 3 is rarer than class 1 in the validation split below, so that epochs 2 and 3 are the best and equal
     data = {"_target_": f"{OWN}.data.synthetic.synthetic", "num_examples": 150}
-    monkeypatch.setitem(metrics.EVALUATED, "accuracy", metrics.Metric("max", _share_of_class_one))
+    monkeypatch.setitem(metrics.EVALUATED, "accuracy", _share_of_class_one)
     run = TrialRun(trial(data=data))
     list(run)
     assert run.best == (2, 1.0)
@@ -471,7 +471,7 @@ def test_memory_of_a_dropped_run_is_free_at_once(trial: MakeTrial, monkeypatch: 
         def fail(logits: Tensor, labels: Tensor) -> float:
             raise ValueError("no metric")
 
-        monkeypatch.setitem(metrics.EVALUATED, "nll", metrics.Metric("min", fail))
+        monkeypatch.setitem(metrics.EVALUATED, "nll", fail)
     model = released(run)
     gc.disable()
     try:
@@ -534,7 +534,7 @@ def test_a_run_knows_what_it_computes_on(trial: MakeTrial) -> None:
 
 @pytest.mark.parametrize("metric", ["val/top5_accuracy", "val/nll"])
 def test_every_metric_can_be_the_objective(trial: MakeTrial, metric: str) -> None:
-    run = TrialRun(trial(metric=metric, mode=metrics.METRICS[metric]))
+    run = TrialRun(trial(metric=metric, mode=METRICS[metric]))
     values = [result.metrics[metric] for result in run]
     best = max(values) if metric == "val/top5_accuracy" else min(values)
     assert run.best == (values.index(best) + 1, best)
