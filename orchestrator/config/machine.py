@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 from orchestrator.base.errors import NotReadyError
+
+ROOT = Path("/")
 
 FILES_A_TRIAL = 4
 """So many times the weights of its model a trial leaves: two checkpoints, the optimizer's state in them, the best weights."""
@@ -58,12 +62,82 @@ def _nearest_existing(folder: Path) -> Path:
     return folder
 
 
-def cpus() -> int:
-    return len(os.sched_getaffinity(0))
+def cpus(root: Path = ROOT) -> int:
+    """How many CPUs this process may use, at least 1: those it is bound to, or as many as a container's quota pays for.
+
+    A quota of 1.5 CPUs counts as 1: a second trial would be throttled half of the time.
+
+    Args:
+        root: where `proc` and `sys` are mounted.
+    """
+    return max(1, int(min([len(os.sched_getaffinity(0)), *_cpu_quotas(root)])))
 
 
-def gpus() -> int:
-    """How many NVIDIA devices this process may see; counted without loading torch."""
-    there = len([path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()])
+def memory_bytes(root: Path = ROOT) -> int:
+    """How much memory this process may use: the machine's, or a container's limit where that is lower."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limits = [*_numbers(root, "", "memory.max"), *_numbers(root, "memory", "memory.limit_in_bytes")]
+    return min([pages, *limits])
+
+
+def gpus(root: Path = ROOT) -> int:
+    """How many NVIDIA devices this process may use, counted without loading torch.
+
+    As CUDA does, it reads `CUDA_VISIBLE_DEVICES` up to the first entry that names no device.
+    """
+    there = len([path for path in (root / "dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()])
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return there if visible is None else min(there, len([name for name in visible.split(",") if name.strip()]))
+    if visible is None:
+        return there
+    names = [name.strip() for name in visible.split(",")]
+    named = takewhile(lambda name: int(name) < there if name.isdigit() else name.startswith(("GPU-", "MIG-")), names)
+    return min(there, len(list(named)))
+
+
+def _cpu_quotas(root: Path) -> Iterator[float]:
+    """CPUs that each control group above this process grants; groups without a quota are passed over.
+
+    Source: Linux, Documentation/admin-guide/cgroup-v2.rst (`cpu.max`) and Documentation/scheduler/sched-bwc.rst (version 1).
+    """
+    for text in _read_groups(root, "", "cpu.max"):
+        quota, _, period_us = text.partition(" ")
+        if quota != "max" and int(quota) > 0:
+            yield int(quota) / int(period_us or 100_000)
+    quotas_us = _read_groups(root, "cpu", "cpu.cfs_quota_us")
+    periods_us = _read_groups(root, "cpu", "cpu.cfs_period_us")
+    for quota_us, period_us in zip(quotas_us, periods_us, strict=False):
+        if int(quota_us) > 0:
+            yield int(quota_us) / int(period_us)
+
+
+def _numbers(root: Path, controller: str, name: str) -> list[int]:
+    return [int(text) for text in _read_groups(root, controller, name) if text.isdigit()]
+
+
+def _read_groups(root: Path, controller: str, name: str) -> list[str]:
+    """What the file `name` holds in the control group of this process and in each one above it.
+
+    Args:
+        controller: of version 1; "" is version 2.
+    """
+    mounted = root / "sys/fs/cgroup" / controller
+    inside = Path(_group(root, controller).lstrip("/"))
+    # In a container the path can be the host's, which is not there; its own group is then the root.
+    folders = [mounted / inside, *(mounted / above for above in inside.parents)]
+    found = []
+    for path in dict.fromkeys(folder / name for folder in folders):
+        try:
+            found.append(path.read_text(encoding="ascii").strip())
+        except OSError:
+            continue  # the root group has no limits, and a controller may be off
+    return found
+
+
+def _group(root: Path, controller: str) -> str:
+    """The control group of this process, by `/proc/self/cgroup`: lines of `number:controllers:path`."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    rows = [line.split(":", 2) for line in lines if line.count(":") >= 2]
+    return next((path for _, controllers, path in rows if controller in controllers.split(",")), "")
