@@ -75,6 +75,7 @@ AT_THE_TOP = {
     ("models", "torch"),
     ("orchestrator.scheduling.ray.worker", "ray"),
     ("orchestrator.scheduling.ray.tuner", "ray"),
+    ("orchestrator.scheduling.ray.private", "ray"),
     ("orchestrator.config", "hydra"),
     ("orchestrator.config", "omegaconf"),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -72,6 +72,18 @@ class EpochResult:
 
 STARTS_OVER = "no valid checkpoint is left: the trial starts over from epoch 1"
 """The note of a trial whose checkpoints are all damaged."""
+
+NODE_LOST = "the node was lost"
+"""The reason of a restart after the machine died, and not the trial: it is not charged to `max_retries`."""
+
+LOST_NODES_FREE = 10
+"""So many lost nodes are forgiven a trial; after that it may be what kills them."""
+
+
+def charged_retries(reasons: Iterable[str]) -> int:
+    """How many of a trial's restarts count against `max_retries`, by their reasons."""
+    lost = [reason == NODE_LOST for reason in reasons]
+    return lost.count(False) + max(0, lost.count(True) - LOST_NODES_FREE)
 
 
 METRICS = {

@@ -209,10 +209,17 @@ class Draft:
         return written or self.settings["trials"] != yaml_files.read(ours)["trials"]
 
     def _check_resources(self) -> None:
+        on_gpu = self.settings["device"].startswith("cuda")
+        if on_gpu and self.settings["gpus_per_trial"] == 0:
+            why = "needs gpus_per_trial above 0: a trial sees only the GPUs that it reserves"
+            self.problems.append(Problem("device", why, self.settings["device"]))
         if self.chosen.get("cluster") != "local":
             return
+        if on_gpu and not gpus():
+            why = "this machine has no GPU; device=auto trains on its CPUs, cluster=ray on other machines"
+            self.problems.append(Problem("device", why, self.settings["device"]))
         for key, there, unit in (("cpus_per_trial", cpus(), "CPU"), ("gpus_per_trial", gpus(), "GPU")):
-            if self.settings[key] > there:
+            if (self.settings[key] or 0) > there:
                 why = f"this machine has {there or 'no'} {unit}{'s' if there > 1 else ''}; cluster=ray uses others"
                 self.problems.append(Problem(key, why, self.settings[key]))
 
@@ -221,8 +228,8 @@ class Draft:
         if self.chosen.get("cluster") != "local" or self.problems:
             return None
         room = cpus() / self.settings["cpus_per_trial"]
-        if self.settings["gpus_per_trial"] > 0:
-            room = min(room, gpus() / self.settings["gpus_per_trial"])
+        if each := self.settings["gpus_per_trial"] or (0 if self.settings["device"] == "cpu" else gpus() and 1):
+            room = min(room, gpus() / each if each >= 1 else gpus() * math.floor(1 / each))
         most = [math.floor(room + 1e-9), trials * self.settings["repeat"], self.settings["max_concurrent"]]
         return int(min(number for number in most if number is not None))
 

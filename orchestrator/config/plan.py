@@ -119,7 +119,7 @@ def describe_plan(plan: SweepPlan) -> list[str]:
         lines.append(f"parameters      {parameters:,} in the largest model")
     at_a_time = settings.max_concurrent or plan.facts.get("fits")
     lines += [
-        f"resources       {settings.cpus_per_trial:g} CPU, {settings.gpus_per_trial:g} GPU a trial",
+        f"resources       {settings.cpus_per_trial:g} CPU, {_gpus(settings)} a trial",
         f"at a time       {at_a_time if at_a_time is not None else 'as many as the cluster has room for'}",
         f"objective       {plan.base['metric']} ({plan.base['mode']})",
         *_block("notes", list(plan.notes)),
@@ -130,6 +130,12 @@ def describe_plan(plan: SweepPlan) -> list[str]:
 def domain_max(space: Space, key: str) -> int:
     """The largest value that the search gives `key`, 0 where it is not searched."""
     return max((int(value) for p in space.parameters if p.key == key for value in p.domain.ends()), default=0)
+
+
+def _gpus(settings: Settings) -> str:
+    if settings.gpus_per_trial is None:
+        return "1 GPU where there are any"
+    return f"{settings.gpus_per_trial:g} GPU"
 
 
 def _seeds(settings: Settings) -> str:

@@ -39,12 +39,13 @@ class Settings:
         name: of the sweep; by time where absent.
         trials: at most; a grid has as many as it has points.
         max_concurrent: trials at a time; as many as fit where absent.
-        gpus_per_trial: may be a fraction.
+        gpus_per_trial: may be a fraction below 1; where absent one on a cluster with GPUs, unless `device` is the CPU, and none
+            elsewhere.
         report_every_s: epochs shorter than this are reported together.
         max_retries: of a trial whose process died.
         repeat: so many trials of each configuration: the first with `seed`, the others with seeds derived from it.
-        heartbeat_timeout_s: a trial without a sign of life for so long is killed and continues from its checkpoint; never where
-            absent.
+        heartbeat_timeout_s: a trial without a heartbeat for this many seconds is killed and continues from its checkpoint; never
+            where absent.
         keep_weights: the best weights of so many trials are kept, the best ones.
     """
 
@@ -57,7 +58,7 @@ class Settings:
     mode: Literal["max", "min"] | None
     max_concurrent: int | None = field(metadata={"least": 1})
     cpus_per_trial: float = field(metadata={"above": 0})
-    gpus_per_trial: float = field(metadata={"least": 0})
+    gpus_per_trial: float | None = field(metadata={"least": 0})
     time_budget_s: float | None = field(metadata={"above": 0})
     runs_dir: str
     precision: Literal["auto", "fp32", "tf32", "bf16"]

@@ -11,7 +11,7 @@ from typing import Any, assert_never
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.failpoints import failpoint
-from orchestrator.base.records import State, Trial
+from orchestrator.base.records import State, Trial, charged_retries
 from orchestrator.base.rules import repeat_seed
 from orchestrator.journal.events import (
     Epoch,
@@ -178,8 +178,8 @@ class Conductor:
         return self._stopping.judges(self.trials[index])
 
     def retries_left(self, index: int) -> int:
-        """How often the trial may still be started again; interruptions of the whole sweep do not count."""
-        return self._max_retries - len(self.trials[index].retries)
+        """How often the trial may still be started again; lost nodes and interruptions of the whole sweep do not count."""
+        return self._max_retries - charged_retries(self.trials[index].retries)
 
     def on_started(self, index: int) -> None:
         """A worker begins an attempt at the trial."""

@@ -1,8 +1,9 @@
-"""Finds trials that hang. Time is measured here, by a clock that never jumps; of a worker only that it did something is seen."""
+"""Finds trials that hang. Time is measured here, by a clock that never jumps; of a worker only changes are seen, not when."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,10 +15,10 @@ LONGEST_PAUSE_S = 5.0
 
 
 class Watchdog:
-    """Knows since when each trial has shown no sign of life: no new attempt, no new heartbeat.
+    """Knows since when each trial has been silent: no new attempt, no new heartbeat, no report.
 
     Args:
-        timeout_s: a trial that shows none for so long is silent.
+        timeout_s: a trial that has been silent for this long hangs.
         monotonic: seconds on a clock that never jumps.
     """
 
@@ -25,10 +26,15 @@ class Watchdog:
         self._timeout_s, self._monotonic = timeout_s, monotonic
         self._pause_s = min(timeout_s / CHECKS_A_TIMEOUT, LONGEST_PAUSE_S)
         self._last_check = monotonic()
-        self._seen: dict[int, tuple[tuple[int, int], float]] = {}
+        self._seen: dict[int, tuple[tuple[int, int, int], float]] = {}
+        self._reports: Counter[int] = Counter()
+
+    def reported(self, index: int) -> None:
+        """The trial sent a report: it is alive, whether or not its heartbeat can be seen here."""
+        self._reports[index] += 1
 
     def silent(self, trials: Sequence[Trial]) -> list[int]:
-        """The indices of those of the trials in training that have been silent for too long; each is told once."""
+        """The indices of those of the trials in training that hang; each is named once."""
         now = self._monotonic()
         away = now - self._last_check
         if away < self._pause_s:
@@ -39,14 +45,14 @@ class Watchdog:
         before = {} if away > self._timeout_s / 2 else self._seen
         self._seen = {}
         for trial in trials:
-            sign = (trial.fence, _heartbeat(trial.folder))
+            seen = (trial.fence, _heartbeat(trial.folder), self._reports[trial.index])
             known, since = before.get(trial.index, (None, now))
-            if known != sign:
+            if known != seen:
                 since = now
             if now - since >= self._timeout_s:
                 found.append(trial.index)
                 since = now
-            self._seen[trial.index] = (sign, since)
+            self._seen[trial.index] = (seen, since)
         return found
 
 

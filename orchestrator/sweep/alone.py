@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from orchestrator.base.build import PROVIDED, check, mismatch, parameters, resolve, unknown_key
-from orchestrator.base.errors import EXIT_NO_RESULT, EXIT_OK, ConfigError, Problem
+from orchestrator.base.errors import EXIT_NO_RESULT, EXIT_OK, ConfigError, NotReadyError, Problem
 from orchestrator.base.layout import BEST, trial_folder
 from orchestrator.base.records import GROUPS, EpochResult, State, Trial
 from orchestrator.base.text import say
+from orchestrator.config.machine import gpus
 from orchestrator.config.plan import set_key, trial_config
 from orchestrator.config.settings import TRIAL_KEYS, Settings, settings_problems
 from orchestrator.housekeeping.reading import TrialStory, find_trial
 from orchestrator.journal.record import TrialRecord
+from orchestrator.sweep.resources import with_gpus
 
 SETTABLE = tuple(key for key in TRIAL_KEYS if key != "allowed_targets")
 """The root keys that may be given anew where a trial is trained again."""
@@ -46,9 +48,20 @@ def train_one(
     if plan.space.parameters:
         keys = ", ".join(plan.space.keys)
         raise ConfigError(Problem(keys, "train takes one configuration; give each key one value, or use launch"))
-    config = trial_config(plan, {})
+    config = trial_config(with_gpus(plan, gpus()), {})
+    _check_device(config)
     with _place(folder) as place:
         return _train(Trial("train/0", 0, config, folder=place)).code
+
+
+def _check_device(config: Mapping[str, Any]) -> None:
+    """Raise NotReadyError if the device cannot be used."""
+    from orchestrator.training.capability import capability
+
+    try:
+        capability(config["device"], config["gpus_per_trial"])
+    except RuntimeError as error:
+        raise NotReadyError(f"{error}; gpus_per_trial=0 device=auto trains on the CPU") from error
 
 
 def train_again(

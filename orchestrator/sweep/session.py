@@ -10,7 +10,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from orchestrator.base.locks import DRIVING, hold
 from orchestrator.base.names import slug
 from orchestrator.base.records import State
 from orchestrator.base.rules import repeat_seed
+from orchestrator.config.machine import cpus, gpus, memory_bytes
 from orchestrator.config.plan import SweepPlan, domain_max, trial_config
 from orchestrator.config.resuming import placed
 from orchestrator.journal.cursor import ShipStatus
@@ -30,6 +31,7 @@ from orchestrator.journal.events import Best, SweepClosed, SweepOpened, SweepRes
 from orchestrator.journal.file import Journal
 from orchestrator.journal.finding import find_sweep, runs_dir_option, sweeps_in, tracked_in
 from orchestrator.journal.record import Summary, SweepRecord, read_events, read_sweep
+from orchestrator.sweep.resources import COMPUTES_ON, check_same, find_place, gpus_of, with_gpus_of
 from orchestrator.sweep.resuming import checked, era, spent_s
 from orchestrator.sweep.retention import Retention
 from orchestrator.sweep.terminal import Progress, View
@@ -39,9 +41,9 @@ from orchestrator.verify import Report, verify
 
 if TYPE_CHECKING:
     from orchestrator.scheduling.conductor import Conductor
-    from orchestrator.scheduling.ray.cluster import Node
+    from orchestrator.scheduling.ray.cluster import Cluster
 
-__all__ = ["Result", "find_sweep", "launch", "resume", "sweeps_in", "tracked_in", "trials_at_a_time"]
+__all__ = ["Result", "find_sweep", "launch", "resume", "sweeps_in", "tracked_in"]
 
 SHIP_TIMEOUT_S = 60.0
 """How long the end of a sweep waits for MLflow; what is not shipped by then waits in the journal."""
@@ -100,16 +102,20 @@ def launch(plan: SweepPlan, around: Surroundings | None = None) -> Result:
     """
     around = around or Surroundings()
     tracking = _checked_tracking(plan, Path(plan.root.runs_dir), around)
-    with _cluster(plan, around) as nodes:
-        concurrent = trials_at_a_time(plan, nodes)
+    with _cluster(plan, around) as cluster:
+        place = find_place(plan, cluster, Path(plan.root.runs_dir))
+        plan, concurrent = place.plan, place.concurrent
         uid, folder = _create_folder(plan)
         with _driving(folder), contextlib.closing(Journal(folder / JOURNAL, create=True)) as journal:
             conductor = _conductor(plan, folder, journal, concurrent)
             around.say(f"sweep {uid}: {_trials(plan)}, {_epochs(plan)} epochs each at most, {concurrent} at a time")
             failpoint("opening.before")
-            journal.append(_opening(plan, uid, folder, tracking, around), sync=True)
+            opening = _opening(plan, uid, folder, tracking, around)
+            computes = {"precision": plan.base["precision"], COMPUTES_ON: list(place.computes_on)}
+            opening = replace(opening, environment={**opening.environment, **computes})
+            journal.append(opening, sync=True)
             failpoint("opening.after")
-            return _Session(plan, folder, journal, conductor, tracking, around).run(concurrent)
+            return _Session(plan, folder, journal, conductor, tracking, around, cluster).run(concurrent)
 
 
 def resume(
@@ -138,7 +144,8 @@ def resume(
     folder = folder.resolve()
     with _driving(folder):
         record = read_sweep(folder)
-        plan, changes = checked(record, new, more=more, trials=trials)
+        old = SweepPlan.from_json(record.plan)
+        plan, changes = checked(record, with_gpus_of(old.settings, new), more=more, trials=trials)
         if record.closed is not None and not changes and not new_budget:
             return None
         budget_s = plan.root.time_budget_s
@@ -146,8 +153,10 @@ def resume(
             why = f"is used up ({spent:.0f} s); say how long it may go on from now with time_budget_s=SECONDS"
             raise ConfigError(Problem("time_budget_s", why, budget_s))
         _checked_tracking(plan, folder.parent, around)
-        with _cluster(plan, around) as nodes, contextlib.closing(Journal(folder / JOURNAL)) as journal:
-            concurrent = trials_at_a_time(plan, nodes)
+        with _cluster(plan, around) as cluster, contextlib.closing(Journal(folder / JOURNAL)) as journal:
+            place = find_place(plan, cluster, folder)
+            plan, concurrent = place.plan, place.concurrent
+            changes |= check_same(place, record, old)
             first = era(record, changes)
             conductor = _conductor(plan, folder, journal, concurrent, first)
             conductor.recall(read_events(folder), same_scheduler="scheduler" not in changes)
@@ -171,7 +180,7 @@ def resume(
                 f"{concurrent} at a time"
             )
             tracking = conductor.record.opened.tracking
-            return _Session(plan, folder, journal, conductor, tracking, around).run(concurrent)
+            return _Session(plan, folder, journal, conductor, tracking, around, cluster).run(concurrent)
 
 
 @contextlib.contextmanager
@@ -186,13 +195,14 @@ def _driving(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _cluster(plan: SweepPlan, around: Surroundings) -> Iterator[list[Node]]:
+def _cluster(plan: SweepPlan, around: Surroundings) -> Iterator[Cluster]:
     around.import_ray()
     from orchestrator.scheduling.ray.cluster import connect
 
     address = getattr(plan.part("cluster"), "address", None)
-    with connect(address, preload="orchestrator.scheduling.ray.warm") as nodes:
-        yield nodes
+    here = {} if address else {"cpus": cpus(), "gpus": gpus(), "memory_bytes": memory_bytes()}
+    with connect(address, preload="orchestrator.scheduling.ray.warm", **here) as cluster:
+        yield cluster
 
 
 def _checked_tracking(plan: SweepPlan, runs_dir: Path, around: Surroundings) -> Mapping[str, Any]:
@@ -228,23 +238,6 @@ def _conductor(plan: SweepPlan, folder: Path, journal: Journal, concurrent: int,
     )
 
 
-def trials_at_a_time(plan: SweepPlan, nodes: Sequence[Node]) -> int:
-    """How many trials the nodes hold, each as a whole on one of them, and the plan allows.
-
-    Raises:
-        NotReadyError: not even one fits.
-    """
-    root = plan.root
-    room = sum(node.holds(root.cpus_per_trial, root.gpus_per_trial) for node in nodes)
-    if room < 1:
-        there = "; ".join(f"{node.cpus:g} CPUs and {node.gpus:g} GPUs" for node in nodes) or "nothing"
-        raise NotReadyError(
-            f"a trial asks for {root.cpus_per_trial:g} CPUs and {root.gpus_per_trial:g} GPUs on one node, "
-            f"the cluster has {there}; lower cpus_per_trial or gpus_per_trial"
-        )
-    return min(room, root.max_concurrent or room, root.trials * root.repeat)
-
-
 @dataclass
 class _Session:
     """One driver's time with a sweep, from its first step to the closed journal."""
@@ -255,8 +248,11 @@ class _Session:
     conductor: Conductor
     tracking: Mapping[str, Any]
     around: Surroundings
+    cluster: Cluster
 
     def run(self, concurrent: int) -> Result:
+        if self.cluster.head:
+            self.cluster.head.last_words = f"; then go on with:  {resume_command(self.folder)}"
         record, root = self.conductor.record, self.plan.root
         start = time.monotonic()
         shipping = Supervisor(self.folder, enabled=self.tracking["kind"] != "none")
@@ -313,6 +309,7 @@ class _Session:
         def step() -> None:
             nonlocal stop_asked
             shipping.keep_alive()
+            self.cluster.check()
             stop_asked = stop_asked or (self.folder / STOP).exists()
             self.around.on_step()
 
@@ -323,7 +320,7 @@ class _Session:
                 conductor,
                 rungs=self.plan.part("scheduler").rungs(_epochs(self.plan)),
                 cpus_per_trial=root.cpus_per_trial,
-                gpus_per_trial=root.gpus_per_trial,
+                gpus_per_trial=gpus_of(self.plan),
                 concurrent=concurrent,
                 own_cluster=self.plan.part("cluster").kind == "local",
                 scratch=scratch,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.base.errors import ConfigError
-from orchestrator.base.records import State
+from orchestrator.base.records import NODE_LOST, State
 from orchestrator.base.rules import repeat_seed
 from orchestrator.config.plan import SweepPlan, trial_config
 from orchestrator.journal.events import Reported, Retrying, Started, Suggested, SweepClosed, SweepResumed, Terminal
@@ -185,7 +185,8 @@ def attempts(trial: TrialEvidence) -> Iterator[Finding]:
             yield Finding(f"a report of attempt {attempt}, which never began", f"one of {begun}")
     if trial.state in (State.COMPLETED, State.STOPPED, State.DIVERGED) and not begun:
         yield Finding(f"it is {trial.state} and never began", "at least one attempt")
-    charged = len(trial.of(Retrying))
+    retries = [entry.event for entry in trial.entries if isinstance(entry.event, Retrying)]
+    charged = sum(retry.reason != NODE_LOST for retry in retries)
     allowed = max(int(plan.settings["max_retries"]) for _, plan in trial.sweep.plans)
     if charged > allowed:
         yield Finding(f"{charged} retries", f"at most {allowed}")

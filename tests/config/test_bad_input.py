@@ -182,6 +182,7 @@ ROWS = [
     launch("13-concurrency", "trials=2 max_concurrent=3", r"max_concurrent=3: is more than there are trials \(2\)"),
     launch("13-gpus", "gpus_per_trial=999", r"gpus_per_trial=999: this machine has (no|\d+) GPU"),
     launch("13-cpus", "cpus_per_trial=9999", r"cpus_per_trial=9999: this machine has \d+"),
+    launch("13-cuda-without-a-gpu", "device=cuda gpus_per_trial=0", r"device=cuda: needs gpus_per_trial above 0"),
     launch("13-fraction-above-one", "gpus_per_trial=1.5", r"whole above 1"),
     launch(
         "14-huge-grid",

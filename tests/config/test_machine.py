@@ -24,6 +24,7 @@ def sixteen_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
 
 
+CPU = "sys/fs/cgroup/cpu"
 V2 = "0::/"
 POD = "/kubepods/pod7/main"
 V1 = f"4:cpu,cpuacct:{POD}\n3:memory:{POD}\n1:name=systemd:{POD}"
@@ -48,7 +49,7 @@ V1 = f"4:cpu,cpuacct:{POD}\n3:memory:{POD}\n1:name=systemd:{POD}"
             },
             3,
         ),
-        ({"proc/self/cgroup": V1, "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000"}, 16),
+        ({"proc/self/cgroup": V1, f"{CPU}/cpu.cfs_quota_us": "-1", f"{CPU}/cpu.cfs_period_us": "100000"}, 16),
         (
             {
                 "proc/self/cgroup": V1,
@@ -60,7 +61,7 @@ V1 = f"4:cpu,cpuacct:{POD}\n3:memory:{POD}\n1:name=systemd:{POD}"
             2,
         ),
         # in a container the host's path is not there, and the root of the mount is its own group
-        ({"proc/self/cgroup": V1, "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "500000", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000"}, 5),
+        ({"proc/self/cgroup": V1, f"{CPU}/cpu.cfs_quota_us": "500000", f"{CPU}/cpu.cfs_period_us": "100000"}, 5),
     ],
 )  # fmt: skip
 def test_cpus_are_those_that_the_quota_grants(tmp_path: Path, files: dict[str, str], expected: int) -> None:

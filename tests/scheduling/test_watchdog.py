@@ -41,7 +41,7 @@ def look(watchdog: Watchdog, clock: Clock, trial: Trial, seconds: int) -> list[i
     return found
 
 
-def test_a_trial_without_a_sign_of_life_is_found_once(trial: Trial) -> None:
+def test_a_silent_trial_is_found_once(trial: Trial) -> None:
     clock = Clock()
     watchdog = Watchdog(8, monotonic=clock)
     assert look(watchdog, clock, trial, 8) == []
@@ -50,12 +50,22 @@ def test_a_trial_without_a_sign_of_life_is_found_once(trial: Trial) -> None:
 
 
 @pytest.mark.parametrize("times", [(1, 2), (2, 1)], ids=["later", "the wall clock jumped back"])
-def test_any_change_is_a_sign_of_life(trial: Trial, times: tuple[int, int]) -> None:
+def test_any_change_of_the_heartbeat_counts(trial: Trial, times: tuple[int, int]) -> None:
     clock = Clock()
     watchdog = Watchdog(8, monotonic=clock)
     for time in times:
         beat(trial, time)
         assert look(watchdog, clock, trial, 7) == []
+
+
+def test_a_trial_that_reports_is_alive_though_its_heartbeat_is_not_seen(trial: Trial) -> None:
+    clock = Clock()
+    watchdog = Watchdog(8, monotonic=clock)
+    for _ in range(5):
+        assert look(watchdog, clock, trial, 7) == []
+        watchdog.reported(trial.index)
+    assert look(watchdog, clock, trial, 8) == []
+    assert look(watchdog, clock, trial, 1) == [0]
 
 
 def test_a_new_attempt_has_its_time(trial: Trial) -> None:

@@ -7,11 +7,10 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,17 @@ from typing import Any
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import LOCK
 from orchestrator.base.locks import hold, holder
+from orchestrator.scheduling.ray.head import Head, knock
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
 """Trials exchange only short texts with the driver; their data lies in memory-mapped files."""
 
-
-KNOCK_S = 5.0
-
 YOUNG_S = 60.0
+
+RAY_WAITS_S = 300
+
+SHUTDOWN_TIMEOUT_S = 15.0
+"""How long to wait for Ray to disconnect; it can hang where the head is gone."""
 
 PREFIX = "orchestrator-ray-"
 """Begins the names of the temporary folders of private clusters."""
@@ -34,25 +36,70 @@ PREFIX = "orchestrator-ray-"
 
 @dataclass(frozen=True)
 class Node:
-    """What one machine of the cluster has."""
+    """What one machine of the cluster has.
+
+    Args:
+        id: Ray's own.
+        name: for people.
+    """
 
     cpus: float
     gpus: float
+    id: str = ""
+    name: str = "this machine"
 
     def holds(self, cpus: float, gpus: float) -> int:
-        """How many trials of this size it can run at a time."""
-        room = [have / need for have, need in ((self.cpus, cpus), (self.gpus, gpus)) if need]
+        """How many trials of this size it can run at a time.
+
+        A trial's fraction of a GPU lies on one device, so that 8 devices hold 8 trials of 0.6 each, and not 13.
+        """
+        room = [self.cpus / cpus] if cpus else []
+        if gpus >= 1:
+            room.append(self.gpus / gpus)
+        elif gpus:
+            whole = int(self.gpus)
+            room.append(whole * _parts(1, gpus) + _parts(self.gpus - whole, gpus))
         return int(min(room) + 1e-9)
 
 
+def _parts(whole: float, part: float) -> int:
+    return int(whole / part + 1e-4)  # Ray counts in ten-thousandths: three times 0.3333 fit
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster that this process is connected to.
+
+    Args:
+        nodes: those that are alive.
+        head: watches it; None where the cluster is this process' own, or was connected by someone else.
+    """
+
+    nodes: list[Node]
+    head: Head | None = None
+
+    def check(self) -> None:
+        """Raise NotReadyError if the cluster is gone."""
+        if self.head:
+            self.head.check()
+
+
 @contextlib.contextmanager
-def connect(address: str | None, *, preload: str) -> Iterator[list[Node]]:
+def connect(
+    address: str | None,
+    *,
+    preload: str,
+    cpus: int | None = None,
+    gpus: int | None = None,
+    memory_bytes: int | None = None,
+) -> Iterator[Cluster]:
     """Starts a private cluster (`address` None) or joins the one at `address`; on leaving, nothing that was started stays.
 
     Where this process is connected to Ray already, that connection is used and kept.
 
     Args:
         preload: a module that every new worker of a private cluster imports before it gets work.
+        cpus, gpus, memory_bytes: what a private cluster may use; what Ray finds where absent.
 
     Raises:
         NotReadyError: the cluster cannot be started or reached.
@@ -61,26 +108,55 @@ def connect(address: str | None, *, preload: str) -> Iterator[list[Node]]:
     import ray
 
     if ray.is_initialized():
-        yield _nodes()
+        yield Cluster(_nodes())
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
-    with _own_folder() if address is None else contextlib.nullcontext() as folder:
-        if address is None:
-            os.environ["RAY_preload_python_modules"] = preload  # noqa: SIM112, Ray's own spelling
-            os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112, 15 by default: behind all else here
+    if address is None:
+        os.environ["RAY_preload_python_modules"] = preload  # noqa: SIM112, Ray's own spelling
+        os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112, 15 by default: behind all else here
+        resources = {"num_cpus": cpus, "num_gpus": gpus, "_memory": memory_bytes}
+        with _own_folder() as folder, _connected("on this machine", lambda: _start(folder, resources)):
+            yield Cluster(_nodes())
+        return
+    with contextlib.ExitStack() as stack:
+        head = ""
+
+        def join() -> None:
+            nonlocal head
+            head = _join(address, stack)
+
+        with _connected(f"at {address}", join):
+            watch = Head(head)
+            with watch.watched():
+                yield Cluster(_nodes(), watch)
+
+
+@contextlib.contextmanager
+def _connected(where: str, start: Callable[[], None]) -> Iterator[None]:
+    """Connected to Ray for as long as the block lasts."""
+    try:
         try:
-            try:
-                with _own_signal_handlers():
-                    _start(address, folder)
-            except Exception as error:
-                where = "on this machine" if address is None else f"at {address}"
-                hint = "" if address is None else "; start one with `ray start --head` and give its host:port"
-                raise NotReadyError(
-                    f"no Ray cluster {where}: {error}{hint and hint + ' as cluster.address'}"
-                ) from error
-            yield _nodes()
-        finally:
-            ray.shutdown()
+            with _own_signal_handlers():
+                start()
+        except NotReadyError:
+            raise
+        except Exception as error:
+            hint = (
+                "" if where == "on this machine" else "; start one with `ray start --head`, and give its host:port as"
+            )
+            raise NotReadyError(f"no Ray cluster {where}: {error}{hint and hint + ' cluster.address'}") from error
+        yield
+    finally:
+        _disconnect()
+
+
+def _disconnect() -> None:
+    """Leaves the cluster, without waiting for a head that is gone."""
+    import ray
+
+    leaving = threading.Thread(target=ray.shutdown, daemon=True)
+    leaving.start()
+    leaving.join(SHUTDOWN_TIMEOUT_S)
 
 
 @contextlib.contextmanager
@@ -99,44 +175,54 @@ def _own_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start(address: str | None, folder: Path | None) -> None:
-    import ray
-    from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
 
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
-    if address is not None:
-        _knock(address)
-        # A cluster that was started where a token lies asks for it; an explicit address alone never sends one (ray 2.60).
-        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-        ray.init(address=address, **quiet)
-        return
-    with _without_unused_processes():
+
+def _start(folder: Path, resources: dict[str, int | None]) -> None:
+    import ray
+
+    from orchestrator.scheduling.ray.private import lean_node
+
+    with lean_node():
         ray.init(
             address="local",
-            num_cpus=len(os.sched_getaffinity(0)),
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
             _temp_dir=str(folder),
-            **quiet,
+            **resources,
+            **_QUIET,
         )
 
 
-def _knock(address: str) -> None:
-    """Asks whether anything listens at `[ray://]host:port`; Ray itself would try for minutes.
+def _join(address: str, stack: contextlib.ExitStack) -> str:
+    """Connects as the cluster wants it; returns `host:port` of its head.
 
-    Raises:
-        OSError: nothing does.
+    Args:
+        stack: what has to last as long as the connection.
     """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host:
-        socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
+    import ray
+
+    from orchestrator.scheduling.ray.private import authenticated
+
+    if address != "auto":
+        knock(address)
+    head = stack.enter_context(authenticated(address))
+    # Ray's own wait for a head that is gone ends the process; `Head` sees it before.
+    os.environ["RAY_gcs_rpc_server_reconnect_timeout_s"] = str(RAY_WAITS_S)  # noqa: SIM112, Ray's own spelling
+    ray.init(address=head, **_QUIET)
+    return head
 
 
 def _nodes() -> list[Node]:
     import ray
 
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(float(have.get("CPU", 0)), float(have.get("GPU", 0))) for have in alive]
+    alive = [(node, node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    return [
+        Node(
+            float(have.get("CPU", 0)), float(have.get("GPU", 0)), node["NodeID"], f"node {node['NodeManagerHostname']}"
+        )
+        for node, have in alive
+    ]
 
 
 @contextlib.contextmanager
@@ -150,27 +236,6 @@ def _own_signal_handlers() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def _without_unused_processes() -> Iterator[None]:
-    """Keeps an autoscaler, a log forwarder and a dashboard from starting: 3 s and 300 MB that a private cluster does not use.
-
-    There is no public switch for them (ray 2.60).
-    """
-    from ray._private.node import Node
-
-    def nothing(*args: object, **kwargs: object) -> None:
-        del args, kwargs
-
-    unused = {name: getattr(Node, name) for name in ("start_monitor", "start_log_monitor", "start_api_server")}
-    try:
-        for name in unused:
-            setattr(Node, name, nothing)
-        yield
-    finally:
-        for name, method in unused.items():
-            setattr(Node, name, method)
 
 
 def set_environment() -> None:

@@ -3,7 +3,8 @@ import socket
 import pytest
 
 from orchestrator.base.errors import NotReadyError
-from orchestrator.scheduling.ray.cluster import Node, _knock
+from orchestrator.scheduling.ray.cluster import Node
+from orchestrator.scheduling.ray.head import knock
 
 
 @pytest.mark.parametrize(
@@ -26,13 +27,13 @@ def test_an_address_where_nothing_listens_is_told_at_once() -> None:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     with pytest.raises(OSError, match="refused"):
-        _knock(f"127.0.0.1:{port}")
-    _knock("auto")
+        knock(f"127.0.0.1:{port}")
+    knock("auto")
 
 
 def test_trials_that_fit_on_no_node_are_refused_with_what_is_there() -> None:
     from orchestrator.config.planning import plan
-    from orchestrator.sweep.session import trials_at_a_time
+    from orchestrator.sweep.resources import trials_at_a_time
 
     made = plan(["data=synthetic", "cluster=ray", "cluster.address=host:6379", "cpus_per_trial=4", "search=none"])
     assert trials_at_a_time(made, [Node(4, 0), Node(3, 0)]) == 1

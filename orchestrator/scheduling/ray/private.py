@@ -1,0 +1,308 @@
+"""Every private name of Ray that is used, written for the pinned version.
+
+`PRIVATE` lists them with what each is for; `missing` says which of them an installed Ray no longer has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+from ray._raylet import AuthenticationTokenLoader, Config, GcsClient  # type: ignore[attr-defined]
+from ray.air.execution import FixedResourceManager
+from ray.exceptions import AuthenticationError, RayActorError, RayTaskError
+from ray.train._internal.storage import StorageContext
+from ray.tune.execution.class_cache import _ActorClassCache
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial as TuneTrial
+
+from orchestrator.base.errors import NotReadyError
+
+__all__ = [
+    "Controller", "FixedResourceManager", "StorageContext", "SweepTrial", "authenticated", "lean_node", "missing",
+    "share_workers",
+]  # fmt: skip
+
+PINNED = "2.60.0"
+"""The version that these names were read in; `pyproject.toml` pins the same."""
+
+_CONTROLLER = "ray.tune.execution.tune_controller:TuneController"
+_ACTORS = "ray.air.execution._internal.actor_manager:RayActorManager"
+_TRIAL = "ray.tune.experiment.trial:Trial"
+_NODE = "ray._private.node:Node"
+
+PRIVATE = {
+    f"{_NODE}.start_monitor": "no autoscaler on a private cluster",
+    f"{_NODE}.start_log_monitor": "no log forwarder on a private cluster",
+    f"{_NODE}.start_api_server": "no dashboard on a private cluster",
+    "ray._private.services:canonicalize_bootstrap_address": "where the head of cluster.address=auto listens",
+    "ray._raylet:GcsClient": "asks the head whether it wants a token",
+    "ray._raylet:InnerGcsClient.internal_kv_keys": "asks the head whether it wants a token",
+    "ray._raylet:Config.initialize": "has Ray read RAY_AUTH_MODE again",
+    "ray._raylet:AuthenticationTokenLoader.has_token": "whether there is a token to show",
+    "ray.air.execution:FixedResourceManager": "places for trials without placement groups",
+    "ray.train._internal.storage:StorageContext": "the folder that Tune insists on",
+    "ray.tune.execution.class_cache:_ActorClassCache.get": "actors without a runtime environment",
+    f"{_CONTROLLER}._schedule_trial_reset": "a freed worker gets its next trial in one message",
+    f"{_CONTROLLER}._on_trial_reset": "a freed worker gets its next trial in one message",
+    f"{_CONTROLLER}._maybe_add_actors": "a freed worker gets its next trial in one message",
+    f"{_CONTROLLER}._maybe_update_trial_queue": "a freed worker gets its next trial in one message",
+    f"{_CONTROLLER}._maybe_reuse_cached_actor": "a worker that starts up keeps its trial",
+    f"{_ACTORS}._actor_task_failed": "deaths that Tune would take for its own bugs",
+    f"{_ACTORS}.is_actor_started": "a worker that starts up keeps its trial",
+    f"{_ACTORS}.cleanup": "ends all workers at once",
+    f"{_TRIAL}.init_local_path": "trials without a folder of Tune's",
+    f"{_TRIAL}.set_ray_actor": "workers that are not asked where they run",
+    f"{_TRIAL}.get_trainable_cls": "a trainable without a registry",
+    f"{_TRIAL}.should_stop": "the conductor alone says when a trial stops",
+    f"{_TRIAL}.should_recover": "retries as the conductor counts them",
+    f"{_TRIAL}.handle_error": "the words of the error that ended a worker",
+    f"{_TRIAL}.set_config": "the next attempt's configuration",
+}
+"""`module:name` -> what it is used for."""
+
+PRIVATE_FIELDS = {
+    _CONTROLLER: ("_actor_manager", "_live_trials", "_resetting_trials", "_trial_to_actor"),
+    _TRIAL: ("temporary_state", "run_metadata", "storage", "relative_logdir"),
+    "ray.tune.execution.class_cache:_ActorClassCache": ("_cache",),
+}
+"""`module:class` -> the attributes of its objects that are used: each is set in the class's source."""
+
+NODE_DIED = ("node has died", "node died", "node was terminated", "node is dead")
+"""What the error of a worker says whose machine was lost."""
+
+
+def missing() -> list[str]:
+    """What this Ray lacks of `PRIVATE` and `PRIVATE_FIELDS`, a sentence each."""
+    import inspect
+
+    gone = [f"{name} ({use})" for name, use in PRIVATE.items() if _find(name) is None]
+    for owner, names in PRIVATE_FIELDS.items():
+        source = inspect.getsource(cls) if (cls := _find(owner)) else ""
+        gone += [f"{owner}.{name}" for name in names if f"self.{name}" not in source]
+    return [f"ray {ray.__version__} has no {name}; {__name__} was written for {PINNED}" for name in gone]
+
+
+def _find(name: str) -> Any:
+    module, _, path = name.partition(":")
+    try:
+        found = importlib.import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError):
+        return None
+    return found
+
+
+# connecting ----------------------------------------------------------------------------------------------------------
+
+AUTH_MODE = "RAY_AUTH_MODE"
+
+_TOKEN = "copy ~/.ray/auth_token from its head, or set RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN"
+
+
+@contextlib.contextmanager
+def authenticated(address: str) -> Iterator[str]:
+    """Shows a token within the block if, and only if, the cluster asks for one; gives `host:port` of its head.
+
+    Both mistakes cost a sweep: without a token a cluster that wants one refuses the driver, and a driver that wants one itself
+    refuses every answer of workers that have none, so that all trials fail.
+
+    Raises:
+        NotReadyError: it asks for a token and there is none, or refuses the one there is.
+        ConnectionError: no head is found.
+    """
+    from ray._private.services import canonicalize_bootstrap_address
+
+    before = os.environ.get(AUTH_MODE)
+    try:
+        head = canonicalize_bootstrap_address(address) or address
+        _set_mode("disabled")
+        with _quiet():
+            if not _is_let_in(head):
+                if not AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
+                    raise NotReadyError(
+                        f"the Ray cluster at {head} asks for a token, and this machine has none; {_TOKEN}"
+                    )
+                _set_mode("token")
+                if not _is_let_in(head):
+                    raise NotReadyError(f"the Ray cluster at {head} refuses this machine's token; {_TOKEN}")
+        yield head
+    finally:
+        _set_mode(before)
+
+
+def _set_mode(mode: str | None) -> None:
+    if mode is None:
+        os.environ.pop(AUTH_MODE, None)
+    else:
+        os.environ[AUTH_MODE] = mode
+    Config.initialize("")
+
+
+def _is_let_in(head: str) -> bool:
+    try:
+        GcsClient(address=head).internal_kv_keys(b"", b"orchestrator", timeout=10)
+    except AuthenticationError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Ray's C++ from writing about a refusal that is expected; it writes to the descriptor, past `sys.stderr`."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+@contextlib.contextmanager
+def lean_node() -> Iterator[None]:
+    """Keeps an autoscaler, a log forwarder and a dashboard from starting: 3 s and 300 MB that a private cluster does not use.
+
+    There is no public switch for them.
+    """
+    from ray._private.node import Node
+
+    def nothing(*args: object, **kwargs: object) -> None:
+        del args, kwargs
+
+    unused = {name: getattr(Node, name) for name in ("start_monitor", "start_log_monitor", "start_api_server")}
+    try:
+        for name in unused:
+            setattr(Node, name, nothing)
+        yield
+    finally:
+        for name, method in unused.items():
+            setattr(Node, name, method)
+
+
+# Ray Tune ------------------------------------------------------------------------------------------------------------
+
+
+def share_workers() -> None:
+    """Has Tune create actors without a runtime environment of their own.
+
+    The one that it asks for only repeats variables which workers inherit anyway; the workers that Ray has started and warmed up
+    do not match it, so that every sweep would wait for a second set of them.
+    """
+
+    def get(cache: Any, trainable: type) -> Any:
+        if trainable not in cache._cache:
+            cache._cache[trainable] = ray.remote(trainable)
+        return cache._cache[trainable]
+
+    _ActorClassCache.get = get
+
+
+class Controller(TuneController):  # type: ignore[misc]
+    """Tune's controller without the waits that short trials feel.
+
+    A worker that is starting up is waited for: Tune would give its trial to the first worker that falls free and end the one
+    that starts, so that where trials are shorter than the start of a process all but one worker are never born. And a worker
+    that falls free gets its next trial, with the order to train, in one go: before the trial after that is chosen, and without
+    waiting for the answer that it was reset.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self._reset: list[TuneTrial] = []
+        super().__init__(**settings)
+        task_failed = self._actor_manager._actor_task_failed
+
+        def failed(tracked_actor_task: Any, exception: Exception) -> None:
+            """Tune takes every error but these two, such as the memory monitor's, for a bug of its own."""
+            known = isinstance(exception, RayActorError | RayTaskError)
+            task_failed(tracked_actor_task, exception if known else RayActorError(error_msg=str(exception)))
+
+        self._actor_manager._actor_task_failed = failed
+
+    def training(self) -> list[int]:
+        """The indices of the trials that a worker works on."""
+        return [int(trial.trial_id) for trial in self._live_trials if trial.status == TuneTrial.RUNNING]
+
+    def kill(self, index: int, reason: str) -> None:
+        """Ends the process that trains a trial, which is then started again, or lost if no retry is left."""
+        trial = next(trial for trial in self._live_trials if int(trial.trial_id) == index)
+        trial.killed_for = reason
+        ray.kill(trial.temporary_state.ray_actor, no_restart=True)
+
+    def end_workers(self) -> None:
+        """Ends all workers at once."""
+        self._actor_manager.cleanup()
+
+    def _maybe_reuse_cached_actor(self, trial: TuneTrial) -> bool:
+        own = self._trial_to_actor.get(trial)
+        if own is not None and trial not in self._resetting_trials and self._actor_manager.is_actor_started(own):
+            return False
+        return bool(super()._maybe_reuse_cached_actor(trial))
+
+    def _maybe_update_trial_queue(self) -> None:
+        self._maybe_add_actors()
+        super()._maybe_update_trial_queue()
+
+    def _schedule_trial_reset(self, trial: TuneTrial, new_config: dict[str, Any], new_experiment_tag: str) -> None:
+        self._resetting_trials.add(trial)
+        trial.temporary_state.ray_actor.reset.remote(new_config)
+        self._reset.append(trial)
+
+    def _maybe_add_actors(self) -> None:
+        super()._maybe_add_actors()
+        while self._reset:
+            self._on_trial_reset(self._reset.pop(0), True)
+
+
+class SweepTrial(TuneTrial):  # type: ignore[misc]
+    """Keeps the words of the error that ended its last worker; asks neither a registry nor its worker about itself.
+
+    Attributes:
+        trainable: what Tune runs.
+        death: the words of the error.
+        exception: the last line of an exception that the trial raised; the same one twice in a row is `hopeless`.
+        killed_for: why our own side ended the worker.
+        lost_node: whether the machine died, and not the trial.
+        retries_left: as the conductor counts.
+    """
+
+    trainable: type
+    death: str = ""
+    exception: str = ""
+    hopeless: bool = False
+    killed_for: str = ""
+    lost_node: bool = False
+    retries_left: int = 0
+
+    def init_local_path(self) -> None:
+        self.relative_logdir = self.storage.trial_dir_name = str(self.trial_id)
+
+    def set_ray_actor(self, ray_actor: Any) -> None:
+        self.temporary_state.ray_actor = ray_actor
+
+    def get_trainable_cls(self) -> type:
+        return self.trainable
+
+    def should_stop(self, result: dict[str, Any]) -> bool:
+        """Left to the conductor's answer, so that it is given every report, the last one included, in one place."""
+        return False
+
+    def should_recover(self) -> bool:
+        return (self.retries_left > 0 or self.lost_node) and not self.hopeless
+
+    def handle_error(self, exc: Any = None) -> None:
+        self.death = str(exc) if exc else "the worker process died"
+        self.lost_node = isinstance(exc, RayActorError) and any(words in self.death for words in NODE_DIED)
+        if isinstance(exc, RayTaskError):
+            last_line = self.death.strip().splitlines()[-1]
+            self.hopeless = last_line == self.exception  # a third try would end like these two
+            self.exception = last_line
+        self.run_metadata.num_failures += 1
+        self.run_metadata.invalidate_cache()
