@@ -99,7 +99,7 @@ def _ask(nodes: Sequence[Node], device: str, gpus_per_trial: float, folder: Path
 
     # Whole GPUs, so that those asked at a time are different ones; no CPUs, so that a busy node answers, too.
     gpus = max(1, int(gpus_per_trial)) if gpus_per_trial else 0
-    look = ray.remote(_look).options(num_cpus=0, num_gpus=gpus, max_retries=0)
+    look = ray.remote(num_cpus=0, num_gpus=gpus, max_retries=0)(_look)
     asked: dict[Any, int] = {}
     for place, node in enumerate(nodes):
         pinned = look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False))
