@@ -218,11 +218,13 @@ def _nodes() -> list[Node]:
 
     alive = [(node, node["Resources"]) for node in ray.nodes() if node["Alive"]]
     return [
-        Node(
-            float(have.get("CPU", 0)), float(have.get("GPU", 0)), node["NodeID"], f"node {node['NodeManagerHostname']}"
-        )
-        for node, have in alive
+        Node(float(have.get("CPU", 0)), float(have.get("GPU", 0)), node["NodeID"], _name(node)) for node, have in alive
     ]
+
+
+def _name(node: dict[str, Any]) -> str:
+    """By which people know a node: the name that it was started with, by default its address, and that of the machine."""
+    return f"node {node['NodeName']} ({node['NodeManagerHostname']})"
 
 
 @contextlib.contextmanager

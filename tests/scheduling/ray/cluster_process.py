@@ -1,0 +1,38 @@
+"""A Ray cluster of several nodes on this machine, in a process of its own: `python cluster_process.py '[{"num_cpus": 0}, ...]'`.
+
+It prints a line of JSON for the cluster, and one for each node that a line of its input asks for; it ends with its input.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+
+from ray._private.ray_constants import PROCESS_TYPE_GCS_SERVER, PROCESS_TYPE_RAYLET
+from ray.cluster_utils import Cluster
+
+from orchestrator.scheduling.ray.private import lean_node
+
+
+def pid(node: Any, kind: str) -> int:
+    return int(node.all_processes[kind][0].process.pid)
+
+
+def main() -> None:
+    first, *others = json.loads(sys.argv[1])
+    with lean_node():
+        cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **first})
+        nodes = {other["node_name"]: cluster.add_node(**other) for other in others}
+        pids = {name: pid(node, PROCESS_TYPE_RAYLET) for name, node in nodes.items()}
+        head = {"address": cluster.address, "head": pid(cluster.head_node, PROCESS_TYPE_GCS_SERVER), "nodes": pids}
+        print(json.dumps(head), flush=True)
+        for line in sys.stdin:
+            print(pid(cluster.add_node(**json.loads(line)), PROCESS_TYPE_RAYLET), flush=True)
+        cluster.shutdown()
+
+
+main()
