@@ -1,4 +1,4 @@
-"""A trial's sign of life: a file that it touches while it computes, so that one that hangs can be told from one that is slow."""
+"""A trial's heartbeat: a file that it touches while it computes, so that one that hangs can be told from one that is slow."""
 
 from __future__ import annotations
 

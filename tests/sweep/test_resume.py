@@ -271,7 +271,7 @@ def test_a_hanging_trial_is_killed_and_continues(tmp_path: Path) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
     (trial,) = read_sweep(sweep_folder()).trials.values()
-    assert trial.retries == ["no sign of life for 3 s"]
+    assert trial.retries == ["no heartbeat and no report for 3 s"]
     check_attempts(sweep_folder())
 
 

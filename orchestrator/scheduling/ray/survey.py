@@ -25,6 +25,10 @@ BUSY_TIMEOUT_S = 15.0
 NONCE = "nonce"
 
 
+Answers = list[tuple["Node", list[dict[str, Any] | str]]]
+"""What each node answered, once for each GPU: what `_look` returns, or a sentence on what went wrong."""
+
+
 @dataclass(frozen=True)
 class Survey:
     """What the nodes said.
@@ -53,15 +57,11 @@ def survey(nodes: Sequence[Node], *, precision: str, device: str, gpus_per_trial
     with _nonce(shared) as (folder, nonce):
         answers = _ask(nodes, device, gpus_per_trial, folder)
         if folder:
-            _check_written(folder, nonce, nodes, answers)
+            _check_written(folder, nonce, answers)
     problems = [f"{node.name}: {answer}" for node, replies in answers for answer in replies if isinstance(answer, str)]
     if problems:
         raise NotReadyError("trials cannot run on every node:\n  " + "\n  ".join(dict.fromkeys(problems)))
     return _decided(precision, [(node.name, answer) for node, replies in answers for answer in replies])
-
-
-Answers = list[tuple["Node", list[dict[str, Any] | str]]]
-"""What each node answered, once for each GPU: what `_look` returns, or a sentence on what went wrong."""
 
 
 def _decided(precision: str, answers: Sequence[tuple[str, Any]]) -> Survey:
@@ -172,7 +172,7 @@ _NOT_SHARED = (
 )
 
 
-def _check_written(folder: Path, nonce: str, nodes: Sequence[Node], answers: Answers) -> None:
+def _check_written(folder: Path, nonce: str, answers: Answers) -> None:
     """Adds a complaint for each node that answered, and whose file is not seen here."""
     for node, replies in answers:
         if any(isinstance(reply, str) for reply in replies):

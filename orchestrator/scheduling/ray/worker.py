@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from typing import Any
 
 from ray import tune
@@ -19,6 +21,8 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         told = json.loads(new_config["trial"])
+        self._trials_folder = os.path.dirname(told["trial"]["folder"])
+        self._sees_folder = os.path.isdir(self._trials_folder)
         self._reporter = Reporter(Trial(**told.pop("trial")), **told)
         return True
 
@@ -26,6 +30,12 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         """None: a trial writes to its own folder, and nowhere else."""
 
     def step(self) -> dict[str, Any]:
+        if (
+            not self._sees_folder
+        ):  # a node that joined after the survey; not told in `reset_config`, whose answer nobody awaits
+            raise FileNotFoundError(
+                f"{self._trials_folder} is not there on {socket.gethostname()}: runs_dir is not shared"
+            )
         report = self._reporter.next_report()
         result: dict[str, Any] = {"report": json.dumps(report), tune.result.DONE: report["state"] != "running"}
         if report["epochs"]:

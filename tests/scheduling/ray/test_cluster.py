@@ -16,6 +16,13 @@ from orchestrator.scheduling.ray.head import knock
         (Node(8, 1), 1, 0.25, 4),
         (Node(2, 0), 1, 1, 0),
         (Node(0.3, 0), 0.1, 0, 3),
+        (Node(16, 8), 1, 0.6, 8),
+        (Node(16, 8), 1, 0.5, 16),
+        (Node(32, 8), 1, 0.3, 24),
+        (Node(16, 1), 1, 0.3333, 3),
+        (Node(16, 8), 1, 3, 2),
+        (Node(16, 8), 1, 1, 8),
+        (Node(16, 1.5), 1, 0.5, 3),
     ],
 )
 def test_a_trial_is_held_as_a_whole(node: Node, cpus: float, gpus: float, holds: int) -> None:
