@@ -6,16 +6,16 @@ It prints a line of JSON for the cluster, and one for each node that a line of i
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import Any
-
-os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
 
 from ray._private.ray_constants import PROCESS_TYPE_GCS_SERVER, PROCESS_TYPE_RAYLET
 from ray.cluster_utils import Cluster
 
 from orchestrator.scheduling.ray.private import lean_node
+
+PATIENCE_S = 180
+"""On a machine that is busy with other tests, too."""
 
 
 def pid(node: Any, kind: str) -> int:
@@ -26,12 +26,15 @@ def main() -> None:
     first, *others = json.loads(sys.argv[1])
     with lean_node():
         cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **first})
-        nodes = {other["node_name"]: cluster.add_node(**other) for other in others}
+        nodes = {other["node_name"]: cluster.add_node(wait=False, **other) for other in others}
+        cluster.wait_for_nodes(PATIENCE_S)
         pids = {name: pid(node, PROCESS_TYPE_RAYLET) for name, node in nodes.items()}
         head = {"address": cluster.address, "head": pid(cluster.head_node, PROCESS_TYPE_GCS_SERVER), "nodes": pids}
         print(json.dumps(head), flush=True)
         for line in sys.stdin:
-            print(pid(cluster.add_node(**json.loads(line)), PROCESS_TYPE_RAYLET), flush=True)
+            node = cluster.add_node(wait=False, **json.loads(line))
+            cluster.wait_for_nodes(PATIENCE_S)
+            print(pid(node, PROCESS_TYPE_RAYLET), flush=True)
         cluster.shutdown()
 
 

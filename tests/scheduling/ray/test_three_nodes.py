@@ -55,11 +55,18 @@ def start_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
     def start(*nodes: dict[str, Any], token: str | None = None) -> Nodes:
         environment = clean_environment(tmp_path_factory.mktemp("home"), token)
         environment["RAY_AUTH_MODE"] = "token" if token else "disabled"
+        environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "180"}
         command = [sys.executable, str(HERE / "cluster_process.py"), json.dumps(nodes)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        process = subprocess.Popen(command, env=environment, text=True, start_new_session=True, **pipes)  # type: ignore[call-overload]
+        errors = tmp_path_factory.mktemp("cluster") / "errors.txt"
+        with errors.open("w") as stderr:
+            process = subprocess.Popen(
+                command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
+            )
         started.append(process)
-        told = json.loads(process.stdout.readline())
+        assert process.stdout
+        line = process.stdout.readline()
+        assert line, errors.read_text()
+        told = json.loads(line)
         return Nodes(process, told["address"], told["head"], told["nodes"])
 
     yield start
