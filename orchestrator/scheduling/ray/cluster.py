@@ -115,7 +115,7 @@ def connect(
         os.environ["RAY_preload_python_modules"] = preload  # noqa: SIM112, Ray's own spelling
         os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112, 15 by default: behind all else here
         resources = {"num_cpus": cpus, "num_gpus": gpus, "_memory": memory_bytes}
-        with _own_folder() as folder, _connected("on this machine", lambda: _start(folder, resources)):
+        with _own_folder() as folder, _connected("on this machine", lambda: _start(folder, resources), ray.shutdown):
             yield Cluster(_nodes())
         return
     with contextlib.ExitStack() as stack:
@@ -125,14 +125,14 @@ def connect(
             nonlocal head
             head = _join(address, stack)
 
-        with _connected(f"at {address}", join):
+        with _connected(f"at {address}", join, _disconnect):
             watch = Head(head)
             with watch.watched():
                 yield Cluster(_nodes(), watch)
 
 
 @contextlib.contextmanager
-def _connected(where: str, start: Callable[[], None]) -> Iterator[None]:
+def _connected(where: str, start: Callable[[], None], leave: Callable[[], None]) -> Iterator[None]:
     """Connected to Ray for as long as the block lasts."""
     try:
         try:
@@ -147,7 +147,7 @@ def _connected(where: str, start: Callable[[], None]) -> Iterator[None]:
             raise NotReadyError(f"no Ray cluster {where}: {error}{hint and hint + ' cluster.address'}") from error
         yield
     finally:
-        _disconnect()
+        leave()
 
 
 def _disconnect() -> None:

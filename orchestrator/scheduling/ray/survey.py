@@ -118,15 +118,14 @@ def _answered(asked: dict[Any, int]) -> list[Any]:
     """Those that were answered in time; the others are withdrawn."""
     import ray
 
-    start = time.monotonic()
+    deadline = time.monotonic() + ANSWER_TIMEOUT_S
     done: list[Any] = []
-    waiting = list(asked)
-    while waiting:
-        ready, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=1)
+    waiting, silent = list(asked), set(asked.values())
+    while waiting and (left_s := deadline - time.monotonic()) > 0:
+        ready, waiting = ray.wait(waiting, timeout=left_s)
         done += ready
-        first_of_each = {asked[reference] for reference in done} == set(asked.values())
-        if time.monotonic() - start > (BUSY_TIMEOUT_S if first_of_each else ANSWER_TIMEOUT_S):
-            break
+        if silent and not (silent := silent - {asked[reference] for reference in ready}):
+            deadline = min(deadline, time.monotonic() + BUSY_TIMEOUT_S)
     for reference in waiting:
         ray.cancel(reference, force=True)
     return done
