@@ -29,6 +29,7 @@ MAY_IMPORT = {
             "scheduling",
             "space",
             "sweep",
+            "stores",
             "tracking",
             "training",
             "verify",

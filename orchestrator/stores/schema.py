@@ -40,6 +40,7 @@ COLUMNS = {
 }
 """The columns that our SQL names; `*` marks those of the primary key, on which `ON CONFLICT` and `OR IGNORE` rely."""
 
+_UNFINISHED = ".mlflow-new-"
 _CREATE = """
 import sys
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -120,8 +121,12 @@ def create(path: Path, artifact_root: Path) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path.parent), tempfile.TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as folder:
-            if revision(path) is None:
+        with _locked(path.parent):
+            for left in path.parent.glob(f"{_UNFINISHED}*"):  # by a process that was killed: this one holds the lock
+                shutil.rmtree(left, ignore_errors=True)
+            if revision(path) is not None:
+                return
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=_UNFINISHED) as folder:
                 new = Path(folder, "mlflow.db")
                 _copy_or_create(new)
                 _adapt(new, artifact_root, write_ahead=not on_network_file_system(path))

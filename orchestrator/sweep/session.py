@@ -31,6 +31,7 @@ from orchestrator.journal.events import Best, SweepClosed, SweepOpened, SweepRes
 from orchestrator.journal.file import Journal
 from orchestrator.journal.finding import find_sweep, runs_dir_option, sweeps_in, tracked_in
 from orchestrator.journal.record import Summary, SweepRecord, read_events, read_sweep
+from orchestrator.stores.opening import local_path
 from orchestrator.sweep.resources import COMPUTES_ON, check_same, find_place, gpus_of, with_gpus_of
 from orchestrator.sweep.resuming import checked, era, spent_s
 from orchestrator.sweep.retention import Retention
@@ -255,7 +256,11 @@ class _Session:
             self.cluster.head.last_words = f"; then go on with:  {resume_command(self.folder)}"
         record, root = self.conductor.record, self.plan.root
         start = time.monotonic()
-        shipping = Supervisor(self.folder, enabled=self.tracking["kind"] != "none")
+        shipping = Supervisor(
+            self.folder,
+            enabled=self.tracking["kind"] != "none",
+            early=self.tracking["kind"] == "local" and local_path(self.tracking) is None,
+        )
         retention = Retention(self.folder, record, root.keep_weights)
         retention.catch_up()
         self.journal.subscribe(shipping)

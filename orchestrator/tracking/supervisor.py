@@ -31,10 +31,15 @@ END_S = 10.0
 
 
 class Supervisor:
-    """Listens to the journal's events; the shipper starts with the first result. Nothing waits for it until `finish`."""
+    """Listens to the journal's events; the shipper starts with the first result. Nothing waits for it until `finish`.
 
-    def __init__(self, sweep_folder: Path, *, enabled: bool) -> None:
-        self._folder, self._enabled = sweep_folder, enabled
+    Args:
+        enabled: False where the sweep is not tracked: nothing is ever started.
+        early: start with the first event, since the store has to be made, which takes MLflow some seconds.
+    """
+
+    def __init__(self, sweep_folder: Path, *, enabled: bool, early: bool = False) -> None:
+        self._folder, self._enabled, self._early = sweep_folder, enabled, early
         self._process: subprocess.Popen[bytes] | None = None
         self._pause_s = FIRST_PAUSE_S
         self._next_start = float("-inf")
@@ -43,7 +48,7 @@ class Supervisor:
     def __call__(self, entry: Entry) -> None:
         if isinstance(entry.event, Started) and self._training_since is None:
             self._training_since = time.monotonic()
-        if isinstance(entry.event, Reported | Terminal) and self._process is None:
+        if (self._early or isinstance(entry.event, Reported | Terminal)) and self._process is None:
             self._start()
 
     def keep_alive(self) -> None:
