@@ -17,6 +17,15 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("ORCHESTRATOR_SETTINGS", str(tmp_path_factory.getbasetemp() / "no-settings.yaml"))
 
 
+@pytest.fixture
+def first_store(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Has MLflow make its store once a session, which takes seconds that no test's patience has to cover."""
+    from orchestrator.stores.schema import create
+
+    folder = tmp_path_factory.getbasetemp() / "first-store"
+    create(folder / "mlflow.db", folder / "artifacts")
+
+
 @pytest.fixture(scope="session")
 def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One private Ray for the whole session; a sweep in this process uses it and leaves it."""

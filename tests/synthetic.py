@@ -14,7 +14,6 @@ from orchestrator.journal.events import event_from
 from orchestrator.journal.file import Journal
 from orchestrator.stores.opening import open_store
 from orchestrator.stores.runs import UnavailableError
-from orchestrator.stores.schema import create
 from orchestrator.tracking.shipper import Shipper
 
 START_MS = 1_700_000_000_000
@@ -109,10 +108,8 @@ class Sweep:
 
 
 @pytest.fixture
-def new_sweep(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Sweep]]:
+def new_sweep(tmp_path: Path, first_store: None) -> Iterator[Callable[..., Sweep]]:
     """Makes sweeps below the test's folder, tracked in its `mlflow.db` unless told otherwise."""
-    # MLflow takes seconds for the first store of a session, which no test's patience has to cover.
-    create(tmp_path_factory.getbasetemp() / "first-store" / "mlflow.db", tmp_path)
     sweeps: list[Sweep] = []
 
     def make(name: str = "digits-0a1b2c3d", **tracking: Any) -> Sweep:

@@ -115,7 +115,9 @@ def assert_nothing_is_left(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_sweep_and_leaves_no_process(tmp_path: Path, number: signal.Signals, code: int) -> None:
+def test_a_signal_ends_a_sweep_and_leaves_no_process(
+    tmp_path: Path, first_store: None, number: signal.Signals, code: int
+) -> None:
     process = started_sweep(tmp_path, "report_every_s=0.2")
     os.kill(process.pid, number)
     rest, _ = process.communicate(timeout=60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +22,9 @@ NO_RESULT_S = 10.0
 
 INTERRUPT_S = 5.0
 """How long an interrupted driver waits until MLflow has been told."""
+
+NEW_STORE_S = 15.0
+"""How much longer it waits where MLflow may still be making the store."""
 
 STARTS_AT_THE_END = 2
 """How often a dead shipper is started again while the driver waits for the last events, looking every `LOOK_S`."""
@@ -62,7 +66,7 @@ class Supervisor:
         """Has what is committed shipped and open runs marked interrupted; whether that was done in time."""
         if not self._enabled or self._process is None:
             return True
-        deadline = time.monotonic() + INTERRUPT_S
+        deadline = time.monotonic() + INTERRUPT_S + (NEW_STORE_S if self._early else 0.0)
         while self._process.poll() is None and time.monotonic() < deadline and not is_shipping(self._folder):
             time.sleep(0.02)  # it listens to signals once it ships
         return self._end(max(0.1, deadline - time.monotonic())) == 0
@@ -110,7 +114,8 @@ class Supervisor:
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # with MLflow, where that is making the store
             return self._process.wait()
 
 
