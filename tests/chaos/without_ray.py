@@ -199,10 +199,10 @@ def drive(order: dict[str, Any], plan: SweepPlan) -> None:
     tuner = ModuleType("tuner")
     tuner.run = run  # type: ignore[attr-defined]
     sys.modules["orchestrator.scheduling.ray.tuner"] = tuner
-    from orchestrator.scheduling import cluster
+    from orchestrator.scheduling.ray import cluster
 
     cluster.connect = connect
-    from orchestrator import sweep
+    from orchestrator.sweep import session as sweep
     from orchestrator.tracking import supervisor
 
     supervisor.FIRST_PAUSE_S = SHIPPER_PAUSE_S
