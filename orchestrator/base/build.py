@@ -20,13 +20,6 @@ from orchestrator.base.errors import ConfigError, Problem, nearest
 PREFIXES = ("models", "orchestrator", "torch")
 """Packages that a `_target_` may name without being allowed by the user."""
 
-PROVIDED: Mapping[str, tuple[str, ...]] = {
-    "model": ("num_classes", "in_channels", "image_size", "norm", "activation"),
-    "optimizer": ("params", "named_params"),
-    "schedule": ("epochs", "steps_per_epoch"),
-}
-"""Arguments that the engine supplies to the targets of a group, so that no YAML sets them."""
-
 FORMER: Mapping[str, str] = {
     "orchestrator.settings": "orchestrator.config.settings",
 }

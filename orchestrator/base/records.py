@@ -7,12 +7,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-GROUPS = (
-    "data", "model", "norm", "activation", "init", "preprocess", "augment",
-    "optimizer", "schedule", "loss", "penalty",
-)  # fmt: skip
-"""The groups of a trial's configuration, each a spec `{"_target_": ..., **own}`; `{}` is the architecture's own, or none."""
-
 
 class State(StrEnum):
     """How a trial stands or ended."""
@@ -38,7 +32,7 @@ class Trial:
     Args:
         uid: `<sweep>/<index>`, unique for ever.
         index: from 0, in the order in which the sampler suggested.
-        config: the composed configuration: the groups of `GROUPS` as specs, `choices` (group -> name of the choice) and the
+        config: the composed configuration: a spec for each of `groups.GROUPS`, `choices` (group -> name of the choice) and the
             root keys `epochs batch_size seed metric mode precision device ...`.
         params: the searched keys and their values.
         folder: absolute path of the trial's own folder; "" keeps nothing on disk.

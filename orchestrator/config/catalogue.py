@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+from orchestrator.base.settings import CONF
 
 
 def groups(extra: Path | None = None) -> list[str]:

@@ -22,12 +22,12 @@ from omegaconf.resolvers import oc
 
 from orchestrator.base.build import parameters
 from orchestrator.base.errors import ConfigError, Problem
-from orchestrator.base.records import GROUPS
-from orchestrator.config.settings import Settings
+from orchestrator.base.groups import GROUPS, SEARCHES
+from orchestrator.base.settings import Settings
 from orchestrator.space import Choice
 
 from .files import Catalogue
-from .grammar import NO_ORDER, as_annotated, orders, parse, plain, to_domain, typed
+from .grammar import NO_ORDER, SPACE_BLOCKS, as_annotated, orders, parse, plain, to_domain, typed
 
 ENVIRONMENT = ("HOME", "USER", "TMPDIR", "SCRATCH", "SLURM_*", "ORCHESTRATOR_*")  # what ${oc.env:...} may read
 _GIVEN = "given "  # leads the names under which values of the command line are resolved beside the configuration
@@ -86,7 +86,7 @@ def _key(override: Override, text: str, catalogue: Catalogue) -> str:
         raise ValueError(NO_ORDER)
     if override.type is OverrideType.DEL and key in catalogue.files:
         raise ValueError(f"a group always has a choice: {key}={', '.join(catalogue.files[key])}")
-    if key.split(".")[0] in ("search", "space", "when", "experiment") and key not in catalogue.files:
+    if key.split(".")[0] in (*SEARCHES, *SPACE_BLOCKS) and key not in catalogue.files:
         raise ValueError("a search space is given by its keys: optimizer.lr='tag(log,interval(1e-4,1))'")
     return key
 

@@ -11,20 +11,21 @@ from typing import Any
 from orchestrator.base import yaml_files
 from orchestrator.base.build import build, check, parameters, resolve, unknown_key, use_import_paths
 from orchestrator.base.errors import ConfigError, Problem
-from orchestrator.base.records import GROUPS, METRICS
+from orchestrator.base.groups import GROUPS, OF_MODEL, PARTS
+from orchestrator.base.records import METRICS
 from orchestrator.base.rules import RULES
-from orchestrator.config.catalogue import CONF
+from orchestrator.base.settings import CONF, ROOT_KEYS, TRIAL_KEYS, settings_problems
 from orchestrator.config.plan import SweepPlan
-from orchestrator.config.settings import PARTS, TRIAL_KEYS, settings_problems
 from orchestrator.space import Space
 
 from .composing import Composed, Overrides, compose, read_overrides
 from .files import open_catalogue, read_user_settings
+from .grammar import SPACE_BLOCKS
 from .machine import cpus, gpus
 from .searching import DEFAULT_SEARCH, Entry, Search, choices_of, read_entries
-from .specs import ROOT_KEYS, Specs
+from .specs import Specs
 
-_SPEC = {"_target_": "orchestrator.config.settings.Settings"}  # the root keys have a schema as the groups have
+_SPEC = {"_target_": "orchestrator.base.settings.Settings"}  # the root keys have a schema as the groups have
 
 
 @dataclass
@@ -80,7 +81,7 @@ class Draft:
         )
 
     def _without_what_the_model_lacks(self, entries: list[Entry], allowed: list[str]) -> list[Entry]:
-        """The default search, which nobody asked for, leaves out a norm or activation that the model does not take."""
+        """The default search, which nobody asked for, leaves out a group of the model that it does not take."""
         if self.chosen.get("search") != DEFAULT_SEARCH or "search" in self.overrides:
             return entries
         try:
@@ -88,7 +89,7 @@ class Draft:
             takes = parameters(resolve(spec["_target_"], allowed))
         except (ConfigError, KeyError):
             return entries  # told with the other problems of the model
-        lacking = [e.key for e in entries if e.key in ("norm", "activation") and e.where and e.key not in takes]
+        lacking = [e.key for e in entries if e.key in OF_MODEL and e.where and e.key not in takes]
         self.notes += [f"{key} is not searched: model={self.chosen['model']} takes none" for key in lacking]
         return [entry for entry in entries if entry.key not in lacking]
 
@@ -129,7 +130,7 @@ class Draft:
             why = "must begin with the line '# @package _global_', or what it sets goes nowhere"
             self.problems.append(Problem(str(path), why))
         known = {*ROOT_KEYS, *self.catalogue.files}
-        unknown = sorted(set(composed.values) - known - {"space", "when"})
+        unknown = sorted(set(composed.values) - known - set(SPACE_BLOCKS))
         self.problems += [unknown_key(key, composed.values[key], known) for key in unknown]
         found = check("", _SPEC | self.settings)
         self.problems += [*found, *settings_problems(self.settings, wrong={problem.key for problem in found})]

@@ -11,9 +11,8 @@ from typing import Any
 from orchestrator.base import yaml_files
 from orchestrator.base.build import mismatch, unknown_key
 from orchestrator.base.errors import ConfigError, Problem, nearest
-from orchestrator.base.records import GROUPS
-from orchestrator.config.catalogue import CONF
-from orchestrator.config.settings import PARTS
+from orchestrator.base.groups import GROUPS, PARTS, SEARCHES
+from orchestrator.base.settings import CONF
 
 
 def open_catalogue(config_dir: str | Path | None) -> Catalogue:
@@ -45,7 +44,7 @@ class Catalogue:
         """group -> choice -> file."""
         problems: list[Problem] = []
         files: dict[str, dict[str, Path]] = {}
-        for group in (*GROUPS, *PARTS, "search", "experiment"):
+        for group in (*GROUPS, *PARTS, *SEARCHES):
             files[group] = {}
             for folder in self.folders:
                 for path in sorted((folder / group).glob("*.yaml")):

@@ -18,6 +18,9 @@ SWEEPS = "choice(a, b), range(start, stop, step), interval(low, high), tag(log, 
 
 NO_ORDER = "shuffle() and sort() have no meaning here: the sampler decides the order"
 
+SPACE_BLOCKS = ("space", "when")
+"""Blocks of a search or an experiment that hold what is searched: always, and under a condition."""
+
 _PARSER = OverridesParser.create()
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from orchestrator.base.build import build, use_import_paths, with_current_names
-from orchestrator.base.records import GROUPS
+from orchestrator.base.groups import GROUPS
 from orchestrator.base.rules import FIRST_RULES
-from orchestrator.config.settings import Settings
+from orchestrator.base.settings import Settings
 from orchestrator.space import Space
 
 

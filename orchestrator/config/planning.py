@@ -13,9 +13,8 @@ from pathlib import Path
 
 import yaml
 
-from orchestrator.base.records import GROUPS
+from orchestrator.base.groups import GROUPS, PARTS
 from orchestrator.config.plan import SweepPlan
-from orchestrator.config.settings import PARTS
 
 from .draft import Draft
 from .machine import check_space, check_writable

@@ -7,20 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.base.errors import ConfigError, Problem
+from orchestrator.base.groups import PARTS, PLACES, RESUMABLE_PARTS
+from orchestrator.base.settings import FREE_KEYS, KEPT_KEYS, PLACE_KEYS
 from orchestrator.config.plan import SweepPlan
-from orchestrator.config.settings import PARTS
 
-FREE = (
-    "trials", "max_concurrent", "time_budget_s", "report_every_s", "max_retries", "heartbeat_timeout_s", "keep_weights",
-    "data_cache", "allowed_targets",
-)  # fmt: skip
-"""Root keys that may be given anew."""
-
-UNUSED = ("name", "runs_dir")
-"""Root keys that say where a new sweep would lie."""
-
-PLACES = ("data.root", "data.download", "data_entry", "import_paths", "data_cache", "report_every_s", "allowed_targets")
-"""Keys of a trial's configuration that say where things lie, or when they are reported, and not what is computed."""
+_PLACES = frozenset([*PLACE_KEYS, *(f"{group}.{name}" for group, names in PLACES.items() for name in names)])
+"""Dotted keys of a trial's configuration that may change."""
 
 
 def merged(before: Sequence[str], now: Sequence[str]) -> list[str]:
@@ -53,19 +45,19 @@ def checked(
     if problems := list(_refused(old, new)):
         raise ConfigError(problems)
     total = _trials(suggested, old, new, more, trials)
-    new = replace(new, settings={**new.settings, **{key: old.settings[key] for key in UNUSED}, "trials": total})
+    new = replace(new, settings={**new.settings, **{key: old.settings[key] for key in KEPT_KEYS}, "trials": total})
     return new, dict(_changes(old, new))
 
 
 def placed(plan: SweepPlan, config: Mapping[str, Any]) -> dict[str, Any]:
     """A trial's recorded configuration, brought up to date with where things lie by the plan in force."""
-    now = {key: plan.base[key] for key in PLACES if key in config and key in plan.base}
-    data, there = config["data"], plan.base["data"]
-    if "data" not in plan.space.keys and data.get("_target_") == there.get("_target_"):
-        names = (key.removeprefix("data.") for key in PLACES if key.startswith("data."))
-        now["data"] = {**data, **{name: there[name] for name in names if name in data and name in there}}
-    elif "data_entry" in now:
-        del now["data_entry"]
+    now = {key: plan.base[key] for key in PLACE_KEYS if key in config and key in plan.base}
+    for group, names in PLACES.items():
+        before, there = config[group], plan.base[group]
+        if group not in plan.space.keys and before.get("_target_") == there.get("_target_"):
+            now[group] = {**before, **{name: there[name] for name in names if name in before and name in there}}
+        elif group == "data":
+            now.pop("data_entry", None)
     return {**config, **now}
 
 
@@ -86,10 +78,11 @@ def _refused(old: SweepPlan, new: SweepPlan) -> Iterator[Problem]:
     searched = {*old.space.keys, *new.space.keys}
     why = "may not change when a sweep is resumed; launch a new one for it"
     for key in old.settings:
-        if key not in (*FREE, *UNUSED, *searched) and old.settings[key] != new.settings.get(key):
+        if key not in (*FREE_KEYS, *KEPT_KEYS, *searched) and old.settings[key] != new.settings.get(key):
             yield _problem(key, old.settings[key], new.settings.get(key), why)
-    if old.tracking != new.tracking:
-        yield _problem("tracking", dict(old.tracking), dict(new.tracking), why)
+    for part in PARTS:
+        if part not in RESUMABLE_PARTS and getattr(old, part) != getattr(new, part):
+            yield _problem(part, dict(getattr(old, part)), dict(getattr(new, part)), why)
     before, now = dict(_fixed(old, searched)), dict(_fixed(new, searched))
     for key in dict.fromkeys([*before, *now]):
         of_one_choice_alone = "(" in key and not (key in before and key in now)
@@ -118,7 +111,7 @@ def _fixed(plan: SweepPlan, searched: set[str]) -> Iterator[tuple[str, Any]]:
             choices = plan.choices.get(group) or {plan.base["choices"][group]: tree}
             tree = {f"({choice})": spec for choice, spec in choices.items()}
         for key, value in _leaves({group: tree}):
-            if _plain(key) not in searched and _plain(key) not in PLACES:
+            if _plain(key) not in searched and _plain(key) not in _PLACES:
                 yield key, value
 
 
@@ -135,10 +128,10 @@ def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
 
 
 def _changes(old: SweepPlan, new: SweepPlan) -> Iterator[tuple[str, Any]]:
-    for key in FREE:
+    for key in FREE_KEYS:
         if old.settings[key] != new.settings[key]:
             yield key, [old.settings[key], new.settings[key]]
-    for part in ("sampler", "scheduler", "cluster"):
+    for part in RESUMABLE_PARTS:
         if getattr(old, part) != getattr(new, part):
             yield part, [dict(getattr(old, part)), dict(getattr(new, part))]
     if old.space != new.space:

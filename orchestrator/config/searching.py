@@ -8,15 +8,15 @@ from typing import Any
 
 from orchestrator.base.build import mismatch, parameters, unknown_key
 from orchestrator.base.errors import Problem, nearest
-from orchestrator.base.records import GROUPS
+from orchestrator.base.groups import GROUPS, PARTS, SEARCHABLE_GROUPS, SEARCHES
+from orchestrator.base.settings import ROOT_KEYS, SEARCHABLE_KEYS, Settings, settings_problems
 from orchestrator.config.plan import get_key
-from orchestrator.config.settings import PARTS, SEARCHABLE, Settings, settings_problems
 from orchestrator.space import Choice, Condition, Domain, Interval, Parameter, Range, Space
 
 from .composing import Composed, Overrides
 from .files import Catalogue
-from .grammar import USUAL, parse, plain, to_domain, written_sweep
-from .specs import ROOT_KEYS, Specs
+from .grammar import SPACE_BLOCKS, USUAL, parse, plain, to_domain, written_sweep
+from .specs import Specs
 
 DEFAULT_SEARCH = "quickstart"
 
@@ -37,7 +37,9 @@ def read_entries(composed: Composed, overrides: Overrides, problems: list[Proble
     search = composed.values.get("search") or {}
     name = composed.chosen.get("search")
     ready = _written(search, f"search={name}", problems)
-    problems += [unknown_key(f"search.{k}", search[k], _BLOCKS, "search.") for k in search if k not in _BLOCKS]
+    problems += [
+        unknown_key(f"search.{k}", search[k], SPACE_BLOCKS, "search.") for k in search if k not in SPACE_BLOCKS
+    ]
     if name == DEFAULT_SEARCH and "search" not in overrides and (overrides.swept or own):
         ready = []
     entries = [e for e in own if e.key not in {r.key for r in ready}] + ready
@@ -49,13 +51,10 @@ def read_entries(composed: Composed, overrides: Overrides, problems: list[Proble
     return [e for e in entries if e.key not in overrides.fixed and e.key not in overrides.removed]
 
 
-_BLOCKS = ("space", "when")
-
-
 def _written(node: Mapping[str, Any], where: str, problems: list[Problem]) -> list[Entry]:
     """The entries of a `space:` and a `when:` block."""
     entries: list[Entry] = []
-    for block in _BLOCKS:
+    for block in SPACE_BLOCKS:
         content = node.get(block) or {}
         if isinstance(content, Mapping):
             entries += _block(content, (), where, problems)
@@ -127,7 +126,8 @@ class Search:
             return Space()
         if self.entries and not found and not self.problems:
             asked = ", ".join(dict.fromkeys(entry.key for entry in self.entries))
-            chosen = " ".join(f"{g}={self.specs.chosen[g]}" for g in ("model", "norm", "init", "optimizer"))
+            groups = dict.fromkeys(group for entry in self.entries if (group := entry.key.split(".")[0]) in GROUPS)
+            chosen = " ".join(f"{group}={self.specs.chosen[group]}" for group in groups)
             self.problems.append(Problem("search", f"nothing to search: of {asked} nothing applies to {chosen}"))
         return space
 
@@ -139,7 +139,7 @@ class Search:
             group, dot, name = condition.key.partition(".")
             if not dot and group in GROUPS:
                 problems += [p for v in condition.values if (p := self.specs.catalogue.unknown(group, v))]
-            elif not (self.specs.any_has(group, name) if dot and group in GROUPS else condition.key in SEARCHABLE):
+            elif not (self.specs.any_has(group, name) if dot and group in GROUPS else condition.key in SEARCHABLE_KEYS):
                 problems.append(self.specs.unknown(condition.key))
         self.problems += [replace(p, key=f"when.{p.key}", where=entry.where) for p in problems]
         return not problems
@@ -181,12 +181,12 @@ class Search:
         """The parameters that an entry stands for: one, or with `usual` one for each range of the choices."""
         group, dot, _ = entry.key.partition(".")
         why = None
-        if group == "data":
+        if group in GROUPS and group not in SEARCHABLE_GROUPS:
             why = "a sweep has one data set and one split, or its values could not be compared"
-        elif group in PARTS or entry.key in ("search", "experiment"):
+        elif group in PARTS or entry.key in SEARCHES:
             why = "says how the sweep runs and cannot be searched"
-        elif not dot and group in ROOT_KEYS and group not in SEARCHABLE:
-            why = f"cannot be searched; of the root keys {', '.join(SEARCHABLE)} can"
+        elif not dot and group in ROOT_KEYS and group not in SEARCHABLE_KEYS:
+            why = f"cannot be searched; of the root keys {', '.join(SEARCHABLE_KEYS)} can"
             if group == "allowed_targets":
                 why = "several are written as a list: allowed_targets=[a,b]"
         if why:
@@ -197,7 +197,7 @@ class Search:
         if group in GROUPS:
             names = choices_of(entry, self.specs.catalogue, [])  # problems are told where the specs are read
             return [Parameter(entry.key, Choice(tuple(names)), entry.conditions)] if names else []
-        if entry.key not in SEARCHABLE:
+        if entry.key not in SEARCHABLE_KEYS:
             self.problems.append(self.specs.unknown(entry.key, self.overrides.text(entry.key), entry.where))
             return []
         domain = self._domain(entry)

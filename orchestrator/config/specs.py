@@ -9,15 +9,14 @@ from inspect import Parameter as Argument
 from typing import Any
 
 from orchestrator.base import yaml_files
-from orchestrator.base.build import PROVIDED, check, parameters, resolve, unknown_key
+from orchestrator.base.build import check, parameters, resolve, unknown_key
 from orchestrator.base.errors import ConfigError, Problem, nearest
-from orchestrator.config.settings import Settings
+from orchestrator.base.groups import OF_MODEL, PROVIDED
+from orchestrator.base.settings import ROOT_KEYS
 
 from .composing import Composed, Overrides
 from .files import Catalogue
 from .grammar import as_annotated, typed
-
-ROOT_KEYS = tuple(Settings.__dataclass_fields__)
 
 
 @dataclass
@@ -130,11 +129,11 @@ class Specs:
                     default = declared.default
                     if name not in spec and _is_json(default):
                         spec[name] = list(default) if isinstance(default, tuple) else default
-        for group in ("norm", "activation"):
+        for group in OF_MODEL:
             self._check_taken(group)
 
     def _check_taken(self, group: str) -> None:
-        """A norm or activation chosen for a model that takes none would be searched in vain."""
+        """A norm or activation, say, chosen for a model that takes none would be searched in vain."""
         given = ", ".join(name for name, spec in self.of[group].items() if spec)
         for name, spec in self.of["model"].items():
             try:

@@ -9,16 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.base.records import GROUPS
+from orchestrator.base.groups import GROUPS, PARTS
+from orchestrator.base.settings import SWEEP_KEYS
 from orchestrator.journal.events import SweepOpened, SweepResumed
 from orchestrator.journal.record import TrialRecord
 from orchestrator.space import Space
 
-OF_THE_SWEEP = {
-    *("search", "sampler", "scheduler", "tracking", "cluster"),
-    *("name", "trials", "max_concurrent", "time_budget_s", "runs_dir"),
-    *("repeat", "max_retries", "heartbeat_timeout_s", "keep_weights"),
-}
+OF_THE_SWEEP = {"search", *PARTS, *SWEEP_KEYS}
 """Keys and groups that say how a sweep runs, and nothing about one trial."""
 
 

@@ -12,14 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from orchestrator.base.build import PROVIDED, check, mismatch, parameters, resolve, unknown_key
+from orchestrator.base.build import check, mismatch, parameters, resolve, unknown_key
 from orchestrator.base.errors import EXIT_NO_RESULT, EXIT_OK, ConfigError, NotReadyError, Problem
+from orchestrator.base.groups import GROUPS, PROVIDED
 from orchestrator.base.layout import BEST, trial_folder
-from orchestrator.base.records import GROUPS, EpochResult, State, Trial
+from orchestrator.base.records import EpochResult, State, Trial
+from orchestrator.base.settings import TRIAL_KEYS, Settings, settings_problems
 from orchestrator.base.text import say
 from orchestrator.config.machine import gpus
 from orchestrator.config.plan import set_key, trial_config
-from orchestrator.config.settings import TRIAL_KEYS, Settings, settings_problems
 from orchestrator.housekeeping.reading import TrialStory, find_trial
 from orchestrator.journal.record import TrialRecord
 from orchestrator.sweep.resources import with_gpus

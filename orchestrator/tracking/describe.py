@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from orchestrator.base.records import GROUPS
+from orchestrator.base.groups import GROUPS, SHOWN_GROUPS
+from orchestrator.base.settings import SHOWN_KEYS
 from orchestrator.stores.runs import MAX_PARAM_LENGTH, MAX_TAG_LENGTH, safe_name, text_of
 
 MAX_PARAMS = 20
-_ROOT_KEYS = ("epochs", "batch_size", "seed")
 
 
 def trial_params(searched: Mapping[str, Any], config: Mapping[str, Any], fixed_too: bool = True) -> dict[str, str]:
@@ -33,10 +33,10 @@ def _fixed(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for group in GROUPS:
         if choices.get(group) not in (None, "default", "none"):
             yield group, choices[group]
-    for key in _ROOT_KEYS:
+    for key in SHOWN_KEYS:
         if config.get(key) is not None:
             yield key, config[key]
-    for group in ("optimizer", "model", "schedule", "init", "norm", "activation", "loss", "penalty", "augment", "data"):
+    for group in SHOWN_GROUPS:
         spec = config.get(group)
         if isinstance(spec, Mapping):
             for name, value in spec.items():

@@ -21,6 +21,7 @@ from models import facts as facts_of_model
 from models.outputs import Outputs
 from orchestrator.base.build import build, resolve, use_import_paths
 from orchestrator.base.errors import ConfigError, Problem
+from orchestrator.base.groups import OF_MODEL, TRIAL_GROUPS
 from orchestrator.training.batches import batch_sizes
 from orchestrator.training.build import build_loss, build_model, build_optimizer, build_schedule, load_data
 from orchestrator.training.data import Dataset, cache_folder
@@ -31,6 +32,12 @@ from orchestrator.training.losses import Batch
 T = TypeVar("T")
 
 PROBE_IMAGES = 2
+
+BUILT_ALONE = tuple(group.name for group in TRIAL_GROUPS if not group.provided and group.name != "data")
+"""Groups whose targets need nothing from the engine."""
+
+MODEL_KEYS = ("data", "model", *OF_MODEL)
+"""What decides a model's shape."""
 
 DECODING_TOLD_AFTER_S = 2.0
 DECODING_TOLD_EVERY_S = 3.0
@@ -95,7 +102,7 @@ class _Probe:
         allowed = config["allowed_targets"]
         with self._collect(label, config, "precision"):
             check_precision(expected_device(config), config["precision"])
-        for group in ("preprocess", "augment", "penalty", "loss", "norm", "activation", "init"):
+        for group in BUILT_ALONE:
             with self._collect(label, config, group):
                 self._once(group, config, (group,), partial(build, config[group], allowed=allowed))
         with self._collect(label, config, "schedule"):
@@ -120,7 +127,7 @@ class _Probe:
         model: nn.Module | None = None
         with self._collect(label, config, "model", dataset):
             probe = partial(probe_model, config, dataset, images)
-            model = self._once(f"model {images}", config, ("data", "model", "norm", "activation"), probe)
+            model = self._once(f"model {images}", config, MODEL_KEYS, probe)
         if model is None:
             return
         parameters = count_parameters(model)
@@ -134,7 +141,7 @@ class _Probe:
             self._once(
                 "optimizer",
                 config,
-                ("data", "model", "norm", "activation", "optimizer"),
+                (*MODEL_KEYS, "optimizer"),
                 partial(build_optimizer, config, model),
             )
 

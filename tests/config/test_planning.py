@@ -14,7 +14,7 @@ import yaml
 
 from orchestrator.base.build import build
 from orchestrator.base.errors import ConfigError, NotReadyError
-from orchestrator.config.catalogue import CONF
+from orchestrator.base.settings import CONF
 from orchestrator.config.plan import SweepPlan, describe_plan, trial_config
 from orchestrator.config.planning import compose_job, plan
 from orchestrator.space import Choice, Interval, Range

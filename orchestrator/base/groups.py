@@ -1,0 +1,76 @@
+"""The groups of a configuration, each described once. Whatever the program asks about a group is derived from this table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Group:
+    """One group: a folder `conf/<name>` of choices, each of which names a target and its arguments.
+
+    Args:
+        provided: arguments that the engine supplies to the group's targets, so that no YAML sets them.
+        of_model: built for the model and passed to it, by a model that takes an argument of this name.
+        searchable: whether a search space may hold the group and its arguments.
+        places: arguments that say where things lie, and not what is computed; they may change when a sweep is resumed.
+        resumable: whether another choice, or other arguments, may be given when a sweep is resumed.
+        shown: its place in the order in which MLflow shows the arguments of a trial; None leaves them out.
+    """
+
+    name: str
+    provided: tuple[str, ...] = ()
+    of_model: bool = False
+    searchable: bool = True
+    places: tuple[str, ...] = ()
+    resumable: bool = False
+    shown: int | None = None
+
+
+TRIAL_GROUPS = (
+    Group("data", searchable=False, places=("root", "download"), shown=9),
+    Group("model", provided=("num_classes", "in_channels", "image_size", "norm", "activation"), shown=1),
+    Group("norm", of_model=True, shown=4),
+    Group("activation", of_model=True, shown=5),
+    Group("init", shown=3),
+    Group("preprocess"),
+    Group("augment", shown=8),
+    Group("optimizer", provided=("params", "named_params"), shown=0),
+    Group("schedule", provided=("epochs", "steps_per_epoch"), shown=2),
+    Group("loss", shown=6),
+    Group("penalty", shown=7),
+)
+"""What a trial trains, each a spec `{"_target_": ..., **own}` of its configuration; `{}` is the architecture's own, or none."""
+
+SWEEP_GROUPS = (
+    Group("sampler", searchable=False, resumable=True),
+    Group("scheduler", searchable=False, resumable=True),
+    Group("tracking", searchable=False),
+    Group("cluster", searchable=False, resumable=True),
+)
+"""How a sweep runs."""
+
+SEARCHES = ("search", "experiment")
+"""Groups whose choices say what is searched. They have no target and leave nothing of their own in a configuration."""
+
+
+def _names(groups: Collection[Group]) -> tuple[str, ...]:
+    return tuple(group.name for group in groups)
+
+
+GROUPS = _names(TRIAL_GROUPS)
+PARTS = _names(SWEEP_GROUPS)
+OF_MODEL = _names([group for group in TRIAL_GROUPS if group.of_model])
+SEARCHABLE_GROUPS = _names([group for group in TRIAL_GROUPS if group.searchable])
+RESUMABLE_PARTS = _names([group for group in SWEEP_GROUPS if group.resumable])
+PROVIDED: Mapping[str, tuple[str, ...]] = {group.name: group.provided for group in TRIAL_GROUPS if group.provided}
+PLACES: Mapping[str, tuple[str, ...]] = {group.name: group.places for group in TRIAL_GROUPS if group.places}
+
+
+def _shown_order() -> tuple[str, ...]:
+    order = {group.name: group.shown for group in TRIAL_GROUPS if group.shown is not None}
+    return tuple(sorted(order, key=order.__getitem__))
+
+
+SHOWN_GROUPS = _shown_order()
