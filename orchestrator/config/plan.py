@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from orchestrator.base.build import build, use_import_paths, with_current_names
+from orchestrator.base.build import build, use_import_paths
 from orchestrator.base.groups import GROUPS
 from orchestrator.base.rules import FIRST_RULES
-from orchestrator.base.settings import Settings
+from orchestrator.base.settings import ROOT_KEYS, Settings
+from orchestrator.base.upgrades import current_plan
 from orchestrator.space import Space
 
 
@@ -45,7 +46,7 @@ class SweepPlan:
     @property
     def root(self) -> Settings:
         """The root keys, typed."""
-        return Settings(**self.settings)
+        return Settings(**{key: self.settings[key] for key in ROOT_KEYS})
 
     def part(self, group: str) -> Any:
         """The settings of `sampler`, `scheduler`, `tracking` or `cluster` as their dataclass.
@@ -62,8 +63,10 @@ class SweepPlan:
 
     @staticmethod
     def from_json(text: str) -> SweepPlan:
-        plain = with_current_names(json.loads(text))
-        return SweepPlan(**plain | {"space": Space.decode(plain["space"]), "notes": tuple(plain["notes"])})
+        """The plan that `to_json` wrote, in this version or an earlier one."""
+        plain = current_plan(json.loads(text))
+        known = {f.name: plain[f.name] for f in fields(SweepPlan) if f.name in plain}
+        return SweepPlan(**known | {"space": Space.decode(plain["space"]), "notes": tuple(plain["notes"])})
 
 
 def trial_config(plan: SweepPlan, params: Mapping[str, Any]) -> dict[str, Any]:

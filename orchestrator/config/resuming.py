@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from orchestrator.base.build import with_current_arguments
 from orchestrator.base.errors import ConfigError, Problem
-from orchestrator.base.groups import PARTS, PLACES, RESUMABLE_PARTS
-from orchestrator.base.settings import FREE_KEYS, KEPT_KEYS, PLACE_KEYS
+from orchestrator.base.groups import GROUPS, PARTS, PLACES, RESUMABLE_PARTS
+from orchestrator.base.settings import FREE_KEYS, KEPT_KEYS, PLACE_KEYS, ROOT_KEYS
+from orchestrator.base.upgrades import current_config, with_defaults
 from orchestrator.config.plan import SweepPlan
 
 _PLACES = frozenset([*PLACE_KEYS, *(f"{group}.{name}" for group, names in PLACES.items() for name in names)])
@@ -50,7 +52,8 @@ def checked(
 
 
 def placed(plan: SweepPlan, config: Mapping[str, Any]) -> dict[str, Any]:
-    """A trial's recorded configuration, brought up to date with where things lie by the plan in force."""
+    """A trial's recorded configuration, in today's form and with the places of the plan in force."""
+    config = current_config(config)
     now = {key: plan.base[key] for key in PLACE_KEYS if key in config and key in plan.base}
     for group, names in PLACES.items():
         before, there = config[group], plan.base[group]
@@ -78,16 +81,21 @@ def _refused(old: SweepPlan, new: SweepPlan) -> Iterator[Problem]:
     searched = {*old.space.keys, *new.space.keys}
     why = "may not change when a sweep is resumed; launch a new one for it"
     for key in old.settings:
-        if key not in (*FREE_KEYS, *KEPT_KEYS, *searched) and old.settings[key] != new.settings.get(key):
+        if key not in ROOT_KEYS and key not in old.base:
+            continue  # told among the changes
+        if key not in ROOT_KEYS:
+            yield _gone(key, old.settings[key])
+        elif key not in (*FREE_KEYS, *KEPT_KEYS, *searched) and old.settings[key] != new.settings.get(key):
             yield _problem(key, old.settings[key], new.settings.get(key), why)
     for part in PARTS:
         if part not in RESUMABLE_PARTS and getattr(old, part) != getattr(new, part):
             yield _problem(part, dict(getattr(old, part)), dict(getattr(new, part)), why)
-    before, now = dict(_fixed(old, searched)), dict(_fixed(new, searched))
+    before, now = dict(_fixed(_aligned(old, new), searched)), dict(_fixed(new, searched))
     for key in dict.fromkeys([*before, *now]):
         of_one_choice_alone = "(" in key and not (key in before and key in now)
         if before.get(key) != now.get(key) and not of_one_choice_alone:
-            yield _problem(_plain(key), before.get(key), now.get(key), why)
+            gone = key in before and key not in now and key.count(".") == 1
+            yield _gone(key, before[key]) if gone else _problem(_plain(key), before.get(key), now.get(key), why)
     if old.facts.get("fingerprint") != new.facts.get("fingerprint"):
         yield Problem(
             "data", "the images, labels or split are not those that the sweep began with; put them back as they were"
@@ -96,6 +104,29 @@ def _refused(old: SweepPlan, new: SweepPlan) -> Iterator[Problem]:
 
 def _problem(key: str, before: object, now: object, why: str) -> Problem:
     return Problem(key, f"{why} (was {before}, would be {now})")
+
+
+def _gone(key: str, before: object) -> Problem:
+    why = "this version has no such key; resume the sweep with the version that launched it, or launch a new one"
+    return Problem(_plain(key), why, before)
+
+
+def _aligned(old: SweepPlan, new: SweepPlan) -> SweepPlan:
+    """The old plan with the arguments that the new one has besides, at their defaults: a version may have added them."""
+    allowed = new.settings["allowed_targets"]
+
+    def aligned(spec: Mapping[str, Any], now: Mapping[str, Any]) -> Mapping[str, Any]:
+        spec = with_current_arguments(spec)
+        added = now.keys() - spec.keys()
+        same = spec.get("_target_") == now.get("_target_")
+        return with_defaults(spec, allowed, added) if same and added else spec
+
+    base = {group: aligned(old.base[group], new.base[group]) for group in GROUPS}
+    choices = {
+        group: {name: aligned(spec, new.choices.get(group, {}).get(name, {})) for name, spec in specs.items()}
+        for group, specs in old.choices.items()
+    }
+    return replace(old, base={**old.base, **base}, choices=choices)
 
 
 def _fixed(plan: SweepPlan, searched: set[str]) -> Iterator[tuple[str, Any]]:
@@ -131,6 +162,9 @@ def _changes(old: SweepPlan, new: SweepPlan) -> Iterator[tuple[str, Any]]:
     for key in FREE_KEYS:
         if old.settings[key] != new.settings[key]:
             yield key, [old.settings[key], new.settings[key]]
+    for key in old.settings:
+        if key not in ROOT_KEYS:  # of an earlier version, about how the sweep ran
+            yield key, [old.settings[key], None]
     for part in RESUMABLE_PARTS:
         if getattr(old, part) != getattr(new, part):
             yield part, [dict(getattr(old, part)), dict(getattr(new, part))]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import BEST, trial_folder
+from orchestrator.base.upgrades import current_config
 from orchestrator.config.plan import SweepPlan
 from orchestrator.housekeeping.reading import TrialStory, find_trial
 from orchestrator.housekeeping.showing import missing_weights
@@ -36,7 +37,7 @@ def load_model(name: str, runs_dir: str | Path = "runs") -> nn.Module:
     from orchestrator.training.restored import restored_model
 
     try:
-        return restored_model(story.trial.config, path, uid=story.name, facts=_facts(story))
+        return restored_model(current_config(story.trial.config), path, uid=story.name, facts=_facts(story))
     except Damaged as error:
         raise NotReadyError(f"{path} is damaged: {error}; this trains the trial again:  {again}") from error
     except RuntimeError as error:

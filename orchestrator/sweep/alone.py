@@ -20,6 +20,7 @@ from orchestrator.base.records import EpochResult, State, Trial
 from orchestrator.base.settings import TRIAL_KEYS, Settings, settings_problems
 from orchestrator.base.text import say
 from orchestrator.config.machine import gpus
+from orchestrator.base.upgrades import current_config
 from orchestrator.config.plan import set_key, trial_config
 from orchestrator.housekeeping.reading import TrialStory, find_trial
 from orchestrator.journal.record import TrialRecord
@@ -85,7 +86,9 @@ def train_again(
     if folder is not None and folder.resolve().is_relative_to(story.folder.resolve()):
         raise ConfigError(Problem("--folder", "belongs to the sweep, whose record it is; name another one", folder))
     recorded = story.trial
-    config = changed(recorded.config, overrides) if overrides else recorded.config
+    config = current_config(recorded.config)
+    if overrides:
+        config = changed(config, overrides)
     if overrides:
         say(f"as {story.name}, but with {' '.join(overrides)}: not a repetition any more")
     with _place(folder) as place:

@@ -12,6 +12,7 @@ from typing import Any
 from orchestrator.base.errors import ConfigError
 from orchestrator.base.records import NODE_LOST, State
 from orchestrator.base.rules import repeat_seed
+from orchestrator.base.upgrades import current_config
 from orchestrator.config.plan import SweepPlan, trial_config
 from orchestrator.journal.events import Reported, Retrying, Started, Suggested, SweepClosed, SweepResumed, Terminal
 from orchestrator.journal.file import Entry
@@ -104,6 +105,8 @@ def configuration(trial: TrialEvidence) -> Iterator[Finding]:
     expected = trial_config(trial.sweep.plan_at(begun), trial.suggested.params)
     expected["seed"] = repeat_seed(expected["seed"], trial.repeat, trial.sweep.plan.rules)
     ours, theirs = _canonical(trial.suggested.config), _canonical(expected)
+    if ours != theirs:  # of an earlier version: what was added since is at its default in the plan
+        ours = _canonical(current_config(trial.suggested.config))
     if ours != theirs:
         differing = [
             key

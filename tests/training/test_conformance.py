@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.base.build import PROVIDED, parameters, resolve
+from orchestrator.base.build import parameters, resolve
+from orchestrator.base.groups import PROVIDED
 from orchestrator.training.trial import train
 
 CONF = Path(__file__).parents[2] / "conf"
