@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import sqlite3
+import subprocess
+import sys
 import tarfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +27,15 @@ EXPECTED: dict[str, Any] = json.loads((GOLDEN / "expected-1.json").read_text())
 REPEATS, HALVING, INTERRUPTED = "repeats-7af95fe9", "halving-0dba9c80", "interrupted-2fc3e6d6"
 
 
-def moved(text: str, to: Path) -> str:
-    return text.replace(MADE_IN, str(to))
+def rewrite(journal: Path, change: Callable[[str], str]) -> None:
+    """Changes the data of every event, with the check sum that belongs to it."""
+    with sqlite3.connect(journal) as db:
+        rows = db.execute("SELECT seq, time_ms, kind, trial, attempt, data FROM events").fetchall()
+        for *row, data in rows:
+            data = change(data)
+            crc = zlib.crc32(" ".join(map(str, [*row, data])).encode())
+            db.execute("UPDATE events SET data = ?, crc = ? WHERE seq = ?", (data, crc, row[0]))
+    db.close()
 
 
 def place(folder: Path) -> Path:
@@ -30,13 +43,7 @@ def place(folder: Path) -> Path:
     with tarfile.open(GOLDEN / "sweeps-1.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     for path in folder.glob("runs/*/journal.sqlite"):
-        with sqlite3.connect(path) as db:
-            rows = db.execute("SELECT seq, time_ms, kind, trial, attempt, data FROM events").fetchall()
-            for *row, data in rows:
-                data = moved(data, folder)
-                crc = zlib.crc32(" ".join(map(str, [*row, data])).encode())
-                db.execute("UPDATE events SET data = ?, crc = ? WHERE seq = ?", (data, crc, row[0]))
-        db.close()
+        rewrite(path, lambda data: data.replace(MADE_IN, str(folder)))
     with sqlite3.connect(folder / "runs" / "mlflow.db") as db:
         for table, column in (
             ("experiments", "artifact_location"),
@@ -120,3 +127,121 @@ def test_deletes(runs: Path) -> None:
     with sqlite3.connect(runs / "mlflow.db") as db:
         assert db.execute("SELECT count(*) FROM runs").fetchone() == (0,)
     db.close()
+
+
+# versions between
+
+
+ADDED_SINCE = {"max_retries", "precision", "candidates", "experiment", "dropout", "nesterov"}
+"""Root keys and arguments as if a version had added them after the sweep was made, which has their defaults."""
+
+
+def as_before(data: str) -> str:
+    """The data of an event as a version without `ADDED_SINCE` would have written them."""
+
+    def without(tree: Any) -> Any:
+        if isinstance(tree, dict):
+            return {key: without(value) for key, value in tree.items() if key not in ADDED_SINCE}
+        return [without(item) for item in tree] if isinstance(tree, list) else tree
+
+    plain = json.loads(data)
+    if plain.get("plan"):
+        plain["plan"] = json.dumps(without(json.loads(plain["plan"])))
+    return json.dumps(without(plain))
+
+
+@pytest.fixture
+def older(runs: Path) -> Path:
+    """The sweep that halves, as a version before `ADDED_SINCE` would have left it."""
+    rewrite(runs / HALVING / "journal.sqlite", as_before)
+    with sqlite3.connect(runs / "mlflow.db") as db:
+        for name in ADDED_SINCE:
+            db.execute("DELETE FROM params WHERE key = ? OR key LIKE ?", (name, f"%.{name}"))
+    db.close()
+    return runs
+
+
+def test_what_an_older_version_lacks_is_taken_away(older: Path) -> None:
+    with sqlite3.connect(older / HALVING / "journal.sqlite") as db:
+        (opened,) = db.execute("SELECT data FROM events WHERE kind = 'sweep_opened'").fetchone()
+        (suggested,) = db.execute("SELECT data FROM events WHERE kind = 'suggested'").fetchone()
+    db.close()
+    plan, config = json.loads(json.loads(opened)["plan"]), json.loads(suggested)["config"]
+    assert "precision" not in plan["settings"]
+    assert "precision" not in plan["base"]
+    assert plan["sampler"].keys() == {"_target_", "startup_trials"}
+    assert plan["tracking"].keys() == {"_target_", "uri", "artifacts"}
+    assert config["model"].keys() == {"_target_", "stages", "width"}
+    assert "precision" not in config
+
+
+def test_a_sweep_of_an_older_version_verifies_loads_and_trains_again(
+    older: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", HALVING]) == 0
+    assert "verified: 2" in capsys.readouterr().out
+    assert sum(p.numel() for p in orchestrator.load_model(f"{HALVING}/3").parameters()) > 100
+    assert main(["train", f"from={HALVING}/5"]) == 0
+    if torch.backends.cpu.get_cpu_capability() == EXPECTED["cpu_capability"]:
+        assert "equal to the recorded trial: yes" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_sweep_of_an_older_version_resumes(older: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["resume", HALVING, "--more", "2"]) == 0
+    assert "verified: 22/22" in capsys.readouterr().out
+    check_equal(trials_of(older / HALVING), EXPECTED["sweeps"][HALVING])
+
+
+ROOT_KEY = "    echo: int = field(metadata=_is(least=0, of_trial=True, searchable=True, shown=True))\n"
+
+LATER = """
+import orchestrator
+from orchestrator.base.settings import ROOT_KEYS
+from orchestrator.cli import main
+
+assert "echo" in ROOT_KEYS
+name = "interrupted-2fc3e6d6"
+assert main(["verify", name]) == 0
+assert main(["resume", name, "echo=1"]) == 2
+assert main(["resume", name]) == 0
+assert main(["verify", name]) == 0
+assert main(["train", f"from={name}/0"]) == 0
+assert main(["train", f"from={name}/0", "echo=2", "model.gain=2.0"]) == 0
+assert sum(p.numel() for p in orchestrator.load_model(f"{name}/0").parameters()) > 100
+assert main(["delete", name, "--yes"]) == 0
+"""
+
+
+@pytest.fixture
+def later_version(tmp_path: Path) -> Path:
+    """A copy of the program with one more root key, and one more argument of a model and of a scheduler."""
+    root = Path(__file__).resolve().parents[1]
+    for folder in ("orchestrator", "models", "conf"):
+        shutil.copytree(root / folder, tmp_path / "later" / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for path, before, after in (
+        ("orchestrator/base/settings.py", r"(?m)^    device: str = .*\n", rf"\g<0>{ROOT_KEY}"),
+        ("conf/launch.yaml", r"\Z", "echo: 0\n"),
+        ("models/resnet.py", r"(?s)(def resnet_cifar\(.*?)    depth: int = 20,\n", r"\g<0>    gain: float = 1.0,\n"),
+        ("orchestrator/scheduling/schedulers/asha.py", r"    grace_epochs: int = 1\n", r"\g<0>    patience: int = 0\n"),
+    ):
+        text = (tmp_path / "later" / path).read_text()
+        changed, count = re.subn(before, after, text, count=1)
+        assert count == 1, path
+        (tmp_path / "later" / path).write_text(changed)
+    return tmp_path / "later"
+
+
+def test_a_root_key_and_arguments_are_added_in_one_place_and_stop_nothing(runs: Path, later_version: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LATER],
+        cwd=runs.parent,
+        env={**os.environ, "PYTHONPATH": str(later_version)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "echo: may not change when a sweep is resumed; launch a new one for it (was 0, would be 1)" in done.stderr
+    if torch.backends.cpu.get_cpu_capability() == EXPECTED["cpu_capability"]:
+        assert "equal to the recorded trial: yes" in done.stdout
