@@ -11,18 +11,18 @@ from typing import Any
 from orchestrator.base import yaml_files
 from orchestrator.base.build import build, check, parameters, resolve, unknown_key, use_import_paths
 from orchestrator.base.errors import ConfigError, Problem
-from orchestrator.base.groups import GROUPS, OF_MODEL, PARTS
+from orchestrator.base.groups import GROUPS, OF_MODEL, PARTS, PROVIDED
 from orchestrator.base.records import METRICS
 from orchestrator.base.rules import RULES
 from orchestrator.base.settings import CONF, ROOT_KEYS, TRIAL_KEYS, settings_problems
 from orchestrator.config.plan import SweepPlan
-from orchestrator.space import Space
+from orchestrator.space import Choice, Space
 
 from .composing import Composed, Overrides, compose, read_overrides
 from .files import open_catalogue, read_user_settings
 from .grammar import SPACE_BLOCKS
 from .machine import cpus, gpus
-from .searching import DEFAULT_SEARCH, Entry, Search, choices_of, read_entries
+from .searching import DEFAULT_SEARCH, Entry, Search, choices_of, is_open, read_entries
 from .specs import Specs
 
 _SPEC = {"_target_": "orchestrator.base.settings.Settings"}  # the root keys have a schema as the groups have
@@ -30,10 +30,15 @@ _SPEC = {"_target_": "orchestrator.base.settings.Settings"}  # the root keys hav
 
 @dataclass
 class Draft:
-    """The steps of `plan`, each of which adds to `problems` and `notes`."""
+    """The steps of `plan`, each of which adds to `problems` and `notes`.
+
+    Args:
+        left_out: (group, choice) -> why it cannot run here; a ready search that asks for all choices goes without them.
+    """
 
     config_dir: str | Path | None
     config_name: str
+    left_out: Mapping[tuple[str, str], str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -43,6 +48,7 @@ class Draft:
         self.overrides = Overrides({}, {}, frozenset())
         self.chosen: Mapping[str, str] = {}
         self.settings: dict[str, Any] = {}
+        self.open: set[tuple[str, str]] = set()
 
     def raise_problems(self) -> None:
         """Raise ConfigError with the problems found so far, if there are any, each once and with its place."""
@@ -55,10 +61,11 @@ class Draft:
         self.overrides = read_overrides(texts, self.catalogue, self.problems)
         composed = self._composed()
         self.chosen = composed.chosen
-        entries = read_entries(composed, self.overrides, self.problems)
+        entries = read_entries(composed, self.overrides, self.catalogue, self.problems)
         allowed = self._read_allowed(composed)
         self._read_settings(composed)
         entries = self._without_what_the_model_lacks(entries, allowed)
+        entries = [self._usable(entry, allowed) if is_open(entry) else entry for entry in entries]
         specs = self._read_specs(composed, entries, allowed)
         base = {
             "choices": {group: specs.chosen[group] for group in GROUPS},
@@ -92,6 +99,31 @@ class Draft:
         lacking = [e.key for e in entries if e.key in OF_MODEL and e.where and e.key not in takes]
         self.notes += [f"{key} is not searched: model={self.chosen['model']} takes none" for key in lacking]
         return [entry for entry in entries if entry.key not in lacking]
+
+    def _usable(self, entry: Entry, allowed: Sequence[str]) -> Entry:
+        """An entry for all choices of a group as one for those that can run; the others are told."""
+        reasons: dict[str, str] = {}
+        names = choices_of(entry, self.catalogue, [])
+        for name in names:
+            try:
+                spec, _ = self.catalogue.choice(entry.key, name)
+                found = check(entry.key, spec, provided=PROVIDED.get(entry.key, ()), allowed=allowed)
+            except ConfigError as error:
+                found = error.problems
+            if found := [problem for problem in found if problem.key not in self.overrides]:
+                reasons[name] = str(found[0])
+            elif (entry.key, name) in self.left_out:
+                reasons[name] = self.left_out[entry.key, name]
+        self.open |= {(entry.key, name) for name in names if name not in reasons}
+        if not reasons or len(reasons) == len(names):
+            return entry
+        self.notes += [f"{entry.key}={name} is left out: {why}" for name, why in reasons.items()]
+        return replace(entry, sweep=Choice(tuple(name for name in names if name not in reasons)))
+
+    def failing(self) -> dict[tuple[str, str], str]:
+        """The choices at fault for a problem, of those that a ready search took because all were asked for."""
+        at_fault = {(problem.key, str(problem.value)): problem.why for problem in self.problems}
+        return {choice: why for choice, why in at_fault.items() if choice in self.open}
 
     def _composed(self) -> Composed:
         """What Hydra makes of it. What is wrong here ends the check, as nothing more is known."""
@@ -150,6 +182,7 @@ class Draft:
             searched = [name for entry in of_group for name in choices_of(entry, self.catalogue, self.problems)]
             always = not any(entry.conditions for entry in of_group)
             specs.read(group, list(dict.fromkeys(searched)), always=always)
+        specs.set_fixed(self.overrides, self.notes)
         specs.set_values(self.overrides)
         specs.check()
         return specs

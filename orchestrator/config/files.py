@@ -56,6 +56,14 @@ class Catalogue:
             raise ConfigError(problems)
         return files
 
+    def roles(self, group: str, name: str) -> dict[str, str]:
+        """The roles that arguments of a choice play under another name: role -> argument."""
+        try:
+            _, usual = self.choice(group, name)
+        except ConfigError:
+            return {}  # told where the specs are read
+        return {role: argument for role, argument in usual.items() if argument in usual}
+
     def choice(self, group: str, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """The spec of a choice and its usual ranges."""
         path = self.files[group][name]
@@ -63,6 +71,10 @@ class Catalogue:
         if "defaults" in spec or any(isinstance(v, str) and "${" in v for v in spec.values()):
             raise ConfigError(Problem(str(path), "a choice file has no defaults list and no interpolation"))
         search = spec.pop("search", None) or {}
+        for role, argument in search.items():
+            if isinstance(argument, str) and argument.isidentifier() and argument not in search:
+                why = f"must be a sweep, or the argument with a range here that plays the role {role}"
+                raise ConfigError(Problem(f"search.{role}", why, argument, nearest(argument, search), str(path)))
         return {key: value for key, value in spec.items() if value != "???"}, search
 
     def check(self, config_name: str) -> list[Problem]:

@@ -21,6 +21,9 @@ NO_ORDER = "shuffle() and sort() have no meaning here: the sampler decides the o
 SPACE_BLOCKS = ("space", "when")
 """Blocks of a search or an experiment that hold what is searched: always, and under a condition."""
 
+SEARCH_BLOCKS = (*SPACE_BLOCKS, "fixed")
+"""Blocks of a search: those, and the values for which it is meant."""
+
 _PARSER = OverridesParser.create()
 
 
@@ -46,6 +49,8 @@ def to_domain(sweep: object, names: Iterable[str] | None = None) -> Domain:
     Raises:
         ValueError: the domain makes no sense, or the grammar's shuffle, sort or an unknown tag is used.
     """
+    if isinstance(sweep, Choice):
+        return sweep
     if isinstance(sweep, Glob):
         if names is None:
             raise ValueError("glob() chooses among the files of a group; a value has choice(), range() or interval()")

@@ -40,10 +40,15 @@ def plan(
         ConfigError: all problems found.
         NotReadyError: data are not there, or runs_dir cannot be written or has no room.
     """
-    draft = Draft(config_dir, config_name)
-    made = draft.plan(overrides)
-    draft.raise_problems()
-    made = _tried(draft, made, say)
+    left_out: dict[tuple[str, str], str] = {}
+    while True:
+        draft = Draft(config_dir, config_name, left_out)
+        made = draft.plan(overrides)
+        draft.raise_problems()
+        made = _tried(draft, made, say)
+        if not (failing := draft.failing()):
+            break
+        left_out |= failing  # fewer each time; with none left the problems are told
     draft.raise_problems()
     runs_dir = Path(made.settings["runs_dir"])
     check_writable(runs_dir)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hydra.core.override_parser.types import Glob
+
 from orchestrator.base.build import mismatch, parameters, unknown_key
 from orchestrator.base.errors import Problem, nearest
 from orchestrator.base.groups import GROUPS, PARTS, SEARCHABLE_GROUPS, SEARCHES
@@ -15,7 +17,7 @@ from orchestrator.space import Choice, Condition, Domain, Interval, Parameter, R
 
 from .composing import Composed, Overrides
 from .files import Catalogue
-from .grammar import SPACE_BLOCKS, USUAL, parse, plain, to_domain, written_sweep
+from .grammar import SEARCH_BLOCKS, SPACE_BLOCKS, USUAL, parse, plain, to_domain, written_sweep
 from .specs import Specs
 
 DEFAULT_SEARCH = "quickstart"
@@ -31,24 +33,64 @@ class Entry:
     where: str | None = None
 
 
-def read_entries(composed: Composed, overrides: Overrides, problems: list[Problem]) -> list[Entry]:
-    """All keys to search: an experiment's, then the chosen search's, then the command line's, the later winning."""
+def is_open(entry: Entry) -> bool:
+    """Whether a written search asks for whatever choices there are, `glob(*)`; the command line asks for those that it names."""
+    return entry.where is not None and isinstance(entry.sweep, Glob) and entry.key in GROUPS
+
+
+def read_entries(
+    composed: Composed, overrides: Overrides, catalogue: Catalogue, problems: list[Problem]
+) -> list[Entry]:
+    """All keys to search: an experiment's, then the chosen search's, then the command line's, the later winning.
+
+    Roles have become the arguments that play them.
+    """
     own = _written(composed.values, "space", problems)
     search = composed.values.get("search") or {}
     name = composed.chosen.get("search")
     ready = _written(search, f"search={name}", problems)
-    problems += [
-        unknown_key(f"search.{k}", search[k], SPACE_BLOCKS, "search.") for k in search if k not in SPACE_BLOCKS
-    ]
+    unknown = [key for key in search if key not in SEARCH_BLOCKS]
+    problems += [unknown_key(f"search.{key}", search[key], SEARCH_BLOCKS, "search.") for key in unknown]
     if name == DEFAULT_SEARCH and "search" not in overrides and (overrides.swept or own):
         ready = []
     entries = [e for e in own if e.key not in {r.key for r in ready}] + ready
+    entries = _cast(entries, composed, overrides, catalogue)
     entries = [e for e in entries if e.key not in overrides.swept]
     entries += [Entry(key, override.value()) for key, override in overrides.swept.items()]
     known = {entry.key for entry in entries}
     for key in sorted(overrides.removed - known):
         problems.append(Problem(f"~{key}", "is not searched", None, nearest(key, known)))
     return [e for e in entries if e.key not in overrides.fixed and e.key not in overrides.removed]
+
+
+def _cast(entries: Sequence[Entry], composed: Composed, overrides: Overrides, catalogue: Catalogue) -> list[Entry]:
+    """The entries, of which one with the usual range of a role (`model.depth`) becomes one for each argument that plays it.
+
+    A choice names its players in its `search:` block: with `depth: hidden` there, its argument `hidden` plays the role `depth`.
+    """
+    found: dict[tuple[str, tuple[Condition, ...]], Entry] = {}
+    for entry in entries:
+        group, dot, name = entry.key.partition(".")
+        players = [name]
+        if dot and group in GROUPS and entry.sweep == USUAL:
+            in_play = _in_play(group, entries, composed, overrides, catalogue)
+            players = sorted({catalogue.roles(group, choice).get(name, name) for choice in in_play}) or [name]
+        for player in players:
+            key = f"{group}.{player}" if dot else entry.key
+            found.setdefault((key, entry.conditions), replace(entry, key=key))
+    return list(found.values())
+
+
+def _in_play(
+    group: str, entries: Sequence[Entry], composed: Composed, overrides: Overrides, catalogue: Catalogue
+) -> set[str]:
+    """The choices of a group that trials may have."""
+    names = {composed.chosen[group]} & catalogue.files[group].keys()
+    if group in overrides.swept:
+        return names | set(choices_of(Entry(group, overrides.swept[group].value()), catalogue, []))
+    if group in overrides.fixed:
+        return names
+    return names.union(*(choices_of(entry, catalogue, []) for entry in entries if entry.key == group))
 
 
 def _written(node: Mapping[str, Any], where: str, problems: list[Problem]) -> list[Entry]:
@@ -254,6 +296,9 @@ class Search:
                 same.append(choice)
             else:
                 found.append((domain, [choice]))
+        without = [choice for choice in having if not any(choice in choices for _, choices in found)]
+        if found and without and entry.where is not None:
+            self.notes.append(f"{entry.key} is not searched with {group}={', '.join(without)}: no usual range")
         if not found:
             given_none = f"{group}={', '.join(having)} gives no usual range (a search: block)"
             self.notes.append(f"{entry.key} is not searched: {given_none}")

@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.base import yaml_files
 from orchestrator.base.build import check, parameters, resolve, unknown_key
 from orchestrator.base.errors import ConfigError, Problem, nearest
-from orchestrator.base.groups import OF_MODEL, PROVIDED
+from orchestrator.base.groups import GROUPS, OF_MODEL, PROVIDED
 from orchestrator.base.settings import ROOT_KEYS
 
 from .composing import Composed, Overrides
@@ -88,6 +88,27 @@ class Specs:
         return any(
             name in self.arguments(group, self.catalogue.choice(group, c)[0]) for c in self.catalogue.files[group]
         )
+
+    def set_fixed(self, overrides: Overrides, notes: list[str]) -> None:
+        """Set the values for which the chosen search is meant, unless an experiment or the command line says otherwise."""
+        search = self.composed.chosen.get("search")
+        fixed = (self.composed.values.get("search") or {}).get("fixed") or {}
+        if not isinstance(fixed, Mapping):
+            self.problems.append(Problem("search.fixed", "must be a mapping", fixed, where=f"search={search}"))
+            return
+        for key, value in fixed.items():
+            group, _, name = key.partition(".")
+            if not self.any_has(group, name) if group in GROUPS and name else True:
+                self.problems.append(self.unknown(key, str(value), f"search={search}"))
+                continue
+            if key in overrides or name in self._beside(group):
+                continue
+            having = self.having(group, name)
+            for choice in having:
+                self.of[group][choice][name] = value
+            if not having:
+                chosen = ", ".join(self.of[group])
+                notes.append(f"search={search} is meant for {key}={value}, which {group}={chosen} does not have")
 
     def set_values(self, overrides: Overrides) -> None:
         """Set the fixed values of the command line, each in the choices that have its key."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,12 +13,14 @@ import pytest
 import yaml
 
 from orchestrator.base.build import build
-from orchestrator.base.errors import ConfigError, NotReadyError
+from orchestrator.base.errors import ConfigError, NotReadyError, Problem
 from orchestrator.base.settings import CONF
 from orchestrator.config.plan import SweepPlan, describe_plan, trial_config
 from orchestrator.config.planning import compose_job, plan
 from orchestrator.space import Choice, Interval, Range
 from orchestrator.training import preflight
+
+FACTS = {"parameters": 17_610, "val": 10, "test": 10, "num_classes": 4}
 
 
 @pytest.fixture(autouse=True)
@@ -26,9 +28,9 @@ def tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Ma
     """The configurations that would have been tried; nothing is."""
     configs: list[tuple[str, Mapping[str, Any]]] = []
 
-    def check(given: Sequence[tuple[str, Mapping[str, Any]]], say: object) -> SimpleNamespace:
+    def check(given: Iterable[tuple[str, Mapping[str, Any]]], *_: object, **__: object) -> SimpleNamespace:
         configs[:] = given
-        return SimpleNamespace(problems=[], facts={"parameters": 17_610})
+        return SimpleNamespace(problems=[], facts=FACTS, tried=len(configs))
 
     monkeypatch.setattr(preflight, "check", check)
     monkeypatch.setenv("ORCHESTRATOR_SETTINGS", str(tmp_path / "settings.yaml"))
@@ -193,6 +195,74 @@ def test_searches_of_a_user(tmp_path: Path) -> None:
     ).space.keys == ("seed",)
 
 
+NEW_OPTIMIZER = """# a new one
+_target_: orchestrator.training.optimizers.sgd
+lr: 0.1
+search:
+  lr: tag(log, interval(0.02, 0.5))
+"""
+
+
+def test_a_new_optimizer_is_in_the_ready_search_without_an_edit(tmp_path: Path) -> None:
+    write(tmp_path / "conf/optimizer/novel.yaml", NEW_OPTIMIZER)
+    made = plan(["search=optimizer"], config_dir=tmp_path / "conf")
+    assert "novel" in made.choices["optimizer"]
+    assert "optimizer: adam, adamw, novel, rmsprop, sgd" in shown(made)
+    assert "optimizer.lr: 0.02 to 0.5 (log), when optimizer=novel" in shown(made)
+    assert "optimizer.momentum is not searched with optimizer=novel, rmsprop: no usual range" in made.notes
+
+
+def test_a_choice_that_cannot_run_is_left_out_of_a_ready_search_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "conf/optimizer/broken.yaml", "_target_: orchestrator.training.optimizers.nowhere\n")
+    write(tmp_path / "conf/optimizer/unfit.yaml", NEW_OPTIMIZER)
+
+    def check(given: Iterable[tuple[str, Mapping[str, Any]]], *_: object, **__: object) -> SimpleNamespace:
+        fails = any(config["choices"]["optimizer"] == "unfit" for _, config in given)
+        problems = [Problem("optimizer", "does not run on this", "unfit")] if fails else []
+        return SimpleNamespace(problems=problems, facts=FACTS, tried=10**6)
+
+    monkeypatch.setattr(preflight, "check", check)
+    made = plan(["search=optimizer"], config_dir=tmp_path / "conf")
+    assert "optimizer: adam, adamw, rmsprop, sgd" in shown(made)
+    assert any(note.startswith("optimizer=broken is left out") and "has no nowhere" in note for note in made.notes)
+    assert "optimizer=unfit is left out: does not run on this" in made.notes
+    assert "does not run on this" in refused("optimizer=sgd,unfit", config_dir=tmp_path / "conf")
+
+
+def test_a_role_is_played_by_an_argument_of_each_family(own: Path) -> None:
+    allowed = "allowed_targets=[my_nets_for_test]"
+    write(own / "model/deep.yaml", "_target_: my_nets_for_test.Net\nsearch:\n  size: choice(1, 2)\n  depth: size\n")
+    made = plan(["search=depth", "model=deep,mlp,resnet_cifar,convnet", "~optimizer.lr", allowed], config_dir=own)
+    assert [line.partition(":")[0] + line.partition(", when")[2] for line in shown(made)] == [
+        "model", "model.depth model=resnet_cifar", "model.hidden model=mlp", "model.size model=deep",
+        "model.stages model=convnet",
+    ]  # fmt: skip
+    assert shown(plan(["search=depth", "model=deep", allowed], config_dir=own))[0] == "model.size: 1, 2"
+    assert plan(["search=depth", "model.hidden=3"]).space.keys == ("optimizer.lr",)
+
+
+def test_a_role_names_an_argument_with_a_range(own: Path) -> None:
+    write(own / "model/deep.yaml", "_target_: my_nets_for_test.Net\nsearch:\n  size: choice(1, 2)\n  depth: sice\n")
+    message = refused("search=depth", "model=deep", "allowed_targets=[my_nets_for_test]", config_dir=own)
+    assert "search.depth=sice: must be a sweep, or the argument with a range here that plays the role depth" in message
+    assert "did you mean size?" in message
+
+
+def test_a_search_brings_the_values_for_which_it_is_meant() -> None:
+    made = plan(["search=weight_scale"])
+    assert (made.base["model"]["hidden"], made.base["optimizer"]["lr"]) == (8, 0.01)
+    assert plan(["search=weight_scale", "model.hidden=3"]).base["model"]["hidden"] == 3
+    other = plan(["search=weight_scale", "model=convnet"])
+    assert "search=weight_scale is meant for model.hidden=8, which model=convnet does not have" in other.notes
+
+
+def test_a_search_brings_no_unknown_values(tmp_path: Path) -> None:
+    write(tmp_path / "conf/search/odd.yaml", "fixed: {model.hiden: 8}\nspace: {optimizer.lr: usual}")
+    assert "model=mlp has no hiden" in refused("search=odd", config_dir=tmp_path / "conf")
+
+
 def test_mistakes_in_a_search(tmp_path: Path) -> None:
     write(
         tmp_path / "conf/search/bad.yaml",
@@ -213,7 +283,7 @@ def test_mistakes_in_a_search(tmp_path: Path) -> None:
     )
     message = refused("search=bad", config_dir=tmp_path / "conf")
     for text in (
-        "search.spaces={}: unknown key; known: space, when; did you mean search.space?",
+        "search.spaces={}: unknown key; known: fixed, space, when; did you mean search.space?",
         "optimizer=adamm: not in conf/optimizer; known: adam, adamw, rmsprop, sgd; did you mean adam? (search=bad)",
         "model.widht: model=mlp has no widht; known: dropout, hidden, width; did you mean model.width?",
         "model.width=7: must be usual or a sweep: choice(a, b)",
