@@ -6,6 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
@@ -13,8 +14,15 @@ from orchestrator.base.errors import NotReadyError
 
 ROOT = Path("/")
 
-FILES_A_TRIAL = 4
-"""So many times the weights of its model a trial leaves: two checkpoints, the optimizer's state in them, the best weights."""
+FLOAT_BYTES = 4
+CHECKPOINT_WEIGHTS = 4
+"""A checkpoint is at most so many times the weights: they, the best ones so far, and two moments of the optimizer."""
+
+RUNNING_WEIGHTS = 2 * CHECKPOINT_WEIGHTS + 1
+"""So many times the weights a running trial has on disk: two checkpoints and its best weights."""
+
+EXAMPLE_BYTES = 16
+"""Id and label of an example, beside its logits in the predictions."""
 
 
 def check_writable(folder: Path) -> None:
@@ -42,16 +50,60 @@ def check_writable(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def check_space(folder: Path, *, trials: int, parameters: int) -> None:
-    """Raise NotReadyError unless the disk of `folder` holds what so many trials of the largest model leave there."""
+@dataclass(frozen=True)
+class Footprint:
+    """What a sweep leaves on disk, in bytes. MLflow's copies in a local store are links to the same files.
+
+    Args:
+        kept: the best weights of the configurations that keep them, of every repeat.
+        running: checkpoints and best weights of the trials at work; they go when a trial has ended.
+        predictions: logits, ids and labels of the validation and test examples, of every trial.
+    """
+
+    kept: int
+    running: int
+    predictions: int
+
+    @property
+    def total(self) -> int:
+        return self.kept + self.running + self.predictions
+
+
+def footprint(
+    *,
+    trials: int,
+    repeat: int,
+    keep_weights: int,
+    at_a_time: int,
+    parameters: int,
+    examples: int,
+    classes: int,
+) -> Footprint:
+    """What a sweep of models of so many parameters leaves at most.
+
+    Args:
+        trials: configurations, each of which has `repeat` trials.
+        at_a_time: trials that run together.
+        examples: of validation and test together.
+    """
+    weights = parameters * FLOAT_BYTES
+    return Footprint(
+        kept=min(keep_weights, trials) * repeat * weights,
+        running=at_a_time * RUNNING_WEIGHTS * weights,
+        predictions=trials * repeat * examples * (classes * FLOAT_BYTES + EXAMPLE_BYTES),
+    )
+
+
+def check_space(folder: Path, needed: Footprint) -> None:
+    """Raise NotReadyError unless the disk of `folder` holds what the sweep leaves there."""
     place = _nearest_existing(folder)
-    needed = trials * parameters * 4 * FILES_A_TRIAL  # fp32
     free = shutil.disk_usage(place).free
-    if needed > free:
+    if needed.total > free:
         raise NotReadyError(
-            f"runs_dir={folder}: {trials:,} trials of {parameters:,} parameters leave about {needed / 1e9:,.1f} GB of weights"
-            f" and checkpoints, {place} has {free / 1e9:,.1f} GB free; free space, lower trials or name another folder with"
-            " runs_dir=..."
+            f"runs_dir={folder}: the sweep needs about {needed.total / 1e9:,.1f} GB (best weights that are kept"
+            f" {needed.kept / 1e9:,.1f}, checkpoints of running trials {needed.running / 1e9:,.1f}, predictions of every trial"
+            f" {needed.predictions / 1e9:,.1f}), {place} has {free / 1e9:,.1f} GB free; free space, lower keep_weights,"
+            " max_concurrent or trials, or name another folder with runs_dir=..."
         )
 
 

@@ -17,8 +17,8 @@ from orchestrator.base.groups import GROUPS, PARTS
 from orchestrator.config.plan import SweepPlan
 
 from .draft import Draft
-from .machine import check_space, check_writable
-from .probes import EVERY_TRIAL, probes
+from .machine import Footprint, check_space, check_writable, footprint
+from .probes import BUDGET_S, EVERY_TRIAL, probes, untried
 
 
 def plan(
@@ -52,8 +52,22 @@ def plan(
     draft.raise_problems()
     runs_dir = Path(made.settings["runs_dir"])
     check_writable(runs_dir)
-    check_space(runs_dir, trials=made.settings["trials"], parameters=made.facts["parameters"])
+    check_space(runs_dir, _footprint(made))
     return made
+
+
+def _footprint(made: SweepPlan) -> Footprint:
+    """What the sweep leaves on disk. Where the cluster decides how many trials run together, one is counted."""
+    root, facts = made.root, made.facts
+    return footprint(
+        trials=root.trials,
+        repeat=root.repeat,
+        keep_weights=root.keep_weights,
+        at_a_time=facts.get("fits") or root.max_concurrent or 1,
+        parameters=facts["parameters"],
+        examples=facts["val"] + facts["test"],
+        classes=facts["num_classes"],
+    )
 
 
 def compose_job(overrides: Sequence[str], *, config_dir: str | Path | None = None, config_name: str = "launch") -> str:
@@ -80,10 +94,17 @@ def _tried(draft: Draft, made: SweepPlan, say: Callable[[str], None] | None) -> 
     from orchestrator.training.data.loading import absolute_paths
 
     made = replace(made, base={**made.base, "data": absolute_paths(made.base["data"], Path.cwd())})
-    result = preflight.check(list(probes(made)), say)
+    configs = probes(made)
+    result = preflight.check(configs, say, budget_s=BUDGET_S)
     for problem in result.problems:
         everywhere = problem.where is not None and problem.where.startswith(EVERY_TRIAL)
         draft.problems.append(replace(problem, where=None) if everywhere else problem)
     facts = json.loads(json.dumps(result.facts))  # as it will be read elsewhere: no tuples
     entry = facts.get("data_entry", "")  # so that no worker looks through the files again
-    return replace(made, base={**made.base, "data_entry": entry}, facts={**made.facts, **facts})
+    notes = [note] if (note := untried([label for label, _ in configs], result.tried)) else []
+    return replace(
+        made,
+        base={**made.base, "data_entry": entry},
+        facts={**made.facts, **facts},
+        notes=(*made.notes, *notes),
+    )

@@ -3,23 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import combinations
 from typing import Any
 
+from orchestrator.base.groups import GROUPS
 from orchestrator.config.plan import SweepPlan, trial_config
 from orchestrator.space import Parameter, Space
 
 EVERY_TRIAL = "every trial"  # the label of the configuration before any searched value
-MAX_PROBES = 64  # configurations that are tried on the driver
+BUDGET_S = 10.0  # seconds; how long configurations are tried before a launch
 
 
-def probes(made: SweepPlan) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Configurations that show every choice and both ends of every range once, each with a label; at most MAX_PROBES."""
-    seen: list[Mapping[str, Any]] = []
-    for params in [{}, *(p for parameter in made.space.parameters for p in _showing(made.space, parameter))]:
-        if params in seen or len(seen) >= MAX_PROBES:
-            continue
-        seen.append(params)
-        yield ", ".join(f"{key}={value}" for key, value in params.items()) or EVERY_TRIAL, trial_config(made, params)
+def probes(made: SweepPlan) -> list[tuple[str, dict[str, Any]]]:
+    """Configurations to try, each once and with a label, in the order of their use.
+
+    First one with nothing searched, then every choice and both ends of every range alone, then the choices in pairs.
+    """
+    singles = [params for parameter in made.space.parameters for params in _showing(made.space, parameter)]
+    found: dict[str, Mapping[str, Any]] = {}
+    for params in [{}, *singles, *_pairs(made.space)]:
+        found.setdefault(_label(params), params)
+    return [(label, trial_config(made, params)) for label, params in found.items()]
+
+
+def untried(labels: list[str], tried: int) -> str | None:
+    """What the plan says of the configurations for which there was no time; None where all were tried."""
+    left = len(labels) - tried
+    if left <= 0:
+        return None
+    return f"{left:,} of {len(labels):,} combinations were not tried beforehand (after {BUDGET_S:g} s), from {labels[tried]} on"
+
+
+def _label(params: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in params.items()) or EVERY_TRIAL
+
+
+def _pairs(space: Space) -> Iterator[dict[str, Any]]:
+    """Every two choices of different groups together. Ranges are left to the singles: their number would grow without end."""
+    groups = [parameter for parameter in space.parameters if parameter.key in GROUPS and not parameter.conditions]
+    for one, other in combinations(groups, 2):
+        for first in one.domain.ends():
+            for second in other.domain.ends():
+                yield {one.key: first, other.key: second}
 
 
 def _showing(space: Space, parameter: Parameter) -> Iterator[dict[str, Any]]:

@@ -19,8 +19,8 @@ from orchestrator.base.layout import BEST, trial_folder
 from orchestrator.base.records import EpochResult, State, Trial
 from orchestrator.base.settings import TRIAL_KEYS, Settings, settings_problems
 from orchestrator.base.text import say
-from orchestrator.config.machine import gpus
 from orchestrator.base.upgrades import current_config
+from orchestrator.config.machine import gpus
 from orchestrator.config.plan import set_key, trial_config
 from orchestrator.housekeeping.reading import TrialStory, find_trial
 from orchestrator.journal.record import TrialRecord

@@ -6,6 +6,7 @@ Models are built on the meta device, which has shapes but no numbers: the larges
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -56,30 +57,55 @@ class Preflight:
         facts: `num_classes`, `in_channels`, `image_size`, `train`, `val`, `test` (examples), `fingerprint`, `data_entry` of the
             first data set; `parameters` of the largest model and `largest`, the label of its configuration; what the models
             decided from their sizes (`models.facts`), such as `group_norm`.
+        tried: so many of the configurations, the first ones; fewer than all where there was no more time.
     """
 
     problems: list[Problem]
     facts: dict[str, Any]
+    tried: int
 
 
-def check(configs: Sequence[tuple[str, Mapping[str, Any]]], say: Callable[[str], None] | None = None) -> Preflight:
-    """Try every (label, configuration); parts that are the same in several are tried once.
+def check(
+    configs: Sequence[tuple[str, Mapping[str, Any]]],
+    say: Callable[[str], None] | None = None,
+    *,
+    budget_s: float = math.inf,
+    clock: Callable[[], float] = time.monotonic,
+) -> Preflight:
+    """Try each (label, configuration) in turn; parts that are the same in several are tried once.
 
     The data, which may have to be downloaded and decoded, are loaded only where all that can be tried without them is right.
 
     Args:
         say: told how far the decoding of images is, where it takes long.
+        budget_s: seconds for all configurations after the first, with which modules and data are loaded.
+        clock: in seconds, never backwards.
 
     Raises:
         NotReadyError: the data are missing or damaged.
     """
     probe = _Probe(say)
-    for label, config in configs:
-        probe.check_without_data(label, config)
+    tried = _try(probe.check_without_data, configs, budget_s / 2, clock)
     if not probe.found:
-        for label, config in configs:
-            probe.check_on_data(label, config)
-    return Preflight(probe.problems(), probe.facts)
+        tried = _try(probe.check_on_data, configs[:tried], budget_s / 2, clock)
+    return Preflight(probe.problems(), probe.facts, tried)
+
+
+def _try(
+    check_one: Callable[[str, Mapping[str, Any]], None],
+    configs: Sequence[tuple[str, Mapping[str, Any]]],
+    budget_s: float,
+    clock: Callable[[], float],
+) -> int:
+    """Check the configurations until the time is used up; how many were checked, at least one."""
+    deadline = math.inf
+    for place, (label, config) in enumerate(configs):
+        if clock() >= deadline:
+            return place
+        check_one(label, config)
+        if place == 0:
+            deadline = clock() + budget_s
+    return len(configs)
 
 
 @dataclass

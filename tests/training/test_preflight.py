@@ -163,3 +163,12 @@ def test_model_of_the_users_own_that_does_not_fit_is_explained(
         monkeypatch.setattr(preflight, "build_model", lambda *args, model=model: (model, False))
         (found,) = problems(("base", config()))
         assert expected in found
+
+
+def test_configurations_are_tried_until_the_time_is_used_up(config: MakeConfig) -> None:
+    """Each look at the clock takes a second. The first configuration, with which everything is loaded, does not count."""
+    configs = [(f"seed={seed}", config(seed=seed)) for seed in range(20)]
+    seconds = iter(range(1_000))
+    assert check(configs, budget_s=12, clock=lambda: next(seconds)).tried == 6
+    assert check(configs[:1], budget_s=0).tried == 1
+    assert check(configs, budget_s=1_000, clock=lambda: 0.0).tried == 20
