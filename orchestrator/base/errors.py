@@ -1,4 +1,4 @@
-"""The errors that a user can get, each with its exit code. Everything else that escapes is a bug of ours (exit 1)."""
+"""The errors that a user can get, each with its exit code. Any other exception that escapes is a bug of ours (exit 1)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Problem:
 
 
 class OrchestratorError(Exception):
-    """An error that is told to the user without a traceback."""
+    """An error that the user sees as a message, without a traceback."""
 
     exit_code = EXIT_BUG
 

@@ -61,7 +61,7 @@ def with_defaults(
     try:
         known = parameters(resolve(spec["_target_"], allowed))
     except ConfigError:
-        return dict(spec)  # told by whoever builds it
+        return dict(spec)  # whoever builds it reports why
     left_out = [name for name in known if name not in spec and (names is None or name in names)]
     defaults = {name: _plain(known[name].default) for name in left_out}
     return {**spec, **{name: value for name, value in defaults.items() if value is not _ABSENT}}

@@ -19,19 +19,19 @@ USAGE = """\
 orchestrator: hyperparameter sweeps of deep vision networks
 
   orchestrator launch [overrides]      run a sweep; without arguments 16 small trials, in under a minute
-  orchestrator dashboard               look at all sweeps in MLflow
-  orchestrator resume NAME             go on after any death of it; --more 20 adds trials
-  orchestrator train [overrides]       one trial alone, with a progress bar; from=NAME/7 repeats one bit for bit
+  orchestrator dashboard               open MLflow's UI on all sweeps
+  orchestrator resume NAME             continue an interrupted sweep; --more 20 adds trials
+  orchestrator train [overrides]       train one configuration here; from=NAME/7 repeats a trial bit for bit
 
-  orchestrator status [NAME]           how far sweeps are: running, interrupted and finished ones
+  orchestrator status [NAME]           progress of all sweeps, or of one in full
   orchestrator show NAME/7             a trial: the command that reproduces it, its attempts, its files
-  orchestrator stop NAME               end a running sweep in good order, from another terminal
-  orchestrator delete NAME             remove a sweep: journal, checkpoints, MLflow runs
+  orchestrator stop NAME               stop a running sweep cleanly, from another terminal
+  orchestrator delete NAME             delete a sweep: journal, checkpoints, MLflow runs
 
-  orchestrator list [group]            what there is: models, data sets, optimizers, search spaces, ...
-  orchestrator sync NAME               ship to MLflow what is still waiting of a sweep
-  orchestrator verify NAME             check journal, MLflow and files of a sweep against each other
-  orchestrator cache [--clear]         where decoded images lie, and how much
+  orchestrator list [GROUP]            the choices: models, data sets, optimizers, search spaces, ...
+  orchestrator sync NAME               send a sweep's waiting events to MLflow
+  orchestrator verify NAME             check a sweep's journal, MLflow runs and files against each other
+  orchestrator cache [--clear]         show or clear the cache of decoded images
 
 A swept value is the search space:
   orchestrator launch model=resnet_cifar optimizer.lr='tag(log,interval(1e-4,1))' norm=batch,group

@@ -14,7 +14,9 @@ from orchestrator.cli.parser import Parser, add_runs_dir
 
 def status_command(argv: Sequence[str]) -> int:
     parser = Parser(prog="orchestrator status", description="All sweeps of a folder, or one in full.")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="of a sweep, or its whole identity")
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="a sweep's name, or its name with the id: digits-0a1b2c3d"
+    )
     add_runs_dir(parser)
     options = parser.parse_args(argv)
     from orchestrator.housekeeping.overview import detail_lines, look, survey, table_lines
@@ -49,9 +51,11 @@ def show_command(argv: Sequence[str]) -> int:
 
 
 def stop_command(argv: Sequence[str]) -> int:
-    parser = Parser(prog="orchestrator stop", description="End a running sweep in good order, from any terminal.")
+    parser = Parser(prog="orchestrator stop", description="Stop a running sweep cleanly, from any terminal.")
     parser.add_argument("name", metavar="NAME")
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="wait so many seconds for its end; 60")
+    parser.add_argument(
+        "--timeout", type=float, default=60.0, metavar="S", help="seconds to wait for its end (default: 60)"
+    )
     add_runs_dir(parser)
     options = parser.parse_args(argv)
     from orchestrator.housekeeping.stopping import stop
@@ -62,7 +66,7 @@ def stop_command(argv: Sequence[str]) -> int:
 
 
 def delete_command(argv: Sequence[str]) -> int:
-    parser = Parser(prog="orchestrator delete", description="Remove a sweep: journal, files and MLflow runs.")
+    parser = Parser(prog="orchestrator delete", description="Delete a sweep: journal, files and MLflow runs.")
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     add_runs_dir(parser)

@@ -17,7 +17,7 @@ def dashboard(argv: Sequence[str]) -> int:
         description="Serve MLflow's UI on 127.0.0.1 for the store that the newest sweep of a folder went to.",
     )
     add_runs_dir(parser)
-    parser.add_argument("--port", type=int, default=5000, help="0 picks a free one")
+    parser.add_argument("--port", type=int, default=5000, help="0 picks a free port (default: 5000)")
     parser.add_argument("--uri", help="another store (sqlite:////absolute/path) or server (http://host:port)")
     options = parser.parse_args(argv)
     from orchestrator.sweep.session import tracked_in
@@ -29,8 +29,8 @@ def dashboard(argv: Sequence[str]) -> int:
 
 
 def sync_command(argv: Sequence[str]) -> int:
-    parser = Parser(prog="orchestrator sync", description="Ship to MLflow what is still waiting of a sweep.")
-    parser.add_argument("name")
+    parser = Parser(prog="orchestrator sync", description="Send the events of a sweep that MLflow has not taken yet.")
+    parser.add_argument("name", metavar="NAME", help="a sweep's name, or its name with the id: digits-0a1b2c3d")
     add_runs_dir(parser)
     options = parser.parse_args(argv)
     from orchestrator.sweep.session import find_sweep
@@ -43,9 +43,9 @@ def sync_command(argv: Sequence[str]) -> int:
 def verify(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="orchestrator verify",
-        description="Check journal, MLflow and files of a sweep against each other; nothing is changed.",
+        description="Check a sweep's journal, MLflow runs and files against each other; changes nothing.",
     )
-    parser.add_argument("name")
+    parser.add_argument("name", metavar="NAME", help="a sweep's name, or its name with the id: digits-0a1b2c3d")
     add_runs_dir(parser)
     options = parser.parse_args(argv)
     from orchestrator.journal.finding import find_sweep
@@ -81,7 +81,7 @@ def list_command(argv: Sequence[str]) -> int:
 def cache(argv: Sequence[str]) -> int:
     parser = Parser(prog="orchestrator cache", description="Show, or clear, the folder of decoded images.")
     parser.add_argument("--clear", action="store_true")
-    parser.add_argument("--folder", type=Path, help="another folder, as data_cache= names it")
+    parser.add_argument("--folder", type=Path, help="another cache folder, as in data_cache=...")
     options = parser.parse_args(argv)
     from orchestrator.training.data import cache_folder, cache_size, clear_cache
 

@@ -17,4 +17,4 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_runs_dir(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where the sweeps lie; runs")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="the folder of the sweeps (default: runs)")

@@ -32,16 +32,18 @@ VIOLATIONS_SHOWN = 20
 
 
 def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("overrides", nargs="*", help="Hydra's grammar: key=value, group=choice, key=a,b sweeps")
-    parser.add_argument("--cfg", choices=["job"], help="print the composed configuration and stop")
-    parser.add_argument("--config-dir", type=Path, help="a folder with more choices, or with another root file")
+    parser.add_argument(
+        "overrides", nargs="*", help="in Hydra's grammar: key=value, group=choice, or key=a,b to search"
+    )
+    parser.add_argument("--cfg", choices=["job"], help="print the composed configuration and exit")
+    parser.add_argument("--config-dir", type=Path, help="a folder with choices of your own, or another root file")
     parser.add_argument("--config-name", default="launch", help="the root file, without .yaml")
 
 
 def launch_command(argv: Sequence[str]) -> int:
     parser = Parser(prog="orchestrator launch", description="Run a sweep.")
     _add_config_arguments(parser)
-    parser.add_argument("--plan", action="store_true", help="print what would run and stop")
+    parser.add_argument("--plan", action="store_true", help="print what would run and exit")
     options = parser.parse_intermixed_args(argv)
     if options.cfg:
         return _print_config(options)
@@ -81,11 +83,11 @@ def launch_command(argv: Sequence[str]) -> int:
 def resume_command(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="orchestrator resume",
-        description="Go on with a sweep whose driver has gone, or with a closed one that gets more trials.",
+        description="Continue a sweep that was interrupted, or add trials to one that has ended.",
     )
-    parser.add_argument("name", metavar="NAME", help="of the sweep, or its whole identity")
-    parser.add_argument("overrides", nargs="*", help="space, sampler, scheduler, concurrency or budgets given anew")
-    parser.add_argument("--more", type=int, metavar="N", help="N trials besides those of before")
+    parser.add_argument("name", metavar="NAME", help="the sweep's name, or its name with the id: digits-0a1b2c3d")
+    parser.add_argument("overrides", nargs="*", help="a new search space, sampler, scheduler, concurrency or budget")
+    parser.add_argument("--more", type=int, metavar="N", help="add N trials")
     add_runs_dir(parser)
     options = parser.parse_intermixed_args(argv)
     from orchestrator.base.layout import LOCK
@@ -101,7 +103,7 @@ def resume_command(argv: Sequence[str]) -> int:
         raise RunningElsewhereError(f"{other} works on sweep {folder.name} already")
     record = read_sweep(folder)
     if record.opening is None:
-        raise NotReadyError(f"{folder.name} was killed before it began: nothing was trained; launch it again")
+        raise NotReadyError(f"{folder.name} was killed before its first trial; launch it again")
     if record.closed is not None and options.more is None and not options.overrides:
         return _nothing_to_do(folder, record)
     before = (record.resumes[-1].request if record.resumes else None) or record.opening.request
@@ -145,7 +147,7 @@ def _nothing_to_do(folder: Path, record: SweepRecord) -> int:
 
 
 def _typed_trials(overrides: Sequence[str]) -> int | None:
-    """What `trials=` says among the overrides; what is no number is told with the plan."""
+    """The number in `trials=`; the plan reports what is not a number."""
     typed = [value for key, _, value in (override.partition("=") for override in overrides) if key == "trials"]
     return int(typed[-1]) if typed and typed[-1].isdecimal() else None
 
@@ -207,7 +209,7 @@ def _plan_in_child(argv: Sequence[str], cwd: Path | None = None) -> Any:
     with tempfile.NamedTemporaryFile(prefix="orchestrator-plan-", suffix=".json") as file:
         child = subprocess.run([sys.executable, "-m", "orchestrator", "_plan", file.name, *argv], check=False, cwd=cwd)
         if child.returncode < 0:
-            raise NotReadyError(f"checking the sweep was ended by signal {-child.returncode}; is there enough memory?")
+            raise NotReadyError(f"checking the sweep was killed by signal {-child.returncode}; is there enough memory?")
         if child.returncode:
             raise SystemExit(child.returncode)
         return SweepPlan.from_json(Path(file.name).read_text(encoding="utf-8"))
@@ -268,7 +270,7 @@ def _import_ray() -> None:
 
 
 def _early_look_at_server(overrides: Sequence[str]) -> Any:
-    """The checked tracking settings where a server is named on the command line, so that one that is away is told soon.
+    """The checked tracking settings where the command line names a server, so that an unreachable one is reported at once.
 
     None where it is not, or in a way that only Hydra understands; the plan says then.
     """

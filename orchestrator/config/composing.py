@@ -155,7 +155,7 @@ def _picks(catalogue: Catalogue, overrides: Overrides) -> Iterator[tuple[str, st
             try:
                 domain = to_domain(overrides.swept[group].value(), files)
             except ValueError:
-                continue  # told where the search space is made
+                continue  # reported where the search space is made
             if isinstance(domain, Choice) and domain.values[0] in list(files):
                 yield group, domain.values[0]
 

@@ -95,13 +95,13 @@ class Draft:
             spec, _ = self.catalogue.choice("model", self.chosen["model"])
             takes = parameters(resolve(spec["_target_"], allowed))
         except (ConfigError, KeyError):
-            return entries  # told with the other problems of the model
+            return entries  # reported with the other problems of the model
         lacking = [e.key for e in entries if e.key in OF_MODEL and e.where and e.key not in takes]
         self.notes += [f"{key} is not searched: model={self.chosen['model']} takes none" for key in lacking]
         return [entry for entry in entries if entry.key not in lacking]
 
     def _usable(self, entry: Entry, allowed: Sequence[str]) -> Entry:
-        """An entry for all choices of a group as one for those that can run; the others are told."""
+        """An entry for all choices of a group, narrowed to those that can run; a note names the others."""
         reasons: dict[str, str] = {}
         names = choices_of(entry, self.catalogue, [])
         for name in names:
@@ -145,7 +145,7 @@ class Draft:
             why = "must come from the command line or your own settings file, not from the YAML that needs it"
             self.problems.append(Problem("allowed_targets", why, written))
             written = []
-        # what is not a list of texts is left as it is and told with the types of the other keys
+        # what is not a list of texts stays as it is: the check of types reports it
         given = [*self.user_settings, *written] if isinstance(written, list) else written
         self.settings["allowed_targets"] = given
         allowed = [entry for entry in given if isinstance(entry, str)] if isinstance(given, list) else []
@@ -197,7 +197,7 @@ class Draft:
             try:
                 built[part] = build(spec, allowed=specs.allowed)
             except ConfigError:
-                continue  # told with the specs
+                continue  # reported with the specs
             except ValueError as error:
                 first, _, rest = str(error).partition(" ")
                 known = first in specs.arguments(part, spec)

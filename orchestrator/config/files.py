@@ -61,7 +61,7 @@ class Catalogue:
         try:
             _, usual = self.choice(group, name)
         except ConfigError:
-            return {}  # told where the specs are read
+            return {}  # reported where the specs are read
         return {role: argument for role, argument in usual.items() if argument in usual}
 
     def choice(self, group: str, name: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -34,7 +34,7 @@ def plan(
     Nothing is loaded or tried while there is a problem that can be seen without.
 
     Args:
-        say: told how far the decoding of images is, where it takes long.
+        say: called with a line of progress while images are decoded, where that takes long.
 
     Raises:
         ConfigError: all problems found.
@@ -45,10 +45,10 @@ def plan(
         draft = Draft(config_dir, config_name, left_out)
         made = draft.plan(overrides)
         draft.raise_problems()
-        made = _tried(draft, made, say)
+        made = _with_probes(draft, made, say)
         if not (failing := draft.failing()):
             break
-        left_out |= failing  # fewer each time; with none left the problems are told
+        left_out |= failing  # fewer each time; the last ones stay, with their problems
     draft.raise_problems()
     runs_dir = Path(made.settings["runs_dir"])
     check_writable(runs_dir)
@@ -88,8 +88,8 @@ def compose_job(overrides: Sequence[str], *, config_dir: str | Path | None = Non
     return yaml.safe_dump(job, sort_keys=False, allow_unicode=True)
 
 
-def _tried(draft: Draft, made: SweepPlan, say: Callable[[str], None] | None) -> SweepPlan:
-    """The plan with what building and looking at its configurations showed."""
+def _with_probes(draft: Draft, made: SweepPlan, say: Callable[[str], None] | None) -> SweepPlan:
+    """The plan with what trying its configurations showed."""
     from orchestrator.training import preflight
     from orchestrator.training.data.loading import absolute_paths
 

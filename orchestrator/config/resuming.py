@@ -82,7 +82,7 @@ def _refused(old: SweepPlan, new: SweepPlan) -> Iterator[Problem]:
     why = "may not change when a sweep is resumed; launch a new one for it"
     for key in old.settings:
         if key not in ROOT_KEYS and key not in old.base:
-            continue  # told among the changes
+            continue  # among the changes
         if key not in ROOT_KEYS:
             yield _gone(key, old.settings[key])
         elif key not in (*FREE_KEYS, *KEPT_KEYS, *searched) and old.settings[key] != new.settings.get(key):

@@ -158,7 +158,7 @@ class Search:
     def space(self, base: Mapping[str, Any]) -> Space:
         """The search space; conditions on what is not searched are decided by `base`."""
         found = [p for entry in self.entries if self._conditions_known(entry) for p in self._parameters(entry)]
-        found = self._settled(found, base)
+        found = self._without_fixed_conditions(found, base)
         for parameter in found:
             self._check_values(parameter)
         try:
@@ -186,16 +186,16 @@ class Search:
         self.problems += [replace(p, key=f"when.{p.key}", where=entry.where) for p in problems]
         return not problems
 
-    def _settled(self, found: list[Parameter], base: Mapping[str, Any]) -> list[Parameter]:
-        """Conditions on what is not searched are decided now; what can never apply is left out."""
+    def _without_fixed_conditions(self, found: list[Parameter], base: Mapping[str, Any]) -> list[Parameter]:
+        """Parameters without their conditions on fixed values, which hold or not; what can never apply is left out."""
         while True:
             domains: dict[str, list[Domain]] = {}
             for parameter in found:
                 domains.setdefault(parameter.key, []).append(parameter.domain)
-            settled = [p for parameter in found if (p := self._decided(parameter, domains, base))]
-            if settled == found:
+            decided = [p for parameter in found if (p := self._decided(parameter, domains, base))]
+            if decided == found:
                 return found
-            found = settled
+            found = decided
 
     def _decided(
         self, parameter: Parameter, domains: Mapping[str, Sequence[Domain]], base: Mapping[str, Any]
@@ -237,7 +237,7 @@ class Search:
         if dot and group in GROUPS:
             return self._of_choices(entry)
         if group in GROUPS:
-            names = choices_of(entry, self.specs.catalogue, [])  # problems are told where the specs are read
+            names = choices_of(entry, self.specs.catalogue, [])  # problems are reported where the specs are read
             return [Parameter(entry.key, Choice(tuple(names)), entry.conditions)] if names else []
         if entry.key not in SEARCHABLE_KEYS:
             self.problems.append(self.specs.unknown(entry.key, self.overrides.text(entry.key), entry.where))
@@ -253,7 +253,7 @@ class Search:
         having = [choice for choice in self.specs.having(group, name) if choice in in_play]
         if not having:
             if in_play and entry.sweep != USUAL:
-                self._tell_unknown(entry, in_play)
+                self._report_unknown(entry, in_play)
             return []
         if entry.sweep == USUAL:
             return [self._implied(entry, domain, choices) for domain, choices in self._usual(entry, having)]
@@ -269,7 +269,7 @@ class Search:
         implied = (Condition(group, tuple(choices)),) if of_group and not always else ()
         return Parameter(entry.key, domain, (*others, *implied))
 
-    def _tell_unknown(self, entry: Entry, in_play: Sequence[str]) -> None:
+    def _report_unknown(self, entry: Entry, in_play: Sequence[str]) -> None:
         """A key that no choice in play has: an error, but for a written search only if no choice at all has it."""
         group, _, name = entry.key.partition(".")
         if entry.where is not None and self.specs.any_has(group, name):

@@ -71,7 +71,7 @@ class Specs:
         return {k: v for k, v in node.items() if k != "search" and v != "???" and (k not in own or own[k] != v)}
 
     def arguments(self, group: str, spec: Mapping[str, Any]) -> dict[str, Argument]:
-        """What can be set of a choice; nothing where its target cannot be found, which is told elsewhere."""
+        """What can be set of a choice; nothing where its target cannot be found, which `check` reports."""
         try:
             return parameters(resolve(spec["_target_"], self.allowed), PROVIDED.get(group, ())) if spec else {}
         except (ConfigError, KeyError):
