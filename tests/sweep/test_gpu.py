@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator.base.layout import JOURNAL
 from orchestrator.config.machine import gpus
+from orchestrator.journal.events import SweepOpened, Terminal
 from orchestrator.journal.file import Reader
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not gpus(), reason="no GPU on this machine")]
@@ -43,12 +44,12 @@ def test_trials_share_a_card(share: list[str], at_a_time: int, tmp_path: Path) -
     (journal,) = tmp_path.glob(f"runs/*/{JOURNAL}")
     reader = Reader(journal)
     try:
-        opened, *events = reader.events()
+        opened, *events = [entry.event for entry in reader.events()]
     finally:
         reader.close()
-    (kind,) = opened.data["environment"]["computes_on"]
+    assert isinstance(opened, SweepOpened)
+    (kind,) = opened.environment["computes_on"]
     assert kind.startswith("cuda ")
-    assert opened.data["environment"]["precision"] in ("fp32", "bf16")
-    assert json.loads(opened.data["plan"])["settings"]["gpus_per_trial"] == 1 / at_a_time
-    ended = [event.data["state"] for event in events if event.kind == "terminal"]
-    assert ended == ["completed"] * 8
+    assert opened.environment["precision"] in ("fp32", "bf16")
+    assert json.loads(opened.plan)["settings"]["gpus_per_trial"] == 1 / at_a_time
+    assert [event.state for event in events if isinstance(event, Terminal)] == ["completed"] * 8

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.config.plan import SweepPlan
 from orchestrator.config.planning import plan as make_plan
+from orchestrator.journal.events import SweepOpened, SweepResumed
 from orchestrator.journal.record import SweepRecord
 from orchestrator.sweep.resources import Place, check_same, nearest_existing, with_gpus, with_gpus_of
 
@@ -23,6 +25,12 @@ def plan() -> SweepPlan:
 
 def computing(plan: SweepPlan, precision: str) -> SweepPlan:
     return replace(plan, base={**plan.base, "precision": precision})
+
+
+def opening(environment: dict[str, Any]) -> SweepOpened:
+    return SweepOpened(
+        uid="s", name="s", metric="m", mode="max", trials=1, folder="", plan="", tracking={}, environment=environment
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,17 +69,18 @@ def test_a_resume_where_the_nodes_decide_for_another_precision_is_refused(plan: 
 
 
 def test_a_resume_on_another_instruction_set_is_noted(plan: SweepPlan) -> None:
-    record = SweepRecord(opened={"environment": {"computes_on": ["cpu AVX512"]}})
+    record = SweepRecord(opening=opening({"computes_on": ["cpu AVX512"]}))
     before = computing(plan, "fp32")
     assert check_same(Place(before, 2, ("cpu AVX512",)), record, before) == {}
     changed = {"computes_on": [["cpu AVX512"], ["cpu AVX2"]]}
     assert check_same(Place(before, 2, ("cpu AVX2",)), record, before) == changed
-    record.resumes.append({"changes": changed})
+    record.resumes.append(SweepResumed(changes=changed))
     assert check_same(Place(before, 2, ("cpu AVX2",)), record, before) == {}
 
 
 def test_sweeps_that_left_it_to_each_worker_go_on(plan: SweepPlan) -> None:
-    assert check_same(Place(computing(plan, "bf16"), 2, ("cpu AVX512",)), SweepRecord(), plan) == {}
+    record = SweepRecord(opening=opening({}))
+    assert check_same(Place(computing(plan, "bf16"), 2, ("cpu AVX512",)), record, plan) == {}
 
 
 def test_a_folder_that_is_not_there_is_looked_for_above(tmp_path: Path) -> None:

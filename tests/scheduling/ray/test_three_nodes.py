@@ -19,7 +19,8 @@ import pytest
 
 from orchestrator.base.layout import JOURNAL
 from orchestrator.base.records import NODE_LOST
-from orchestrator.journal.file import Event, Reader
+from orchestrator.journal.events import Retrying, SweepOpened, Terminal
+from orchestrator.journal.file import Entry, Reader
 
 HERE = Path(__file__).parent
 TOKEN = "a-token-of-the-tests-0123456789abcdef"
@@ -141,7 +142,7 @@ def ended(driver: subprocess.Popen[str]) -> tuple[int, str]:
     return driver.returncode, printed
 
 
-def events_in(folder: Path) -> list[Event]:
+def events_in(folder: Path) -> list[Entry]:
     paths = list(folder.glob(f"runs/*/{JOURNAL}"))
     if not paths:
         return []
@@ -181,14 +182,14 @@ def test_a_sweep_survives_the_loss_of_a_node_and_charges_nobody(
     code, printed = ended(driver)
     assert code == 0, printed
     assert "4 at a time" in printed
-    events = events_in(tmp_path)
-    assert Counter(event.data["state"] for event in events if event.kind == "terminal") == {"completed": 6}
-    retried = [event.data["reason"] for event in events if event.kind == "retrying"]
+    events = [entry.event for entry in events_in(tmp_path)]
+    assert Counter(event.state for event in events if isinstance(event, Terminal)) == {"completed": 6}
+    retried = [event.reason for event in events if isinstance(event, Retrying)]
     assert retried
     assert set(retried) == {NODE_LOST}
-    opened = events[0].data["environment"]
-    assert opened["precision"] == "fp32"
-    (kind,) = opened["computes_on"]
+    assert isinstance(opened := events[0], SweepOpened)
+    assert opened.environment["precision"] == "fp32"
+    (kind,) = opened.environment["computes_on"]
     assert kind.startswith("cpu ")
 
 
