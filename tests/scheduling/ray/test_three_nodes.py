@@ -187,7 +187,8 @@ def test_a_sweep_survives_the_loss_of_a_node_and_charges_nobody(
     retried = [event.reason for event in events if isinstance(event, Retrying)]
     assert retried
     assert set(retried) == {NODE_LOST}
-    assert isinstance(opened := events[0], SweepOpened)
+    opened = events[0]
+    assert isinstance(opened, SweepOpened)
     assert opened.environment["precision"] == "fp32"
     (kind,) = opened.environment["computes_on"]
     assert kind.startswith("cpu ")
