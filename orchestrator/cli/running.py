@@ -187,7 +187,7 @@ def _closed(result: Result, metric: str) -> int:
         for violation in result.report.violations[:VIOLATIONS_SHOWN]:
             say(str(violation), sys.stderr)
         return errors.EXIT_VIOLATION
-    return errors.EXIT_OK if result.has_result else errors.EXIT_NO_RESULT
+    return errors.EXIT_OK if result.has_result and not result.too_many_failed else errors.EXIT_NO_RESULT
 
 
 def _plan_here(options: argparse.Namespace) -> Any:
@@ -291,6 +291,9 @@ def _closing_lines(result: Result, metric: str) -> list[str]:
         lines += ["", "best trials:", *_best_table(result.best, metric)]
     elif result.last_error:
         lines += ["", "no trial completed; the last error was:", result.last_error.strip()]
+    if result.best and result.too_many_failed:
+        why = f"{result.failed_share:.0%} of the trials failed, more than max_failed={result.max_failed:g} allows"
+        lines += ["", f"{why}; the last error was:", (result.last_error or "unknown").strip()]
     lines += ["", result.report.summary, f"everything lies in  {result.folder}"]
     runs_dir = runs_dir_option(result.folder)
     if result.ship is not None and result.waiting_events > 0:

@@ -63,6 +63,7 @@ class Result:
     seconds: float
     closed_for: str
     last_error: str | None
+    max_failed: float
     ship: ShipStatus | None
     waiting_events: int
     report: Report
@@ -71,6 +72,16 @@ class Result:
     def has_result(self) -> bool:
         """Whether any trial gave a value that can be the best."""
         return bool(self.best)
+
+    @property
+    def failed_share(self) -> float:
+        """The share of the ended trials that failed; one that diverged, or proved infeasible, has given a result."""
+        return self.totals.get(State.FAILED, 0) / max(sum(self.totals.values()), 1)
+
+    @property
+    def too_many_failed(self) -> bool:
+        """Whether more trials failed than `max_failed` allows."""
+        return self.failed_share > self.max_failed
 
 
 @dataclass(frozen=True)
@@ -297,6 +308,7 @@ class _Session:
             seconds=seconds,
             closed_for=reason,
             last_error=self.conductor.error,
+            max_failed=root.max_failed,
             ship=status,
             waiting_events=waiting,
             report=verify(self.folder, own=True),

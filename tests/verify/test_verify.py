@@ -187,7 +187,7 @@ def good(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> tuple[P
     (folder / "mine" / "model" / "own.yaml").write_text("_target_: own_stumbling.own\nstumbles: false\nmarker: ''\n")
     own = ["--config-dir", "mine", "model=own", "allowed_targets=[own_stumbling]", f"model.marker={folder / 'marker'}"]
     space = ["model.stumbles=true,false", "optimizer.lr=0.05,0.001,3e38", "sampler=grid"]
-    stops = ["scheduler=asha", "scheduler.grace_epochs=1", "scheduler.reduction_factor=2"]
+    stops = ["scheduler=asha", "scheduler.grace_epochs=2", "scheduler.reduction_factor=2"]
     keys = [
         "name=good",
         "data=synthetic",
