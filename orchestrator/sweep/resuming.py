@@ -22,7 +22,7 @@ def checked(
     return resuming.checked(old, new, suggested=record.configurations, more=more, trials=trials)
 
 
-def era(record: SweepRecord, changes: Mapping[str, Any]) -> int:
+def first_config_index(record: SweepRecord, changes: Mapping[str, Any]) -> int:
     """The first configuration that the sampler of a resumed sweep suggests itself."""
     if "space" in changes or "sampler" in changes:
         return record.configurations

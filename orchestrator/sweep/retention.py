@@ -109,10 +109,10 @@ class Retention:
         if alone.best is None:
             self._remove_weights(trial.index)
         self._candidates.discard(trial.config_index)
-        if self._settled(trial.config_index):
+        if self._is_final(trial.config_index):
             self._candidates.add(trial.config_index)
 
-    def _settled(self, config_index: int) -> bool:
+    def _is_final(self, config_index: int) -> bool:
         """Whether nothing more will be known of a configuration, as far as it can be told.
 
         One whose repeats are under way, or to come, may rise. Repeats come only after a first trial that completed.
@@ -123,7 +123,7 @@ class Retention:
         return len(trials) >= self._repeat or any(trial.state is not State.COMPLETED for trial in trials)
 
     def _drop_the_worst(self) -> None:
-        """Removes the weights of the settled configurations that are not among the best of them."""
+        """Removes the weights of the final configurations that are not among the best of them."""
         if len(self._candidates) <= self._keep:
             return
         scores = Scores(self._record.opened.mode)

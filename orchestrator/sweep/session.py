@@ -33,7 +33,7 @@ from orchestrator.journal.finding import find_sweep, runs_dir_option, sweeps_in,
 from orchestrator.journal.record import Summary, SweepRecord, read_events, read_sweep
 from orchestrator.stores.opening import local_path
 from orchestrator.sweep.resources import COMPUTES_ON, check_same, find_place, gpus_of, with_gpus_of
-from orchestrator.sweep.resuming import checked, era, spent_s
+from orchestrator.sweep.resuming import checked, first_config_index, spent_s
 from orchestrator.sweep.retention import Retention
 from orchestrator.sweep.terminal import Progress, View
 from orchestrator.tracking.preflight import check_tracking
@@ -169,7 +169,7 @@ def resume(
             place = find_place(plan, cluster, folder)
             plan, concurrent = place.plan, place.concurrent
             changes |= check_same(place, record, old)
-            first = era(record, changes)
+            first = first_config_index(record, changes)
             conductor = _conductor(plan, folder, journal, concurrent, first)
             conductor.recall(read_events(folder), same_scheduler="scheduler" not in changes)
             resumed = SweepResumed(

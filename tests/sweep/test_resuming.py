@@ -12,7 +12,7 @@ from orchestrator.config.resuming import merged, placed
 from orchestrator.journal.events import Event, Suggested, SweepOpened, SweepResumed
 from orchestrator.journal.file import Entry
 from orchestrator.journal.record import SweepRecord
-from orchestrator.sweep.resuming import checked, era
+from orchestrator.sweep.resuming import checked, first_config_index
 
 OWN = ["data=synthetic", "model.width=12", "tracking=none"]
 
@@ -44,7 +44,7 @@ class History:
     def resume(self, new: SweepPlan, **how: Any) -> dict[str, Any]:
         """Resumes with the plan and returns the changes."""
         made, changes = checked(self.record, new, **how)
-        self._apply(SweepResumed(plan=made.to_json(), first_config_index=era(self.record, changes)))
+        self._apply(SweepResumed(plan=made.to_json(), first_config_index=first_config_index(self.record, changes)))
         return changes
 
     def _apply(self, event: Event, trial: int | None = None) -> None:
@@ -67,9 +67,9 @@ def test_a_new_grid_is_run_to_its_end() -> None:
     history = History(plan([*OWN, "sampler=grid", "optimizer.lr=0.1,0.2,0.3"]), trials=3)
     other = plan([*OWN, "sampler=grid", "optimizer.lr=0.3,0.4", "trials=3"])
     assert history.resume(other)["trials"] == [3, 5]
-    assert era(history.record, {}) == 3
+    assert first_config_index(history.record, {}) == 3
     assert history.resume(other) == {}
-    assert era(history.record, {}) == 3
+    assert first_config_index(history.record, {}) == 3
 
 
 def test_a_smaller_space_takes_no_trials_away() -> None:
