@@ -167,6 +167,7 @@ def test_postgresql_read_only_for_a_while_loses_nothing(postgres: str, new_sweep
         with contextlib.closing(psycopg2.connect(postgres.replace("+psycopg2", ""))) as db:
             db.autocommit = True
             with db.cursor() as cursor:
+                cursor.execute("SET default_transaction_read_only = off")
                 cursor.execute(f"ALTER DATABASE postgres SET default_transaction_read_only = {'on' if on else 'off'}")
                 cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
 
