@@ -128,6 +128,11 @@ class Journal:
         with self._lock:
             return self._pending[-1][0] if self._pending else self._committed
 
+    @property
+    def durable_seq(self) -> int:
+        """Number of the newest event that a crash cannot take back."""
+        return self._committed
+
     def commit(self) -> None:
         """Makes everything appended so far durable."""
         with self._lock:

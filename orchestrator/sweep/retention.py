@@ -7,12 +7,13 @@ import hashlib
 import json
 import os
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator.base.layout import ARTIFACTS, BEST, CHECKPOINT, JOURNAL, TEMPORARY, trial_folder
+from orchestrator.base.layout import ARTIFACTS, BEST, CHECKPOINT, TEMPORARY, trial_folder
 from orchestrator.base.records import State
 from orchestrator.journal.events import KeptWeights, Suggested, Terminal
-from orchestrator.journal.file import Entry, Reader
+from orchestrator.journal.file import Entry
 from orchestrator.journal.record import Scores, SweepRecord, TrialRecord
 
 
@@ -27,10 +28,11 @@ class Retention:
         folder: of the sweep.
         record: what the sweep's events add up to; the driver keeps it up to date.
         keep: so many configurations keep their weights.
+        durable: number of the newest event that a crash cannot take back.
     """
 
-    def __init__(self, folder: Path, record: SweepRecord, keep: int) -> None:
-        self._folder, self._record, self._keep = folder, record, keep
+    def __init__(self, folder: Path, record: SweepRecord, keep: int, durable: Callable[[], int]) -> None:
+        self._folder, self._record, self._keep, self._durable = folder, record, keep, durable
         self._repeat = int(json.loads(record.plan)["settings"].get("repeat", 1)) if record.plan else 1
         self._members: dict[int, list[int]] = defaultdict(list)
         for trial in record.trials.values():
@@ -83,11 +85,6 @@ class Retention:
     def _best_trials(self) -> list[int]:
         best = self._record.scores.ranked()[: self._keep] if self._record.scores else []
         return [index for score in best for index in sorted(score.trials)]
-
-    def _durable(self) -> int:
-        """The newest event that a crash cannot take back. Read from the file, where nothing shows before it is flushed."""
-        with contextlib.closing(Reader(self._folder / JOURNAL)) as reader:
-            return reader.last_seq()
 
     def _tidy(self, durable: int) -> None:
         """Tidies the trials whose end is durable and known to the record."""

@@ -272,7 +272,7 @@ class _Session:
             enabled=self.tracking["kind"] != "none",
             early=self.tracking["kind"] == "local" and local_path(self.tracking) is None,
         )
-        retention = Retention(self.folder, record, root.keep_weights)
+        retention = Retention(self.folder, record, root.keep_weights, lambda: self.journal.durable_seq)
         retention.catch_up()
         self.journal.subscribe(shipping)
         self.journal.subscribe(retention)

@@ -254,7 +254,7 @@ def test_of_a_real_sweep_retention_keeps_the_best_weights_alone(folder: Path, tm
     assert record.scores is not None
     assert record.scores.best is not None
     (best,) = record.scores.best.trials
-    retention = Retention(copy, record, 1)
+    retention = Retention(copy, record, 1, lambda: record.last_seq)
     retention.catch_up()
     retention.finish()
     assert [path.parent.name for path in copy.rglob(BEST)] == [f"{best:05d}"]

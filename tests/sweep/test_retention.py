@@ -31,7 +31,7 @@ class Sweep:
         plan = json.dumps({"settings": {"repeat": repeat, "trials": 99}})
         opened = SweepOpened(folder.name, "digits", "val/accuracy", mode, 99, str(folder), plan, tracking={})
         self.journal.append(opened, sync=True)
-        self.retention = Retention(folder, self.record, keep)
+        self.retention = Retention(folder, self.record, keep, lambda: self.journal.durable_seq)
         self.journal.subscribe(self.retention)
 
     def start(self, index: int, config_index: int | None = None, repeat: int = 0) -> None:
@@ -170,7 +170,7 @@ def test_a_resume_catches_up_and_everything_may_be_done_twice(new_sweep: Any) ->
     folder = trial_folder(sweep.folder, 0)
     (folder / f"checkpoint-000002.{'0' * 64}.safetensors").write_text("left behind")
     (folder / BEST).write_text("left behind")
-    again = Retention(sweep.folder, read_sweep(sweep.folder), 1)
+    again = Retention(sweep.folder, read_sweep(sweep.folder), 1, lambda: sweep.journal.durable_seq)
     for _ in range(2):
         again.catch_up()
         assert sweep.checkpoints() == [2]

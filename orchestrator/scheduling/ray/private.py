@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
@@ -49,6 +49,11 @@ PRIVATE = {
     "ray.tune.execution.class_cache:_ActorClassCache.get": "actors without a runtime environment",
     f"{_CONTROLLER}._schedule_trial_reset": "a freed worker gets its next trial in one message",
     f"{_CONTROLLER}._on_trial_reset": "a freed worker gets its next trial in one message",
+    f"{_CONTROLLER}._schedule_trial_train": "a freed worker gets its next trial in one message",
+    f"{_CONTROLLER}._schedule_trial_task": "a freed worker gets its next trial in one message",
+    f"{_CONTROLLER}._trial_task_failure": "a freed worker gets its next trial in one message",
+    f"{_CONTROLLER}._on_training_result": "reports without the metrics and tables of Tune",
+    f"{_CONTROLLER}.checkpoint": "no snapshot of an experiment",
     f"{_CONTROLLER}._maybe_add_actors": "a freed worker gets its next trial in one message",
     f"{_CONTROLLER}._maybe_update_trial_queue": "a freed worker gets its next trial in one message",
     f"{_CONTROLLER}._maybe_reuse_cached_actor": "a worker that starts up keeps its trial",
@@ -58,7 +63,6 @@ PRIVATE = {
     f"{_TRIAL}.init_local_path": "trials without a folder of Tune's",
     f"{_TRIAL}.set_ray_actor": "workers that are not asked where they run",
     f"{_TRIAL}.get_trainable_cls": "a trainable without a registry",
-    f"{_TRIAL}.should_stop": "the conductor alone says when a trial stops",
     f"{_TRIAL}.should_recover": "retries as the conductor counts them",
     f"{_TRIAL}.handle_error": "the words of the error that ended a worker",
     f"{_TRIAL}.set_config": "the next attempt's configuration",
@@ -210,12 +214,18 @@ class Controller(TuneController):  # type: ignore[misc]
 
     A worker that is starting up is waited for: Tune would give its trial to the first worker that falls free and end the one
     that starts, so that where trials are shorter than the start of a process all but one worker are never born. And a worker
-    that falls free gets its next trial, with the order to train, in one go: before the trial after that is chosen, and without
-    waiting for the answer that it was reset.
+    that falls free gets its next trial with the order to train it, in one message, before the trial after that is chosen.
+
+    Nothing is flattened, stamped, tabulated or saved of a report: it is a text for `on_report`, which says whether the trial goes
+    on.
+
+    Args:
+        on_report: takes a trial and its worker's report; whether the worker goes on with it.
     """
 
-    def __init__(self, **settings: Any) -> None:
-        self._reset: list[TuneTrial] = []
+    def __init__(self, *, on_report: Callable[[SweepTrial, str], bool], **settings: Any) -> None:
+        self._reset: list[SweepTrial] = []
+        self._on_report = on_report
         super().__init__(**settings)
         task_failed = self._actor_manager._actor_task_failed
 
@@ -250,10 +260,29 @@ class Controller(TuneController):  # type: ignore[misc]
         self._maybe_add_actors()
         super()._maybe_update_trial_queue()
 
-    def _schedule_trial_reset(self, trial: TuneTrial, new_config: dict[str, Any], new_experiment_tag: str) -> None:
+    def _schedule_trial_reset(self, trial: SweepTrial, new_config: dict[str, Any], new_experiment_tag: str) -> None:
         self._resetting_trials.add(trial)
-        trial.temporary_state.ray_actor.reset.remote(new_config)
+        trial.told_with_train = new_config
         self._reset.append(trial)
+
+    def _schedule_trial_train(self, trial: SweepTrial) -> None:
+        told, trial.told_with_train = trial.told_with_train, None
+        self._schedule_trial_task(
+            trial=trial,
+            method_name="next_report",
+            args=(told,) if told else (),
+            on_result=self._on_training_result,
+            on_error=self._trial_task_failure,
+        )
+
+    def _on_training_result(self, trial: SweepTrial, result: str) -> None:
+        if self._on_report(trial, result):
+            self._schedule_trial_train(trial)
+        else:
+            self.stop_trial(trial)
+
+    def checkpoint(self, force: bool = False, wait: bool = False) -> None:
+        """None: the journal holds what a resume needs."""
 
     def _maybe_add_actors(self) -> None:
         super()._maybe_add_actors()
@@ -271,6 +300,7 @@ class SweepTrial(TuneTrial):  # type: ignore[misc]
         killed_for: why our own side ended the worker.
         lost_node: whether the machine died, and not the trial.
         retries_left: as the conductor counts.
+        told_with_train: the configuration that a worker that was reused gets with the order to train.
     """
 
     trainable: type
@@ -280,6 +310,7 @@ class SweepTrial(TuneTrial):  # type: ignore[misc]
     killed_for: str = ""
     lost_node: bool = False
     retries_left: int = 0
+    told_with_train: dict[str, Any] | None = None
 
     def init_local_path(self) -> None:
         self.relative_logdir = self.storage.trial_dir_name = str(self.trial_id)
@@ -289,10 +320,6 @@ class SweepTrial(TuneTrial):  # type: ignore[misc]
 
     def get_trainable_cls(self) -> type:
         return self.trainable
-
-    def should_stop(self, result: dict[str, Any]) -> bool:
-        """Left to the conductor's answer, so that it is given every report, the last one included, in one place."""
-        return False
 
     def should_recover(self) -> bool:
         return (self.retries_left > 0 or self.lost_node) and not self.hopeless

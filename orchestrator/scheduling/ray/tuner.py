@@ -13,7 +13,7 @@ from typing import Any
 from ray import tune
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial as TuneTrial
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search.search_algorithm import SearchAlgorithm
 
 from orchestrator.base.records import NODE_LOST, Trial
@@ -66,7 +66,8 @@ def run(
     relay = _Relay(conductor, search, watchdog)
     controller = Controller(
         search_alg=search,
-        scheduler=_Answers(relay),
+        on_report=relay.report,
+        scheduler=FIFOScheduler(),
         callbacks=[relay],
         storage=storage,
         reuse_actors=True,
@@ -147,17 +148,18 @@ class _Relay(tune.Callback):  # type: ignore[misc]
         with self._kept():
             self._conductor.on_started(int(trial.trial_id))
 
-    def report(self, trial: SweepTrial, result: dict[str, Any]) -> Decision:
-        """Hands a worker's report to the conductor; its answer."""
+    def report(self, trial: SweepTrial, text: str) -> bool:
+        """Hands a worker's report to the conductor; whether the worker goes on with the trial."""
         with self._kept():
             index = int(trial.trial_id)
             if self._watchdog:
                 self._watchdog.reported(index)
-            decision = self._conductor.on_report(index, json.loads(result["report"]))
+            report = json.loads(text)
+            decision = self._conductor.on_report(index, report)
             trial.retries_left = self._conductor.retries_left(index)
-            if result.get("epoch"):
+            if report["epochs"]:
                 trial.exception = ""  # it got further: a like exception later is another one
-        return decision
+        return decision is Decision.CONTINUE
 
     def on_trial_recover(self, iteration: int, trials: list[SweepTrial], trial: SweepTrial, **info: Any) -> None:
         with self._kept():
@@ -177,15 +179,3 @@ class _Relay(tune.Callback):  # type: ignore[misc]
         except Exception as error:
             self.error = self.error or error
             raise
-
-
-class _Answers(FIFOScheduler):  # type: ignore[misc]
-    """What Tune takes for a scheduler: gives the conductor's answer to each report."""
-
-    def __init__(self, relay: _Relay) -> None:
-        super().__init__()
-        self._relay = relay
-
-    def on_trial_result(self, tune_controller: Any, trial: SweepTrial, result: dict[str, Any]) -> str:
-        decision = self._relay.report(trial, result)
-        return str(TrialScheduler.STOP if decision is Decision.STOP else TrialScheduler.CONTINUE)

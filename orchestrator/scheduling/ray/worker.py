@@ -1,4 +1,4 @@
-"""The trainable: a warm process that runs trial after trial. Ray Tune calls `step` for each report."""
+"""The trainable: a warm process that runs trial after trial. The controller asks it for one report after the other."""
 
 from __future__ import annotations
 
@@ -29,18 +29,22 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
     def _setup_logdir(self) -> None:
         """None: a trial writes to its own folder, and nowhere else."""
 
-    def step(self) -> dict[str, Any]:
-        if (
-            not self._sees_folder
-        ):  # a node that joined after the survey; not told in `reset_config`, whose answer nobody awaits
+    def next_report(self, new_config: dict[str, Any] | None = None) -> str:
+        """The next report as JSON.
+
+        Args:
+            new_config: of another trial, which begins or continues here.
+
+        Raises:
+            FileNotFoundError: the sweep's folder is not there: the node joined after the survey.
+        """
+        if new_config is not None:
+            self.reset_config(new_config)
+        if not self._sees_folder:
             raise FileNotFoundError(
                 f"{self._trials_folder} is not there on {socket.gethostname()}: runs_dir is not shared"
             )
-        report = self._reporter.next_report()
-        result: dict[str, Any] = {"report": json.dumps(report), tune.result.DONE: report["state"] != "running"}
-        if report["epochs"]:
-            result["epoch"] = report["epochs"][-1]["epoch"]
-        return result
+        return json.dumps(self._reporter.next_report())
 
 
 def encode(trial: Trial, *, rungs: list[int], judged: bool, retries_left: int) -> dict[str, Any]:
