@@ -23,7 +23,8 @@ def choose_device(config: Mapping[str, Any]) -> torch.device:
     name = config["device"]
     if name != "auto":
         return torch.device(name)
-    return torch.device("cuda" if config["gpus_per_trial"] > 0 and torch.cuda.is_available() else "cpu")
+    given = config["gpus_per_trial"]  # None where nobody has decided: a trial outside a sweep takes what is there
+    return torch.device("cuda" if (given is None or given > 0) and torch.cuda.is_available() else "cpu")
 
 
 def set_up(device: torch.device, cpus: float, precision: str = "fp32") -> None:

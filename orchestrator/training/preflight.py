@@ -223,7 +223,7 @@ class _Probe:
 
 def expected_device(config: Mapping[str, Any]) -> torch.device:
     """The device that trials will have, as far as the driver knows: meta where that is a GPU, of which it may have none."""
-    on_cpu = config["device"] == "cpu" or (config["device"] == "auto" and not config["gpus_per_trial"])
+    on_cpu = config["device"] == "cpu" or (config["device"] == "auto" and config["gpus_per_trial"] == 0)
     return torch.device("cpu" if on_cpu else "meta")
 
 

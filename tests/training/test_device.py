@@ -52,6 +52,8 @@ def test_threads_are_the_whole_cpus_and_at_least_one(cpus: float, threads: int) 
 
 def test_auto_takes_no_gpu_that_the_trial_was_not_given(config: Callable[..., dict[str, Any]]) -> None:
     assert choose_device(config(device="auto", gpus_per_trial=0)) == CPU
+    there = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    assert choose_device(config(device="auto", gpus_per_trial=None)) == there
     assert choose_device(config(device="cuda:1")) == torch.device("cuda:1")
 
 
