@@ -16,8 +16,8 @@ from orchestrator.base.errors import NotReadyError
 if TYPE_CHECKING:
     from orchestrator.scheduling.ray.cluster import Node
 
-ANSWER_TIMEOUT_S = 120.0
-"""How long a node has for its first answer: a worker process starts and imports torch."""
+ANSWER_TIMEOUT_S = 300.0
+"""How long a node has for its first answer: a worker process imports torch, which takes minutes where all cores are busy."""
 
 BUSY_TIMEOUT_S = 15.0
 """How long further GPUs of a node are waited for: on a shared cluster others may use them."""
