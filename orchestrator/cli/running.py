@@ -64,11 +64,11 @@ def launch_command(argv: Sequence[str]) -> int:
         wait_for_ray = _begin_import_of_ray()
         tracking = _in_thread(lambda: _early_look_at_server(options.overrides))
         plan = _plan_here(options) if "torch" in sys.modules else _plan_in_child(argv)
-        from orchestrator.sweep.session import Surroundings, launch
+        from orchestrator.sweep.session import DriverContext, launch
 
         for note in plan.notes:
             say(note)
-        around = Surroundings(
+        context = DriverContext(
             command=["orchestrator", "launch", *argv],
             request=request,
             tracking=tracking(),
@@ -76,7 +76,7 @@ def launch_command(argv: Sequence[str]) -> int:
             import_ray=wait_for_ray,
             on_step=check,
         )
-        result = launch(plan, around)
+        result = launch(plan, context)
     return _closed(result, str(plan.base["metric"]))
 
 
@@ -114,9 +114,9 @@ def resume_command(argv: Sequence[str]) -> int:
         wait_for_ray = _begin_import_of_ray()
         trials = _typed_trials(options.overrides)
         plan = _plan_again(request, record, folder.resolve().parent, options.more, trials)
-        from orchestrator.sweep.session import Surroundings, resume
+        from orchestrator.sweep.session import DriverContext, resume
 
-        around = Surroundings(
+        context = DriverContext(
             command=["orchestrator", "resume", *argv],
             request=request,
             say=say,
@@ -124,7 +124,7 @@ def resume_command(argv: Sequence[str]) -> int:
             on_step=check,
         )
         new_budget = any(override.split("=")[0] == "time_budget_s" for override in options.overrides)
-        result = resume(folder, plan, around, more=options.more, trials=trials, new_budget=new_budget)
+        result = resume(folder, plan, context, more=options.more, trials=trials, new_budget=new_budget)
     if result is None:
         return _nothing_to_do(folder, record)
     return _closed(result, str(plan.base["metric"]))

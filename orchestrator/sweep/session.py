@@ -85,8 +85,8 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What a driver is given by whoever calls it.
+class DriverContext:
+    """What the caller gives a driver.
 
     Args:
         command: what the user typed, for the record.
@@ -105,35 +105,35 @@ class Surroundings:
     on_step: Callable[[], None] = lambda: None
 
 
-def launch(plan: SweepPlan, around: Surroundings | None = None) -> Result:
+def launch(plan: SweepPlan, context: DriverContext | None = None) -> Result:
     """Runs the sweep of a checked plan from its first event to its last.
 
     Raises:
         ConfigError, NotReadyError: nothing was created, or (NotReadyError) the journal could not be written any more.
         ResumableError: Ray failed in mid-sweep; everything up to then is kept.
     """
-    around = around or Surroundings()
-    tracking = _checked_tracking(plan, Path(plan.root.runs_dir), around)
-    with _cluster(plan, around) as cluster:
+    context = context or DriverContext()
+    tracking = _checked_tracking(plan, Path(plan.root.runs_dir), context)
+    with _cluster(plan, context) as cluster:
         place = find_place(plan, cluster, Path(plan.root.runs_dir))
         plan, concurrent = place.plan, place.concurrent
         uid, folder = _create_folder(plan)
         with _driving(folder), contextlib.closing(Journal(folder / JOURNAL, create=True)) as journal:
             conductor = _conductor(plan, folder, journal, concurrent)
-            around.say(f"sweep {uid}: {_trials(plan)}, {_epochs(plan)} epochs each at most, {concurrent} at a time")
+            context.say(f"sweep {uid}: {_trials(plan)}, {_epochs(plan)} epochs each at most, {concurrent} at a time")
             failpoint("opening.before")
-            opening = _opening(plan, uid, folder, tracking, around)
+            opening = _opening(plan, uid, folder, tracking, context)
             computes = {"precision": plan.base["precision"], COMPUTES_ON: list(place.computes_on)}
             opening = replace(opening, environment={**opening.environment, **computes})
             journal.append(opening, sync=True)
             failpoint("opening.after")
-            return _Session(plan, folder, journal, conductor, tracking, around, cluster).run(concurrent)
+            return _Session(plan, folder, journal, conductor, tracking, context, cluster).run(concurrent)
 
 
 def resume(
     folder: Path,
     new: SweepPlan,
-    around: Surroundings | None = None,
+    context: DriverContext | None = None,
     *,
     more: int | None = None,
     trials: int | None = None,
@@ -152,7 +152,7 @@ def resume(
         RunningElsewhereError: another driver works on it.
         NotReadyError, ResumableError: as for `launch`.
     """
-    around = around or Surroundings()
+    context = context or DriverContext()
     folder = folder.resolve()
     with _driving(folder):
         record = read_sweep(folder)
@@ -164,8 +164,8 @@ def resume(
         if budget_s and not new_budget and (spent := spent_s(record)) >= budget_s:
             why = f"is used up ({spent:.0f} s); say how long it may go on from now with time_budget_s=SECONDS"
             raise ConfigError(Problem("time_budget_s", why, budget_s))
-        _checked_tracking(plan, folder.parent, around)
-        with _cluster(plan, around) as cluster, contextlib.closing(Journal(folder / JOURNAL)) as journal:
+        _checked_tracking(plan, folder.parent, context)
+        with _cluster(plan, context) as cluster, contextlib.closing(Journal(folder / JOURNAL)) as journal:
             place = find_place(plan, cluster, folder)
             plan, concurrent = place.plan, place.concurrent
             changes |= check_same(place, record, old)
@@ -175,8 +175,8 @@ def resume(
             resumed = SweepResumed(
                 plan=plan.to_json(),
                 changes=changes,
-                request=around.request,
-                command=shlex.join(around.command),
+                request=context.request,
+                command=shlex.join(context.command),
                 host=socket.gethostname(),
                 pid=os.getpid(),
                 trials=plan.root.trials,
@@ -187,12 +187,12 @@ def resume(
             journal.append(resumed, sync=True)
             failpoint("resuming.after")
             ended, open_ = sum(conductor.totals.values()), len(conductor.record.unfinished)
-            around.say(
+            context.say(
                 f"sweep {folder.name} goes on: {ended} trials have ended, {open_} continue, {_trials(plan)} in all; "
                 f"{concurrent} at a time"
             )
             tracking = conductor.record.opened.tracking
-            return _Session(plan, folder, journal, conductor, tracking, around, cluster).run(concurrent)
+            return _Session(plan, folder, journal, conductor, tracking, context, cluster).run(concurrent)
 
 
 @contextlib.contextmanager
@@ -207,8 +207,8 @@ def _driving(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _cluster(plan: SweepPlan, around: Surroundings) -> Iterator[Cluster]:
-    around.import_ray()
+def _cluster(plan: SweepPlan, context: DriverContext) -> Iterator[Cluster]:
+    context.import_ray()
     from orchestrator.scheduling.ray.cluster import connect
 
     address = getattr(plan.part("cluster"), "address", None)
@@ -217,12 +217,12 @@ def _cluster(plan: SweepPlan, around: Surroundings) -> Iterator[Cluster]:
         yield cluster
 
 
-def _checked_tracking(plan: SweepPlan, runs_dir: Path, around: Surroundings) -> Mapping[str, Any]:
-    tracking = around.tracking
+def _checked_tracking(plan: SweepPlan, runs_dir: Path, context: DriverContext) -> Mapping[str, Any]:
+    tracking = context.tracking
     if tracking is None:
         tracking = check_tracking(plan.tracking, runs_dir, name=plan.root.name)
     if tracking.get("unreachable"):
-        around.say(f"the sweep goes on without MLflow for now: {tracking['unreachable']}")
+        context.say(f"the sweep goes on without MLflow for now: {tracking['unreachable']}")
     return tracking
 
 
@@ -259,7 +259,7 @@ class _Session:
     journal: Journal
     conductor: Conductor
     tracking: Mapping[str, Any]
-    around: Surroundings
+    context: DriverContext
     cluster: Cluster
 
     def run(self, concurrent: int) -> Result:
@@ -328,7 +328,7 @@ class _Session:
             shipping.keep_alive()
             self.cluster.check()
             stop_asked = stop_asked or (self.folder / STOP).exists()
-            self.around.on_step()
+            self.context.on_step()
 
         scratch = self.folder / TUNE
         shutil.rmtree(scratch, ignore_errors=True)
@@ -359,9 +359,9 @@ class _Session:
             self.journal.commit()
         shipped = shipping.interrupt()
         if isinstance(error, KeyboardInterrupt):
-            self.around.say(f"interrupted; nothing is lost. Go on with:  {resume_command(self.folder)}")
+            self.context.say(f"interrupted; nothing is lost. Go on with:  {resume_command(self.folder)}")
             if not shipped:
-                self.around.say(
+                self.context.say(
                     f"MLflow does not know yet:  orchestrator sync {self.folder.name}{runs_dir_option(self.folder)}"
                 )
 
@@ -408,7 +408,9 @@ def _create_folder(plan: SweepPlan) -> tuple[str, Path]:
     return uid, folder
 
 
-def _opening(plan: SweepPlan, uid: str, folder: Path, tracking: Mapping[str, Any], around: Surroundings) -> SweepOpened:
+def _opening(
+    plan: SweepPlan, uid: str, folder: Path, tracking: Mapping[str, Any], context: DriverContext
+) -> SweepOpened:
     """What the journal opens with: everything that a reader, or a resume, needs to know of the sweep."""
     root = plan.root
     return SweepOpened(
@@ -424,6 +426,6 @@ def _opening(plan: SweepPlan, uid: str, folder: Path, tracking: Mapping[str, Any
         space=[{"key": p.key, "domain": p.domain.describe(), "condition": p.condition} for p in plan.space.parameters],
         sampler=plan.sampler,
         scheduler=plan.scheduler,
-        environment=environment() | {"command": shlex.join(around.command)},
-        request=around.request,
+        environment=environment() | {"command": shlex.join(context.command)},
+        request=context.request,
     )

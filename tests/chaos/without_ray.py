@@ -206,11 +206,11 @@ def drive(order: dict[str, Any], plan: SweepPlan) -> None:
     from orchestrator.tracking import supervisor
 
     supervisor.FIRST_PAUSE_S = SHIPPER_PAUSE_S
-    around = sweep.Surroundings(say=lambda line: None)
+    context = sweep.DriverContext(say=lambda line: None)
     if order["folder"]:
-        sweep.resume(Path(order["folder"]), plan, around)
+        sweep.resume(Path(order["folder"]), plan, context)
     else:
-        sweep.launch(plan, around)
+        sweep.launch(plan, context)
 
 
 def main() -> None:

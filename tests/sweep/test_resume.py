@@ -26,7 +26,7 @@ from orchestrator.journal.events import SweepOpened
 from orchestrator.journal.file import Journal, Reader
 from orchestrator.journal.finding import find_sweep
 from orchestrator.journal.record import SweepRecord, TrialRecord, read_events, read_sweep
-from orchestrator.sweep.session import Surroundings, launch, resume
+from orchestrator.sweep.session import DriverContext, launch, resume
 
 SMALL = ["data=synthetic", "model=mlp", "model.width=12", "batch_size=16", "seed=1", "report_every_s=0", "data.noise=3"]
 SEARCH = "optimizer.lr=tag(log,interval(1e-4,1))"
@@ -93,11 +93,11 @@ def test_interrupted_and_resumed_equals_uninterrupted(algorithms: list[str]) -> 
 
     made = plan([*keys, "runs_dir=cut", "tracking=none"])
     with pytest.raises(Interrupt, match="the driver dies"):
-        launch(made, Surroundings(on_step=interrupt_after(4, "cut")))
+        launch(made, DriverContext(on_step=interrupt_after(4, "cut")))
     folder = sweep_folder("cut")
     for reports in (12, 19):
         with contextlib.suppress(Interrupt):
-            resume(folder, made, Surroundings(on_step=interrupt_after(reports, "cut")))
+            resume(folder, made, DriverContext(on_step=interrupt_after(reports, "cut")))
     resume(folder, made)
     cut = read_sweep(folder, keep_epochs=True)
     assert cut.generation >= 2
@@ -265,7 +265,7 @@ def test_a_hanging_trial_is_killed_and_continues(tmp_path: Path) -> None:
     epoch_then = [10**9]
     try:
         with pytest.raises(Interrupt, match="the driver dies"):
-            launch(plan(keys), Surroundings(on_step=stop_the_worker))
+            launch(plan(keys), DriverContext(on_step=stop_the_worker))
     finally:
         for pid in stopped:
             with contextlib.suppress(ProcessLookupError):
@@ -291,7 +291,7 @@ def test_a_request_to_stop_ends_the_sweep_with_what_it_has() -> None:
         if record.trials and record.trials[0].epoch:
             (sweep_folder() / "stop").touch()
 
-    result = launch(plan(keys), Surroundings(on_step=ask))
+    result = launch(plan(keys), DriverContext(on_step=ask))
     assert result.closed_for == "stopped"
     assert set(result.totals) == {State.CANCELLED}
     record = read_sweep(sweep_folder())
