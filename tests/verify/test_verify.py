@@ -520,8 +520,8 @@ def wrong_best_epoch(store: Store) -> None:
 def weights_of_another_epoch(store: Store) -> None:
     path = store.trial(STOPPED) / "best.safetensors"
     text = path.read_bytes()
-    assert text.count(b'\\"epoch\\": 1') == 1
-    path.write_bytes(text.replace(b'\\"epoch\\": 1', b'\\"epoch\\": 2'))
+    assert text.count(b'\\"epoch\\": 2') == 1
+    path.write_bytes(text.replace(b'\\"epoch\\": 2', b'\\"epoch\\": 1'))
 
 
 def weights_of_another_trial(store: Store) -> None:
@@ -790,7 +790,7 @@ def test_events_that_wait_for_mlflow_are_no_violation(store: Store) -> None:
     report = store.verify()
     assert report.ok
     assert list(report.skipped) == OF_MLFLOW_ALONE
-    assert f"10 events wait for MLflow; run `orchestrator sync {store.uid}`" in report.summary
+    assert f"12 events wait for MLflow; run `orchestrator sync {store.uid}`" in report.summary
 
 
 def test_a_store_that_does_not_answer_is_no_violation(store: Store) -> None:
