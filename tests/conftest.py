@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import orchestrator.scheduling.ray  # noqa: F401 - before any test imports Ray itself
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 

@@ -263,9 +263,6 @@ def _begin_import_of_ray() -> Callable[[], None]:
 
 
 def _import_ray() -> None:
-    from orchestrator.scheduling.ray.cluster import set_environment
-
-    set_environment()
     import orchestrator.scheduling.ray.tuner  # noqa: F401
 
 

@@ -104,7 +104,6 @@ def connect(
     Raises:
         NotReadyError: the cluster cannot be started or reached.
     """
-    set_environment()
     import ray
 
     if ray.is_initialized():
@@ -238,20 +237,3 @@ def _own_signal_handlers() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def set_environment() -> None:
-    """Sets what Ray reads from the environment, some of it when it is imported: quiet, no usage report, no loggers of its own."""
-    settings = {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-        "RAY_AIR_NEW_OUTPUT": "0",
-        "RAY_CHDIR_TO_TRIAL_DIR": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",
-        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-        "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
-    }
-    os.environ.update(settings)
