@@ -18,10 +18,10 @@ from orchestrator.base.errors import ConfigError, Problem, nearest
 VARIABLE = "ORCHESTRATOR_FAILPOINT"
 
 NAMES: Mapping[str, str] = {
-    "opening.before": "sweep.session",
-    "opening.after": "sweep.session",
-    "resuming.before": "sweep.session",
-    "resuming.after": "sweep.session",
+    "opening.before": "sweep.launching",
+    "opening.after": "sweep.launching",
+    "resuming.before": "sweep.resuming",
+    "resuming.after": "sweep.resuming",
     "closing.before": "sweep.session",
     "closing.after": "sweep.session",
     "suggestion.before": "scheduling.conductor",

@@ -20,7 +20,7 @@ def dashboard(argv: Sequence[str]) -> int:
     parser.add_argument("--port", type=int, default=5000, help="0 picks a free port (default: 5000)")
     parser.add_argument("--uri", help="another store (sqlite:////absolute/path) or server (http://host:port)")
     options = parser.parse_args(argv)
-    from orchestrator.sweep.session import tracked_in
+    from orchestrator.journal.finding import tracked_in
     from orchestrator.tracking.dashboard import serve
 
     uri = options.uri or tracked_in(options.runs_dir).get("uri")
@@ -33,7 +33,7 @@ def sync_command(argv: Sequence[str]) -> int:
     parser.add_argument("name", metavar="NAME", help="a sweep's name, or its name with the id: digits-0a1b2c3d")
     add_runs_dir(parser)
     options = parser.parse_args(argv)
-    from orchestrator.sweep.session import find_sweep
+    from orchestrator.journal.finding import find_sweep
     from orchestrator.tracking.sync import sync
 
     say(str(sync(find_sweep(options.runs_dir, options.name))))

@@ -64,7 +64,8 @@ def launch_command(argv: Sequence[str]) -> int:
         wait_for_ray = _begin_import_of_ray()
         tracking = _in_thread(lambda: _early_look_at_server(options.overrides))
         plan = _plan_here(options) if "torch" in sys.modules else _plan_in_child(argv)
-        from orchestrator.sweep.session import DriverContext, launch
+        from orchestrator.sweep.launching import launch
+        from orchestrator.sweep.session import DriverContext
 
         for note in plan.notes:
             say(note)
@@ -114,7 +115,8 @@ def resume_command(argv: Sequence[str]) -> int:
         wait_for_ray = _begin_import_of_ray()
         trials = _typed_trials(options.overrides)
         plan = _plan_again(request, record, folder.resolve().parent, options.more, trials)
-        from orchestrator.sweep.session import DriverContext, resume
+        from orchestrator.sweep.resuming import resume
+        from orchestrator.sweep.session import DriverContext
 
         context = DriverContext(
             command=["orchestrator", "resume", *argv],

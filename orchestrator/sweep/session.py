@@ -1,39 +1,32 @@
-"""The life of a sweep: from a checked plan to a closed journal. One of the few files that see several rooms."""
+"""One driver's time with a sweep, be it launched or resumed: from its first step to the closed journal."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
-import shlex
 import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.base.environment import environment
-from orchestrator.base.errors import ConfigError, NotReadyError, Problem, ResumableError
+from orchestrator.base.errors import NotReadyError, ResumableError
 from orchestrator.base.failpoints import failpoint
-from orchestrator.base.layout import JOURNAL, LOCK, STOP, TRIALS, TUNE, trial_folder
+from orchestrator.base.layout import LOCK, STOP, TUNE, trial_folder
 from orchestrator.base.locks import DRIVING, hold
-from orchestrator.base.names import slug
 from orchestrator.base.records import State
 from orchestrator.base.rules import repeat_seed
 from orchestrator.config.machine import cpus, gpus, memory_bytes
 from orchestrator.config.plan import SweepPlan, domain_max, trial_config
 from orchestrator.config.resuming import placed
 from orchestrator.journal.cursor import ShipStatus
-from orchestrator.journal.events import Best, SweepClosed, SweepOpened, SweepResumed
+from orchestrator.journal.events import Best, SweepClosed
 from orchestrator.journal.file import Journal
-from orchestrator.journal.finding import find_sweep, runs_dir_option, sweeps_in, tracked_in
-from orchestrator.journal.record import Summary, SweepRecord, read_events, read_sweep
+from orchestrator.journal.finding import runs_dir_option
+from orchestrator.journal.record import Summary, SweepRecord
 from orchestrator.stores.opening import local_path
-from orchestrator.sweep.resources import COMPUTES_ON, check_same, find_place, gpus_of, with_gpus_of
-from orchestrator.sweep.resuming import checked, first_config_index, spent_s
+from orchestrator.sweep.resources import gpus_of
 from orchestrator.sweep.retention import Retention
 from orchestrator.sweep.terminal import Progress, View
 from orchestrator.tracking.preflight import check_tracking
@@ -43,8 +36,6 @@ from orchestrator.verify import Report, verify
 if TYPE_CHECKING:
     from orchestrator.scheduling.conductor import Conductor
     from orchestrator.scheduling.ray.cluster import Cluster
-
-__all__ = ["Result", "find_sweep", "launch", "resume", "sweeps_in", "tracked_in"]
 
 SHIP_TIMEOUT_S = 60.0
 """How long the end of a sweep waits for MLflow; what is not shipped by then waits in the journal."""
@@ -105,98 +96,8 @@ class DriverContext:
     on_step: Callable[[], None] = lambda: None
 
 
-def launch(plan: SweepPlan, context: DriverContext | None = None) -> Result:
-    """Runs the sweep of a checked plan from its first event to its last.
-
-    Raises:
-        ConfigError, NotReadyError: nothing was created, or (NotReadyError) the journal could not be written any more.
-        ResumableError: Ray failed in mid-sweep; everything up to then is kept.
-    """
-    context = context or DriverContext()
-    tracking = _checked_tracking(plan, Path(plan.root.runs_dir), context)
-    with _cluster(plan, context) as cluster:
-        place = find_place(plan, cluster, Path(plan.root.runs_dir))
-        plan, concurrent = place.plan, place.concurrent
-        uid, folder = _create_folder(plan)
-        with _driving(folder), contextlib.closing(Journal(folder / JOURNAL, create=True)) as journal:
-            conductor = _conductor(plan, folder, journal, concurrent)
-            context.say(f"sweep {uid}: {_trials(plan)}, {_epochs(plan)} epochs each at most, {concurrent} at a time")
-            failpoint("opening.before")
-            opening = _opening(plan, uid, folder, tracking, context)
-            computes = {"precision": plan.base["precision"], COMPUTES_ON: list(place.computes_on)}
-            opening = replace(opening, environment={**opening.environment, **computes})
-            journal.append(opening, sync=True)
-            failpoint("opening.after")
-            return _Session(plan, folder, journal, conductor, tracking, context, cluster).run(concurrent)
-
-
-def resume(
-    folder: Path,
-    new: SweepPlan,
-    context: DriverContext | None = None,
-    *,
-    more: int | None = None,
-    trials: int | None = None,
-    new_budget: bool = False,
-) -> Result | None:
-    """Goes on with the sweep in `folder`, whose driver has gone; None where there is nothing to do.
-
-    Args:
-        new: what the overrides of the start and of now together give; checked against what the sweep began with.
-        more: so many configurations besides those of before.
-        trials: so many configurations in all.
-        new_budget: whether `time_budget_s` counts from now on, instead of what is left of it.
-
-    Raises:
-        ConfigError: something differs that may not, or the time budget is used up; nothing was changed.
-        RunningElsewhereError: another driver works on it.
-        NotReadyError, ResumableError: as for `launch`.
-    """
-    context = context or DriverContext()
-    folder = folder.resolve()
-    with _driving(folder):
-        record = read_sweep(folder)
-        old = SweepPlan.from_json(record.plan)
-        plan, changes = checked(record, with_gpus_of(old.settings, new), more=more, trials=trials)
-        if record.closed is not None and not changes and not new_budget:
-            return None
-        budget_s = plan.root.time_budget_s
-        if budget_s and not new_budget and (spent := spent_s(record)) >= budget_s:
-            why = f"is used up ({spent:.0f} s); say how long it may go on from now with time_budget_s=SECONDS"
-            raise ConfigError(Problem("time_budget_s", why, budget_s))
-        _checked_tracking(plan, folder.parent, context)
-        with _cluster(plan, context) as cluster, contextlib.closing(Journal(folder / JOURNAL)) as journal:
-            place = find_place(plan, cluster, folder)
-            plan, concurrent = place.plan, place.concurrent
-            changes |= check_same(place, record, old)
-            first = first_config_index(record, changes)
-            conductor = _conductor(plan, folder, journal, concurrent, first)
-            conductor.recall(read_events(folder), same_scheduler="scheduler" not in changes)
-            resumed = SweepResumed(
-                plan=plan.to_json(),
-                changes=changes,
-                request=context.request,
-                command=shlex.join(context.command),
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                trials=plan.root.trials,
-                first_config_index=first,
-                new_budget=new_budget,
-            )
-            failpoint("resuming.before")
-            journal.append(resumed, sync=True)
-            failpoint("resuming.after")
-            ended, open_ = sum(conductor.totals.values()), len(conductor.record.unfinished)
-            context.say(
-                f"sweep {folder.name} goes on: {ended} trials have ended, {open_} continue, {_trials(plan)} in all; "
-                f"{concurrent} at a time"
-            )
-            tracking = conductor.record.opened.tracking
-            return _Session(plan, folder, journal, conductor, tracking, context, cluster).run(concurrent)
-
-
 @contextlib.contextmanager
-def _driving(folder: Path) -> Iterator[None]:
+def driving(folder: Path) -> Iterator[None]:
     """The sweep is this process' own for as long as the block lasts.
 
     Raises:
@@ -207,7 +108,7 @@ def _driving(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _cluster(plan: SweepPlan, context: DriverContext) -> Iterator[Cluster]:
+def connected_cluster(plan: SweepPlan, context: DriverContext) -> Iterator[Cluster]:
     context.import_ray()
     from orchestrator.scheduling.ray.cluster import connect
 
@@ -217,7 +118,7 @@ def _cluster(plan: SweepPlan, context: DriverContext) -> Iterator[Cluster]:
         yield cluster
 
 
-def _checked_tracking(plan: SweepPlan, runs_dir: Path, context: DriverContext) -> Mapping[str, Any]:
+def checked_tracking(plan: SweepPlan, runs_dir: Path, context: DriverContext) -> Mapping[str, Any]:
     tracking = context.tracking
     if tracking is None:
         tracking = check_tracking(plan.tracking, runs_dir, name=plan.root.name)
@@ -226,10 +127,10 @@ def _checked_tracking(plan: SweepPlan, runs_dir: Path, context: DriverContext) -
     return tracking
 
 
-def _conductor(plan: SweepPlan, folder: Path, journal: Journal, concurrent: int, first: int = 0) -> Conductor:
+def make_conductor(plan: SweepPlan, folder: Path, journal: Journal, concurrent: int, first: int = 0) -> Conductor:
     from orchestrator.scheduling.conductor import Conductor
 
-    root, mode, epochs = plan.root, str(plan.base["mode"]), _epochs(plan)
+    root, mode, epochs = plan.root, str(plan.base["mode"]), most_epochs(plan)
     scheduler = plan.part("scheduler")
     return Conductor(
         record=SweepRecord(),
@@ -251,7 +152,7 @@ def _conductor(plan: SweepPlan, folder: Path, journal: Journal, concurrent: int,
 
 
 @dataclass
-class _Session:
+class Session:
     """One driver's time with a sweep, from its first step to the closed journal."""
 
     plan: SweepPlan
@@ -335,7 +236,7 @@ class _Session:
         try:
             run(
                 conductor,
-                rungs=self.plan.part("scheduler").rungs(_epochs(self.plan)),
+                rungs=self.plan.part("scheduler").rungs(most_epochs(self.plan)),
                 cpus_per_trial=root.cpus_per_trial,
                 gpus_per_trial=gpus_of(self.plan),
                 concurrent=concurrent,
@@ -386,46 +287,11 @@ def _best_of(summaries: Sequence[Summary]) -> Best | None:
     }
 
 
-def _trials(plan: SweepPlan) -> str:
+def spell_trials(plan: SweepPlan) -> str:
     root = plan.root
     return f"{root.trials} trials" if root.repeat == 1 else f"{root.trials} configurations, {root.repeat} seeds each"
 
 
-def _epochs(plan: SweepPlan) -> int:
+def most_epochs(plan: SweepPlan) -> int:
     """The most epochs that a trial can have."""
     return max(int(plan.base["epochs"]), domain_max(plan.space, "epochs"))
-
-
-def _create_folder(plan: SweepPlan) -> tuple[str, Path]:
-    """A new identity and its folder."""
-    base = slug(plan.root.name) if plan.root.name else time.strftime("sweep-%Y%m%d-%H%M%S")
-    uid = f"{base}-{secrets.token_hex(4)}"
-    folder = Path(plan.root.runs_dir).resolve() / uid
-    try:
-        (folder / TRIALS).mkdir(parents=True)
-    except OSError as error:
-        raise NotReadyError(f"runs_dir={plan.root.runs_dir} cannot be written ({error}); set runs_dir") from error
-    return uid, folder
-
-
-def _opening(
-    plan: SweepPlan, uid: str, folder: Path, tracking: Mapping[str, Any], context: DriverContext
-) -> SweepOpened:
-    """What the journal opens with: everything that a reader, or a resume, needs to know of the sweep."""
-    root = plan.root
-    return SweepOpened(
-        uid=uid,
-        name=root.name or uid.rsplit("-", 1)[0],
-        metric=plan.base["metric"],
-        mode=plan.base["mode"],
-        trials=root.trials,
-        folder=str(folder),
-        plan=plan.to_json(),
-        tracking=tracking,
-        config=plan.base,
-        space=[{"key": p.key, "domain": p.domain.describe(), "condition": p.condition} for p in plan.space.parameters],
-        sampler=plan.sampler,
-        scheduler=plan.scheduler,
-        environment=environment() | {"command": shlex.join(context.command)},
-        request=context.request,
-    )

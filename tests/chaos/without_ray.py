@@ -182,11 +182,18 @@ _workers: Workers | None = None
 
 
 @contextlib.contextmanager
-def connect(address: str | None, *, preload: str) -> Iterator[list[Any]]:
+def connect(address: str | None, **others: object) -> Iterator[Any]:
     """In the place of a Ray cluster."""
-    from orchestrator.scheduling.ray.cluster import Node
+    from orchestrator.scheduling.ray.cluster import Cluster, Node
 
-    yield [Node(cpus=1, gpus=0)]
+    yield Cluster([Node(cpus=1, gpus=0)])
+
+
+def survey(nodes: object, **others: object) -> Any:
+    """In the place of a task on each node."""
+    from orchestrator.scheduling.ray.survey import Survey
+
+    return Survey("fp32", ("cpu",))
 
 
 def drive(order: dict[str, Any], plan: SweepPlan) -> None:
@@ -200,17 +207,21 @@ def drive(order: dict[str, Any], plan: SweepPlan) -> None:
     tuner.run = run  # type: ignore[attr-defined]
     sys.modules["orchestrator.scheduling.ray.tuner"] = tuner
     from orchestrator.scheduling.ray import cluster
+    from orchestrator.scheduling.ray import survey as surveying
 
     cluster.connect = connect
-    from orchestrator.sweep import session as sweep
+    surveying.survey = survey
+    from orchestrator.sweep.launching import launch
+    from orchestrator.sweep.resuming import resume
+    from orchestrator.sweep.session import DriverContext
     from orchestrator.tracking import supervisor
 
     supervisor.FIRST_PAUSE_S = SHIPPER_PAUSE_S
-    context = sweep.DriverContext(say=lambda line: None)
+    context = DriverContext(say=lambda line: None)
     if order["folder"]:
-        sweep.resume(Path(order["folder"]), plan, context)
+        resume(Path(order["folder"]), plan, context)
     else:
-        sweep.launch(plan, context)
+        launch(plan, context)
 
 
 def main() -> None:

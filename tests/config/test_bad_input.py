@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from orchestrator.cli import main
-from orchestrator.sweep.session import _create_folder
+from orchestrator.sweep.launching import _create_folder
 
 PLAN = ("launch", "--plan")  # the same checks as `launch`, which would go on to start
 

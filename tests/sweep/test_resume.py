@@ -26,7 +26,9 @@ from orchestrator.journal.events import SweepOpened
 from orchestrator.journal.file import Journal, Reader
 from orchestrator.journal.finding import find_sweep
 from orchestrator.journal.record import SweepRecord, TrialRecord, read_events, read_sweep
-from orchestrator.sweep.session import DriverContext, launch, resume
+from orchestrator.sweep.launching import launch
+from orchestrator.sweep.resuming import resume
+from orchestrator.sweep.session import DriverContext
 
 SMALL = ["data=synthetic", "model=mlp", "model.width=12", "batch_size=16", "seed=1", "report_every_s=0", "data.noise=3"]
 SEARCH = "optimizer.lr=tag(log,interval(1e-4,1))"

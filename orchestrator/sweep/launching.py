@@ -1,0 +1,95 @@
+"""A sweep from a checked plan: its identity, its folder, the first event of its journal."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.base.environment import environment
+from orchestrator.base.errors import NotReadyError
+from orchestrator.base.failpoints import failpoint
+from orchestrator.base.layout import JOURNAL, TRIALS
+from orchestrator.base.names import slug
+from orchestrator.config.plan import SweepPlan
+from orchestrator.journal.events import SweepOpened
+from orchestrator.journal.file import Journal
+from orchestrator.sweep.resources import COMPUTES_ON, find_place
+from orchestrator.sweep.session import (
+    DriverContext,
+    Result,
+    Session,
+    checked_tracking,
+    connected_cluster,
+    driving,
+    make_conductor,
+    most_epochs,
+    spell_trials,
+)
+
+
+def launch(plan: SweepPlan, context: DriverContext | None = None) -> Result:
+    """Runs the sweep of a checked plan from its first event to its last.
+
+    Raises:
+        ConfigError, NotReadyError: nothing was created, or (NotReadyError) the journal could not be written any more.
+        ResumableError: Ray failed in mid-sweep; everything up to then is kept.
+    """
+    context = context or DriverContext()
+    tracking = checked_tracking(plan, Path(plan.root.runs_dir), context)
+    with connected_cluster(plan, context) as cluster:
+        place = find_place(plan, cluster, Path(plan.root.runs_dir))
+        plan, concurrent = place.plan, place.concurrent
+        uid, folder = _create_folder(plan)
+        with driving(folder), contextlib.closing(Journal(folder / JOURNAL, create=True)) as journal:
+            conductor = make_conductor(plan, folder, journal, concurrent)
+            context.say(
+                f"sweep {uid}: {spell_trials(plan)}, {most_epochs(plan)} epochs each at most, {concurrent} at a time"
+            )
+            failpoint("opening.before")
+            opening = _opening(plan, uid, folder, tracking, context)
+            computes = {"precision": plan.base["precision"], COMPUTES_ON: list(place.computes_on)}
+            opening = replace(opening, environment={**opening.environment, **computes})
+            journal.append(opening, sync=True)
+            failpoint("opening.after")
+            return Session(plan, folder, journal, conductor, tracking, context, cluster).run(concurrent)
+
+
+def _create_folder(plan: SweepPlan) -> tuple[str, Path]:
+    """A new identity and its folder."""
+    base = slug(plan.root.name) if plan.root.name else time.strftime("sweep-%Y%m%d-%H%M%S")
+    uid = f"{base}-{secrets.token_hex(4)}"
+    folder = Path(plan.root.runs_dir).resolve() / uid
+    try:
+        (folder / TRIALS).mkdir(parents=True)
+    except OSError as error:
+        raise NotReadyError(f"runs_dir={plan.root.runs_dir} cannot be written ({error}); set runs_dir") from error
+    return uid, folder
+
+
+def _opening(
+    plan: SweepPlan, uid: str, folder: Path, tracking: Mapping[str, Any], context: DriverContext
+) -> SweepOpened:
+    """What the journal opens with: everything that a reader, or a resume, needs to know of the sweep."""
+    root = plan.root
+    return SweepOpened(
+        uid=uid,
+        name=root.name or uid.rsplit("-", 1)[0],
+        metric=plan.base["metric"],
+        mode=plan.base["mode"],
+        trials=root.trials,
+        folder=str(folder),
+        plan=plan.to_json(),
+        tracking=tracking,
+        config=plan.base,
+        space=[{"key": p.key, "domain": p.domain.describe(), "condition": p.condition} for p in plan.space.parameters],
+        sampler=plan.sampler,
+        scheduler=plan.scheduler,
+        environment=environment() | {"command": shlex.join(context.command)},
+        request=context.request,
+    )
