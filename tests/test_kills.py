@@ -153,7 +153,7 @@ def test_killed_and_resumed_equals_never_killed(
     assert ended == (BY_KILL if in_driver or name in AFTER_A_DEATH else 0)
     folder = sweep_in(tmp_path)
     if name == "opening.before":
-        assert read_sweep(folder).opened == {}
+        assert read_sweep(folder).opening is None
         assert not list(folder.glob("trials/*"))
         return
     deaths = 0
