@@ -13,11 +13,12 @@ from pathlib import Path
 
 import yaml
 
+from orchestrator.base.errors import NotReadyError
 from orchestrator.base.groups import GROUPS, PARTS
 from orchestrator.config.plan import SweepPlan
 
 from .draft import Draft
-from .machine import Footprint, check_space, check_writable, footprint
+from .machine import Footprint, check_space, check_writable, footprint, gpus
 from .probes import BUDGET_S, EVERY_TRIAL, probes, untried
 
 
@@ -50,10 +51,30 @@ def plan(
             break
         left_out |= failing  # fewer each time; the last ones stay, with their problems
     draft.raise_problems()
+    made = _with_capability(made)
     runs_dir = Path(made.settings["runs_dir"])
     check_writable(runs_dir)
     check_space(runs_dir, _footprint(made))
     return made
+
+
+def _with_capability(made: SweepPlan) -> SweepPlan:
+    """The plan with what this machine computes with, where the trials run here: no worker has to be asked later.
+
+    Raises:
+        NotReadyError: a trial's device cannot be used.
+    """
+    from orchestrator.training.capability import capability
+
+    if made.part("cluster").kind != "local":
+        return made
+    device, asked = made.settings["device"], made.settings["gpus_per_trial"]
+    reserved = float(device != "cpu" and gpus() > 0) if asked is None else float(asked)
+    try:
+        found = capability(device, reserved)
+    except RuntimeError as error:
+        raise NotReadyError(f"{error}; gpus_per_trial=0 device=auto trains on the CPU") from error
+    return replace(made, facts={**made.facts, "capability": vars(found)})
 
 
 def _footprint(made: SweepPlan) -> Footprint:

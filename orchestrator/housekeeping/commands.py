@@ -19,6 +19,10 @@ OF_THE_SWEEP = {"search", *PARTS, *SWEEP_KEYS}
 """Keys and groups that say how a sweep runs, and nothing about one trial."""
 
 
+DECIDED = ("precision", "gpus_per_trial")
+"""Root keys that a sweep may leave open, and decides when it is launched: its trials have them in their configuration."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What a user typed to launch a sweep; `cwd` is where, "" where it is not known."""
@@ -68,7 +72,11 @@ def train_command(request: Request, trial: TrialRecord, searched: Sequence[str])
     kept = [text for text in request.overrides if _concerns(text, left_out, trial.config)]
     if trial.repeat:
         kept = [text for text in kept if _key(text) != "seed"]
-    fixed = [f"{key}={_typed(value)}" for key, value in trial.params.items()]
+    decided = {
+        key: trial.config[key] for key in DECIDED if key not in trial.params and trial.config.get(key) is not None
+    }
+    kept = [text for text in kept if _key(text) not in decided]
+    fixed = [f"{key}={_typed(value)}" for key, value in {**trial.params, **decided}.items()]
     if trial.repeat and "seed" not in trial.params:
         fixed.append(f"seed={trial.config['seed']}")
     folder = ["--config-dir", str(Path(request.cwd, request.config_dir))] if request.config_dir else []
@@ -98,4 +106,4 @@ def _typed(value: object) -> str:
     """A value as Hydra's grammar reads it."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    return str(value)
+    return f"{value:.17g}" if isinstance(value, float) and value.is_integer() else str(value)

@@ -42,17 +42,22 @@ def find_place(plan: SweepPlan, cluster: Cluster, folder: Path) -> Place:
     Raises:
         NotReadyError: no node holds a trial, or one that does cannot run it.
     """
-    from orchestrator.scheduling.ray.survey import survey
+    from orchestrator.scheduling.ray.survey import decide, survey
 
     plan = with_gpus(plan, max((node.gpus for node in cluster.nodes), default=0))
     root = plan.root
     concurrent = trials_at_a_time(plan, cluster.nodes)
+    local = plan.part("cluster").kind == "local"
+    if local and "capability" in plan.facts:  # found while planning, in a process that had torch anyway
+        found = decide(root.precision, [("this machine", plan.facts["capability"])])
+        plan = replace(plan, base={**plan.base, "precision": found.precision})
+        return Place(plan, concurrent, found.computes_on)
     found = survey(
         [node for node in cluster.nodes if node.holds(root.cpus_per_trial, gpus_of(plan))],
         precision=root.precision,
         device=root.device,
         gpus_per_trial=gpus_of(plan),
-        shared=None if plan.part("cluster").kind == "local" else nearest_existing(folder),
+        shared=None if local else nearest_existing(folder),
     )
     plan = replace(plan, base={**plan.base, "precision": found.precision})
     return Place(plan, concurrent, found.computes_on)

@@ -189,13 +189,6 @@ def connect(address: str | None, **others: object) -> Iterator[Any]:
     yield Cluster([Node(cpus=1, gpus=0)])
 
 
-def survey(nodes: object, **others: object) -> Any:
-    """In the place of a task on each node."""
-    from orchestrator.scheduling.ray.survey import Survey
-
-    return Survey("fp32", ("cpu",))
-
-
 def drive(order: dict[str, Any], plan: SweepPlan) -> None:
     """One driver's life."""
     global _workers
@@ -207,10 +200,8 @@ def drive(order: dict[str, Any], plan: SweepPlan) -> None:
     tuner.run = run  # type: ignore[attr-defined]
     sys.modules["orchestrator.scheduling.ray.tuner"] = tuner
     from orchestrator.scheduling.ray import cluster
-    from orchestrator.scheduling.ray import survey as surveying
 
     cluster.connect = connect
-    surveying.survey = survey
     from orchestrator.sweep.launching import launch
     from orchestrator.sweep.resuming import resume
     from orchestrator.sweep.session import DriverContext

@@ -147,7 +147,7 @@ ROWS = [
     launch("5-text-for-the-epochs", "epochs=abc schedule=cosine", r"epochs=abc: must be an integer"),
     launch("5-number-for-a-list", "allowed_targets=5", r"allowed_targets=5: must be a list of texts"),
     launch("5-list-for-text", "data_cache=[a]", r"data_cache=\['a'\]: must be text or null"),
-    launch("5-removed-precision", "precision=fp16", r"precision=fp16: must be one of auto, fp32, bf16"),
+    launch("5-removed-precision", "precision=fp16", r"precision=fp16: must be one of auto, fp32, tf32, bf16"),
     launch("5-no-debug-key", "debug=true", r"debug=true: unknown key"),
     experiment("6-duplicate-key", "trials: 3\ntrials: 4\n", r"mine\.yaml:3:1: has the key trials twice"),
     experiment("7-tab", "model:\n\twidth: 3\n", r"mine\.yaml:3:1: is not YAML: .*tab"),

@@ -28,7 +28,7 @@ from orchestrator.journal.file import checksum
 from orchestrator.journal.finding import find_sweep
 from orchestrator.journal.record import read_sweep
 from orchestrator.sweep.retention import Retention
-from orchestrator.training import evaluate
+from orchestrator.training import evaluate, metrics
 from orchestrator.training.build import build_learner
 from orchestrator.training.comparison import compared
 
@@ -63,7 +63,7 @@ def test_a_loaded_model_scores_on_validation_what_was_logged(folder: Path, index
     learner = build_learner(story.trial.config)
     split = learner.data.splits["val"]
     logits = evaluate.logits(model, split, channels_last=learner.channels_last)
-    accuracy = evaluate.loss_and_accuracy(logits, split.labels)[1]
+    accuracy = metrics.accuracy(logits, split.labels)
     logged = story.trial.epochs[story.trial.best_epoch - 1]["metrics"]  # type: ignore[operator]
     assert accuracy == logged["val/accuracy"] == story.trial.value
 

@@ -61,10 +61,15 @@ def survey(nodes: Sequence[Node], *, precision: str, device: str, gpus_per_trial
     problems = [f"{node.name}: {answer}" for node, replies in answers for answer in replies if isinstance(answer, str)]
     if problems:
         raise NotReadyError("trials cannot run on every node:\n  " + "\n  ".join(dict.fromkeys(problems)))
-    return _decided(precision, [(node.name, answer) for node, replies in answers for answer in replies])
+    return decide(precision, [(node.name, answer) for node, replies in answers for answer in replies])
 
 
-def _decided(precision: str, answers: Sequence[tuple[str, Any]]) -> Survey:
+def decide(precision: str, answers: Sequence[tuple[str, Any]]) -> Survey:
+    """What follows from (node, its capability) of every node.
+
+    Raises:
+        NotReadyError: some node lacks the precision that is asked for.
+    """
     if precision == "auto":
         precision = "bf16" if all(answer["bf16"] for _, answer in answers) else "fp32"
     if precision == "tf32" and (without := sorted({name for name, answer in answers if not answer["tf32"]})):

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.scheduling.ray.cluster import Node
-from orchestrator.scheduling.ray.survey import NONCE, _check_written, _decided, _look, _nonce, _why
+from orchestrator.scheduling.ray.survey import NONCE, _check_written, _look, _nonce, _why, decide
 
 
 def answer(**changes: Any) -> dict[str, Any]:
@@ -32,17 +32,17 @@ AMPERE = answer(device="cuda", name="NVIDIA A100", bf16=True, tf32=True)
     ],
 )
 def test_auto_is_what_every_node_can(asked: str, answers: list[dict[str, Any]], precision: str) -> None:
-    assert _decided(asked, [(f"node {place}", given) for place, given in enumerate(answers)]).precision == precision
+    assert decide(asked, [(f"node {place}", given) for place, given in enumerate(answers)]).precision == precision
 
 
 def test_what_the_trials_compute_with_is_named_once_a_kind() -> None:
-    found = _decided("auto", [("a", PLAIN), ("b", AMX), ("c", PLAIN)])
+    found = decide("auto", [("a", PLAIN), ("b", AMX), ("c", PLAIN)])
     assert found.computes_on == ("cpu AVX2", "cpu AVX512")
 
 
 def test_nodes_without_tf32_are_named() -> None:
     with pytest.raises(NotReadyError, match=r"precision=tf32: node b cannot .* use precision=fp32"):
-        _decided("tf32", [("node a", AMPERE), ("node b", PLAIN)])
+        decide("tf32", [("node a", AMPERE), ("node b", PLAIN)])
 
 
 def test_what_is_wrong_comes_with_what_to_do() -> None:
