@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -44,6 +45,7 @@ PRIVATE = {
     "ray._raylet:InnerGcsClient.internal_kv_keys": "asks the head whether it wants a token",
     "ray._raylet:Config.initialize": "has Ray read RAY_AUTH_MODE again",
     "ray._raylet:AuthenticationTokenLoader.has_token": "whether there is a token to show",
+    "ray._private.state:actors": "on which node a worker ran that is gone",
     "ray.air.execution:FixedResourceManager": "places for trials without placement groups",
     "ray.train._internal.storage:StorageContext": "the folder that Tune insists on",
     "ray.tune.execution.class_cache:_ActorClassCache.get": "actors without a runtime environment",
@@ -78,6 +80,29 @@ PRIVATE_FIELDS = {
 
 NODE_DIED = ("node has died", "node died", "node was terminated", "node is dead")
 """What the error of a worker says whose machine was lost."""
+
+
+RAYLET_TIMEOUT_S = 2.0
+
+
+def node_is_gone(actor: Any) -> bool:
+    """Whether nothing answers any more where an actor ran.
+
+    The first that is heard of a lost machine is that the connection to its workers broke; that their node is dead, Ray says up to
+    half a minute later.
+    """
+    if actor is None:
+        return False
+    ran_on = ray._private.state.actors(actor._actor_id.hex()).get("Address", {}).get("NodeID")
+    node = next((node for node in ray.nodes() if node["NodeID"] == ran_on), None)
+    if node is None or not node["Alive"]:
+        return node is not None
+    try:
+        address = (node["NodeManagerAddress"], node["NodeManagerPort"])
+        socket.create_connection(address, RAYLET_TIMEOUT_S).close()
+    except OSError:
+        return True
+    return False
 
 
 def missing() -> list[str]:
@@ -300,6 +325,7 @@ class SweepTrial(TuneTrial):  # type: ignore[misc]
         killed_for: why our own side ended the worker.
         lost_node: whether the machine died, and not the trial.
         retries_left: as the conductor counts.
+        worker: the actor that trains it, or did last.
         told_with_train: the configuration that a worker that was reused gets with the order to train.
     """
 
@@ -311,12 +337,14 @@ class SweepTrial(TuneTrial):  # type: ignore[misc]
     lost_node: bool = False
     retries_left: int = 0
     told_with_train: dict[str, Any] | None = None
+    worker: Any = None
 
     def init_local_path(self) -> None:
         self.relative_logdir = self.storage.trial_dir_name = str(self.trial_id)
 
     def set_ray_actor(self, ray_actor: Any) -> None:
         self.temporary_state.ray_actor = ray_actor
+        self.worker = ray_actor or self.worker
 
     def get_trainable_cls(self) -> type:
         return self.trainable
@@ -326,7 +354,8 @@ class SweepTrial(TuneTrial):  # type: ignore[misc]
 
     def handle_error(self, exc: Any = None) -> None:
         self.death = str(exc) if exc else "the worker process died"
-        self.lost_node = isinstance(exc, RayActorError) and any(words in self.death for words in NODE_DIED)
+        told = any(words in self.death for words in NODE_DIED)
+        self.lost_node = isinstance(exc, RayActorError) and (told or node_is_gone(self.worker))
         if isinstance(exc, RayTaskError):
             last_line = self.death.strip().splitlines()[-1]
             self.hopeless = last_line == self.exception  # a third try would end like these two
