@@ -12,6 +12,20 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
 
+STARTS_RAY = {"ray_cluster", "nodes", "guarded"}
+"""Fixtures of the modules that take minutes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The modules that start Ray come first, so that neither of two processes is left with one of them at the end."""
+    long = {
+        item.path
+        for item in items
+        if STARTS_RAY & set(getattr(item, "fixturenames", ())) or item.path.stem == "test_cli"
+    }
+    items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Decoded images of tests go to the session's temporary folder, the user's settings file is out of sight."""

@@ -218,7 +218,7 @@ def test_asha_stops_at_its_rungs() -> None:
 
 
 def test_a_time_budget_cancels_what_runs_and_keeps_its_value(capfd: pytest.CaptureFixture[str]) -> None:
-    keys = ["trials=2", "epochs=1000000", "report_every_s=0.2", "time_budget_s=18", "optimizer.lr=0.01,0.02"]
+    keys = ["trials=2", "epochs=1000000", "report_every_s=0.2", "time_budget_s=40", "optimizer.lr=0.01,0.02"]
     assert main(["launch", *SMALL, *keys]) == 0
     events = events_of()
     ended = [data[0] for data in by_trial(events, "terminal").values()]
