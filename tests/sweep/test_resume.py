@@ -107,7 +107,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(algorithms: list[str]) -> 
     assert sum(len(trial.attempts) for trial in cut.trials.values()) > 6
     assert {i: what_counts(t) for i, t in cut.trials.items()} == {i: what_counts(t) for i, t in whole.trials.items()}
     assert whole.closed is not None
-    assert cut.closed.best == whole.closed["best"]
+    assert cut.closed.best == whole.closed.best
     for index in range(6):
         assert weights(folder, index) == weights(sweep_folder("whole"), index)
     check_attempts(folder)
