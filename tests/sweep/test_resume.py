@@ -88,7 +88,7 @@ def weights(folder: Path, index: int) -> dict[str, Any]:
 )
 def test_interrupted_and_resumed_equals_uninterrupted(algorithms: list[str]) -> None:
     asha = ["scheduler=asha", "scheduler.reduction_factor=2"]
-    keys = [*SMALL, *asha, *algorithms, SEARCH, "epochs=8", "trials=6", "max_concurrent=1", "keep_weights=6"]
+    keys = [*SMALL, *asha, *algorithms, SEARCH, "epochs=8", "trials=12", "max_concurrent=1", "keep_weights=12"]
     assert main(["launch", *keys, "runs_dir=whole", "tracking=none"]) == 0
     whole = read_sweep(sweep_folder("whole"), keep_epochs=True)
     assert {trial.state for trial in whole.trials.values()} == {State.COMPLETED, State.STOPPED}
@@ -104,11 +104,11 @@ def test_interrupted_and_resumed_equals_uninterrupted(algorithms: list[str]) -> 
     cut = read_sweep(folder, keep_epochs=True)
     assert cut.generation >= 2
     assert cut.closed is not None
-    assert sum(len(trial.attempts) for trial in cut.trials.values()) > 6
+    assert sum(len(trial.attempts) for trial in cut.trials.values()) > 12
     assert {i: what_counts(t) for i, t in cut.trials.items()} == {i: what_counts(t) for i, t in whole.trials.items()}
     assert whole.closed is not None
     assert cut.closed.best == whole.closed.best
-    for index in range(6):
+    for index in range(12):
         assert weights(folder, index) == weights(sweep_folder("whole"), index)
     check_attempts(folder)
 
