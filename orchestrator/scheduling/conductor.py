@@ -5,7 +5,6 @@ What it decides from is a function of the journal's events: replayed by `recall`
 
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, assert_never
@@ -33,11 +32,6 @@ from orchestrator.scheduling.samplers import Sampler
 from orchestrator.scheduling.schedulers import Decision, Scheduler
 from orchestrator.scheduling.stopping import EarlyStopping
 
-AHEAD_S = 0.1
-"""Trials are suggested for so long ahead, twice the time in which the journal gathers events to commit them together."""
-
-MOST_AHEAD = 16
-
 
 class Conductor:
     """One sweep's decisions.
@@ -51,8 +45,8 @@ class Conductor:
         configure: the complete configuration of a trial from its searched parameters.
         folder: gives the absolute folder of a trial from its index.
         concurrent: trials at a time.
-        prepare: whether trials may be suggested ahead, for whichever worker falls free first: one, or as many as begin within
-            `AHEAD_S`. A sampler that learns is always asked at the last moment.
+        prepare: whether one more may be suggested ahead, for whichever worker falls free first; a sampler that learns is
+            always asked at the last moment.
         max_retries: of a trial whose process died or that raised an exception.
         repeat: trials of each configuration, with seeds of their own.
         seed_of: the seed of a repeat, from the configuration's seed and the number of the repeat.
@@ -60,7 +54,6 @@ class Conductor:
             judged, and the others run only if it completes.
         placed: brings a recorded configuration up to date with where things lie now.
         fits: whether the sampler's space holds these parameters; what does not fit is not told to it.
-        monotonic: seconds on a clock that never jumps.
     """
 
     def __init__(
@@ -81,15 +74,11 @@ class Conductor:
         rungs: Collection[int] = (),
         placed: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda config: config,
         fits: Callable[[Mapping[str, Any]], bool] = lambda params: True,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.record = record
         self._journal, self._sampler = journal, sampler
         self._limit, self._configure, self._folder = limit, configure, folder
-        self._concurrent, self._prepare, self._monotonic = concurrent, prepare and not sampler.learns, monotonic
-        self._starts: deque[float] = deque(maxlen=MOST_AHEAD)
-        self._not_durable: dict[int, int] = {}
-        self._recalled: frozenset[int] = frozenset()
+        self._most_live = concurrent + (prepare and not sampler.learns)
         self._max_retries, self._repeat, self._seed_of, self._placed = max_retries, repeat, seed_of, placed
         self._configurations = Configurations(sampler, repeat, fits)
         self._stopping = EarlyStopping(scheduler, rungs)
@@ -144,7 +133,6 @@ class Conductor:
                     pass  # the record has taken them
                 case _ as unknown:
                     assert_never(unknown)
-        self._recalled = frozenset(self.trials)
         self._waiting = deque(sorted(self.live))
         self.live.clear()
         if not same_scheduler:
@@ -153,7 +141,7 @@ class Conductor:
     def next_trial(self) -> Trial | None:
         """The next trial to run; None where none is due now."""
         self._end_what_was_stopped()
-        if len(self.live) >= self._concurrent + self._ahead:
+        if len(self.live) >= self._most_live:
             return None
         if self._waiting:
             index = self._waiting.popleft()
@@ -178,7 +166,7 @@ class Conductor:
         return Trial(
             uid=self._uid(index),
             index=index,
-            config=self._placed(known.config) if index in self._recalled else known.config,
+            config=self._placed(known.config),
             params=known.params,
             folder=self._folder(index),
             attempt=known.attempt,
@@ -194,10 +182,7 @@ class Conductor:
         return self._max_retries - charged_retries(self.trials[index].retries)
 
     def on_started(self, index: int) -> None:
-        """A worker begins an attempt at the trial, whose suggestion is durable before."""
-        if self._not_durable.pop(index, 0) > self._journal.durable_seq:
-            self._journal.commit()
-        self._starts.append(self._monotonic())
+        """A worker begins an attempt at the trial."""
         self._journal.append(Started(), trial=index, attempt=self.trials[index].attempt)
 
     def on_report(self, index: int, report: Mapping[str, Any]) -> Decision:
@@ -254,8 +239,7 @@ class Conductor:
         index = self._next_index
         failpoint("suggestion.before")
         judged = self._judged and repeat == 0
-        entry = self._journal.append(Suggested(params, config, config_index, repeat, judged), trial=index)
-        self._not_durable[index] = entry.seq
+        self._journal.append(Suggested(params, config, config_index, repeat, judged), trial=index, sync=True)
         failpoint("suggestion.after")
         self._after_suggestion(self.trials[index])
         return self.trial(index)
@@ -321,17 +305,6 @@ class Conductor:
         if self._judged and trial.repeat == 0 and trial.state is State.COMPLETED and not self._cancelled:
             self._configurations.ask_for_repeats(trial)
         self._configurations.end(trial, self._mode)
-
-    @property
-    def _ahead(self) -> int:
-        """How many trials may be suggested before a worker is free for them.
-
-        Where trials are short several share one commit of the journal, for which a worker would otherwise wait.
-        """
-        if not self._prepare or len(self._starts) < 2:
-            return int(self._prepare)
-        seconds_each = (self._starts[-1] - self._starts[0]) / (len(self._starts) - 1)
-        return max(1, min(MOST_AHEAD, int(AHEAD_S / max(seconds_each, 1e-9))))
 
     @property
     def _no_more_configurations(self) -> bool:

@@ -67,7 +67,6 @@ def conductor(
     mode: str = "max",
     scheduler: Scheduler | None = None,
     new: bool = True,
-    **more: Any,
 ) -> Conductor:
     made = Conductor(
         record=SweepRecord(),
@@ -80,7 +79,6 @@ def conductor(
         concurrent=concurrent,
         prepare=True,
         rungs=[1, 3] if scheduler else [],
-        **more,
     )
     if new:
         journal.append(opening(mode))
@@ -133,28 +131,9 @@ def test_a_sampler_that_learns_is_asked_only_when_a_place_is_free(journal: Journ
     assert [trial.index for trial in iter(sweep.next_trial, None)] == [2]
 
 
-def test_trials_that_begin_quickly_are_prepared_for_a_tenth_of_a_second(journal: Journal) -> None:
-    """A trial begins every 20 ms: five are ready besides the two that run."""
-    now = [0.0]
-    sweep = conductor(journal, Listed(), limit=100, monotonic=lambda: now[0])
-    for index in range(6):
-        sweep.next_trial()
-        now[0] += 0.02
-        sweep.on_started(index)
-        sweep.on_report(index, report("completed", 0.5, index=index))
-    assert len(list(iter(sweep.next_trial, None))) == 2 + 5
-    now[0] += 60.0
-    sweep.on_started(6)
-    sweep.on_report(6, report("completed", 0.5, index=6))
-    assert sweep.next_trial() is None, "one slow trial and fewer are prepared"
-
-
 def test_a_suggestion_is_durable_before_it_runs(journal: Journal, events: list[Entry]) -> None:
-    sweep = conductor(journal, Listed())
-    trial = sweep.next_trial()
+    trial = conductor(journal, Listed()).next_trial()
     assert trial is not None
-    sweep.on_started(0)
-    assert journal.durable_seq >= 2, "opened and suggested"
     assert (trial.uid, trial.folder, trial.config) == ("s-1/0", "/sweep/0", {"epochs": 5, "x": 0})
     assert events[1].event == Suggested(params={"x": 0}, config={"epochs": 5, "x": 0}, config_index=0, repeat=0)
 
@@ -350,7 +329,7 @@ def test_a_used_up_sampler_keeps_no_seed_from_running(journal: Journal) -> None:
 
 def repeated_after(sweep: Conductor, index: int) -> list[int]:
     """The seeds of the trials that follow once the trial has completed; the sampler was asked for another one before."""
-    sweep._concurrent = 2
+    sweep._most_live = 2
     assert sweep.next_trial() is None
     sweep.on_report(index, report("completed", 0.5, index=index))
     following = [sweep.next_trial(), sweep.next_trial()]
