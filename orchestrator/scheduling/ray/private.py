@@ -85,15 +85,15 @@ NODE_DIED = ("node has died", "node died", "node was terminated", "node is dead"
 RAYLET_TIMEOUT_S = 2.0
 
 
-def node_is_gone(actor: Any) -> bool:
+def node_is_gone(actor_id: str) -> bool:
     """Whether nothing answers any more where an actor ran.
 
     The first that is heard of a lost machine is that the connection to its workers broke; that their node is dead, Ray says up to
     half a minute later.
     """
-    if actor is None:
+    if not actor_id:
         return False
-    ran_on = ray._private.state.actors(actor._actor_id.hex()).get("Address", {}).get("NodeID")
+    ran_on = ray._private.state.actors(actor_id).get("Address", {}).get("NodeID")
     node = next((node for node in ray.nodes() if node["NodeID"] == ran_on), None)
     if node is None or not node["Alive"]:
         return node is not None
@@ -325,7 +325,7 @@ class SweepTrial(TuneTrial):  # type: ignore[misc]
         killed_for: why our own side ended the worker.
         lost_node: whether the machine died, and not the trial.
         retries_left: as the conductor counts.
-        worker: the actor that trains it, or did last.
+        worker_id: of the actor that trains it, or did last.
         told_with_train: the configuration that a worker that was reused gets with the order to train.
     """
 
@@ -337,14 +337,15 @@ class SweepTrial(TuneTrial):  # type: ignore[misc]
     lost_node: bool = False
     retries_left: int = 0
     told_with_train: dict[str, Any] | None = None
-    worker: Any = None
+    worker_id: str = ""
 
     def init_local_path(self) -> None:
         self.relative_logdir = self.storage.trial_dir_name = str(self.trial_id)
 
     def set_ray_actor(self, ray_actor: Any) -> None:
         self.temporary_state.ray_actor = ray_actor
-        self.worker = ray_actor or self.worker
+        if ray_actor is not None:  # its number alone: a handle would keep a worker alive that is let go
+            self.worker_id = ray_actor._actor_id.hex()
 
     def get_trainable_cls(self) -> type:
         return self.trainable
@@ -355,7 +356,7 @@ class SweepTrial(TuneTrial):  # type: ignore[misc]
     def handle_error(self, exc: Any = None) -> None:
         self.death = str(exc) if exc else "the worker process died"
         told = any(words in self.death for words in NODE_DIED)
-        self.lost_node = isinstance(exc, RayActorError) and (told or node_is_gone(self.worker))
+        self.lost_node = isinstance(exc, RayActorError) and (told or node_is_gone(self.worker_id))
         if isinstance(exc, RayTaskError):
             last_line = self.death.strip().splitlines()[-1]
             self.hopeless = last_line == self.exception  # a third try would end like these two
