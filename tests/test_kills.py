@@ -226,9 +226,9 @@ RESUME = [sys.executable, "-m", "orchestrator", "resume", "kills"]
 
 ONE_AT_A_TIME = [
     *TINY,
-    *("trials=6", "epochs=8", "max_concurrent=1", "report_every_s=0", "data.noise=3", "seed=1"),
+    *("trials=6", "max_concurrent=1", "report_every_s=0", "data.noise=3", "seed=1"),
 ]
-EARLY = ["scheduler=asha", "scheduler.grace_epochs=1", "scheduler.reduction_factor=2"]
+EARLY = ["epochs=8", "scheduler=asha", "scheduler.grace_epochs=1", "scheduler.reduction_factor=2"]
 
 
 def command(arguments: list[str], folder: Path, failpoint: str | None = None) -> int:
@@ -243,25 +243,25 @@ def command(arguments: list[str], folder: Path, failpoint: str | None = None) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("scheduler", "states", "failpoint"),
+    ("settings", "states", "failpoint"),
     [
         pytest.param(EARLY, {"completed", "stopped"}, "ending.before:4", id="driver"),
-        # Without early stopping: the trial that was prepared for the free place runs before the one whose worker died, and what
-        # is shown to the scheduler in another order may be judged otherwise.
-        pytest.param([], {"completed"}, "checkpoint.after:2", id="worker"),
+        pytest.param(EARLY, {"completed", "stopped"}, "checkpoint.after:2", id="worker"),
+        # Each trial ends with its first report, and its worker has been told the next one by then.
+        pytest.param(["epochs=1"], {"completed"}, "report.before:4", id="worker between short trials"),
     ],
 )
 def test_a_kill_of_a_real_sweep_changes_nothing(
-    tmp_path: Path, scheduler: list[str], states: set[str], failpoint: str
+    tmp_path: Path, settings: list[str], states: set[str], failpoint: str
 ) -> None:
     """With one trial at a time; what stops where depends on what the scheduler was shown before."""
-    assert command([*LAUNCH, *ONE_AT_A_TIME, *scheduler], tmp_path / "never") == 0
+    assert command([*LAUNCH, *ONE_AT_A_TIME, *settings], tmp_path / "never") == 0
     expected = results(sweep_in(tmp_path / "never" / "runs"))
     assert {trial["state"] for trial in expected.values()} == states
 
     here = tmp_path / "here"
     in_driver = failpoint.startswith("ending")
-    ended = command([*LAUNCH, *ONE_AT_A_TIME, *scheduler], here, f"{failpoint}:{tmp_path / 'killed'}")
+    ended = command([*LAUNCH, *ONE_AT_A_TIME, *settings], here, f"{failpoint}:{tmp_path / 'killed'}")
     assert ended == (BY_KILL if in_driver else 0)
     if in_driver:
         assert command(RESUME, here) == 0

@@ -188,9 +188,15 @@ class Suggested(_Base):
 
 @dataclass(frozen=True)
 class Started(_Base):
-    """A worker begins an attempt at a trial."""
+    """A worker begins an attempt at a trial.
+
+    Args:
+        began_ms: when it began, in milliseconds since 1970 by the worker's clock, where it did not wait for this event.
+    """
 
     kind = "started"
+
+    began_ms: int | None = None
 
 
 @dataclass(frozen=True)

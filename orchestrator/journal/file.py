@@ -79,6 +79,7 @@ class Journal:
         self.path = path
         self._clock = clock
         self._lock = threading.Lock()
+        self._committing = threading.RLock()  # always taken before the other, which no commit holds
         self._pending: list[tuple[int, int, str, int | None, int | None, str, int]] = []
         self._wake = threading.Event()
         self._closed = False
@@ -113,10 +114,9 @@ class Journal:
             entry = Entry(seq, int(self._clock() * 1000), trial, attempt, event)
             row = (seq, entry.time_ms, kind, trial, attempt, text)
             self._pending.append((*row, checksum(*row)))
-            if sync:
-                self._flush()
-                self._raise_if_failed()
-        if not sync:
+        if sync:
+            self.commit()
+        else:
             self._wake.set()
         for listener in self._listeners:
             listener(entry)
@@ -135,13 +135,12 @@ class Journal:
 
     def commit(self) -> None:
         """Makes everything appended so far durable."""
-        with self._lock:
-            self._flush()
-            self._raise_if_failed()
+        self._flush()
+        self._raise_if_failed()
 
     def close(self) -> None:
         """Commits what waits and closes the file; a second call does nothing."""
-        with self._lock:
+        with self._committing:
             if self._closed:
                 return
             self._closed = True
@@ -156,27 +155,32 @@ class Journal:
             self._wake.wait()
             self._wake.clear()
             time.sleep(GROUP_COMMIT_S)
-            with self._lock:
+            with self._committing:
                 if not self._closed:
                     self._flush()
 
     def _flush(self) -> None:
-        if not self._pending or self._failure:
-            return
-        failpoint("commit.before")
-        try:
-            with self._db:
-                # A signal can interrupt between the commit and the next line; the same rows then come again.
-                self._db.executemany(
-                    "INSERT OR IGNORE INTO events (seq, time_ms, kind, trial, attempt, data, crc)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    self._pending,
-                )
-            failpoint("commit.after")
-            self._committed = self._pending[-1][0]
-            self._pending.clear()
-        except sqlite3.Error as error:
-            self._failure = error
+        """Writes what waits; more may be appended meanwhile."""
+        with self._committing:
+            with self._lock:
+                rows = list(self._pending)
+            if not rows or self._failure:
+                return
+            failpoint("commit.before")
+            try:
+                with self._db:
+                    # A signal can interrupt between the commit and the next line; the same rows then come again.
+                    self._db.executemany(
+                        "INSERT OR IGNORE INTO events (seq, time_ms, kind, trial, attempt, data, crc)"
+                        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                        rows,
+                    )
+                failpoint("commit.after")
+                with self._lock:
+                    self._committed = rows[-1][0]
+                    del self._pending[: len(rows)]
+            except sqlite3.Error as error:
+                self._failure = error
 
     def _raise_if_failed(self) -> None:
         if self._failure:

@@ -5,6 +5,7 @@ What it decides from is a function of the journal's events: replayed by `recall`
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, assert_never
@@ -45,8 +46,6 @@ class Conductor:
         configure: the complete configuration of a trial from its searched parameters.
         folder: gives the absolute folder of a trial from its index.
         concurrent: trials at a time.
-        prepare: whether one more may be suggested ahead, for whichever worker falls free first; a sampler that learns is
-            always asked at the last moment.
         max_retries: of a trial whose process died or that raised an exception.
         repeat: trials of each configuration, with seeds of their own.
         seed_of: the seed of a repeat, from the configuration's seed and the number of the repeat.
@@ -67,7 +66,6 @@ class Conductor:
         configure: Callable[[Mapping[str, Any]], dict[str, Any]],
         folder: Callable[[int], str],
         concurrent: int,
-        prepare: bool,
         max_retries: int = 2,
         repeat: int = 1,
         seed_of: Callable[[int, int], int] = repeat_seed,
@@ -78,7 +76,8 @@ class Conductor:
         self.record = record
         self._journal, self._sampler = journal, sampler
         self._limit, self._configure, self._folder = limit, configure, folder
-        self._most_live = concurrent + (prepare and not sampler.learns)
+        self._concurrent = concurrent
+        self._most_ahead = 0 if sampler.learns else 1 if rungs and repeat > 1 else sys.maxsize
         self._max_retries, self._repeat, self._seed_of, self._placed = max_retries, repeat, seed_of, placed
         self._configurations = Configurations(sampler, repeat, fits)
         self._stopping = EarlyStopping(scheduler, rungs)
@@ -87,6 +86,8 @@ class Conductor:
         self._exhausted = False
         self._cancelled = False
         self._waiting: deque[int] = deque()
+        self._withdrawn: Counter[int] = Counter()
+        self._suggested_at: dict[int, int] = {}
         self.live: set[int] = set()
         self.totals: Counter[State] = Counter()
         self.error: str | None = None
@@ -138,10 +139,16 @@ class Conductor:
         if not same_scheduler:
             self._stopping.to_stop.clear()
 
-    def next_trial(self) -> Trial | None:
-        """The next trial to run; None where none is due now."""
+    def next_trial(self, ahead: int = 0) -> Trial | None:
+        """The next trial to run; None where none is due now. `before_run` comes before a worker is given it.
+
+        Args:
+            ahead: so many trials beyond those that run may wait for their turn. None does where a sampler learns, which is asked
+                at the last moment; and one where repeats of a trial follow only if it is not stopped: what comes next then
+                depends on how trials end, and must not depend on when.
+        """
         self._end_what_was_stopped()
-        if len(self.live) >= self._most_live:
+        if self.is_full(ahead):
             return None
         if self._waiting:
             index = self._waiting.popleft()
@@ -160,6 +167,10 @@ class Conductor:
             return None
         return self._suggest(params, self._configure(params), config_index, 0)
 
+    def is_full(self, ahead: int = 0) -> bool:
+        """Whether no place is free, beside `ahead` places to wait in (see `next_trial`)."""
+        return len(self.live) >= self._concurrent + min(ahead, self._most_ahead)
+
     def trial(self, index: int) -> Trial:
         """The trial as its next worker is given it."""
         known = self.trials[index]
@@ -170,8 +181,17 @@ class Conductor:
             params=known.params,
             folder=self._folder(index),
             attempt=known.attempt,
-            fence=self.record.fence(known),
+            fence=self.record.fence(known) + self._withdrawn[index],
         )
+
+    def withdraw(self, index: int) -> None:
+        """Takes a trial back that waited at a worker for its turn; should that worker live on unseen, its fence is too low."""
+        self._withdrawn[index] += 1
+
+    def before_run(self, index: int) -> None:
+        """Makes the trial durable; one that has waited for its turn is."""
+        if self._journal.durable_seq < self._suggested_at.pop(index, 0):
+            self._journal.commit()
 
     def is_judged(self, index: int) -> bool:
         """Whether the scheduler may stop the trial."""
@@ -181,9 +201,9 @@ class Conductor:
         """How often the trial may still be started again; lost nodes and interruptions of the whole sweep do not count."""
         return self._max_retries - charged_retries(self.trials[index].retries)
 
-    def on_started(self, index: int) -> None:
-        """A worker begins an attempt at the trial."""
-        self._journal.append(Started(), trial=index, attempt=self.trials[index].attempt)
+    def on_started(self, index: int, began_ms: int | None = None) -> None:
+        """A worker begins an attempt at the trial, or began it at a time by its own clock."""
+        self._journal.append(Started(began_ms), trial=index, attempt=self.trials[index].attempt)
 
     def on_report(self, index: int, report: Mapping[str, Any]) -> Decision:
         """Takes a worker's report and says whether the worker goes on with the trial.
@@ -239,8 +259,9 @@ class Conductor:
         index = self._next_index
         failpoint("suggestion.before")
         judged = self._judged and repeat == 0
-        self._journal.append(Suggested(params, config, config_index, repeat, judged), trial=index, sync=True)
+        entry = self._journal.append(Suggested(params, config, config_index, repeat, judged), trial=index)
         failpoint("suggestion.after")
+        self._suggested_at[index] = entry.seq
         self._after_suggestion(self.trials[index])
         return self.trial(index)
 

@@ -141,7 +141,6 @@ def make_conductor(plan: SweepPlan, folder: Path, journal: Journal, concurrent: 
         configure=lambda params: trial_config(plan, params),
         folder=lambda index: str(trial_folder(folder, index)),
         concurrent=concurrent,
-        prepare=plan.part("cluster").kind == "local",
         max_retries=root.max_retries,
         repeat=root.repeat,
         seed_of=partial(repeat_seed, rules=plan.rules),

@@ -77,8 +77,8 @@ class SweepView:
                 self._sweep_opened(event, entry.time_ms)
             case Suggested() as event:
                 self._suggested(entry, event)
-            case Started():
-                self._started(entry)
+            case Started() as event:
+                self._started(entry, event)
             case Reported() as event:
                 self._reported(entry, event)
             case Retrying() as event:
@@ -144,8 +144,8 @@ class SweepView:
             entry.time_ms, event.params, event.config, event.config_index, event.repeat, event.judged
         )
 
-    def _started(self, entry: Entry) -> None:
-        write, trial = self._trial_write(entry.index, entry.time_ms, started=True)
+    def _started(self, entry: Entry, event: Started) -> None:
+        write, trial = self._trial_write(entry.index, event.began_ms or entry.time_ms, started=True)
         write.tags |= {"attempt": text_of(entry.attempt), "reason": State.RUNNING.value}
         write.status, write.end_ms = "RUNNING", None
         trial.ended = False

@@ -62,6 +62,26 @@ def test_group_commit_needs_no_call(path: Path) -> None:
     journal.close()
 
 
+def test_an_append_does_not_wait_for_a_slow_commit(path: Path) -> None:
+    journal = Journal(path, create=True)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        journal.append(Started(), trial=0, attempt=1)
+        commit = threading.Thread(target=journal.commit)
+        commit.start()
+        later = threading.Thread(target=lambda: journal.append(Started(), trial=1, attempt=1))
+        later.start()
+        later.join(10)
+        waited = later.is_alive()
+        assert commit.is_alive()  # the lock is held: nothing can be durable yet
+        other.execute("ROLLBACK")
+    commit.join()
+    later.join()
+    journal.close()
+    assert not waited
+    assert [(event.seq, event.trial) for event in read(path)] == [(1, 0), (2, 1)]
+
+
 def test_numbers_of_reopened_journal_go_on(path: Path) -> None:
     first = Journal(path, create=True)
     first.append(Started(), trial=0, attempt=1)

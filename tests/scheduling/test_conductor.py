@@ -77,7 +77,6 @@ def conductor(
         configure=lambda params: {"epochs": 5, **params},
         folder=lambda index: f"/sweep/{index}",
         concurrent=concurrent,
-        prepare=True,
         rungs=[1, 3] if scheduler else [],
     )
     if new:
@@ -119,21 +118,49 @@ def terminals(entries: list[Entry]) -> dict[int | None, dict[str, Any]]:
     return {entry.trial: entry.event.to_data() for entry in entries if isinstance(entry.event, Terminal)}
 
 
-def test_one_more_trial_than_run_is_prepared(journal: Journal) -> None:
+def ahead(sweep: Conductor, number: int) -> list[int]:
+    """The indices of the trials handed out with so many places to wait in."""
+    return [trial.index for trial in iter(lambda: sweep.next_trial(ahead=number), None)]
+
+
+def test_trials_wait_for_their_turn_in_the_places_there_are(journal: Journal) -> None:
     sweep = conductor(journal, Listed(), limit=10)
-    assert [trial.index for trial in iter(sweep.next_trial, None)] == [0, 1, 2]
+    assert ahead(sweep, 0) == [0, 1]
+    assert ahead(sweep, 3) == [2, 3, 4]
+    assert sweep.is_full(ahead=3)
+    assert not sweep.is_full(ahead=4)
+
+
+def test_what_follows_a_judged_trial_with_repeats_is_not_decided_before_it_ends(journal: Journal) -> None:
+    sweep = repeated(journal, Listed(), judged=True, limit=5)
+    assert ahead(sweep, 4) == [0, 1]
+    sweep.on_report(0, report("completed", 0.5, index=0))
+    assert ahead(sweep, 4) == [2]
+    assert sweep.trials[2].config["seed"] == 11
+
+
+def test_a_trial_taken_back_has_a_higher_fence_and_the_same_attempt(journal: Journal) -> None:
+    sweep = conductor(journal, Listed())
+    first = sweep.next_trial()
+    assert first is not None
+    sweep.withdraw(0)
+    again = sweep.trial(0)
+    assert (again.attempt, again.fence) == (first.attempt, first.fence + 1)
 
 
 def test_a_sampler_that_learns_is_asked_only_when_a_place_is_free(journal: Journal) -> None:
     sweep = conductor(journal, Listed(learns=True), limit=10)
-    assert [trial.index for trial in iter(sweep.next_trial, None)] == [0, 1]
+    assert ahead(sweep, 4) == [0, 1]
     sweep.on_report(0, report("completed", 0.5, index=0))
-    assert [trial.index for trial in iter(sweep.next_trial, None)] == [2]
+    assert ahead(sweep, 4) == [2]
 
 
 def test_a_suggestion_is_durable_before_it_runs(journal: Journal, events: list[Entry]) -> None:
-    trial = conductor(journal, Listed()).next_trial()
+    sweep = conductor(journal, Listed())
+    trial = sweep.next_trial()
     assert trial is not None
+    sweep.before_run(0)
+    assert journal.durable_seq == 2
     assert (trial.uid, trial.folder, trial.config) == ("s-1/0", "/sweep/0", {"epochs": 5, "x": 0})
     assert events[1].event == Suggested(params={"x": 0}, config={"epochs": 5, "x": 0}, config_index=0, repeat=0)
 
@@ -269,7 +296,6 @@ def repeated(journal: Journal, sampler: Sampler, *, judged: bool, limit: int = 2
         configure=lambda params: {"epochs": 3, "seed": 10, **params},
         folder=lambda index: f"/sweep/{index}",
         concurrent=1,
-        prepare=False,
         repeat=3,
         seed_of=lambda seed, repeat: seed + repeat,
         rungs=[1] if judged else [],
@@ -329,10 +355,9 @@ def test_a_used_up_sampler_keeps_no_seed_from_running(journal: Journal) -> None:
 
 def repeated_after(sweep: Conductor, index: int) -> list[int]:
     """The seeds of the trials that follow once the trial has completed; the sampler was asked for another one before."""
-    sweep._most_live = 2
-    assert sweep.next_trial() is None
+    assert sweep.next_trial(ahead=1) is None
     sweep.on_report(index, report("completed", 0.5, index=index))
-    following = [sweep.next_trial(), sweep.next_trial()]
+    following = [sweep.next_trial(ahead=1), sweep.next_trial(ahead=1)]
     return [trial.config["seed"] for trial in following if trial is not None]
 
 
@@ -397,7 +422,6 @@ def conductor_without_opening(journal: Journal) -> Conductor:
         configure=lambda params: {"epochs": 3, **params},
         folder=lambda index: f"/sweep/{index}",
         concurrent=1,
-        prepare=False,
     )
 
 

@@ -13,7 +13,7 @@ from orchestrator.base.layout import JOURNAL
 from orchestrator.cli import main
 from orchestrator.config.catalogue import choices
 from orchestrator.config.plan import SweepPlan
-from orchestrator.journal.events import Retrying, SweepClosed, SweepOpened
+from orchestrator.journal.events import Reported, Retrying, Started, SweepClosed, SweepOpened
 from orchestrator.journal.file import Entry, Reader
 
 SMALL = ["data=synthetic", "model=mlp", "model.width=12", "batch_size=16", "seed=1"]
@@ -244,6 +244,21 @@ def test_tpe_one_at_a_time_is_the_same_twice() -> None:
         suggested, ended = by_trial(events, "suggested"), by_trial(events, "terminal")
         values.append([(suggested[i][0]["params"], ended[i][0]["value"], ended[i][0]["metrics"]) for i in range(4)])
     assert values[0] == values[1]
+
+
+@pytest.mark.parametrize(("sampler", "told"), [("random", True), ("tpe", False)])
+def test_workers_know_the_next_short_trial_unless_the_sampler_learns(sampler: str, told: bool) -> None:
+    """Reads from the journal which trials began before the driver wrote so, in the right order all the same."""
+    keys = ["trials=12", "epochs=1", "max_concurrent=1", "tracking=none", f"sampler={sampler}"]
+    assert main(["launch", *SMALL, *keys, "optimizer.lr=tag(log,interval(1e-3,1))"]) == 0
+    events = events_of()
+    began = [entry.event.began_ms for entry in events if isinstance(entry.event, Started)]
+    assert any(began) is told
+    epochs = [entry.event.epochs[0]["time_ms"] for entry in events if isinstance(entry.event, Reported)]
+    assert len(epochs) == 12
+    assert all(
+        before <= start <= end for before, start, end in zip(epochs, began[1:], epochs[1:], strict=False) if start
+    )
 
 
 def test_no_more_trials_run_than_may(monkeypatch: pytest.MonkeyPatch) -> None:

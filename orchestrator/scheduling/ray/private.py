@@ -5,27 +5,31 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import importlib
 import os
 import socket
 from collections.abc import Callable, Iterator
+from enum import Enum
 from typing import Any
 
 import ray
 from ray._raylet import AuthenticationTokenLoader, Config, GcsClient  # type: ignore[attr-defined]
 from ray.air.execution import FixedResourceManager
+from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import AuthenticationError, RayActorError, RayTaskError
 from ray.train._internal.storage import StorageContext
 from ray.tune.execution.class_cache import _ActorClassCache
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.search.search_algorithm import SearchAlgorithm
 
 from orchestrator.base.errors import NotReadyError
 
 __all__ = [
-    "Controller", "FixedResourceManager", "StorageContext", "SweepTrial", "authenticated", "lean_node", "missing",
-    "share_workers",
+    "Answer", "Controller", "FixedResourceManager", "Queue", "StorageContext", "SweepTrial", "authenticated", "lean_node",
+    "missing", "share_workers",
 ]  # fmt: skip
 
 PINNED = "2.60.0"
@@ -33,6 +37,7 @@ PINNED = "2.60.0"
 
 _CONTROLLER = "ray.tune.execution.tune_controller:TuneController"
 _ACTORS = "ray.air.execution._internal.actor_manager:RayActorManager"
+_TASK = "ray.air.execution._internal.tracked_actor_task:TrackedActorTask"
 _TRIAL = "ray.tune.experiment.trial:Trial"
 _NODE = "ray._private.node:Node"
 
@@ -57,9 +62,12 @@ PRIVATE = {
     f"{_CONTROLLER}._on_training_result": "reports without the metrics and tables of Tune",
     f"{_CONTROLLER}.checkpoint": "no snapshot of an experiment",
     f"{_CONTROLLER}._maybe_add_actors": "a freed worker gets its next trial in one message",
-    f"{_CONTROLLER}._maybe_update_trial_queue": "a freed worker gets its next trial in one message",
+    f"{_CONTROLLER}._process_trial_failure": "a trial that waited at a worker that died waits elsewhere",
+    f"{_CONTROLLER}._set_trial_status": "a worker goes from one trial to the next without being asked",
     f"{_CONTROLLER}._maybe_reuse_cached_actor": "a worker that starts up keeps its trial",
     f"{_ACTORS}._actor_task_failed": "deaths that Tune would take for its own bugs",
+    f"{_ACTORS}._actor_task_resolved": "a worker goes from one trial to the next without being asked",
+    f"{_TASK}": "a worker goes from one trial to the next without being asked",
     f"{_ACTORS}.is_actor_started": "a worker that starts up keeps its trial",
     f"{_ACTORS}.cleanup": "ends all workers at once",
     f"{_TRIAL}.init_local_path": "trials without a folder of Tune's",
@@ -72,7 +80,15 @@ PRIVATE = {
 """`module:name` -> what it is used for."""
 
 PRIVATE_FIELDS = {
-    _CONTROLLER: ("_actor_manager", "_live_trials", "_resetting_trials", "_trial_to_actor"),
+    _CONTROLLER: (
+        "_actor_manager",
+        "_actor_to_trial",
+        "_live_trials",
+        "_resetting_trials",
+        "_running_trials",
+        "_trial_to_actor",
+    ),
+    _ACTORS: ("_actor_task_events", "_tracked_actors_to_task_futures"),
     _TRIAL: ("temporary_state", "run_metadata", "storage", "relative_logdir"),
     "ray.tune.execution.class_cache:_ActorClassCache": ("_cache",),
 }
@@ -234,24 +250,63 @@ def share_workers() -> None:
     _ActorClassCache.get = get
 
 
+class Answer(Enum):
+    """What follows a worker's report."""
+
+    GO_ON = "the worker trains on"
+    STOP = "the worker waits, and its trial ends here"
+    ENDED = "the trial ended by itself"
+
+
+class Queue(SearchAlgorithm, abc.ABC):  # type: ignore[misc]
+    """Where the controller takes its trials from: Tune's own interface, and trials that are handed out before their turn."""
+
+    @abc.abstractmethod
+    def prepare(self, workers: int) -> None:
+        """Has trials ready: one for whichever worker falls free first, and one more for each of `workers`."""
+
+    @abc.abstractmethod
+    def take_ahead(self) -> SweepTrial | None:
+        """A trial that will wait at one worker for its turn; None unless another stays ready for the other workers."""
+
+    @abc.abstractmethod
+    def begin(self, trial: SweepTrial) -> None:
+        """The worker has begun a trial that was taken ahead."""
+
+    @abc.abstractmethod
+    def give_back(self, trial: SweepTrial, *, lost: bool) -> None:
+        """The trial did not begin where it waited; `lost` where that worker may not be heard of again."""
+
+
 class Controller(TuneController):  # type: ignore[misc]
     """Tune's controller without the waits that short trials feel.
 
     A worker that is starting up is waited for: Tune would give its trial to the first worker that falls free and end the one
-    that starts, so that where trials are shorter than the start of a process all but one worker are never born. And a worker
-    that falls free gets its next trial with the order to train it, in one message, before the trial after that is chosen.
+    that starts, so that where trials are shorter than the start of a process all but one worker are never born. A worker that
+    falls free gets its next trial with the order to train it, in one message. And where trials end with their first report,
+    each worker knows its next trial beforehand and begins it without asking.
 
-    Nothing is flattened, stamped, tabulated or saved of a report: it is a text for `on_report`, which says whether the trial goes
-    on.
+    Nothing is flattened, stamped, tabulated or saved of a report: it is a text for `on_report`, which says what follows.
 
     Args:
-        on_report: takes a trial and its worker's report; whether the worker goes on with it.
+        queue: gives the trials.
+        on_start: a worker begins a trial.
+        on_report: takes a trial and its worker's report.
     """
 
-    def __init__(self, *, on_report: Callable[[SweepTrial, str], bool], **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        queue: Queue,
+        on_start: Callable[[SweepTrial], None],
+        on_report: Callable[[SweepTrial, str], Answer],
+        **settings: Any,
+    ) -> None:
         self._reset: list[SweepTrial] = []
-        self._on_report = on_report
-        super().__init__(**settings)
+        self._ahead: dict[SweepTrial, tuple[SweepTrial, Any]] = {}
+        self._trials_are_short = False
+        self._queue, self._on_start, self._on_report = queue, on_start, on_report
+        super().__init__(search_alg=queue, **settings)
         task_failed = self._actor_manager._actor_task_failed
 
         def failed(tracked_actor_task: Any, exception: Exception) -> None:
@@ -275,15 +330,22 @@ class Controller(TuneController):  # type: ignore[misc]
         """Ends all workers at once."""
         self._actor_manager.cleanup()
 
+    def checkpoint(self, force: bool = False, wait: bool = False) -> None:
+        """None: the journal holds what a resume needs."""
+
+    # a worker gets a trial
+
     def _maybe_reuse_cached_actor(self, trial: TuneTrial) -> bool:
         own = self._trial_to_actor.get(trial)
         if own is not None and trial not in self._resetting_trials and self._actor_manager.is_actor_started(own):
             return False
         return bool(super()._maybe_reuse_cached_actor(trial))
 
-    def _maybe_update_trial_queue(self) -> None:
-        self._maybe_add_actors()
-        super()._maybe_update_trial_queue()
+    def _maybe_add_actors(self) -> None:
+        super()._maybe_add_actors()
+        while self._reset:
+            self._on_trial_reset(self._reset.pop(0), True)
+        self._look_ahead()
 
     def _schedule_trial_reset(self, trial: SweepTrial, new_config: dict[str, Any], new_experiment_tag: str) -> None:
         self._resetting_trials.add(trial)
@@ -300,19 +362,69 @@ class Controller(TuneController):  # type: ignore[misc]
             on_error=self._trial_task_failure,
         )
 
+    # a worker reports
+
     def _on_training_result(self, trial: SweepTrial, result: str) -> None:
-        if self._on_report(trial, result):
+        answer = self._on_report(trial, result)
+        if trial.reports == 1:
+            self._trials_are_short = answer is Answer.ENDED
+        following, order = self._ahead.pop(trial, (None, None))
+        if following and answer is Answer.ENDED:
+            following.began_ms = trial.reported_ms
+            self._hand_over(trial, following, order)
+            return
+        if following:
+            self._queue.give_back(following, lost=False)
+        if answer is Answer.GO_ON:
             self._schedule_trial_train(trial)
         else:
             self.stop_trial(trial)
 
-    def checkpoint(self, force: bool = False, wait: bool = False) -> None:
-        """None: the journal holds what a resume needs."""
+    def _process_trial_failure(self, trial: SweepTrial, exception: Exception) -> None:
+        super()._process_trial_failure(trial, exception)
+        following, _ = self._ahead.pop(trial, (None, None))
+        if following:
+            self._queue.give_back(following, lost=True)
 
-    def _maybe_add_actors(self) -> None:
-        super()._maybe_add_actors()
-        while self._reset:
-            self._on_trial_reset(self._reset.pop(0), True)
+    # the trial after that
+
+    def _look_ahead(self) -> None:
+        """Orders each worker that has a short trial to begin another one after it."""
+        workers = (
+            [trial for trial in self._running_trials if trial not in self._ahead] if self._trials_are_short else []
+        )
+        self._queue.prepare(len(workers))
+        for trial in workers:
+            following = self._queue.take_ahead()
+            if following is None:
+                return
+            self._ahead[trial] = following, trial.temporary_state.ray_actor.begin_next.remote(following.config)
+
+    def _hand_over(self, trial: SweepTrial, following: SweepTrial, order: Any) -> None:
+        """The worker of a trial that has ended works on the following one already: `order` will give its first report."""
+        worker, handle = self._trial_to_actor.pop(trial), trial.temporary_state.ray_actor
+        del self._actor_to_trial[worker]
+        trial.set_ray_actor(None)
+        self.stop_trial(trial)
+        self._queue.begin(following)
+        self.add_trial(following)
+        following.init_local_path()
+        self._trial_to_actor[following], self._actor_to_trial[worker] = worker, following
+        following.set_ray_actor(handle)
+        self._on_start(following)
+        self._set_trial_status(following, TuneTrial.RUNNING)
+        task = TrackedActorTask(
+            tracked_actor=worker,
+            on_result=lambda _, report: self._on_training_result(following, report),
+            on_error=lambda _, error: self._trial_task_failure(following, error),
+        )
+        manager = self._actor_manager
+        manager._actor_task_events.track_future(
+            future=order,
+            on_result=lambda report: manager._actor_task_resolved(task, report),
+            on_error=lambda error: manager._actor_task_failed(task, error),
+        )
+        manager._tracked_actors_to_task_futures[worker].add(order)
 
 
 class SweepTrial(TuneTrial):  # type: ignore[misc]
@@ -327,6 +439,8 @@ class SweepTrial(TuneTrial):  # type: ignore[misc]
         retries_left: as the conductor counts.
         worker_id: of the actor that trains it, or did last.
         told_with_train: the configuration that a worker that was reused gets with the order to train.
+        reports: how many came, the last at `reported_ms` by its worker's clock.
+        began_ms: when it began, where its worker did not wait for the order.
     """
 
     trainable: type
@@ -337,6 +451,9 @@ class SweepTrial(TuneTrial):  # type: ignore[misc]
     lost_node: bool = False
     retries_left: int = 0
     told_with_train: dict[str, Any] | None = None
+    reports: int = 0
+    reported_ms: int = 0
+    began_ms: int | None = None
     worker_id: str = ""
 
     def init_local_path(self) -> None:

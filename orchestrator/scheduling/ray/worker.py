@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from typing import Any
 
 from ray import tune
 
-from orchestrator.base.records import Trial
+from orchestrator.base.records import State, Trial
 from orchestrator.scheduling.reports import Reporter
 
 
@@ -20,6 +21,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._free = False
         told = json.loads(new_config["trial"])
         self._trials_folder = os.path.dirname(told["trial"]["folder"])
         self._sees_folder = os.path.isdir(self._trials_folder)
@@ -30,7 +32,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         """None: a trial writes to its own folder, and nowhere else."""
 
     def next_report(self, new_config: dict[str, Any] | None = None) -> str:
-        """The next report as JSON.
+        """The next report as JSON, with the time by this machine's clock.
 
         Args:
             new_config: of another trial, which begins or continues here.
@@ -44,7 +46,16 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
             raise FileNotFoundError(
                 f"{self._trials_folder} is not there on {socket.gethostname()}: runs_dir is not shared"
             )
-        return json.dumps(self._reporter.next_report())
+        report = self._reporter.next_report()
+        self._free = report["state"] != State.RUNNING
+        return json.dumps({**report, "sent_ms": int(time.time() * 1000)})
+
+    def begin_next(self, new_config: dict[str, Any]) -> str:
+        """Begins another trial if the one before has ended, and gives its first report; "" while that one goes on.
+
+        Ordered while the trial before still trains, so that the worker need not wait for the driver between the two.
+        """
+        return self.next_report(new_config) if self._free else ""
 
 
 def encode(trial: Trial, *, rungs: list[int], judged: bool, retries_left: int) -> dict[str, Any]:
