@@ -89,8 +89,7 @@ def train_again(
     config = current_config(recorded.config)
     if overrides:
         config = changed(config, overrides)
-    if overrides:
-        say(f"as {story.name}, but with {' '.join(overrides)}: not a repetition any more")
+        say(f"{story.name} with {' '.join(overrides)}: no longer the same trial, so nothing is compared")
     with _place(folder) as place:
         # The name is in the files: with that of the trial they are the same to the byte.
         run = Trial("train/0" if overrides else story.name, recorded.index, config, folder=place)
@@ -103,10 +102,10 @@ def train_again(
 
 @dataclass(frozen=True)
 class _Trained:
-    """How a training went.
+    """The outcome of a run.
 
     Args:
-        reason: why there is no result, where there is none.
+        reason: why there is no result, if there is none.
         metrics: of the test.
     """
 
@@ -118,7 +117,7 @@ class _Trained:
 
 @contextlib.contextmanager
 def _place(folder: Path | None) -> Iterator[str]:
-    """The folder to train in: a temporary one where none is given."""
+    """The folder to train in; a temporary one if none is given."""
     if folder is not None:
         yield str(folder.resolve())
         return
@@ -157,13 +156,13 @@ def _train(trial: Trial, until: int | None = None) -> _Trained:
 
 
 TIMED = {"images_per_s"}
-"""Metrics that measure time, which nothing repeats."""
+"""Metrics that measure time, which differ from run to run."""
 
 
 def _verdict(recorded: TrialRecord, trained: _Trained, weights_differ: bool | None) -> str:
-    """Whether the repetition equals what is recorded, and where not."""
+    """Whether the new run equals the recorded one, and where it differs."""
     if not recorded.epochs and not recorded.ended:
-        return "the trial has recorded nothing yet that could be compared"
+        return "nothing to compare: the trial has not reported an epoch yet"
     here = {result.epoch: dict(result.metrics) for result in trained.history}
     unequal = []
     for epoch in recorded.epochs:
@@ -174,7 +173,7 @@ def _verdict(recorded: TrialRecord, trained: _Trained, weights_differ: bool | No
             break
     unequal += [name for name, value in recorded.metrics.items() if trained.metrics.get(name) != value]
     if recorded.state in (State.DIVERGED, State.INFEASIBLE) and trained.reason != recorded.reason:
-        unequal.append(f"it ended otherwise ({recorded.reason})")
+        unequal.append(f"it ended differently ({recorded.reason})")
     if weights_differ:
         unequal.append("the best weights")
     if not unequal:
@@ -184,16 +183,16 @@ def _verdict(recorded: TrialRecord, trained: _Trained, weights_differ: bool | No
 
 
 def _weights_differ(story: TrialStory, folder: Path) -> bool | None:
-    """Whether the best weights are others than the sweep's; None where there is nothing to compare.
+    """Whether the best weights differ from the sweep's; None if there is nothing to compare.
 
-    Of a trial that was ended from outside, or still runs, the file may be of a later epoch than the last that is recorded.
+    If a trial was cancelled or is still running, its file may be from a later epoch than the last recorded one.
     """
     from orchestrator.training.checkpoint import Damaged
     from orchestrator.training.restored import same_weights
 
     there, here = trial_folder(story.folder, story.trial.index) / BEST, folder / BEST
-    settled = story.trial.state in (State.COMPLETED, State.STOPPED)
-    if not (settled and there.is_file() and here.is_file()):
+    final = story.trial.state in (State.COMPLETED, State.STOPPED)
+    if not (final and there.is_file() and here.is_file()):
         return None
     try:
         return not same_weights(there, here, uid=story.name)
