@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +21,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from orchestrator.base.failpoints import failpoint
-from orchestrator.base.layout import CHECKPOINT
+from orchestrator.base.layout import CHECKPOINT, CHECKPOINT_NAME
 from orchestrator.base.records import STARTS_OVER
 from orchestrator.training.private import to_safetensors
 
 FORMAT = 1
 KEPT = 2
-_NAME = re.compile(rf"{CHECKPOINT}(\d+)\.([0-9a-f]{{64}})\.safetensors")
 
 
 Guard = Callable[[], object]
@@ -93,7 +91,7 @@ def checkpoints(folder: Path) -> list[tuple[Path, int, str]]:
         names = os.listdir(folder)
     except FileNotFoundError:
         return []
-    found = [(folder / name, int(match[1]), match[2]) for name in names if (match := _NAME.fullmatch(name))]
+    found = [(folder / name, int(match[1]), match[2]) for name in names if (match := CHECKPOINT_NAME.fullmatch(name))]
     return sorted(found, key=lambda entry: (entry[1], entry[2]), reverse=True)
 
 

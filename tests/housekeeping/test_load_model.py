@@ -147,7 +147,7 @@ def test_a_trial_that_diverged_does_so_again(folder: Path, tmp_path: Path, capsy
     again = ["train", "from=small/0", "--runs-dir", str(copy.parent)]
     assert main(again) == 4
     printed = capsys.readouterr().out
-    assert "equal to the recorded trial: no (it ended otherwise (otherwise))" in printed
+    assert "equal to the recorded trial: no (it ended differently (otherwise))" in printed
     (reason,) = re.findall("no result: (.*)", printed)
     change_events(copy, "terminal", lambda data: data.update(reason=reason))
     assert main(again) == 4
@@ -158,7 +158,7 @@ def test_other_values_make_another_training(folder: Path, capsys: pytest.Capture
     runs = ["--runs-dir", str(folder.parent)]
     assert main(["train", "from=small/0", "epochs=1", "optimizer.lr=0.5", *runs]) == 0
     printed = capsys.readouterr().out
-    assert "with epochs=1 optimizer.lr=0.5: not a repetition any more" in printed
+    assert "with epochs=1 optimizer.lr=0.5: no longer the same trial, so nothing is compared" in printed
     assert "epoch 1/1" in printed
     assert "equal to" not in printed
 

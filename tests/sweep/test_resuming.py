@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from orchestrator.base.errors import ConfigError
 from orchestrator.config.plan import SweepPlan
 from orchestrator.config.planning import plan
 from orchestrator.config.resuming import merged, placed
@@ -85,3 +87,19 @@ def test_a_trial_finds_things_where_they_lie_now() -> None:
     assert {key: value for key, value in config.items() if key != "report_every_s"} == {
         key: value for key, value in then.items() if key != "report_every_s"
     }
+
+
+def test_what_this_version_no_longer_has_is_refused_by_name() -> None:
+    """A plan of a version with a root key, and an argument of its model, that this one lacks."""
+    now = plan([*OWN, INTERVAL, "trials=4"])
+    with_more = {
+        "settings": {**now.settings, "colour_space": "hsv"},
+        "base": {**now.base, "colour_space": "hsv", "model": {**now.base["model"], "gates": 3}},
+    }
+    with pytest.raises(ConfigError, match="this version has no such key") as refused:
+        History(replace(now, **with_more), 1).resume(now)
+    lines = str(refused.value).splitlines()
+    for key, value in (("colour_space", "hsv"), ("model.gates", "3")):
+        (line,) = [line for line in lines if key in line]
+        assert "this version has no such key; resume the sweep with the version that launched it" in line
+        assert value in line
