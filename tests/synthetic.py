@@ -12,7 +12,6 @@ import pytest
 
 from orchestrator.journal.events import event_from
 from orchestrator.journal.file import Journal
-from orchestrator.stores.opening import open_store
 from orchestrator.stores.runs import UnavailableError
 from orchestrator.tracking.shipper import Shipper
 
@@ -132,7 +131,7 @@ def ship() -> Callable[..., Shipper]:
         sweep.journal.commit()
         (sweep.folder / "tracking").mkdir(exist_ok=True)
         said: list[str] = [] if lines is None else lines
-        shipper = Shipper(sweep.folder, make_store=open_store, log=said.append)
+        shipper = Shipper(sweep.folder, log=said.append)
         deadline = time.monotonic() + patience_s
         try:
             while True:

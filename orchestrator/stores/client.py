@@ -1,74 +1,205 @@
-"""The same requests through MLflow's own client: PostgreSQL and other databases, and local stores with other tables.
+"""Any store but a local SQLite file with tables that we know, through MLflow's own client: servers, PostgreSQL, other schemas.
 
-The one file that imports MLflow, and only when it is used: that takes seconds and 220 MB.
+Requests can fail half way, so each run is written on its own, several at a time, and found by its uid before it is made. MLflow
+is imported with the first request, not before: that takes seconds and 220 MB.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from orchestrator.stores import artifacts
-from orchestrator.stores.remote import RUNS_A_PAGE
+from orchestrator.base.failpoints import failpoint
 from orchestrator.stores.runs import (
     EXPERIMENT_TAGS,
     REFUSALS,
     Artifact,
     Metric,
     RefusedError,
+    RunWrite,
     StoredRun,
     UnavailableError,
-    local_folder,
+    chunks,
+    current_user,
+    deleted_experiment,
     without_credentials,
 )
 
+TIMEOUT_S = 30
+"""How long a request waits for the server, unless `MLFLOW_HTTP_REQUEST_TIMEOUT` says otherwise."""
 
-class ClientApi:
-    """The requests of `Api`, by `MlflowClient`.
+MAX_METRICS_A_CALL = 900
+MAX_PARAMS_A_CALL = 100
+MAX_TAGS_A_CALL = 100
+RUNS_A_PAGE = 500
+CONNECTIONS = 4
+
+BULK_HISTORIES = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
+RUNS_A_HISTORY_CALL = 100
+ROWS_A_CALL = 25_000
+"""What MLflow's server answers at most for the histories of several runs."""
+
+Batch = tuple[Sequence[Metric], Mapping[str, str], Mapping[str, str]]
+"""Metrics, params and tags of one `log_batch`."""
+
+
+class ClientStore:
+    """Written to and read by `MlflowClient`; see `Store` and `RunReader`.
 
     Args:
         uri: any tracking address that MLflow knows.
-        artifact_root: where new experiments keep their artifacts; None leaves it to the server.
+        artifact_root: where a new experiment keeps its artifacts; None leaves it to the server.
     """
 
-    def __init__(self, uri: str, artifact_root: Path | None = None) -> None:
-        # Its own retries would hide an outage for minutes; the shipper has its own.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        self.uri = uri
+    def __init__(self, uri: str, experiment: str, artifact_root: Path | None = None) -> None:
+        self._uri = uri
+        self._name = experiment
         self._artifact_root = artifact_root
-        self._opened: Any = None
+        self._experiment_id: str | None = None
+        self._user = current_user()
+        self._sweep_uid = ""
+        self._runs: dict[str, StoredRun] = {}
+        self._answer_lost = False
+        self._pool = ThreadPoolExecutor(CONNECTIONS)
 
-    @property
+    @cached_property
     def _client(self) -> Any:
-        if self._opened is None:
+        # MLflow's own retries would hide an outage for minutes; the tracker repeats what failed.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(TIMEOUT_S))
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             import mlflow
 
-            self._opened = mlflow.MlflowClient(self.uri)
-        return self._opened
+        return mlflow.MlflowClient(self._uri)
 
-    def get_experiment(self, name: str) -> tuple[str, bool] | None:
-        with _translated():
-            found = self._client.get_experiment_by_name(name)
-        return None if found is None else (found.experiment_id, found.lifecycle_stage == "deleted")
+    def open(self) -> None:
+        if self.experiment_id() is None:
+            location = None if self._artifact_root is None else str(self._artifact_root / self._name)
+            # Refused where another sweep made it in between, or an earlier answer was lost.
+            with contextlib.suppress(RefusedError), self._calls(refusals=True) as client:
+                client.create_experiment(self._name, artifact_location=location, tags=EXPERIMENT_TAGS)
+        self._experiment_id = self.experiment_id()
+        if self._experiment_id is None:
+            raise UnavailableError(f"the MLflow experiment {self._name!r} cannot be created")
 
-    def create_experiment(self, name: str) -> None:
-        location = None if self._artifact_root is None else str(self._artifact_root / name)
-        with _translated():
-            self._client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS)
+    def check_health(self) -> None:
+        """Asks a server whether it is one of MLflow's.
 
-    def search(self, experiment_id: str, condition: str) -> Iterator[StoredRun]:
-        from mlflow.entities import ViewType
+        Raises:
+            UnavailableError: it does not answer, or as something else.
+        """
+        if self._request("/health").text.strip() != "OK":
+            raise UnavailableError("what answers there is no MLflow server")
 
+    def experiment_id(self) -> str | None:
+        """The id of the experiment; None where there is none yet.
+
+        Raises:
+            UnavailableError: the store does not answer, or the experiment is deleted.
+        """
+        found = self._experiment()
+        if found is not None and found.lifecycle_stage == "deleted":
+            raise UnavailableError(deleted_experiment(self._name, found.experiment_id))
+        return found and str(found.experiment_id)
+
+    def find(self, sweep_uid: str) -> set[str]:
+        """As `Store.find`. Of several runs with one uid, left by requests whose answer was lost, the fullest stays."""
+        by_uid: dict[str, list[StoredRun]] = defaultdict(list)
+        for run in self._search(self._experiment_id, f"tags.sweep_uid = '{sweep_uid}'"):
+            by_uid[run.tags.get("trial_uid", sweep_uid)].append(run)
+        for uid, runs in by_uid.items():
+            runs.sort(key=lambda run: (run.deleted, -len(run.latest), run.run_id))
+            self._runs[uid] = runs[0]
+            self.delete([double.run_id for double in runs[1:] if not double.deleted])
+        self._sweep_uid, self._answer_lost = sweep_uid, False
+        return set(by_uid)
+
+    def write(self, writes: Sequence[RunWrite]) -> list[str]:
+        if self._answer_lost:
+            self.find(self._sweep_uid)  # the server may have made runs that we do not know of
+        failures: list[UnavailableError] = []
+
+        def write_one(write: RunWrite) -> None:
+            if write.refused is not None or failures:
+                return
+            try:
+                write.refused = self._write_run(write)
+            except UnavailableError as error:
+                failures.append(error)
+
+        for write in writes:
+            if write.kind == "sweep":
+                write_one(write)
+        list(self._pool.map(write_one, [write for write in writes if write.kind != "sweep"]))
+        if failures:
+            self._answer_lost = True
+            raise failures[0]
+        return [f"{write.uid}: {text}" for write in writes for text in write.refused or ()]
+
+    def runs(self, sweep_uid: str) -> list[StoredRun]:
+        found = self._experiment()
+        if found is None:
+            return []
+        runs = {run.run_id: run for run in self._search(found.experiment_id, f"tags.sweep_uid = '{sweep_uid}'")}
+        for parent in [run for run in runs.values() if run.tags.get("kind") == "sweep"]:
+            below = self._search(found.experiment_id, f"tags.`mlflow.parentRunId` = '{parent.run_id}'")
+            runs |= {run.run_id: run for run in below}
+        return list(runs.values())
+
+    def rows(self, runs: Sequence[StoredRun]) -> dict[str, list[Metric]]:
+        found: dict[str, list[Metric]] = {run.run_id: [] for run in runs}
+        if self._uri.startswith(("http://", "https://")):
+            histories = self._histories_at_once(runs)
+        else:
+            histories = self._histories((run.run_id, latest.key) for run in runs for latest in run.latest)
+        for run_id, metric in histories:
+            found[run_id].append(metric)
+        return {run_id: sorted(rows) for run_id, rows in found.items()}
+
+    def integrity(self) -> list[str] | None:
+        return None
+
+    def changed(self) -> bool | None:
+        return None
+
+    def delete(self, run_ids: Sequence[str]) -> None:
+        """Marks runs as deleted, which MLflow shows no more but keeps.
+
+        Raises:
+            UnavailableError, RefusedError: not all of them are.
+        """
+
+        def delete_one(run_id: str) -> None:
+            with self._calls(refusals=True) as client:
+                client.delete_run(run_id)
+
+        list(self._pool.map(delete_one, run_ids))
+
+    def close(self) -> None:
+        self._pool.shutdown()
+
+    def _experiment(self) -> Any:
+        with self._calls() as client:
+            return client.get_experiment_by_name(self._name)
+
+    def _search(self, experiment_id: str | None, condition: str) -> Iterator[StoredRun]:
+        """Every run of the experiment, deleted ones too, that meets an MLflow filter."""
         token = None
         while True:
-            with _translated():
-                page = self._client.search_runs(
+            with self._calls() as client:
+                from mlflow.entities import ViewType
+
+                page = client.search_runs(
                     [experiment_id], condition, run_view_type=ViewType.ALL, max_results=RUNS_A_PAGE, page_token=token
                 )
             yield from map(_run, page)
@@ -76,65 +207,137 @@ class ClientApi:
             if not token:
                 return
 
-    def histories(self, runs: Sequence[StoredRun]) -> Iterator[tuple[str, Metric]]:
-        for run in runs:
-            for latest in run.latest:
-                with _translated():
-                    history = self._client.get_metric_history(run.run_id, latest.key)
-                yield from ((run.run_id, _metric(entity)) for entity in history)
+    def _histories(self, which: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Metric]]:
+        """(run id, number) of whole histories, each of one metric of one run."""
 
-    def create_run(self, experiment_id: str, name: str, user: str, start_ms: int, tags: Mapping[str, str]) -> StoredRun:
-        with _translated():
-            return _run(self._client.create_run(experiment_id, start_time=start_ms, tags=dict(tags), run_name=name))
+        def history(one: tuple[str, str]) -> list[tuple[str, Metric]]:
+            with self._calls() as client:
+                return [(one[0], _metric(entity)) for entity in client.get_metric_history(*one)]
 
-    def log_batch(
-        self, run_id: str, metrics: Sequence[Metric], params: Mapping[str, str], tags: Mapping[str, str]
-    ) -> None:
+        for found in self._pool.map(history, which):
+            yield from found
+
+    def _histories_at_once(self, runs: Sequence[StoredRun]) -> Iterator[tuple[str, Metric]]:
+        """The same of a server, which answers for a hundred runs at once what MLflow's client asks run by run."""
+        for key in sorted({metric.key for run in runs for metric in run.latest}):
+            steps = {run.run_id: metric.step for run in runs for metric in run.latest if metric.key == key}
+            # Twice what is expected, so that a doubled history is not cut off.
+            at_once = max(1, min(RUNS_A_HISTORY_CALL, ROWS_A_CALL // (2 * max(steps.values()) + 2)))
+            for part in chunks(list(steps), at_once):
+                with self._calls():
+                    answer = self._request(BULK_HISTORIES, run_id=part, metric_key=key, max_results=ROWS_A_CALL)
+                    rows = answer.json()["metrics"]
+                if len(rows) < ROWS_A_CALL:
+                    yield from ((m["run_id"], Metric(key, m["step"], m["timestamp"], m["value"])) for m in rows)
+                else:
+                    yield from self._histories((run_id, key) for run_id in part)
+
+    def _request(self, path: str, **question: Any) -> Any:
+        """A server's answer to what MLflow's client has no method for."""
+        with self._calls():
+            from mlflow.utils import credentials, rest_utils
+
+            server: Any = credentials.get_default_host_creds(self._uri)  # type: ignore[no-untyped-call]
+            return rest_utils.http_request_safe(server, path, "GET", params=question)  # type: ignore[no-untyped-call]
+
+    def _write_run(self, write: RunWrite) -> list[str]:
+        """Writes what is accepted, and returns what was refused."""
+        try:
+            run = self._runs.get(write.uid) or (self._create(write) if write.create else None)
+            if run is None or run.deleted:
+                raise RefusedError("its run was deleted in MLflow")
+        except RefusedError as error:
+            return [str(error)]
+        steps: list[Callable[[], None]] = []
+        for metrics, params, tags in _batches(write):
+            try:
+                self._log(run.run_id, metrics, params, tags)
+            except RefusedError:  # for one value: the others are taken without it
+                parts: list[Batch] = [(metrics, {}, {}), ((), params, {}), ((), {}, tags)]
+                steps += [partial(self._log, run.run_id, *part) for part in parts]
+        steps += [partial(self._upload, run.run_id, artifact) for artifact in write.artifacts]
+        if write.status is not None:
+            steps.append(partial(self._set_status, run.run_id, write.status, write.end_ms))
+        refused: list[str] = []
+        for step in steps:
+            try:
+                step()
+            except RefusedError as error:
+                refused.append(str(error))
+        return refused
+
+    def _create(self, write: RunWrite) -> StoredRun:
+        tags = {"mlflow.user": self._user, **write.tags}
+        if write.kind == "trial":
+            parent = self._runs.get(write.uid.rpartition("/")[0])
+            if parent is None:
+                raise RefusedError("its sweep has no run in MLflow")
+            tags["mlflow.parentRunId"] = parent.run_id
+        failpoint("server.create.before")
+        with self._calls(refusals=True) as client:
+            run = client.create_run(self._experiment_id, write.start_ms, tags, write.name)
+        failpoint("server.create.after")
+        self._runs[write.uid] = _run(run)
+        return self._runs[write.uid]
+
+    def _log(self, run_id: str, metrics: Sequence[Metric], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         from mlflow import entities
 
-        with _translated():
-            self._client.log_batch(
+        failpoint("server.batch.before")
+        with self._calls(refusals=True) as client:
+            client.log_batch(
                 run_id,
                 [entities.Metric(m.key, m.value, m.time_ms, m.step) for m in metrics],
                 [entities.Param(key, value) for key, value in params.items()],
                 [entities.RunTag(key, value) for key, value in tags.items()],
             )
+        failpoint("server.batch.after")
 
-    def update_run(self, run_id: str, status: str, end_ms: int | None) -> None:
-        with _translated():
-            if end_ms is None:
-                self._client.update_run(run_id, status=status)
+    def _upload(self, run_id: str, artifact: Artifact) -> None:
+        if artifact.path is not None and not artifact.path.is_file():
+            raise RefusedError(f"{artifact.name}: {artifact.path} is gone")
+        with self._calls(refusals=True) as client:
+            if artifact.path is not None:
+                client.log_artifact(run_id, str(artifact.path))
             else:
-                self._client.set_terminated(run_id, status=status, end_time=end_ms)
+                client.log_text(run_id, artifact.text or "", artifact.name)
 
-    def delete_run(self, run_id: str) -> None:
-        with _translated():
-            self._client.delete_run(run_id)
+    def _set_status(self, run_id: str, status: str, end_ms: int | None) -> None:
+        failpoint("server.status.before")
+        with self._calls(refusals=True) as client:
+            if end_ms is None:
+                client.update_run(run_id, status=status)
+            else:
+                client.set_terminated(run_id, status=status, end_time=end_ms)
+        failpoint("server.status.after")
 
-    def upload(self, run: StoredRun, artifact: Artifact) -> None:
-        folder = local_folder(run.artifact_uri)
-        if folder is not None:
-            artifacts.put(artifact, folder)
-            return
-        with tempfile.TemporaryDirectory() as temporary:
-            artifacts.put(artifact, Path(temporary))
-            with _translated():
-                self._client.log_artifact(run.run_id, str(Path(temporary) / artifact.name))
+    @contextlib.contextmanager
+    def _calls(self, *, refusals: bool = False) -> Iterator[Any]:
+        """MLflow's client, any failure of which is an `UnavailableError`: drivers and clouds raise exceptions of their own.
 
-    def close(self) -> None:
-        self._opened = None
+        Args:
+            refusals: what MLflow will never take is a `RefusedError`.
+        """
+        try:
+            yield self._client
+        except UnavailableError:
+            raise
+        except Exception as error:
+            text = without_credentials(" ".join(f"{type(error).__name__}: {error}".split()))
+            # What the libraries below say of a failed connection: the cause stands last, after what was asked for.
+            text = text.rpartition(" (Caused by ")[2][:500]
+            if refusals and getattr(error, "error_code", None) in REFUSALS:
+                raise RefusedError(text) from error
+            raise UnavailableError(f"MLflow at {without_credentials(self._uri)}: {text}") from error
 
 
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """Any failure as `RefusedError` or `UnavailableError`: drivers and clouds raise exceptions of their own."""
-    try:
-        yield
-    except Exception as error:
-        text = without_credentials(" ".join(f"{type(error).__name__}: {error}".split()))[:500]
-        if getattr(error, "error_code", None) in REFUSALS:
-            raise RefusedError(text) from error
-        raise UnavailableError(text) from error
+def _batches(write: RunWrite) -> Iterator[Batch]:
+    """As few batches as MLflow's limits allow; params and tags go with the first metrics."""
+    metrics = list(chunks(write.metrics, MAX_METRICS_A_CALL))
+    params = list(chunks(list(write.params.items()), MAX_PARAMS_A_CALL))
+    tags = list(chunks(list(write.tags.items()), MAX_TAGS_A_CALL))
+    for some_metrics, some_params, some_tags in zip_longest(metrics, params, tags, fillvalue=()):
+        yield some_metrics, dict(some_params), dict(some_tags)
 
 
 def _run(run: Any) -> StoredRun:

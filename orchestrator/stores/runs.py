@@ -6,11 +6,13 @@ import functools
 import getpass
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeGuard
+from typing import Any, NamedTuple, Protocol, TypeGuard, TypeVar
 from urllib.parse import unquote, urlsplit
+
+T = TypeVar("T")
 
 MAX_PARAM_LENGTH = 6_000
 MAX_TAG_LENGTH = 8_000
@@ -62,7 +64,8 @@ class RunWrite:
         uid: `<sweep>` or `<sweep>/<index>`.
         kind: `sweep` or `trial`.
         create: create the run with `name` and `start_ms`, unless the store has one with this uid.
-        written: set by a store that writes run by run; such a run is skipped when the batch is repeated.
+        refused: what was refused of it, once a store that writes run by run has written it; when the batch is repeated it
+            passes over this run.
     """
 
     uid: str
@@ -76,7 +79,7 @@ class RunWrite:
     artifacts: list[Artifact] = field(default_factory=list)
     status: str | None = None
     end_ms: int | None = None
-    written: bool = False
+    refused: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,9 +104,9 @@ class StoredRun:
 
 
 class Store(Protocol):
-    """A store that is written to. Writes are idempotent: after an `UnavailableError` the same ones are given again."""
+    """One experiment that is written to. Writes are idempotent: after an `UnavailableError` the same ones are given again."""
 
-    def open(self, experiment: str) -> None:
+    def open(self) -> None:
         """Finds the experiment, or creates it.
 
         Raises:
@@ -120,7 +123,7 @@ class Store(Protocol):
 
 
 class RunReader(Protocol):
-    """A store that is only read. Every method raises `UnavailableError` where the store does not answer."""
+    """One experiment that is only read. Every method raises `UnavailableError` where the store does not answer."""
 
     def runs(self, sweep_uid: str) -> list[StoredRun]:
         """The sweep's own run, those of its trials (deleted ones too), and trials' runs that name no sweep."""
@@ -189,6 +192,7 @@ def local_folder(artifact_uri: str) -> Path | None:
     return None
 
 
-def chunks(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items in order, so many at a time."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -18,10 +18,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+from orchestrator.base.layout import MLFLOW_DATABASE
 from orchestrator.journal.file import on_network_file_system
 from orchestrator.stores.runs import UnavailableError
 
 CREATE_TIMEOUT_S = 300.0
+BUSY_TIMEOUT_S = 20.0
+"""How long a connection waits for another one's transaction."""
 
 COLUMNS = {
     "experiments": "experiment_id* INTEGER, name VARCHAR, artifact_location VARCHAR, lifecycle_stage VARCHAR,"
@@ -58,7 +61,7 @@ def fits(path: Path) -> bool:
     """
     if revision(path) is None:
         return False
-    with _reading(path) as db:
+    with unavailable_if_it_fails(f"{path} is not an MLflow store"), contextlib.closing(connect(path)) as db:
         return all(_table_fits(db, table, columns) for table, columns in COLUMNS.items())
 
 
@@ -81,9 +84,13 @@ def revision(path: Path) -> str | None:
     """
     if not path.exists() or path.stat().st_size == 0:
         return None
-    with _reading(path) as db:
-        tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        return str(db.execute("SELECT version_num FROM alembic_version").fetchone()[0]) if tables else None
+    with unavailable_if_it_fails(f"{path} is not an MLflow store"), contextlib.closing(connect(path)) as db:
+        if not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            return None
+        row = db.execute("SELECT version_num FROM alembic_version").fetchone()
+    if row is None:
+        raise UnavailableError(f"{path} is not an MLflow store (no schema version)")
+    return str(row[0])
 
 
 def other_version(path: Path) -> str | None:
@@ -119,7 +126,7 @@ def create(path: Path, artifact_root: Path) -> None:
     """
     if revision(path) is not None:
         return
-    try:
+    with unavailable_if_it_fails(f"the MLflow store {path} cannot be created"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path.parent):
             for left in path.parent.glob(f"{_UNFINISHED}*"):  # by a process that was killed: this one holds the lock
@@ -127,12 +134,10 @@ def create(path: Path, artifact_root: Path) -> None:
             if revision(path) is not None:
                 return
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=_UNFINISHED) as folder:
-                new = Path(folder, "mlflow.db")
+                new = Path(folder, MLFLOW_DATABASE)
                 _copy_or_create(new)
                 _adapt(new, artifact_root, write_ahead=not on_network_file_system(path))
                 _place(new, path)
-    except (OSError, sqlite3.Error) as error:
-        raise UnavailableError(f"the MLflow store {path} cannot be created ({error})") from error
 
 
 def _copy_or_create(new: Path) -> None:
@@ -193,15 +198,23 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def connect_to_read(path: Path, timeout_s: float) -> sqlite3.Connection:
-    """A connection that cannot write."""
-    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=timeout_s)
+def connect(path: Path, *, write: bool = False, timeout_s: float | None = None) -> sqlite3.Connection:
+    """A connection to an existing store, to read it unless `write` is asked for.
+
+    Args:
+        timeout_s: how long to wait for another connection's transaction; `BUSY_TIMEOUT_S` where absent.
+    """
+    uri = f"file:{quote(str(path.absolute()))}?mode={'rw' if write else 'ro'}"
+    timeout_s = BUSY_TIMEOUT_S if timeout_s is None else timeout_s
+    db = sqlite3.connect(uri, uri=True, timeout=timeout_s, isolation_level=None)
+    db.execute("PRAGMA foreign_keys = ON")
+    return db
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+def unavailable_if_it_fails(what: str) -> Iterator[None]:
+    """Turns what SQLite and the file system raise into an `UnavailableError` that begins with `what`."""
     try:
-        with contextlib.closing(connect_to_read(path, timeout_s=5.0)) as db:
-            yield db
-    except (sqlite3.Error, TypeError) as error:
-        raise UnavailableError(f"{path} is not an MLflow store ({error})") from error
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise UnavailableError(f"{what} ({error})") from error

@@ -11,6 +11,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +26,7 @@ from orchestrator.stores.runs import (
     deleted_experiment,
     local_folder,
 )
-
-BUSY_TIMEOUT_S = 20.0
+from orchestrator.stores.schema import connect, unavailable_if_it_fails
 
 _UPSERT_LATEST = """
 INSERT INTO latest_metrics (key, value, timestamp, step, is_nan, run_uuid) VALUES (?, ?, ?, ?, 0, ?)
@@ -48,24 +48,24 @@ class SqliteStore:
 
     Args:
         path: the database, with MLflow's tables.
+        experiment: its name.
         artifact_root: where new experiments keep their artifacts; absolute.
     """
 
-    def __init__(self, path: Path, artifact_root: Path) -> None:
-        self.path = path
-        self.artifact_root = artifact_root
+    def __init__(self, path: Path, experiment: str, artifact_root: Path) -> None:
+        self._path, self._experiment, self._artifact_root = path, experiment, artifact_root
         self._user = current_user()
         self._runs: dict[str, _Run] = {}
         self._db: sqlite3.Connection | None = None
         self._experiment_id = -1
         self._artifact_location = ""
 
-    def open(self, experiment: str) -> None:
+    def open(self) -> None:
         with self._unavailable_if_it_fails():
             if self._db is None:
-                self._db = connect(self.path)
+                self._db = connect(self._path, write=True)
             with transaction(self._db) as db:
-                self._find_or_create_experiment(db, experiment)
+                self._find_or_create_experiment(db, self._experiment)
 
     def find(self, sweep_uid: str) -> set[str]:
         assert self._db is not None
@@ -118,7 +118,7 @@ class SqliteStore:
             ).lastrowid
             db.execute(
                 "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?",
-                (str(self.artifact_root / str(new)), new),
+                (str(self._artifact_root / str(new)), new),
             )
             db.executemany(
                 "INSERT INTO experiment_tags (key, value, experiment_id) VALUES (?, ?, ?)",
@@ -183,12 +183,8 @@ class SqliteStore:
         if ends:
             failpoint("sqlite.status.after")
 
-    @contextlib.contextmanager
-    def _unavailable_if_it_fails(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise UnavailableError(f"the MLflow store {self.path} cannot be written ({error})") from error
+    def _unavailable_if_it_fails(self) -> AbstractContextManager[None]:
+        return unavailable_if_it_fails(f"the MLflow store {self._path} cannot be written")
 
 
 def _put_artifacts(write: RunWrite, run: _Run) -> list[str]:
@@ -203,13 +199,6 @@ def _put_artifacts(write: RunWrite, run: _Run) -> list[str]:
         except RefusedError as error:
             refused.append(f"{write.uid}: {artifact.name}: {error}")
     return refused
-
-
-def connect(path: Path) -> sqlite3.Connection:
-    """A connection that writes to an existing store."""
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-    db.execute("PRAGMA foreign_keys = ON")
-    return db
 
 
 @contextlib.contextmanager

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from orchestrator.stores.runs import Metric, StoredRun, UnavailableError, chunks
-from orchestrator.stores.schema import connect_to_read
-from orchestrator.stores.sqlite import BUSY_TIMEOUT_S
+from orchestrator.stores.runs import Metric, StoredRun, chunks
+from orchestrator.stores.schema import connect, unavailable_if_it_fails
 
 RUNS_A_QUERY = 500
 
@@ -30,7 +29,7 @@ class SqliteReader:
         self._read: list[Sequence[StoredRun]] = []
         if path.is_file() and path.stat().st_size:
             with self._unavailable_if_it_fails():
-                self._db = connect_to_read(path, BUSY_TIMEOUT_S)
+                self._db = connect(path)
                 self._version = self._data_version()
 
     def runs(self, sweep_uid: str) -> list[StoredRun]:
@@ -83,16 +82,10 @@ class SqliteReader:
             )
             for run_id, name, status, start_ms, end_ms, stage, uri in part:
                 yield StoredRun(
-                    run_id,
-                    name,
-                    status,
-                    start_ms,
-                    end_ms,
-                    stage != "active",
-                    uri,
-                    dict(tags.get(run_id, ())),
-                    dict(params.get(run_id, ())),
-                    tuple(sorted(latest.get(run_id, ()))),
+                    *(run_id, name, status, start_ms, end_ms, stage != "active", uri),
+                    tags=dict(tags.get(run_id, ())),
+                    params=dict(params.get(run_id, ())),
+                    latest=tuple(sorted(latest.get(run_id, ()))),
                 )
 
     def _select_rows(self, runs: Sequence[StoredRun]) -> dict[str, list[Metric]]:
@@ -111,12 +104,8 @@ class SqliteReader:
         with self._unavailable_if_it_fails():
             return self._db.execute(query, values).fetchall()
 
-    @contextlib.contextmanager
-    def _unavailable_if_it_fails(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise UnavailableError(f"the MLflow store {self.path} cannot be read ({error})") from error
+    def _unavailable_if_it_fails(self) -> AbstractContextManager[None]:
+        return unavailable_if_it_fails(f"the MLflow store {self.path} cannot be read")
 
 
 _SELECT_RUNS = """

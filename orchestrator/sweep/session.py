@@ -170,7 +170,7 @@ class Session:
         shipping = Supervisor(
             self.folder,
             enabled=self.tracking["kind"] != "none",
-            early=self.tracking["kind"] == "local" and local_path(self.tracking) is None,
+            early=local_path(self.tracking) is None,
         )
         retention = Retention(self.folder, record, root.keep_weights, lambda: self.journal.durable_seq)
         retention.catch_up()

@@ -1,4 +1,4 @@
-"""Checks before a sweep starts that what is to track it works, within 10 s and without importing MLflow."""
+"""Checks before a sweep starts that what is to track it works. MLflow is imported for a server alone, and by a child."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ import contextlib
 import json
 import os
 import sqlite3
-import threading
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from orchestrator.base.errors import ConfigError, NotReadyError, Problem
+from orchestrator.base.layout import MLFLOW_ARTIFACTS
 from orchestrator.config.settings import LocalTracking, NoTracking, ServerTracking
+from orchestrator.stores.client import ClientStore
+from orchestrator.stores.opening import SQLITE, local_store
 from orchestrator.stores.runs import UnavailableError, deleted_experiment, without_credentials
-from orchestrator.stores.schema import connect_to_read, fits, other_version, revision
+from orchestrator.stores.schema import connect, fits, other_version, revision
 
-LIMIT_S = 9.0
-REQUEST_TIMEOUT_S = 4.0
+LIMIT_S = 60.0
+"""How long the check of a server may take; MLflow is imported within that."""
+
+REQUEST_TIMEOUT_S = 4
 _KINDS = {choice.__name__: choice for choice in (LocalTracking, ServerTracking, NoTracking)}
 
 
@@ -57,19 +63,14 @@ def _settings(spec: Mapping[str, Any]) -> LocalTracking | ServerTracking | NoTra
 
 
 def _check_local(settings: LocalTracking, runs_dir: Path, experiment: str | None) -> dict[str, Any]:
-    uri = settings.uri or f"sqlite:///{runs_dir}/mlflow.db"
-    path = Path(uri.removeprefix("sqlite:///"))
-    artifacts = Path(settings.artifacts or path.parent / "artifacts")
+    uri = settings.uri or local_store(runs_dir)["uri"]
+    path = Path(uri.removeprefix(SQLITE))
+    artifacts = Path(settings.artifacts or path.parent / MLFLOW_ARTIFACTS)
     _check_database(path, experiment)
     for folder in (path.parent, artifacts):
         _check_writable(folder)
-    return {
-        "kind": "local",
-        "uri": uri,
-        "artifacts": str(artifacts),
-        "experiment": settings.experiment,
-        "required": True,
-    }
+    rest = {"artifacts": str(artifacts), "experiment": settings.experiment, "required": True}
+    return {"kind": "local", "uri": uri, **rest}
 
 
 def _check_database(path: Path, experiment: str | None) -> None:
@@ -79,7 +80,7 @@ def _check_database(path: Path, experiment: str | None) -> None:
             return
         if not fits(path) and (told := other_version(path)):
             raise NotReadyError(told)
-        with contextlib.closing(connect_to_read(path, timeout_s=5.0)) as db:
+        with contextlib.closing(connect(path)) as db:
             row = db.execute(
                 "SELECT experiment_id FROM experiments WHERE name = ? AND lifecycle_stage = 'deleted'", (experiment,)
             ).fetchone()
@@ -100,75 +101,58 @@ def _check_writable(folder: Path) -> None:
 
 def _check_server(settings: ServerTracking, experiment: str | None) -> dict[str, Any]:
     uri = settings.uri.rstrip("/")
-    resolved = {
-        "kind": "server",
-        "uri": uri,
-        "artifacts": None,
-        "experiment": settings.experiment,
-        "required": settings.required,
-    }
+    rest = {"artifacts": None, "experiment": settings.experiment, "required": settings.required}
+    resolved = {"kind": "server", "uri": uri, **rest}
+    problem = _problem_of_server(uri, experiment)
+    if problem and settings.required:
+        raise NotReadyError(problem)
+    return {**resolved, "unreachable": problem} if problem else resolved
+
+
+def _problem_of_server(uri: str, experiment: str | None) -> str:
+    """Why the server cannot be used, or nothing; asked by a process that gives back what MLflow takes, and can be cut off."""
     try:
-        _within_limit(uri, experiment)
-    except NotReadyError as error:
-        if settings.required:
-            raise
-        resolved["unreachable"] = str(error)
-    return resolved
+        child = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", __name__],
+            input=json.dumps([uri, experiment or "Default"]),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LIMIT_S,
+            env={"MLFLOW_HTTP_REQUEST_TIMEOUT": str(REQUEST_TIMEOUT_S), **os.environ},
+        )
+    except subprocess.TimeoutExpired:
+        return _not_there(uri, f"no answer within {LIMIT_S:g} s")
+    if child.returncode:
+        why = (child.stderr.strip().splitlines() or [f"exit {child.returncode}"])[-1]
+        return without_credentials(f"{uri} cannot be checked ({why})")
+    return child.stdout.strip()
 
 
-def _within_limit(uri: str, experiment: str | None) -> None:
-    """Asks the server in a thread: looking up a name has no time-out of its own, and a slow sender resets a socket's."""
-    found: list[NotReadyError | None] = []
-
-    def ask() -> None:
-        try:
-            _ask(uri, experiment)
-            found.append(None)
-        except UnavailableError as error:
-            found.append(_not_there(uri, str(error)))
-        except NotReadyError as error:
-            found.append(error)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(LIMIT_S)
-    if not found:
-        raise _not_there(uri, f"no answer within {LIMIT_S:g} s")
-    if found[0] is not None:
-        raise found[0]
-
-
-def _ask(uri: str, experiment: str | None) -> None:
-    from orchestrator.stores.rest import Connection
-
-    with contextlib.closing(Connection(uri)) as server:
-        status, health = server.request("GET", "/health", timeout_s=REQUEST_TIMEOUT_S)
-        if status in (401, 403):
-            raise NotReadyError(
-                f"{without_credentials(uri)} refuses us ({status}); set MLFLOW_TRACKING_USERNAME and"
-                " MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-            )
-        if status != 200 or health.strip() != b"OK":
-            raise _not_there(uri, f"what answers there is no MLflow server: /health gives {status}")
-        name = quote(experiment or "Default", safe="")
-        path = f"/api/2.0/mlflow/experiments/get-by-name?experiment_name={name}"
-        status, answer = server.request("GET", path, timeout_s=REQUEST_TIMEOUT_S)
-    try:
-        data = json.loads(answer)
-        if status == 404 and data["error_code"] == "RESOURCE_DOES_NOT_EXIST":
-            return
-        found = data["experiment"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise _not_there(uri, f"what answers there is no MLflow server: its API gives {status}") from error
-    if experiment and found.get("lifecycle_stage") == "deleted":
-        raise NotReadyError(deleted_experiment(experiment, found["experiment_id"]))
-
-
-def _not_there(uri: str, why: str) -> NotReadyError:
+def _not_there(uri: str, why: str) -> str:
     parts = urlsplit(uri)
     port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-    return NotReadyError(
+    return (
         f"no MLflow server at {without_credentials(uri)} ({why}); start one on that machine with "
         f"`mlflow server --host 0.0.0.0 --port {port}`, use tracking=local, or let the sweep run without it "
         "(tracking.required=false, then `orchestrator sync NAME`)"
     )
+
+
+def main() -> None:
+    """The child's side: reads address and experiment, and says what is wrong with them, if anything is."""
+    uri, experiment = json.load(sys.stdin)
+    store = ClientStore(uri, experiment)
+    try:
+        store.check_health()
+    except UnavailableError as error:
+        print(_not_there(uri, str(error)))
+        return
+    try:
+        store.experiment_id()
+    except UnavailableError as error:
+        print(error)
+
+
+if __name__ == "__main__":
+    main()

@@ -48,7 +48,7 @@ class Shipper:
 
     Args:
         sweep_folder: holds the journal; the cursor lies in its `tracking/`.
-        make_store: makes the store from the `tracking` settings in the journal.
+        make_store: makes the store from the `tracking` settings in the journal and the name of the experiment.
         log: takes a line for people.
     """
 
@@ -56,7 +56,7 @@ class Shipper:
         self,
         sweep_folder: Path,
         *,
-        make_store: Callable[[Mapping[str, Any]], Store],
+        make_store: Callable[[Mapping[str, Any], str], Store] = open_store,
         log: Callable[[str], None] = print,
     ) -> None:
         self.folder = sweep_folder
@@ -127,19 +127,10 @@ class Shipper:
         self._store.find(self._view.uid)
         self._set(ended=True)
 
-    def whole_sweep(self) -> list[RunWrite]:
-        """One write for each run with everything that the journal says of it, nobody working on the sweep."""
-        view = SweepView()
-        for event in self._events_up_to(self._folded):
-            view.fold(event)
-        view.interrupt()
-        return view.take()
-
-    def repair(self, writes: list[RunWrite]) -> None:
-        """Ships what a comparison found missing; of earlier refusals only those count that come again."""
-        self._pending += writes
-        self._set(refused=0)
-        self._write()
+    def start_over(self) -> None:
+        """Everything is shipped again from here on, which changes nothing that the store has; refusals are counted anew."""
+        self._view, self._folded = SweepView(), 0
+        self._set(shipped=0, error=None, refused=0, ended=False)
 
     def note(self, error: UnavailableError) -> None:
         """Keeps in the status why shipping makes no progress."""
@@ -158,9 +149,9 @@ class Shipper:
         self.opened = self._reader.opened()
         if self.opened is None:
             return None
-        store = self._make_store(self.settings)
+        store = self._make_store(self.settings, self.experiment)
         try:
-            store.open(self.experiment)
+            store.open()
             known = store.find(self.opened.uid)
         except BaseException:
             store.close()
@@ -172,8 +163,7 @@ class Shipper:
         missing = self._view.created() - known
         if missing:
             self._log(f"{len(missing)} runs are not in the store any more; shipping the sweep again from its beginning")
-            self._view, self._folded = SweepView(), 0
-            self._set(shipped=0, error=None, ended=False)
+            self.start_over()
         return store
 
     def _events_up_to(self, last: int) -> Iterator[Entry]:
@@ -268,7 +258,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with (
             ship_lock(folder),
-            contextlib.closing(Shipper(folder, make_store=open_store, log=_log)) as shipper,
+            contextlib.closing(Shipper(folder, log=_log)) as shipper,
         ):
             try:
                 done = follow(shipper, driver_lives=_driver_lives(folder, options.parent_pid), stop=stop)

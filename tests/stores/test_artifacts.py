@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from orchestrator.stores.artifacts import put
-from orchestrator.stores.opening import open_store
 from orchestrator.stores.runs import Artifact, RefusedError, UnavailableError
 from orchestrator.tracking.shipper import Shipper
 
@@ -52,7 +51,7 @@ def test_a_file_that_cannot_be_copied_once_is_shipped_with_its_run_the_next_time
     sweep.journal.commit()
     (sweep.folder / "tracking").mkdir()
     (tmp_path / "artifacts").write_text("a file where the folder should be")
-    with contextlib.closing(Shipper(sweep.folder, make_store=open_store)) as shipper:
+    with contextlib.closing(Shipper(sweep.folder)) as shipper:
         with pytest.raises(UnavailableError, match="cannot write"):
             shipper.ship_everything()
         (tmp_path / "artifacts").unlink()

@@ -156,7 +156,7 @@ def test_a_store_that_cannot_be_used_is_told_before_anything_goes(new_sweep: Any
         pass
     away = {"kind": "server", "uri": "http://user:secret@127.0.0.1:9"}
     with (
-        pytest.raises(NotReadyError, match=r"//\*\*\*@127.0.0.1:9 cannot be deleted now: no answer") as told,
+        pytest.raises(NotReadyError, match=r"//\*\*\*@127.0.0.1:9 cannot be deleted now: MLflow at .*refused") as told,
         tracked_runs(opened_of(sweep, tracking=away), sweep.folder),
     ):
         pass
@@ -164,7 +164,7 @@ def test_a_store_that_cannot_be_used_is_told_before_anything_goes(new_sweep: Any
 
 
 def test_a_locked_store_keeps_its_rows(new_sweep: Any, ship: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("orchestrator.stores.sqlite.BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("orchestrator.stores.schema.BUSY_TIMEOUT_S", 0.1)
     sweep = shipped(new_sweep, ship, "locked-00000000")
     before = counts(tmp_path / "mlflow.db")
     other = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)

@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.stores.client import ClientApi
+from orchestrator.stores import client
+from orchestrator.stores.client import ClientStore
 from orchestrator.stores.opening import open_reader
-from orchestrator.stores.remote import RemoteReader
-from orchestrator.stores.rest import RestApi
 from orchestrator.stores.runs import Metric, RunReader, StoredRun, UnavailableError
 from orchestrator.stores.sqlite_read import SqliteReader
 from tests.chaos.server import Server
@@ -140,8 +139,8 @@ def test_a_store_without_a_file_has_no_runs(tmp_path: Path) -> None:
 
 def test_a_server_that_does_not_answer_says_so() -> None:
     with contextlib.closing(open_reader({"uri": "http://127.0.0.1:9"}, "digits lr")) as reader:
-        assert isinstance(reader, RemoteReader)
-        with pytest.raises(UnavailableError, match=r"no answer from http://127\.0\.0\.1:9"):
+        assert isinstance(reader, ClientStore)
+        with pytest.raises(UnavailableError, match=r"MLflow at http://127\.0\.0\.1:9: .*refused"):
             reader.runs("digits-0a1b2c3d")
 
 
@@ -156,11 +155,11 @@ def same_records(one: RunReader, other: RunReader, uid: str) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The ..noload.. loader strategy is deprecated")
 def test_mlflows_client_reads_the_same(shipped: Any, reader: SqliteReader, tmp_path: Path) -> None:
-    client = RemoteReader(ClientApi(f"sqlite:///{tmp_path}/mlflow.db"), "digits lr")
-    same_records(reader, client, shipped.uid)
-    assert client.integrity() is None
-    assert client.changed() is None
-    client.close()
+    store = ClientStore(f"sqlite:///{tmp_path}/mlflow.db", "digits lr")
+    same_records(reader, store, shipped.uid)
+    assert store.integrity() is None
+    assert store.changed() is None
+    store.close()
 
 
 @pytest.fixture
@@ -173,7 +172,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.mark.slow
-def test_a_server_tells_the_same(server: Server, new_sweep: Any, ship: Callable[..., Any]) -> None:
+def test_a_server_tells_the_same(
+    server: Server, new_sweep: Any, ship: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     sweep = new_sweep(kind="server", uri=server.uri)
     for index in range(4):
         sweep.run_trial(index)
@@ -181,9 +182,8 @@ def test_a_server_tells_the_same(server: Server, new_sweep: Any, ship: Callable[
     ship(sweep, end=True, patience_s=60.0)
     remote, local = open_reader({"uri": server.uri}, "digits lr"), SqliteReader(server.database, "digits lr")
     with contextlib.closing(remote), contextlib.closing(local):
-        assert isinstance(remote, RemoteReader)
-        assert isinstance(remote._api, RestApi)
+        assert isinstance(remote, ClientStore)
         same_records(remote, local, sweep.uid)
-        run = by_name(remote, sweep.uid)[f"{sweep.uid}/2"]
-        paged = list(remote._api._history(run.run_id, "val/accuracy"))
-        assert paged == [row for row in local.rows([run])[run.run_id] if row.key == "val/accuracy"]
+        # Where an answer is as full as it can be, rows may be missing from it: the runs are asked one by one then.
+        monkeypatch.setattr(client, "ROWS_A_CALL", 3)
+        same_records(remote, local, sweep.uid)

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from orchestrator.stores.client import ClientStore
 from orchestrator.stores.opening import open_reader, open_store
-from orchestrator.stores.remote import RemoteReader, RemoteStore
 from orchestrator.stores.runs import UnavailableError
 from orchestrator.stores.schema import COLUMNS, create, fits, head_revision, other_version, revision
 from orchestrator.stores.sqlite import SqliteStore
+from orchestrator.stores.sqlite_read import SqliteReader
 
 
 @pytest.fixture
@@ -107,9 +108,12 @@ def test_the_fast_writer_is_for_the_columns_that_it_knows(store: Path, statement
     change(store, *statements)
     assert fits(store) is fast
     settings = {"uri": f"sqlite:///{store}"}
-    with contextlib.closing(open_store(settings)) as writer, contextlib.closing(open_reader(settings, "x")) as reader:
-        assert isinstance(writer, SqliteStore if fast else RemoteStore)
-        assert isinstance(reader, RemoteReader) is not fast
+    with (
+        contextlib.closing(open_store(settings, "x")) as writer,
+        contextlib.closing(open_reader(settings, "x")) as reader,
+    ):
+        assert isinstance(writer, SqliteStore if fast else ClientStore)
+        assert isinstance(reader, SqliteReader if fast else ClientStore)
 
 
 def test_our_sql_names_no_other_columns(store: Path) -> None:
@@ -131,5 +135,5 @@ def test_a_store_with_another_column_is_written_and_read_through_mlflow(
     ship(sweep, end=True)
     assert [row[1] for row in tables()["runs"]] == ["FINISHED", "FINISHED"]
     with contextlib.closing(open_reader({"uri": f"sqlite:///{store}"}, "digits lr")) as reader:
-        assert isinstance(reader, RemoteReader)
+        assert isinstance(reader, ClientStore)
         assert len(reader.runs(sweep.uid)) == 2

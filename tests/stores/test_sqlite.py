@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from orchestrator.base.records import State
-from orchestrator.stores import sqlite as sqlite_module
-from orchestrator.stores.client import ClientApi
-from orchestrator.stores.remote import RemoteStore
+from orchestrator.stores import sqlite as schema
+from orchestrator.stores.client import ClientStore
 from orchestrator.stores.runs import UnavailableError
 from orchestrator.stores.schema import create
 from orchestrator.stores.sqlite import SqliteStore
@@ -179,8 +178,8 @@ def test_a_deleted_experiment_is_explained_and_waited_for(
     new_sweep: Any, ship: Any, tables: Any, tmp_path: Path
 ) -> None:
     create(tmp_path / "mlflow.db", tmp_path / "artifacts")
-    store = SqliteStore(tmp_path / "mlflow.db", tmp_path / "artifacts")
-    store.open("digits lr")
+    store = SqliteStore(tmp_path / "mlflow.db", "digits lr", tmp_path / "artifacts")
+    store.open()
     store.close()
     _change(tmp_path, "UPDATE experiments SET lifecycle_stage = 'deleted' WHERE name = 'digits lr'")
     sweep = new_sweep()
@@ -233,7 +232,7 @@ def test_predictions_that_are_gone_are_named(new_sweep: Any, ship: Any) -> None:
 def test_a_locked_database_is_waited_for(
     new_sweep: Any, ship: Any, tables: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_module, "BUSY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(schema, "BUSY_TIMEOUT_S", 0.2)
     sweep = new_sweep()
     sweep.start(0)
     ship(sweep)
@@ -272,8 +271,8 @@ def test_mlflow_would_write_the_same_rows(mlflow_made: Path, new_sweep: Any, shi
     ship(sweep, end=True)
 
     (sweep.folder / "tracking" / "cursor.json").unlink()
-    calls = ClientApi(f"sqlite:///{mlflow_made}", mlflow_made.parent / "artifacts")
-    shipper = Shipper(sweep.folder, make_store=lambda settings: RemoteStore(calls))
+    store = ClientStore(f"sqlite:///{mlflow_made}", "digits lr", mlflow_made.parent / "artifacts")
+    shipper = Shipper(sweep.folder, make_store=lambda *_: store)
     for _ in range(2):  # and again: the library's way can be repeated, too
         shipper.ship_everything()
         shipper.end()
@@ -304,7 +303,9 @@ def test_mlflow_reads_what_we_write(mlflow_made: Path, new_sweep: Any, ship: Any
 def mlflow_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that MLflow's own migrations made."""
     path = tmp_path_factory.mktemp("made") / "mlflow.db"
-    ClientApi(f"sqlite:///{path}").get_experiment("Default")
+    store = ClientStore(f"sqlite:///{path}", "Default")
+    assert store.experiment_id() == "0"
+    store.close()
     return path
 
 

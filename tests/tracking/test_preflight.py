@@ -6,7 +6,6 @@ import http.server
 import socket
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,33 +93,30 @@ def test_something_else_on_the_port_is_no_mlflow(tmp_path: Path) -> None:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Quiet) as other:
         thread = threading.Thread(target=other.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
-        with pytest.raises(NotReadyError, match="what answers there is no MLflow server: /health gives 404"):
-            check_tracking(server(f"http://127.0.0.1:{other.server_port}"), tmp_path)
-        other.shutdown()
-        thread.join()
+        try:
+            with pytest.raises(NotReadyError, match=r"no MLflow server at .*/health failed with error code 404"):
+                check_tracking(server(f"http://127.0.0.1:{other.server_port}"), tmp_path)
+        finally:
+            other.shutdown()
+            thread.join()
 
 
 def test_a_black_hole_is_given_up_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert preflight.LIMIT_S < 10
-    assert 2 * preflight.REQUEST_TIMEOUT_S < preflight.LIMIT_S
-    monkeypatch.setattr(preflight, "REQUEST_TIMEOUT_S", 0.5)
-    with socket.create_server(("127.0.0.1", 0)) as hole:
-        start = time.monotonic()
-        with pytest.raises(NotReadyError, match="timed out"):
-            check_tracking(server(f"http://127.0.0.1:{hole.getsockname()[1]}"), tmp_path)
-        assert time.monotonic() - start < 3
+    monkeypatch.setattr(preflight, "REQUEST_TIMEOUT_S", 1)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as hole,
+        pytest.raises(NotReadyError, match="read timeout=1"),
+    ):
+        check_tracking(server(f"http://127.0.0.1:{hole.getsockname()[1]}"), tmp_path)
 
 
-def test_an_answer_that_trickles_is_given_up_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_hangs_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "LIMIT_S", 0.6)
-    with socket.create_server(("127.0.0.1", 0)) as slow:
-        stop = threading.Event()
-        thread = threading.Thread(target=_trickle, args=(slow, stop))
-        thread.start()
-        with pytest.raises(NotReadyError, match="no answer within"):
-            check_tracking(server(f"http://127.0.0.1:{slow.getsockname()[1]}"), tmp_path)
-        stop.set()
-        thread.join()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as hole,
+        pytest.raises(NotReadyError, match=r"no answer within 0\.6 s"),
+    ):
+        check_tracking(server(f"http://127.0.0.1:{hole.getsockname()[1]}"), tmp_path)
 
 
 def test_a_store_of_another_version_is_refused_with_the_upgrade(tmp_path: Path) -> None:
@@ -170,21 +166,10 @@ class _Quiet(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def _trickle(listener: socket.socket, stop: threading.Event) -> None:
-    connection, _ = listener.accept()
-    with connection:
-        connection.sendall(b"HTTP/1.1 200 OK\r\n")
-        while not stop.wait(0.05):
-            try:
-                connection.sendall(b"X-More: x\r\n")
-            except OSError:
-                return
-
-
 def _store(folder: Path) -> Path:
     create(folder / "mlflow.db", folder / "artifacts")
-    store = SqliteStore(folder / "mlflow.db", folder / "artifacts")
-    store.open("mine")
+    store = SqliteStore(folder / "mlflow.db", "mine", folder / "artifacts")
+    store.open()
     store.close()
     return folder / "mlflow.db"
 

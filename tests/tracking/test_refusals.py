@@ -16,9 +16,8 @@ from typing import Any
 import pytest
 
 from orchestrator.journal.cursor import read_status, write_status
-from orchestrator.stores.client import ClientApi
+from orchestrator.stores.client import ClientStore
 from orchestrator.stores.opening import open_reader
-from orchestrator.stores.remote import RemoteStore
 from orchestrator.stores.runs import UnavailableError
 from orchestrator.tracking.shipper import Shipper
 from orchestrator.tracking.sync import sync
@@ -130,7 +129,10 @@ def test_sync_compares_a_local_store_too(new_sweep: Any, ship: Any, tables: Any,
 
     change(tmp_path / "mlflow.db", f"UPDATE runs SET lifecycle_stage = 'deleted' WHERE name = '{sweep.uid}/1'")
     refused(sweep, 1)
-    assert sync(sweep.folder) == f"compared 4 runs with {where}: 1 were deleted in MLflow and stay so"
+    assert (
+        sync(sweep.folder)
+        == f"compared 4 runs with {where}: 1 were deleted in MLflow and stay so; 1 writes were refused (tracking/shipper.log)"
+    )
 
 
 @pytest.fixture
@@ -176,8 +178,8 @@ def test_postgresql_read_only_for_a_while_loses_nothing(postgres: str, new_sweep
         sweep.run_trial(index)
     sweep.journal.commit()
     (sweep.folder / "tracking").mkdir()
-    store = RemoteStore(ClientApi(postgres, sweep.folder / "artifacts"))
-    with contextlib.closing(Shipper(sweep.folder, make_store=lambda settings: store)) as shipper:
+    store = ClientStore(postgres, "digits lr", sweep.folder / "artifacts")
+    with contextlib.closing(Shipper(sweep.folder, make_store=lambda *_: store)) as shipper:
         shipper.ship_everything()
         for index in range(4, 8):
             sweep.run_trial(index)

@@ -21,7 +21,6 @@ from orchestrator.base.errors import NotReadyError
 from orchestrator.journal.cursor import read_status
 from orchestrator.journal.events import SweepOpened
 from orchestrator.journal.file import checksum
-from orchestrator.stores import rest
 from orchestrator.stores.delete import tracked_runs
 from orchestrator.stores.runs import UnavailableError
 from orchestrator.tracking.preflight import check_tracking
@@ -122,6 +121,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.close()
 
 
+def mlflow_client(server: Server) -> Any:
+    """MLflow's own."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(server.uri)
+
+
 @pytest.fixture
 def proxy(server: Server) -> Iterator[Proxy]:
     proxy = Proxy(server.port)
@@ -199,7 +205,7 @@ FAULTS = [
 def test_lost_requests_and_answers_lose_and_double_nothing(
     path: str, mode: str, server: Server, proxy: Proxy, new_sweep: Any, ship: Any, mirror: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(rest, "TIMEOUT_S", 2.0)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     sweep = on_server(new_sweep, proxy.uri, f"faults-{FAULTS.index((path, mode)):08x}")
     sweep.run_trial(0)
     sweep.run_trial(1)
@@ -215,11 +221,10 @@ def test_a_run_made_late_by_a_lost_request_is_removed(server: Server, new_sweep:
     sweep = on_server(new_sweep, server.uri, "late-00000000")
     sweep.run_trial(0)
     ship(sweep)
-    api = rest.RestApi(server.uri)
-    found = api.get_experiment("on a server")
-    assert found is not None
-    api.create_run(found[0], "late", "me", 1, {"sweep_uid": sweep.uid, "trial_uid": f"{sweep.uid}/0", "kind": "trial"})
-    api.close()
+    client = mlflow_client(server)
+    found = client.get_experiment_by_name("on a server")
+    tags = {"sweep_uid": sweep.uid, "trial_uid": f"{sweep.uid}/0", "kind": "trial"}
+    client.create_run(found.experiment_id, 1, tags, "late")
     sweep.finish(1)
     ship(sweep, end=True)
     mirror(sweep, server)
@@ -244,12 +249,8 @@ def test_many_metrics_go_in_few_api(proxy: Proxy, new_sweep: Any, ship: Any) -> 
 
 
 def test_a_deleted_experiment_is_told_before_the_start(server: Server, tmp_path: Path) -> None:
-    api = rest.RestApi(server.uri)
-    api.create_experiment("binned")
-    experiment = api.get_experiment("binned")
-    assert experiment is not None
-    api._call("POST", "experiments/delete", {"experiment_id": experiment[0]})
-    api.close()
+    client = mlflow_client(server)
+    client.delete_experiment(client.create_experiment("binned"))
     spec = {"kind": "server", "uri": server.uri, "experiment": "binned"}
     with pytest.raises(NotReadyError, match=r"'binned' .* is deleted; restore it"):
         check_tracking(spec, tmp_path)
@@ -272,7 +273,7 @@ def test_a_server_killed_while_the_journal_grows_misses_nothing(server: Server, 
         while read_status(sweep.folder).error is None:
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        assert "no answer from" in str(read_status(sweep.folder).error)
+        assert "refused" in str(read_status(sweep.folder).error)
         server.start()
         sweep.finish(12)
         status = wait_until_shipped(sweep.folder, 60.0)
@@ -290,7 +291,7 @@ def test_sync_ships_what_waited_for_a_server(server: Server, new_sweep: Any, mir
     sweep.run_trial(0)
     sweep.finish(1)
     with pytest.raises(
-        NotReadyError, match=r"no answer from .*; nothing is lost, run `orchestrator sync waited-00000000` again"
+        NotReadyError, match=r"MLflow at .*refused.*; nothing is lost, run `orchestrator sync waited-00000000` again"
     ):
         sync(sweep.folder)
     proxy = Proxy(server.port)
@@ -312,7 +313,7 @@ def test_a_password_is_masked(proxy: Proxy, new_sweep: Any, ship: Any) -> None:
     proxy.faults = [["get-by-name", "503", 1]]
     uri = proxy.uri.replace("//", "//me:secret@")
     sweep = on_server(new_sweep, uri, "masked-00000000")
-    with pytest.raises(UnavailableError, match=r"http://\*\*\*@127.0.0.1:\d+ answers 503"):
+    with pytest.raises(UnavailableError, match=r"MLflow at http://\*\*\*@127.0.0.1:\d+: .*503"):
         ship(sweep)
     assert "secret" not in str(read_status(sweep.folder).error)
 
