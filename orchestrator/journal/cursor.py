@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from orchestrator.base.failpoints import failpoint
-from orchestrator.base.layout import CURSOR, TRACKING
+from orchestrator.base.layout import CURSOR, TRACKER_LOCK, TRACKING
 from orchestrator.base.locks import hold, holder
 
 CURSOR_FORMAT = 1
@@ -68,4 +68,4 @@ def is_shipping(sweep_folder: Path) -> bool:
 
 
 def _lock(sweep_folder: Path) -> Path:
-    return sweep_folder / TRACKING / "lock"
+    return sweep_folder / TRACKING / TRACKER_LOCK

@@ -92,15 +92,6 @@ class ClientStore:
         if self._experiment_id is None:
             raise UnavailableError(f"the MLflow experiment {self._name!r} cannot be created")
 
-    def check_health(self) -> None:
-        """Asks a server whether it is one of MLflow's.
-
-        Raises:
-            UnavailableError: it does not answer, or as something else.
-        """
-        if self._request("/health").text.strip() != "OK":
-            raise UnavailableError("what answers there is no MLflow server")
-
     def experiment_id(self) -> str | None:
         """The id of the experiment; None where there is none yet.
 
@@ -224,21 +215,17 @@ class ClientStore:
             # Twice what is expected, so that a doubled history is not cut off.
             at_once = max(1, min(RUNS_A_HISTORY_CALL, ROWS_A_CALL // (2 * max(steps.values()) + 2)))
             for part in chunks(list(steps), at_once):
+                question = {"run_id": part, "metric_key": key, "max_results": ROWS_A_CALL}
                 with self._calls():
-                    answer = self._request(BULK_HISTORIES, run_id=part, metric_key=key, max_results=ROWS_A_CALL)
+                    from mlflow.utils import credentials, rest_utils
+
+                    server: Any = credentials.get_default_host_creds(self._uri)  # type: ignore[no-untyped-call]
+                    answer: Any = rest_utils.http_request_safe(server, BULK_HISTORIES, "GET", params=question)  # type: ignore[no-untyped-call]
                     rows = answer.json()["metrics"]
                 if len(rows) < ROWS_A_CALL:
                     yield from ((m["run_id"], Metric(key, m["step"], m["timestamp"], m["value"])) for m in rows)
                 else:
                     yield from self._histories((run_id, key) for run_id in part)
-
-    def _request(self, path: str, **question: Any) -> Any:
-        """A server's answer to what MLflow's client has no method for."""
-        with self._calls():
-            from mlflow.utils import credentials, rest_utils
-
-            server: Any = credentials.get_default_host_creds(self._uri)  # type: ignore[no-untyped-call]
-            return rest_utils.http_request_safe(server, path, "GET", params=question)  # type: ignore[no-untyped-call]
 
     def _write_run(self, write: RunWrite) -> list[str]:
         """Writes what is accepted, and returns what was refused."""
@@ -320,8 +307,6 @@ class ClientStore:
         """
         try:
             yield self._client
-        except UnavailableError:
-            raise
         except Exception as error:
             text = without_credentials(" ".join(f"{type(error).__name__}: {error}".split()))
             # What the libraries below say of a failed connection: the cause stands last, after what was asked for.

@@ -21,8 +21,6 @@ MAX_NAME_LENGTH = 250
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """MLflow's UI then opens the experiment on its runs; without it, on what it has for language models."""
 
-UID_TAGS = {"sweep": "sweep_uid", "trial": "trial_uid"}
-
 REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 """MLflow's error codes that a repetition does not change. BAD_REQUEST is none: it stands for most errors of the database."""
 
@@ -100,7 +98,7 @@ class StoredRun:
     @property
     def uid(self) -> str | None:
         """`<sweep>/<index>` of a trial's run, `<sweep>` of a sweep's."""
-        return self.tags.get(UID_TAGS["trial"] if self.tags.get("kind") != "sweep" else UID_TAGS["sweep"])
+        return self.tags.get("sweep_uid" if self.tags.get("kind") == "sweep" else "trial_uid")
 
 
 class Store(Protocol):

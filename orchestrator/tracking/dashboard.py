@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.base.errors import NotReadyError
+from orchestrator.stores.opening import SQLITE
 from orchestrator.stores.runs import UnavailableError, without_credentials
 from orchestrator.stores.schema import create, other_version
 from orchestrator.tracking.preflight import check_tracking
@@ -45,7 +46,7 @@ def serve(runs_dir: Path, *, port: int = 5000, uri: str | None = None, say: Call
     with listener:
         address = f"http://{HOST}:{listener.getsockname()[1]}"
         say(f"starting MLflow for {settings['uri']} (takes some seconds) ...")
-        _prepare(Path(settings["uri"].removeprefix("sqlite:///")), Path(settings["artifacts"]))
+        _prepare(Path(settings["uri"].removeprefix(SQLITE)), Path(settings["artifacts"]))
         threading.Thread(target=_say_when_up, args=(address, say), daemon=True).start()
         _serve(settings["uri"], settings["artifacts"], listener)
 
@@ -94,11 +95,11 @@ def _prepare(path: Path, artifact_root: Path) -> None:
     """
     try:
         create(path, artifact_root)
-        told = other_version(path)
+        problem = other_version(path)
     except UnavailableError as error:
         raise NotReadyError(str(error)) from error
-    if told:
-        raise NotReadyError(told)
+    if problem:
+        raise NotReadyError(problem)
 
 
 def _serve(uri: str, artifact_root: str, listener: socket.socket) -> None:

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
+import yaml
+
 from orchestrator.base.groups import GROUPS, SHOWN_GROUPS
+from orchestrator.base.layout import RUN_CONFIG
 from orchestrator.base.settings import SHOWN_KEYS
 from orchestrator.stores.runs import MAX_PARAM_LENGTH, MAX_TAG_LENGTH, safe_name, text_of
 
 MAX_PARAMS = 20
 
 
-def trial_params(searched: Mapping[str, Any], config: Mapping[str, Any], fixed_too: bool = True) -> dict[str, str]:
+def trial_params(searched: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
     """Searched keys first, then the fixed settings that tell trials apart, up to `MAX_PARAMS` in all.
 
     First the names of the choices, then the root keys, then the choices' own arguments in the order of the groups.
     """
     params = {safe_name(key): text_of(value)[:MAX_PARAM_LENGTH] for key, value in searched.items()}
-    if fixed_too:
-        for key, value in _fixed(config):
-            if len(params) >= MAX_PARAMS:
-                break
-            params.setdefault(safe_name(key), text_of(value)[:MAX_PARAM_LENGTH])
+    for key, value in _fixed(config):
+        if len(params) >= MAX_PARAMS:
+            break
+        params.setdefault(safe_name(key), text_of(value)[:MAX_PARAM_LENGTH])
     return params
 
 
@@ -44,40 +46,17 @@ def _fixed(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
                     yield f"{group}.{name}", value
 
 
-def to_yaml(value: Mapping[str, Any], indent: str = "") -> str:
-    """Plain data as YAML, one key a line.
-
-    The `yaml` package takes milliseconds a trial for this. Scalars and lists are written as JSON, which YAML includes; only
-    a float such as 1e-05 needs the dot without which YAML 1.1 reads a string.
-    """
-    lines = []
-    for key, item in value.items():
-        name = key if re.fullmatch(r"[A-Za-z_][\w.-]*", key) and key.lower() not in _YAML_WORDS else json.dumps(key)
-        if isinstance(item, Mapping) and item:
-            lines.append(f"{indent}{name}:\n{to_yaml(item, indent + '  ')}")
-        else:
-            lines.append(f"{indent}{name}: {_scalar(item)}\n")
-    return "".join(lines)
+def to_yaml(config: Mapping[str, Any]) -> str:
+    """Plain data as YAML. The parts that a sweep's trials share are written once: the C library takes 0.3 ms a trial."""
+    return "".join(_yaml_of(json.dumps({key: value})) for key, value in config.items())
 
 
-_YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+@lru_cache(1_000)
+def _yaml_of(text: str) -> str:
+    return yaml.dump(json.loads(text), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def _scalar(value: Any) -> str:
-    if isinstance(value, float):
-        text = repr(value)
-        return text.replace("e", ".0e") if "e" in text and "." not in text else text
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_scalar(item) for item in value) + "]"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(str(key))}: {_scalar(item)}" for key, item in value.items()) + "}"
-    if (
-        isinstance(value, str)
-        and re.fullmatch(r"[A-Za-z_][\w./-]*", value, re.ASCII)
-        and value.lower() not in _YAML_WORDS
-    ):
-        return value
-    return json.dumps(value, ensure_ascii=False)
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def description(opened: Mapping[str, Any], closed: Mapping[str, Any] | None = None) -> str:
@@ -138,12 +117,12 @@ def _result(opened: Mapping[str, Any], closed: Mapping[str, Any]) -> str:
 
 def _resumes(changes: Sequence[Mapping[str, Any]]) -> str:
     """How often the sweep was resumed, and what was given anew."""
-    told = [
+    lines = [
         f"- resume {number}: `{key}` was {_flat(before)}, is {_flat(now)}"
         for number, changed in enumerate(changes, 1)
         for key, (before, now) in changed.items()
     ]
-    return "\n".join([f"Resumed {len(changes)} times.", *(["", *told] if told else [])])
+    return "\n".join([f"Resumed {len(changes)} times.", *(["", *lines] if lines else [])])
 
 
 def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
@@ -165,7 +144,7 @@ def _name(choice: Any) -> str:
 
 def _reproduce(opened: Mapping[str, Any]) -> str:
     environment = opened.get("environment") or {}
-    lines = ["**To reproduce:** the resolved configuration is the artifact `config.yaml` of this run"]
+    lines = [f"**To reproduce:** the resolved configuration is the artifact `{RUN_CONFIG}` of this run"]
     command = environment.get("command")
     if command:
         words = command if isinstance(command, str) else " ".join(str(word) for word in command)

@@ -6,12 +6,16 @@ import contextlib
 import json
 import os
 import sqlite3
+import ssl
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from orchestrator.base.errors import ConfigError, NotReadyError, Problem
 from orchestrator.base.layout import MLFLOW_ARTIFACTS
@@ -78,8 +82,8 @@ def _check_database(path: Path, experiment: str | None) -> None:
     try:
         if revision(path) is None:
             return
-        if not fits(path) and (told := other_version(path)):
-            raise NotReadyError(told)
+        if not fits(path) and (problem := other_version(path)):
+            raise NotReadyError(problem)
         with contextlib.closing(connect(path)) as db:
             row = db.execute(
                 "SELECT experiment_id FROM experiments WHERE name = ? AND lifecycle_stage = 'deleted'", (experiment,)
@@ -142,16 +146,30 @@ def _not_there(uri: str, why: str) -> str:
 def main() -> None:
     """The child's side: reads address and experiment, and says what is wrong with them, if anything is."""
     uri, experiment = json.load(sys.stdin)
-    store = ClientStore(uri, experiment)
-    try:
-        store.check_health()
-    except UnavailableError as error:
-        print(_not_there(uri, str(error)))
+    why = _why_not_there(uri)
+    if why:
+        print(_not_there(uri, why))
         return
+    with contextlib.closing(ClientStore(uri, experiment)) as store:
+        try:
+            store.experiment_id()
+        except UnavailableError as error:
+            print(error)
+
+
+def _why_not_there(uri: str) -> str:
+    """Looks whether MLflow answers at all, which is known long before its client is imported; no credentials are sent."""
+    parts = urlsplit(uri)
+    address = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) + "/health"
     try:
-        store.experiment_id()
-    except UnavailableError as error:
-        print(error)
+        with urllib.request.urlopen(address, timeout=REQUEST_TIMEOUT_S) as answer:
+            return "" if answer.read(100).strip() == b"OK" else "what answers there is no MLflow server"
+    except urllib.error.HTTPError as error:
+        # A proxy may want credentials, which MLflow's client has.
+        return "" if error.code in (401, 403) else f"what answers there is no MLflow server: /health gives {error.code}"
+    except (OSError, HTTPException) as error:
+        certificates = isinstance(getattr(error, "reason", None), ssl.SSLError)
+        return "" if certificates else f"no answer: {getattr(error, 'reason', error)}"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, assert_never
 
+from orchestrator.base.layout import RUN_CONFIG, RUN_ERROR
 from orchestrator.base.records import STARTS_OVER, State
 from orchestrator.journal.events import (
     Reported,
@@ -137,7 +138,7 @@ class SweepView:
         searched = {entry["key"] for entry in event.space}
         fixed = {key: value for key, value in trial_params({}, config).items() if key not in searched}
         write.params |= {"trials": text_of(event.trials), **fixed}
-        write.artifacts.append(Artifact("config.yaml", text=to_yaml(config)))
+        write.artifacts.append(Artifact(RUN_CONFIG, text=to_yaml(config)))
 
     def _suggested(self, entry: Entry, event: Suggested) -> None:
         self._trials[entry.index] = _TrialView(
@@ -182,7 +183,7 @@ class SweepView:
             write.artifacts.append(Artifact(path.name, path=path))
             write.tags[safe_name(f"sha256.{path.name}")] = text_of(artifact["sha256"])
         if event.error:
-            write.artifacts.append(Artifact("error.txt", text=text_of(event.error)))
+            write.artifacts.append(Artifact(RUN_ERROR, text=text_of(event.error)))
         self._ended += 1
         before = self._scores.best and self._scores.best.mean
         self._scores.add(trial.config_index, entry.index, event.state, event.value, judged=trial.judged)
@@ -262,6 +263,6 @@ class SweepView:
             write.tags |= {"kind": "trial", "trial_uid": uid, "sweep_uid": self.uid, "trial": str(index)}
             write.tags |= {"config_index": str(trial.config_index), "repeat": str(trial.repeat)}
             write.params |= trial_params(trial.params, config)
-            write.artifacts.append(Artifact("config.yaml", text=to_yaml(config)))
+            write.artifacts.append(Artifact(RUN_CONFIG, text=to_yaml(config)))
             trial.config, trial.params = None, {}
         return write, trial

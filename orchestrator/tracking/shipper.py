@@ -26,7 +26,7 @@ from orchestrator.base.errors import (
     NotReadyError,
     RunningElsewhereError,
 )
-from orchestrator.base.layout import JOURNAL, LOCK
+from orchestrator.base.layout import JOURNAL, LOCK, TRACKER_LOG, TRACKING
 from orchestrator.base.locks import DRIVING, holder
 from orchestrator.journal.cursor import read_status, ship_lock, write_status
 from orchestrator.journal.events import SweepOpened
@@ -265,7 +265,7 @@ def main(arguments: list[str] | None = None) -> int:
             except Exception as error:
                 # In the status too: the driver does not read this process' log.
                 shipper.note(
-                    UnavailableError(f"the shipper failed: {type(error).__name__}: {error} (tracking/shipper.log)")
+                    UnavailableError(f"the shipper failed: {type(error).__name__}: {error} ({TRACKING}/{TRACKER_LOG})")
                 )
                 raise
     except RunningElsewhereError as error:
@@ -279,30 +279,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _driver_lives(folder: Path, parent_pid: int) -> Callable[[], bool]:
     """Whether a driver works on the sweep: the one that started this process, or one that resumed the sweep since."""
-    parent_lives = _is_alive(parent_pid)
 
     def lives() -> bool:
         found = holder(folder / LOCK)
-        return parent_lives() or (found is not None and found.doing.startswith(DRIVING))
+        return os.getppid() == parent_pid or (found is not None and found.doing.startswith(DRIVING))
 
     return lives
-
-
-def _is_alive(pid: int) -> Callable[[], bool]:
-    """Whether a process lives; for a parent `getppid` knows, which zombies and reused numbers cannot deceive."""
-    if os.getppid() == pid:
-        return lambda: os.getppid() == pid
-
-    def is_alive() -> bool:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
-
-    return is_alive
 
 
 def _log(text: str) -> None:

@@ -94,19 +94,15 @@ def test_something_else_on_the_port_is_no_mlflow(tmp_path: Path) -> None:
         thread = threading.Thread(target=other.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
-            with pytest.raises(NotReadyError, match=r"no MLflow server at .*/health failed with error code 404"):
+            with pytest.raises(NotReadyError, match=r"no MLflow server at .*/health gives 404"):
                 check_tracking(server(f"http://127.0.0.1:{other.server_port}"), tmp_path)
         finally:
             other.shutdown()
             thread.join()
 
 
-def test_a_black_hole_is_given_up_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "REQUEST_TIMEOUT_S", 1)
-    with (
-        socket.create_server(("127.0.0.1", 0)) as hole,
-        pytest.raises(NotReadyError, match="read timeout=1"),
-    ):
+def test_a_black_hole_is_given_up_in_time(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hole, pytest.raises(NotReadyError, match="timed out"):
         check_tracking(server(f"http://127.0.0.1:{hole.getsockname()[1]}"), tmp_path)
 
 
