@@ -76,6 +76,8 @@ class ClientStore:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(TIMEOUT_S))
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        # It would print the address of each run that ends, password included.
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import mlflow

@@ -25,7 +25,7 @@ from orchestrator.stores.opening import SQLITE, local_store
 from orchestrator.stores.runs import UnavailableError, deleted_experiment, without_credentials
 from orchestrator.stores.schema import connect, fits, other_version, revision
 
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 """How long the check of a server may take; MLflow is imported within that."""
 
 REQUEST_TIMEOUT_S = 4
