@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from orchestrator.base.errors import ConfigError, NotReadyError, Problem
 from orchestrator.base.layout import MLFLOW_ARTIFACTS
@@ -146,30 +146,42 @@ def _not_there(uri: str, why: str) -> str:
 def main() -> None:
     """The child's side: reads address and experiment, and says what is wrong with them, if anything is."""
     uri, experiment = json.load(sys.stdin)
-    why = _why_not_there(uri)
-    if why:
-        print(_not_there(uri, why))
-        return
-    with contextlib.closing(ClientStore(uri, experiment)) as store:
-        try:
-            store.experiment_id()
-        except UnavailableError as error:
-            print(error)
+    problem = _without_credentials(uri, experiment)
+    if problem is None:
+        with contextlib.closing(ClientStore(uri, experiment)) as store:
+            try:
+                store.experiment_id()
+            except UnavailableError as error:
+                problem = str(error)
+    print(problem or "")
 
 
-def _why_not_there(uri: str) -> str:
-    """Looks whether MLflow answers at all, which is known long before its client is imported; no credentials are sent."""
+def _without_credentials(uri: str, experiment: str) -> str | None:
+    """What a plain request shows, long before MLflow is imported; None where only MLflow's client can tell.
+
+    That is where the server wants credentials, or certificates that Python does not know.
+    """
     parts = urlsplit(uri)
-    address = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) + "/health"
+    address = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    question = f"{address}/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(experiment, safe='')}"
     try:
-        with urllib.request.urlopen(address, timeout=REQUEST_TIMEOUT_S) as answer:
-            return "" if answer.read(100).strip() == b"OK" else "what answers there is no MLflow server"
+        with urllib.request.urlopen(question, timeout=REQUEST_TIMEOUT_S) as answer:
+            found = json.load(answer)["experiment"]
+            return (
+                deleted_experiment(experiment, found["experiment_id"]) if found["lifecycle_stage"] == "deleted" else ""
+            )
     except urllib.error.HTTPError as error:
-        # A proxy may want credentials, which MLflow's client has.
-        return "" if error.code in (401, 403) else f"what answers there is no MLflow server: /health gives {error.code}"
+        with error:
+            if error.code in (401, 403):
+                return None
+            if b"RESOURCE_DOES_NOT_EXIST" in error.read():
+                return ""
+            return _not_there(uri, f"what answers there is no MLflow server: its API gives {error.code}")
+    except (ValueError, KeyError, TypeError):
+        return _not_there(uri, "what answers there is no MLflow server")
     except (OSError, HTTPException) as error:
-        certificates = isinstance(getattr(error, "reason", None), ssl.SSLError)
-        return "" if certificates else f"no answer: {getattr(error, 'reason', error)}"
+        why = getattr(error, "reason", error)
+        return None if isinstance(why, ssl.SSLError) else _not_there(uri, f"no answer: {why}")
 
 
 if __name__ == "__main__":

@@ -186,4 +186,5 @@ def test_a_server_tells_the_same(
         same_records(remote, local, sweep.uid)
         # Where an answer is as full as it can be, rows may be missing from it: the runs are asked one by one then.
         monkeypatch.setattr(client, "ROWS_A_CALL", 3)
+        monkeypatch.setattr(client, "RUNS_A_PAGE", 2)
         same_records(remote, local, sweep.uid)

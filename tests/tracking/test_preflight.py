@@ -94,7 +94,7 @@ def test_something_else_on_the_port_is_no_mlflow(tmp_path: Path) -> None:
         thread = threading.Thread(target=other.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
-            with pytest.raises(NotReadyError, match=r"no MLflow server at .*/health gives 404"):
+            with pytest.raises(NotReadyError, match=r"no MLflow server at .*its API gives 404"):
                 check_tracking(server(f"http://127.0.0.1:{other.server_port}"), tmp_path)
         finally:
             other.shutdown()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import signal
 import sqlite3
@@ -38,6 +39,8 @@ class Proxy:
     def __init__(self, upstream_port: int) -> None:
         self.faults: list[list[Any]] = []
         self.hits: list[str] = []
+        self.login = b""
+        """What a request has to carry."""
         self._upstream_port = upstream_port
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -67,6 +70,9 @@ class Proxy:
             while True:
                 request, path = await self._read_request(reader)
                 mode = self._mode_for(path)
+                if self.login not in request:
+                    writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+                    continue
                 if mode == "drop_request":
                     return
                 if mode == "blackhole":
@@ -256,6 +262,15 @@ def test_a_deleted_experiment_is_told_before_the_start(server: Server, tmp_path:
         check_tracking(spec, tmp_path)
     spec["experiment"] = "fresh"
     assert check_tracking(spec, tmp_path)["uri"] == server.uri
+
+
+def test_a_server_that_wants_credentials_is_asked_with_them(proxy: Proxy, tmp_path: Path) -> None:
+    proxy.login = b"Authorization: Basic " + base64.b64encode(b"me:secret")
+    uri = proxy.uri.replace("//", "//me:secret@")
+    assert check_tracking({"kind": "server", "uri": uri}, tmp_path)["uri"] == uri
+    with pytest.raises(NotReadyError, match=r"MLflow at http://\*\*\*@.* 401") as refusal:
+        check_tracking({"kind": "server", "uri": proxy.uri.replace("//", "//me:wrong@")}, tmp_path)
+    assert "wrong" not in str(refusal.value)
 
 
 def test_a_server_killed_while_the_journal_grows_misses_nothing(server: Server, new_sweep: Any, mirror: Any) -> None:
