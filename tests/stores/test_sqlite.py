@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.base.records import State
-from orchestrator.stores import sqlite as schema
+from orchestrator.stores import schema
 from orchestrator.stores.client import ClientStore
 from orchestrator.stores.runs import UnavailableError
 from orchestrator.stores.schema import create
