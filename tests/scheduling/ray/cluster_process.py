@@ -17,6 +17,9 @@ from orchestrator.scheduling.ray.private import lean_node
 PATIENCE_S = 180
 """On a machine that is busy with other tests, too."""
 
+SYSTEM_CONFIG = {"health_check_period_ms": 500}
+"""Five refusals in a row, and not a slow answer, make a node dead: within 2.5 s of its death instead of 15 s."""
+
 
 def pid(node: Any, kind: str) -> int:
     return int(node.all_processes[kind][0].process.pid)
@@ -25,7 +28,7 @@ def pid(node: Any, kind: str) -> int:
 def main() -> None:
     first, *others = json.loads(sys.argv[1])
     with lean_node():
-        cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **first})
+        cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, "_system_config": SYSTEM_CONFIG, **first})
         nodes = {other["node_name"]: cluster.add_node(wait=False, **other) for other in others}
         cluster.wait_for_nodes(PATIENCE_S)
         pids = {name: pid(node, PROCESS_TYPE_RAYLET) for name, node in nodes.items()}

@@ -57,6 +57,7 @@ def start_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
         environment = clean_environment(tmp_path_factory.mktemp("home"), token)
         environment["RAY_AUTH_MODE"] = "token" if token else "disabled"
         environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "180"}
+        environment["RAY_worker_niceness"] = "0"  # 15 by default: behind the tests of the other process
         command = [sys.executable, str(HERE / "cluster_process.py"), json.dumps(nodes)]
         errors = tmp_path_factory.mktemp("cluster") / "errors.txt"
         with errors.open("w") as stderr:
