@@ -26,10 +26,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in long)
 
 
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """For decoded images and MLflow's empty store, which takes seconds to make; the processes of a session share it."""
+    own = tmp_path_factory.getbasetemp()
+    return str((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "data-cache")
+
+
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Decoded images of tests go to the session's temporary folder, the user's settings file is out of sight."""
-    monkeypatch.setenv("ORCHESTRATOR_CACHE", str(tmp_path_factory.getbasetemp() / "data-cache"))
+def own_cache(cache: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tests cache goes to the session's temporary folder, the user's settings file is out of sight."""
+    monkeypatch.setenv("ORCHESTRATOR_CACHE", cache)
     monkeypatch.setenv("ORCHESTRATOR_SETTINGS", str(tmp_path_factory.getbasetemp() / "no-settings.yaml"))
 
 
@@ -43,9 +50,9 @@ def first_store(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def ray_cluster(cache: str) -> Iterator[None]:
     """One private Ray for the whole session; a sweep in this process uses it and leaves it."""
-    os.environ["ORCHESTRATOR_CACHE"] = str(tmp_path_factory.getbasetemp() / "data-cache")
+    os.environ["ORCHESTRATOR_CACHE"] = cache
     from orchestrator.scheduling.ray.cluster import connect
 
     with connect(None, preload="orchestrator.scheduling.ray.warm"):

@@ -10,8 +10,10 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from orchestrator.cli import COMMANDS, main
@@ -88,23 +90,33 @@ def test_train_is_one_configuration_and_continues(tmp_path: Path, capsys: pytest
     assert "give each key one value" in capsys.readouterr().err
 
 
-def started_sweep(folder: Path, *keys: str) -> subprocess.Popen[str]:
-    """A sweep in a process of its own, once its first trial trains."""
+@pytest.fixture
+def endless_sweep(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A sweep in a process of its own, once its first trial trains; nothing of it outlives the test."""
+    keys = ["data=synthetic", "model.width=12", "epochs=1000000", "optimizer.lr=0.01,0.02", "report_every_s=0.2"]
     process = subprocess.Popen(
-        [*RUN, "launch", "data=synthetic", "model.width=12", "epochs=1000000", "optimizer.lr=0.01,0.02", *keys],
-        cwd=folder,
+        [*RUN, "launch", *keys],
+        cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
-    assert process.stdout is not None
-    seen = []
-    for line in process.stdout:
-        seen.append(line)
-        if re.match(r"trial \d+  epoch", line):
-            return process
-    pytest.fail("".join(seen))
+    with process:
+        try:
+            assert process.stdout is not None
+            seen = []
+            for line in process.stdout:
+                seen.append(line)
+                if re.match(r"trial \d+  epoch", line):
+                    break
+            else:
+                pytest.fail("".join(seen))
+            yield process
+        finally:
+            if process.poll() is None:
+                for left in [*psutil.Process(process.pid).children(recursive=True), process]:
+                    left.kill()
 
 
 def assert_nothing_is_left(folder: Path) -> None:
@@ -116,12 +128,11 @@ def assert_nothing_is_left(folder: Path) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_sweep_and_leaves_no_process(
-    tmp_path: Path, first_store: None, number: signal.Signals, code: int
+    tmp_path: Path, first_store: None, endless_sweep: subprocess.Popen[str], number: signal.Signals, code: int
 ) -> None:
-    process = started_sweep(tmp_path, "report_every_s=0.2")
-    os.kill(process.pid, number)
-    rest, _ = process.communicate(timeout=60)
-    assert process.returncode == code, rest
+    os.kill(endless_sweep.pid, number)
+    rest, _ = endless_sweep.communicate(timeout=60)
+    assert endless_sweep.returncode == code, rest
     assert re.search(r"interrupted; nothing is lost\. Go on with:  orchestrator resume sweep-\S+$", rest.strip())
     assert "Traceback" not in rest
     assert_nothing_is_left(tmp_path)
@@ -131,13 +142,12 @@ def test_a_signal_ends_a_sweep_and_leaves_no_process(
         assert {row[0] for row in db.execute(reasons)} == {"interrupted"}
 
 
-def test_a_second_signal_ends_a_sweep_at_once(tmp_path: Path) -> None:
-    process = started_sweep(tmp_path, "report_every_s=0.2")
-    os.kill(process.pid, signal.SIGINT)
+def test_a_second_signal_ends_a_sweep_at_once(tmp_path: Path, endless_sweep: subprocess.Popen[str]) -> None:
+    os.kill(endless_sweep.pid, signal.SIGINT)
     time.sleep(0.05)
-    os.kill(process.pid, signal.SIGINT)
-    rest, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, rest
+    os.kill(endless_sweep.pid, signal.SIGINT)
+    rest, _ = endless_sweep.communicate(timeout=60)
+    assert endless_sweep.returncode == 130, rest
     assert "Traceback" not in rest
     assert_nothing_is_left(tmp_path)
 

@@ -196,6 +196,8 @@ def test_a_sweep_of_an_older_version_resumes(older: Path, capsys: pytest.Capture
 ROOT_KEY = "    echo: int = field(metadata=_is(least=0, of_trial=True, searchable=True, shown=True))\n"
 
 LATER = """
+import torch  # so that plans are made in this process
+
 import orchestrator
 from orchestrator.base.settings import ROOT_KEYS
 from orchestrator.cli import main

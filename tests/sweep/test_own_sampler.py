@@ -50,6 +50,7 @@ def test_a_sampler_may_repeat_configurations_if_it_says_so(tmp_path: Path, monke
     (tmp_path / "mine" / "own_sampler.py").write_text(OWN_SAMPLER)
     own = ["--config-dir", "mine", "sampler=twice", "allowed_targets=[own_sampler]"]
     small = ["data=synthetic", "model.width=12", "batch_size=16", "optimizer.lr=0.01,0.1", "epochs=2"]
+    small += ["max_concurrent=1"]
     assert main(["launch", *own, *small, "trials=5", "keep_weights=3"]) == 0
     (folder,) = (path.parent for path in Path("runs").glob(f"*/{JOURNAL}"))
     record = read_sweep(folder)

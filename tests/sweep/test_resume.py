@@ -219,7 +219,9 @@ def test_the_newest_of_a_name_is_meant(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_every_configuration_runs_with_each_seed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["launch", *SMALL, "optimizer.lr=0.01,0.3", "repeat=3", "epochs=2", "name=seeds"]) == 0
+    assert (
+        main(["launch", *SMALL, "optimizer.lr=0.01,0.3", "repeat=3", "epochs=2", "max_concurrent=1", "name=seeds"]) == 0
+    )
     record = read_sweep(sweep_folder())
     found = [(t.config_index, t.repeat, t.config["seed"], t.params["optimizer.lr"]) for t in record.trials.values()]
     first, second = (record.trials[index].params["optimizer.lr"] for index in (0, 3))

@@ -152,7 +152,14 @@ def test_a_data_set_and_an_optimizer_from_outside(tmp_path: Path) -> None:
         (tmp_path / "mine" / group / "own.yaml").write_text(f"_target_: own_parts.{target}\n")
     (tmp_path / "mine" / "own_parts.py").write_text(OWN_DATA_AND_OPTIMIZER)
     own = ["--config-dir", "mine", "data=own", "optimizer=own", "allowed_targets=[own_parts]"]
-    keys = ["model.width=8", "epochs=8", "batch_size=16", "optimizer.lr=0.002,0.01", "tracking=none"]
+    keys = [
+        "model.width=8",
+        "epochs=8",
+        "batch_size=16",
+        "optimizer.lr=0.002,0.01",
+        "max_concurrent=1",
+        "tracking=none",
+    ]
     assert main(["launch", *own, *keys]) == 0
     ended = by_trial(events_of(), "terminal")
     assert [ended[index][0]["state"] for index in (0, 1)] == ["completed"] * 2
@@ -218,7 +225,7 @@ def test_asha_stops_at_its_rungs() -> None:
 
 
 def test_a_time_budget_cancels_what_runs_and_keeps_its_value(capfd: pytest.CaptureFixture[str]) -> None:
-    keys = ["trials=2", "epochs=1000000", "report_every_s=0.2", "time_budget_s=40", "optimizer.lr=0.01,0.02"]
+    keys = ["trials=2", "epochs=1000000", "report_every_s=0.2", "time_budget_s=12", "optimizer.lr=0.01,0.02"]
     assert main(["launch", *SMALL, *keys]) == 0
     events = events_of()
     ended = [data[0] for data in by_trial(events, "terminal").values()]
@@ -284,7 +291,7 @@ def test_no_more_trials_run_than_may(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("search", [name for name, _ in choices("search") if name != "none"])
 def test_every_ready_space_runs(search: str) -> None:
     model = ["model=resnet_cifar", "model.width=4"] if search == "depth" else ["model=convnet"]
-    keys = ["trials=3", "epochs=1", "batch_size=128", "tracking=none", "seed=3"]
+    keys = ["trials=3", "epochs=1", "batch_size=128", "max_concurrent=1", "tracking=none", "seed=3"]
     assert main(["launch", f"search={search}", *model, *keys]) == 0
     states = {data[0]["state"] for data in by_trial(events_of(), "terminal").values()}
     assert states <= {"completed", "diverged"}

@@ -28,7 +28,8 @@ def pid(node: Any, kind: str) -> int:
 def main() -> None:
     first, *others = json.loads(sys.argv[1])
     with lean_node():
-        cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, "_system_config": SYSTEM_CONFIG, **first})
+        head_args = {"include_dashboard": False, "_system_config": SYSTEM_CONFIG, **first}
+        cluster = Cluster(initialize_head=True, head_node_args=head_args)
         nodes = {other["node_name"]: cluster.add_node(wait=False, **other) for other in others}
         cluster.wait_for_nodes(PATIENCE_S)
         pids = {name: pid(node, PROCESS_TYPE_RAYLET) for name, node in nodes.items()}

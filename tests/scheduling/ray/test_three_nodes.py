@@ -171,7 +171,7 @@ def test_a_sweep_survives_the_loss_of_a_node_and_charges_nobody(
     driver = launch(
         nodes,
         "trials=6",
-        "epochs=400",
+        "epochs=200",
         "max_retries=0",
         "report_every_s=0.2",
         "precision=fp32",
