@@ -166,8 +166,8 @@ def wait_for(folder: Path, kind: str, count: int, driver: subprocess.Popen[str])
 def test_a_sweep_survives_the_loss_of_a_node_and_charges_nobody(
     nodes: Nodes, launch: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
-    """With a token that lies on the driver's machine and that the cluster knows nothing of."""
-    doomed = nodes.add(num_cpus=2, node_name="doomed")
+    """With a token that lies on the driver's machine and that the cluster knows nothing of, and by fractions of GPUs."""
+    doomed = nodes.add(num_cpus=1, num_gpus=2, node_name="doomed")
     driver = launch(
         nodes,
         "trials=6",
@@ -176,13 +176,15 @@ def test_a_sweep_survives_the_loss_of_a_node_and_charges_nobody(
         "report_every_s=0.2",
         "precision=fp32",
         "device=cpu",
+        "gpus_per_trial=0.6",
+        "cpus_per_trial=0.1",
         token=TOKEN,
     )
     wait_for(tmp_path, "reported", 8, driver)
     kill_tree(doomed)
     code, printed = ended(driver)
     assert code == 0, printed
-    assert "4 at a time" in printed
+    assert "4 at a time" in printed, "two GPUs of a node hold two trials of 0.6 each, not three"
     events = [entry.event for entry in events_in(tmp_path)]
     assert Counter(event.state for event in events if isinstance(event, Terminal)) == {"completed": 6}
     retried = [event.reason for event in events if isinstance(event, Retrying)]
@@ -252,15 +254,6 @@ def test_a_gpu_that_cuda_cannot_use_is_refused_before_anything_is_created(
     assert "cuda:0 cannot be used" in printed
     assert "node two" not in printed, "it has no GPU, so no trial would run there"
     assert not (tmp_path / "runs").exists()
-
-
-def test_fractions_of_a_gpu_are_placed_as_counted(
-    nodes: Nodes, launch: Callable[..., subprocess.Popen[str]], tmp_path: Path
-) -> None:
-    trials = launch(nodes, "trials=4", "epochs=1", "gpus_per_trial=0.6", "cpus_per_trial=0.1", "device=cpu")
-    code, printed = ended(trials)
-    assert code == 0, printed
-    assert "2 at a time" in printed, "two GPUs hold two trials of 0.6 each, not three"
 
 
 @pytest.mark.parametrize(
