@@ -20,6 +20,7 @@ from orchestrator.base.errors import ConfigError
 from orchestrator.base.failpoints import NAMES, VARIABLE, parse
 from orchestrator.base.layout import JOURNAL, PREDICTIONS
 from orchestrator.base.records import STARTS_OVER
+from orchestrator.cli import main
 from orchestrator.journal.cursor import is_shipping, read_status
 from orchestrator.journal.record import read_sweep
 from orchestrator.tracking.sync import sync
@@ -252,11 +253,11 @@ def command(arguments: list[str], folder: Path, failpoint: str | None = None) ->
     ],
 )
 def test_a_kill_of_a_real_sweep_changes_nothing(
-    tmp_path: Path, settings: list[str], states: set[str], failpoint: str
+    ray_cluster: None, tmp_path: Path, settings: list[str], states: set[str], failpoint: str
 ) -> None:
     """With one trial at a time; what stops where depends on what the scheduler was shown before."""
-    assert command([*LAUNCH, *ONE_AT_A_TIME, *settings], tmp_path / "never") == 0
-    expected = results(sweep_in(tmp_path / "never" / "runs"))
+    assert main(["launch", *ONE_AT_A_TIME, *settings, f"runs_dir={tmp_path / 'never'}"]) == 0
+    expected = results(sweep_in(tmp_path / "never"))
     assert {trial["state"] for trial in expected.values()} == states
 
     here = tmp_path / "here"

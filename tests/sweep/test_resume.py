@@ -79,16 +79,11 @@ def weights(folder: Path, index: int) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "algorithms",
-    [
-        pytest.param(["sampler=random"], id="random"),
-        pytest.param(["sampler=tpe", "sampler.startup_trials=2"], id="tpe"),
-    ],
-)
-def test_interrupted_and_resumed_equals_uninterrupted(algorithms: list[str]) -> None:
-    asha = ["scheduler=asha", "scheduler.reduction_factor=2"]
-    keys = [*SMALL, *asha, *algorithms, SEARCH, "epochs=8", "trials=12", "max_concurrent=1", "keep_weights=12"]
+def test_interrupted_and_resumed_equals_uninterrupted() -> None:
+    """With a sampler and a scheduler that learn; without, a sweep is killed and resumed in test_kills.py."""
+    learning = ["sampler=tpe", "sampler.startup_trials=2", "scheduler=asha", "scheduler.reduction_factor=2"]
+    slow = "data.num_examples=2000"  # enough that a few reports lie between two looks at the journal
+    keys = [*SMALL, slow, *learning, SEARCH, "epochs=8", "trials=12", "max_concurrent=1", "keep_weights=12"]
     assert main(["launch", *keys, "runs_dir=whole", "tracking=none"]) == 0
     whole = read_sweep(sweep_folder("whole"), keep_epochs=True)
     assert {trial.state for trial in whole.trials.values()} == {State.COMPLETED, State.STOPPED}
@@ -97,12 +92,11 @@ def test_interrupted_and_resumed_equals_uninterrupted(algorithms: list[str]) -> 
     with pytest.raises(Interrupt, match="the driver dies"):
         launch(made, DriverContext(on_step=interrupt_after(4, "cut")))
     folder = sweep_folder("cut")
-    for reports in (12, 19):
-        with contextlib.suppress(Interrupt):
-            resume(folder, made, DriverContext(on_step=interrupt_after(reports, "cut")))
+    with pytest.raises(Interrupt, match="the driver dies"):
+        resume(folder, made, DriverContext(on_step=interrupt_after(12, "cut")))
     resume(folder, made)
     cut = read_sweep(folder, keep_epochs=True)
-    assert cut.generation >= 2
+    assert cut.generation == 2
     assert cut.closed is not None
     assert sum(len(trial.attempts) for trial in cut.trials.values()) > 12
     assert {i: what_counts(t) for i, t in cut.trials.items()} == {i: what_counts(t) for i, t in whole.trials.items()}
@@ -149,7 +143,7 @@ def test_a_closed_sweep_is_left_alone_or_gets_more_trials(capsys: pytest.Capture
 @pytest.mark.slow
 def test_space_sampler_and_scheduler_may_change(capsys: pytest.CaptureFixture[str]) -> None:
     grid = "optimizer.lr=0.001,0.01,0.1"
-    assert main(["launch", *SMALL, grid, "epochs=2", "sampler=grid", "name=moving"]) == 0
+    assert main(["launch", *SMALL, grid, "epochs=2", "sampler=grid", "max_concurrent=1", "name=moving"]) == 0
     assert main(["resume", "moving", "optimizer.lr=0.1,0.2,0.3"]) == 0
     record = read_sweep(sweep_folder())
     assert [t.params["optimizer.lr"] for t in record.trials.values()] == [0.001, 0.01, 0.1, 0.2, 0.3]

@@ -748,7 +748,15 @@ def test_a_sampler_that_learns_is_replayed(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    small = ["data=synthetic", "model=mlp", "model.width=8", "batch_size=16", "epochs=2", "tracking=none"]
+    small = [
+        "data=synthetic",
+        "model=mlp",
+        "model.width=8",
+        "batch_size=16",
+        "epochs=2",
+        "max_concurrent=1",
+        "tracking=none",
+    ]
     search = [
         "sampler=tpe",
         "sampler.startup_trials=2",
