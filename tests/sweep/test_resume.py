@@ -294,7 +294,29 @@ def test_a_request_to_stop_ends_the_sweep_with_what_it_has() -> None:
     assert set(result.totals) == {State.CANCELLED}
     record = read_sweep(sweep_folder())
     assert all(trial.reason == "stopped" for trial in record.trials.values())
+    assert record.trials[0].value is not None
     assert not (sweep_folder() / "stop").exists()
+
+
+def test_a_time_budget_cancels_what_runs_and_keeps_its_value(capfd: pytest.CaptureFixture[str]) -> None:
+    """The sweep is resumed with a budget once both trials have a value, however long that takes."""
+    keys = [*SMALL, "optimizer.lr=0.01,0.02", "epochs=100000", "trials=2", "name=endless"]
+    request = {"overrides": keys, "cwd": os.getcwd(), "config_dir": None, "config_name": "launch"}
+
+    def look() -> None:
+        trials = read_sweep(sweep_folder()).trials.values()
+        if len(trials) == 2 and all(trial.epoch for trial in trials):
+            raise Interrupt("the driver dies")
+
+    with pytest.raises(Interrupt, match="the driver dies"):
+        launch(plan(keys), DriverContext(on_step=look, request=request))
+    assert main(["resume", "endless", "time_budget_s=3"]) == 0
+    record = read_sweep(sweep_folder())
+    ended = [(trial.state, trial.reason, trial.value is not None) for trial in record.trials.values()]
+    assert ended == [(State.CANCELLED, "time budget", True)] * 2
+    assert record.closed is not None
+    assert record.closed.reason == "budget"
+    assert "2 cancelled" in capfd.readouterr().out
 
 
 def test_a_budget_is_what_is_left_of_it_unless_given_anew() -> None:

@@ -224,17 +224,6 @@ def test_asha_stops_at_its_rungs() -> None:
         assert data["value"] is not None
 
 
-def test_a_time_budget_cancels_what_runs_and_keeps_its_value(capfd: pytest.CaptureFixture[str]) -> None:
-    keys = ["trials=2", "epochs=1000000", "report_every_s=0.2", "time_budget_s=12", "optimizer.lr=0.01,0.02"]
-    assert main(["launch", *SMALL, *keys]) == 0
-    events = events_of()
-    ended = [data[0] for data in by_trial(events, "terminal").values()]
-    assert [(data["state"], data["value"] is not None) for data in ended] == [("cancelled", True)] * 2
-    assert isinstance(events[-1].event, SweepClosed)
-    assert events[-1].event.reason == "budget"
-    assert "2 cancelled" in capfd.readouterr().out
-
-
 def test_tpe_one_at_a_time_is_the_same_twice() -> None:
     values = []
     for runs in ("a", "b"):
