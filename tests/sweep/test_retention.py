@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator.base.layout import BEST, CHECKPOINT, JOURNAL, trial_folder
+from orchestrator.base.layout import BEST, CHECKPOINT, CHECKPOINT_NAME, JOURNAL, trial_folder
 from orchestrator.base.records import State
 from orchestrator.journal.events import Started, Suggested, SweepOpened, Terminal
 from orchestrator.journal.file import Journal
 from orchestrator.journal.record import SweepRecord, read_sweep
 from orchestrator.sweep.retention import Retention
-from orchestrator.training import checkpoint
 
 
 class Sweep:
@@ -81,7 +80,7 @@ def new_sweep(tmp_path: Path) -> Iterator[Any]:
 
 def test_the_names_are_those_of_the_engine() -> None:
     name = f"{CHECKPOINT}000001.{'0' * 64}.safetensors"
-    assert checkpoint._NAME.fullmatch(name)
+    assert CHECKPOINT_NAME.fullmatch(name)
 
 
 def test_checkpoints_go_when_their_trial_has_ended_and_weights_when_better_ones_are_there(new_sweep: Any) -> None:
