@@ -41,6 +41,8 @@ LONGEST_RETRY_S = 5.0
 EVENTS_A_BATCH = 2_000
 METRICS_A_BATCH = 20_000
 PRIORITY = 5
+LOOK_NOW = signal.SIGUSR1
+"""Tells the process not to wait for its next look at the journal."""
 
 
 class Shipper:
@@ -211,12 +213,19 @@ def require_journal(sweep_folder: Path) -> Path:
     return path
 
 
-def follow(shipper: Shipper, *, driver_lives: Callable[[], bool], stop: threading.Event) -> bool:
+def follow(
+    shipper: Shipper, *, driver_lives: Callable[[], bool], stop: threading.Event, wake: threading.Event | None = None
+) -> bool:
     """Ships until the sweep is closed, or until its driver is gone and nothing is left; returns whether all was shipped.
 
     A store that does not answer is tried again for as long as the driver lives, with pauses of 0.5 to 5 s.
+
+    Args:
+        stop: ship what is committed, and end.
+        wake: look at once whether there is something to ship; to be set with `stop`.
     """
     retry_s = FIRST_RETRY_S
+    wake = wake or stop
     while True:
         # Asked before shipping: what the driver committed before it went is then in the batch.
         alone = stop.is_set() or not driver_lives()
@@ -236,7 +245,9 @@ def follow(shipper: Shipper, *, driver_lives: Callable[[], bool], stop: threadin
             retry_s = min(2 * retry_s, LONGEST_RETRY_S)
             continue
         retry_s = FIRST_RETRY_S
-        stop.wait(POLL_S)
+        wake.wait(POLL_S)
+        if not stop.is_set():
+            wake.clear()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -244,12 +255,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("sweep_folder", type=Path)
     parser.add_argument("--parent-pid", type=int, required=True)
     options = parser.parse_args(arguments)
-    stop = threading.Event()
+    stop, wake = threading.Event(), threading.Event()
 
-    def on_terminate(signum: int, frame: FrameType | None) -> None:
-        stop.set()
+    def on_signal(signum: int, frame: FrameType | None) -> None:
+        if signum == signal.SIGTERM:
+            stop.set()
+        wake.set()
 
-    signal.signal(signal.SIGTERM, on_terminate)
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(LOOK_NOW, on_signal)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with contextlib.suppress(OSError):
@@ -261,7 +275,7 @@ def main(arguments: list[str] | None = None) -> int:
             contextlib.closing(Shipper(folder, log=_log)) as shipper,
         ):
             try:
-                done = follow(shipper, driver_lives=_driver_lives(folder, options.parent_pid), stop=stop)
+                done = follow(shipper, driver_lives=_driver_lives(folder, options.parent_pid), stop=stop, wake=wake)
             except Exception as error:
                 # In the status too: the driver does not read this process' log.
                 shipper.note(

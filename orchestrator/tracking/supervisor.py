@@ -14,6 +14,7 @@ from orchestrator.base.layout import JOURNAL, TRACKER_LOG, TRACKING
 from orchestrator.journal.cursor import ShipStatus, is_shipping, read_status
 from orchestrator.journal.events import Reported, Started, Terminal
 from orchestrator.journal.file import Entry, Reader
+from orchestrator.tracking.shipper import LOOK_NOW
 
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 300.0
@@ -78,6 +79,8 @@ class Supervisor:
         with contextlib.closing(Reader(self._folder / JOURNAL)) as reader:
             last_seq = reader.last_seq()
         deadline, starts = time.monotonic() + timeout_s, STARTS_AT_THE_END
+        if self._process is not None and is_shipping(self._folder):  # before that it does not listen to signals
+            self._process.send_signal(LOOK_NOW)
         while True:
             if self._is_dead() and starts:
                 starts -= 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ import pytest
 from orchestrator.base.errors import NotReadyError, RunningElsewhereError
 from orchestrator.journal.cursor import ShipStatus, is_shipping, read_status, ship_lock, write_status
 from orchestrator.journal.record import read_sweep
-from orchestrator.stores.opening import store_settings
+from orchestrator.stores.opening import open_store, store_settings
+from orchestrator.tracking import shipper
 from orchestrator.tracking.supervisor import start_shipper, wait_until_shipped
 from orchestrator.tracking.sync import sync
 
@@ -164,3 +167,32 @@ def test_the_shipper_does_not_import_mlflow_for_a_local_store() -> None:
     code = "import sys, orchestrator.tracking.shipper, orchestrator.stores.sqlite, orchestrator.tracking.dashboard;"
     code += "print(sorted({'mlflow', 'torch', 'numpy', 'sqlalchemy', 'requests'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_it_looks_at_once_where_it_is_woken(new_sweep: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a sweep does not wait for the next look at its journal."""
+    monkeypatch.setattr(shipper, "POLL_S", 3600.0)
+    sweep = new_sweep()
+    sweep.journal.commit()
+    stop, wake, result = threading.Event(), threading.Event(), []
+
+    def ship() -> None:
+        with contextlib.closing(shipper.Shipper(sweep.folder, make_store=open_store)) as ours:
+            result.append(shipper.follow(ours, driver_lives=lambda: True, stop=stop, wake=wake))
+
+    thread = threading.Thread(target=ship)
+    thread.start()
+    try:
+        while read_status(sweep.folder).shipped < sweep.journal.last_seq:
+            assert thread.is_alive()
+            time.sleep(0.02)
+        sweep.run_trial(0)
+        sweep.finish(1)
+        wake.set()
+        thread.join(60)
+        assert result == [True]
+        assert read_status(sweep.folder).shipped == sweep.journal.last_seq
+    finally:
+        stop.set()
+        wake.set()
+        thread.join()
