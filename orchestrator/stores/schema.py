@@ -43,6 +43,9 @@ COLUMNS = {
 }
 """The columns that our SQL names; `*` marks those of the primary key, on which `ON CONFLICT` and `OR IGNORE` rely."""
 
+SCHEMA = Path(__file__).with_name("mlflow_schema.sql")
+"""MLflow's tables as its own migrations leave them, written by `python -m orchestrator.stores.copy_schema`; see `_fill`."""
+
 _UNFINISHED = ".mlflow-new-"
 _CREATE = """
 import sys
@@ -118,9 +121,6 @@ def head_revision() -> str:
 def create(path: Path, artifact_root: Path) -> None:
     """Makes the store where there is none, whole or not at all; several processes may do so at once.
 
-    MLflow makes its database in a process of its own, which gives back the 220 MB that MLflow takes. That costs 6 s of CPU, so
-    a copy is kept in `$ORCHESTRATOR_CACHE` (else `~/.cache/orchestrator`) for the next runs folder of this machine.
-
     Raises:
         UnavailableError: the folder cannot be written, or MLflow fails.
     """
@@ -135,18 +135,32 @@ def create(path: Path, artifact_root: Path) -> None:
                 return
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=_UNFINISHED) as folder:
                 new = Path(folder, MLFLOW_DATABASE)
-                _copy_or_create(new)
+                _fill(new)
                 _adapt(new, artifact_root, write_ahead=not on_network_file_system(path))
                 _place(new, path)
 
 
-def _copy_or_create(new: Path) -> None:
-    cache = Path(os.environ.get("ORCHESTRATOR_CACHE") or "~/.cache/orchestrator").expanduser()
-    kept = cache / f"mlflow-{importlib.metadata.version('mlflow')}.db"
-    with contextlib.suppress(OSError, UnavailableError):
-        if revision(kept) is not None:
-            shutil.copyfile(kept, new)
-            return
+def _fill(new: Path) -> None:
+    """Makes the tables: from our copy of them, or by MLflow where another version than the copy's is installed."""
+    schema = SCHEMA.read_text()
+    if schema.startswith(heading()):
+        with contextlib.closing(sqlite3.connect(new)) as db:
+            db.executescript(schema)
+    else:
+        let_mlflow_create(new)
+
+
+def heading() -> str:
+    """The first line of a copy that is of the installed MLflow."""
+    return f"-- The empty SQLite store of MLflow {importlib.metadata.version('mlflow')}, schema {head_revision()}.\n"
+
+
+def let_mlflow_create(new: Path) -> None:
+    """MLflow makes its database in a process of its own, which gives back the 220 MB that MLflow takes; it costs 10 s of CPU.
+
+    Raises:
+        OSError: MLflow fails.
+    """
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _CREATE, str(new), str(new.parent / "artifacts")],
         stdin=subprocess.DEVNULL,
@@ -158,11 +172,6 @@ def _copy_or_create(new: Path) -> None:
     )
     if result.returncode != 0:
         raise OSError(f"MLflow fails: {(result.stderr.strip().splitlines() or ['no message'])[-1]}")
-    with contextlib.suppress(OSError):
-        cache.mkdir(parents=True, exist_ok=True)
-        half = kept.with_suffix(f".{os.getpid()}")
-        shutil.copyfile(new, half)
-        os.replace(half, kept)
 
 
 def _adapt(new: Path, artifact_root: Path, *, write_ahead: bool) -> None:

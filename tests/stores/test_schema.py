@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 import subprocess
 import sys
@@ -14,7 +15,15 @@ import pytest
 from orchestrator.stores.client import ClientStore
 from orchestrator.stores.opening import open_reader, open_store
 from orchestrator.stores.runs import UnavailableError
-from orchestrator.stores.schema import COLUMNS, create, fits, head_revision, other_version, revision
+from orchestrator.stores.schema import (
+    COLUMNS,
+    create,
+    fits,
+    head_revision,
+    let_mlflow_create,
+    other_version,
+    revision,
+)
 from orchestrator.stores.sqlite import SqliteStore
 from orchestrator.stores.sqlite_read import SqliteReader
 
@@ -60,10 +69,7 @@ def test_an_existing_store_is_left_alone_and_an_empty_file_becomes_one(store: Pa
     assert list(tmp_path.glob(".*")) == []
 
 
-def test_two_trackers_share_a_store_that_neither_has_made(
-    tmp_path: Path, new_sweep: Any, tables: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ORCHESTRATOR_CACHE", str(tmp_path / "no-copy-here"))  # so that MLflow is at work meanwhile
+def test_two_trackers_share_a_store_that_neither_has_made(new_sweep: Any, tables: Any) -> None:
     sweeps = [new_sweep(f"digits-0000000{index}") for index in range(2)]
     for sweep in sweeps:
         sweep.run_trial(0)
@@ -76,8 +82,44 @@ def test_two_trackers_share_a_store_that_neither_has_made(
     ]
 
 
+def test_our_copy_of_the_tables_is_what_mlflow_makes(store: Path, tmp_path: Path) -> None:
+    """Else run `python -m orchestrator.stores.copy_schema`."""
+    let_mlflow_create(tmp_path / "its.db")
+    ours, its = contents(store), contents(tmp_path / "its.db")
+    assert len(its) > 100
+    assert ours == its
+
+
+def contents(path: Path) -> list[tuple[Any, ...]]:
+    """Every table and index, and every row but for the times and the address of MLflow's own experiment.
+
+    Of a statement the sorted words: MLflow writes a table's constraints in an order that varies.
+    """
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        made = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name").fetchall()
+        found: list[tuple[Any, ...]] = [(*row, sorted(re.findall(r"[^\s,]+", sql or ""))) for *row, sql in made]
+        db.execute("UPDATE experiments SET artifact_location = '', creation_time = 0, last_update_time = 0")
+        for name in [row[1] for row in made if row[0] == "table"]:
+            found += [(name, *row) for row in db.execute(f'SELECT * FROM "{name}"')]
+        return found
+
+
+@pytest.fixture
+def copy_of_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "other.sql"
+    path.write_text("-- The empty SQLite store of MLflow 1.0.0, schema 0.\nCREATE TABLE nothing (x INTEGER);\n")
+    monkeypatch.setattr("orchestrator.stores.schema.SCHEMA", path)
+
+
+@pytest.mark.usefixtures("copy_of_another_version")
+def test_mlflow_makes_the_store_where_another_version_is_installed(tmp_path: Path) -> None:
+    create(tmp_path / "mlflow.db", tmp_path / "artifacts")
+    assert fits(tmp_path / "mlflow.db")
+    assert revision(tmp_path / "mlflow.db") == head_revision()
+
+
+@pytest.mark.usefixtures("copy_of_another_version")
 def test_a_failure_of_mlflow_leaves_nothing_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ORCHESTRATOR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("orchestrator.stores.schema._CREATE", "raise SystemExit('no such database')")
     with pytest.raises(UnavailableError, match=r"cannot be created \(MLflow fails: no such database\)"):
         create(tmp_path / "runs" / "mlflow.db", tmp_path / "artifacts")
