@@ -108,8 +108,10 @@ def resume_command(argv: Sequence[str]) -> int:
     if record.closed is not None and options.more is None and not options.overrides:
         return _nothing_to_do(folder, record)
     before = (record.resumes[-1].request if record.resumes else None) or record.opening.request
-    overrides = merged(before.get("overrides", []), options.overrides)
-    request = {**before, "overrides": overrides}
+    if not before and options.overrides:
+        why = f"sweep {folder.name} was launched from Python, so its plan can only be changed there; resume it without"
+        raise ConfigError(Problem(" ".join(options.overrides), why))
+    request = {**before, "overrides": merged(before["overrides"], options.overrides)} if before else {}
     say(f"checking sweep {folder.name} ...")
     with interruptible() as check:
         wait_for_ray = _begin_import_of_ray()
@@ -165,7 +167,7 @@ def _plan_again(
     from orchestrator.config.plan import SweepPlan
 
     last = SweepPlan.from_json(record.plan)
-    if "overrides" not in request:  # launched from Python
+    if not request:  # launched from Python
         return last
     overrides = [override for override in request["overrides"] if override.split("=")[0] not in ("name", "runs_dir")]
     overrides.append(f"runs_dir={json.dumps(str(runs_dir))}")

@@ -298,6 +298,14 @@ def test_a_request_to_stop_ends_the_sweep_with_what_it_has() -> None:
     assert not (sweep_folder() / "stop").exists()
 
 
+def test_a_sweep_launched_from_python_gets_more_trials_but_no_other_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    launch(plan([*SMALL, SEARCH, "epochs=1", "trials=1", "tracking=none", "name=own"]), DriverContext())
+    assert main(["resume", "own", "max_concurrent=1"]) == 2
+    assert "launched from Python, so its plan can only be changed there" in capsys.readouterr().err
+    assert main(["resume", "own", "--more", "1"]) == 0
+    assert sorted(read_sweep(sweep_folder()).trials) == [0, 1]
+
+
 def test_a_time_budget_cancels_what_runs_and_keeps_its_value(capfd: pytest.CaptureFixture[str]) -> None:
     """The sweep is resumed with a budget once both trials have a value, however long that takes."""
     keys = [*SMALL, "optimizer.lr=0.01,0.02", "epochs=100000", "trials=2", "name=endless"]
