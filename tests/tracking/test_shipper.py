@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from orchestrator.base.errors import NotReadyError, RunningElsewhereError
+from orchestrator.base.layout import TRACKING
 from orchestrator.journal.cursor import ShipStatus, is_shipping, read_status, ship_lock, write_status
 from orchestrator.journal.record import read_sweep
 from orchestrator.stores.opening import open_store, store_settings
@@ -173,6 +174,7 @@ def test_it_looks_at_once_where_it_is_woken(new_sweep: Any, monkeypatch: pytest.
     """The end of a sweep does not wait for the next look at its journal."""
     monkeypatch.setattr(shipper, "POLL_S", 3600.0)
     sweep = new_sweep()
+    (sweep.folder / TRACKING).mkdir()
     sweep.journal.commit()
     stop, wake, result = threading.Event(), threading.Event(), []
 
