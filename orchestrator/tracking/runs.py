@@ -38,7 +38,11 @@ SWEEP_STATUS = {"failed": "FAILED"}
 
 @dataclass
 class _TrialView:
-    """What later events of a trial need to know of earlier ones."""
+    """What later events of a trial need to know of earlier ones.
+
+    Args:
+        waited: for a resume, before the journal knew of an attempt: one may have begun all the same, and left epochs.
+    """
 
     suggested_ms: int
     params: dict[str, Any]
@@ -47,6 +51,7 @@ class _TrialView:
     repeat: int
     judged: bool
     created: bool = False
+    waited: bool = False
     ended: bool = False
     last_epoch: int = 0
 
@@ -193,6 +198,8 @@ class SweepView:
 
     def _sweep_resumed(self, event: SweepResumed) -> None:
         self.closed = False
+        for trial in self._trials.values():
+            trial.waited = not trial.created
         self.opened["resumes"] = [*self.opened.get("resumes", []), event.changes]
         self.opened["trials"] = event.trials if event.trials is not None else self.opened["trials"]
         write = self._sweep_write()
@@ -259,7 +266,7 @@ class SweepView:
             config = trial.config or {}
             write.create = True
             write.name = uid
-            write.start_ms = time_ms if started else trial.suggested_ms
+            write.start_ms = time_ms if started and not trial.waited else trial.suggested_ms
             write.tags |= {"kind": "trial", "trial_uid": uid, "sweep_uid": self.uid, "trial": str(index)}
             write.tags |= {"config_index": str(trial.config_index), "repeat": str(trial.repeat)}
             write.params |= trial_params(trial.params, config)
