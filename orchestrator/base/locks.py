@@ -42,7 +42,7 @@ def hold(path: Path, doing: str, wait_s: float = 1.0) -> Iterator[None]:
     Waits a moment, as `holder` holds the file too, for microseconds.
 
     Args:
-        doing: completes "process 17 on lab3 <doing> already" for whoever comes second.
+        doing: completes "process 17 on lab3 <doing> already" for whoever comes second and finds this process holding it.
 
     Raises:
         RunningElsewhereError: another process holds it.
@@ -52,7 +52,10 @@ def hold(path: Path, doing: str, wait_s: float = 1.0) -> Iterator[None]:
     with path.open("a+") as file:
         while not _try(file.fileno(), fcntl.LOCK_EX):
             if time.monotonic() >= deadline:
-                raise RunningElsewhereError(f"{_named(path) or 'another process'} {doing} already")
+                other = holder(path)
+                raise RunningElsewhereError(
+                    f"{_named(path) or 'another process'} {(other and other.doing) or doing} already"
+                )
             time.sleep(0.02)
         file.truncate(0)
         file.write(json.dumps(asdict(Holder(socket.gethostname(), os.getpid(), doing))))
@@ -62,7 +65,7 @@ def hold(path: Path, doing: str, wait_s: float = 1.0) -> Iterator[None]:
 
 def holder(path: Path) -> Holder | None:
     """Who holds the lock at `path` now; None where nobody does. A dead process holds nothing, whatever the file says."""
-    with contextlib.suppress(FileNotFoundError), path.open() as file:
+    with contextlib.suppress(FileNotFoundError, IsADirectoryError), path.open() as file:
         if not _try(file.fileno(), fcntl.LOCK_SH):
             return _named(path) or Holder("unknown", 0)
     return None

@@ -331,7 +331,7 @@ def _best_table(best: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
     over_seeds = [*(["sd", "seeds"] if repeated else []), *(["selected seed"] if selected else [])]
     lines = table(["trial", metric, *over_seeds, *tests, "epoch", *keys], rows)
     if selected:
-        lines.append(f"{metric} is the mean without the selected seed: early stopping let that one pass for being good")
+        lines.append(f"{metric} is the mean without the selected seed, which early stopping kept because it did well")
     return lines
 
 

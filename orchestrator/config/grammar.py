@@ -39,8 +39,11 @@ def parse(text: str) -> Override:
     try:
         return _PARSER.parse_override(text)
     except HydraException as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise ValueError(f"cannot be read: {reason}") from error
+        if "=" not in text:
+            raise ValueError(f"has no value; write {text}=VALUE") from error
+        reason = str(error.__cause__ or "").splitlines()
+        why = reason[0] if reason and reason[0] != "None" else "is a bracket or a quotation mark left open?"
+        raise ValueError(f"cannot be read: {why}") from error
 
 
 def to_domain(sweep: object, names: Iterable[str] | None = None) -> Domain:

@@ -85,7 +85,7 @@ def check_database_uri(uri: str) -> None:
 
 def masked(uri: str) -> str:
     """A URI without the password that it may carry."""
-    return re.sub(r"(//[^/@:]*):[^/@]*@", r"\1:***@", uri)
+    return re.sub(r"(//[^/@:]*):[^/]*@", r"\1:***@", uri)
 
 
 def _split(uri: str) -> Any:

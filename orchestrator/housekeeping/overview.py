@@ -155,7 +155,7 @@ def detail_lines(sweep: Overview, *, now: float | None = None) -> list[str]:
         ("last event", f"{when(outline.last_ms)}, {duration(max(now - outline.last_ms / 1000, 0))} ago"),
     ]
     if record.resumes:
-        rows.append(("resumed", f"{record.generation} times"))
+        rows.append(("resumed", "once" if record.generation == 1 else f"{record.generation} times"))
     rows += [("trials", _progress(sweep)), *_unfinished(record, sweep.state)]
     if best := sweep.best:
         rows.append(("best", _best(record, best)))

@@ -28,6 +28,7 @@ def trial_lines(story: TrialStory) -> list[str]:
     rows += [
         ("searched", "\n".join(f"{key}={value}" for key, value in trial.params.items()) or "nothing"),
         ("attempts", "\n".join(_attempts(story)) or "none"),
+        *([("computed on", _ran_on(trial.ran_on))] if trial.ran_on else []),
         *_files(story),
         ("MLflow", _mlflow(story)),
         ("again", "\n".join(commands(story))),
@@ -65,6 +66,19 @@ def _seed(story: TrialStory) -> str:
 
 def _attempts(story: TrialStory) -> list[str]:
     return [f"{one.number}: begun {when(one.began_ms)}, {one.ended or 'under way'}" for one in story.attempts]
+
+
+def _ran_on(what: Mapping[str, Any]) -> str:
+    """What `device=auto` and `precision=auto` became, and what else decides about the last digits."""
+    threads = f"{what.get('threads')} threads"
+    shown = (
+        what.get("device"),
+        what.get("precision"),
+        what.get("cpu_capability"),
+        threads,
+        f"torch {what.get('torch')}",
+    )
+    return ", ".join(str(word) for word in shown)
 
 
 def _files(story: TrialStory) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard, assert_never
@@ -51,6 +51,7 @@ class TrialRecord:
         epochs: `{"epoch", "time_ms", "metrics"}` of each one, where they are kept.
         value: the objective at `best_epoch`.
         state: RUNNING until it has ended.
+        ran_on: what its last attempt computed on, see `training.device.ran_on`.
     """
 
     index: int
@@ -75,6 +76,7 @@ class TrialRecord:
     artifacts: list[FileRecord] = field(default_factory=list)
     error: str | None = None
     ended_ms: int | None = None
+    ran_on: Mapping[str, Any] | None = None
 
     @property
     def ended(self) -> bool:
@@ -208,6 +210,7 @@ class SweepRecord:
 
     def _report(self, trial: TrialRecord, event: Reported) -> None:
         trial.notes += event.notes
+        trial.ran_on = event.ran_on or trial.ran_on
         if event.epochs:
             trial.epoch = int(event.epochs[-1]["epoch"])
             trial.epochs += event.epochs if self.keep_epochs else []

@@ -54,7 +54,7 @@ class Reporter:
         self._recovered: Outcome | None = None
         self._best: tuple[int, float] | None = None
         self._last_error: str | None = None
-        self._ran_on_told: dict[str, Any] | None = None
+        self._ran_on_reported: dict[str, Any] | None = None
 
     def next_report(self) -> dict[str, Any]:
         """Trains until a report is due.
@@ -147,8 +147,8 @@ class Reporter:
             "best": list(best) if best else None,
             **more,
         }
-        if run and not self._ran_on_told:
-            report["ran_on"] = self._ran_on_told = run.ran_on
+        if run and not self._ran_on_reported:
+            report["ran_on"] = self._ran_on_reported = run.ran_on
         if run:
             run.notes.clear()
         if outcome:
@@ -177,7 +177,7 @@ class Reporter:
         self._epochs = iter(())
         self._retries_left -= 1
         self._trial = replace(self._trial, attempt=self._trial.attempt + 1, fence=self._trial.fence + 1)
-        self._run = self._ran_on_told = None
+        self._run = self._ran_on_reported = None
         self._sent = 0
         self._best = None
         self._restored.clear()

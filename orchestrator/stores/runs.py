@@ -169,7 +169,7 @@ def is_finite(value: Any) -> TypeGuard[float]:
 
 def without_credentials(text: str) -> str:
     """The same text with the `user:password@` of every address masked."""
-    return re.sub(r"//[^/@\s]+@", "//***@", text)
+    return re.sub(r"//[^/\s]+@", "//***@", text)
 
 
 def current_user() -> str:

@@ -158,6 +158,8 @@ class SweepView:
 
     def _reported(self, entry: Entry, event: Reported) -> None:
         write, trial = self._trial_write(entry.index, entry.time_ms)
+        if event.ran_on:
+            write.tags |= {f"ran_on.{key}": text_of(value) for key, value in event.ran_on.items() if value is not None}
         if STARTS_OVER in event.notes:
             write.tags["restarted_from_scratch"] = text_of(True)
         for epoch in event.epochs:

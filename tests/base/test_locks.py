@@ -37,7 +37,7 @@ def test_the_second_is_told_who_the_first_is(tmp_path: Path, other: subprocess.P
     assert found is not None
     assert (found.pid, found.here) == (other.pid, True)
     with (
-        pytest.raises(RunningElsewhereError, match=rf"process {other.pid} on \S+ paints already"),
+        pytest.raises(RunningElsewhereError, match=rf"process {other.pid} on \S+ sleeps already"),
         hold(tmp_path / "lock", "paints", wait_s=0.1),
     ):
         pytest.fail("two hold the same lock")

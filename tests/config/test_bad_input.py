@@ -142,6 +142,8 @@ ROWS = [
     launch("5-null", "optimizer.lr=null", r"optimizer\.lr=null: must be a number"),
     launch("5-group-for-a-value", "optimizer={lr:1}", r"must name a choice"),
     launch("5-no-grammar", "optimizer=sgd,", r"cannot be read"),
+    launch("5-open-bracket", "optimizer.lr=interval(1e-3,1", r"cannot be read: is a bracket or a quotation mark left open\?"),
+    launch("5-no-value", "optimizer.lr", r"optimizer\.lr.* has no value; write optimizer\.lr=VALUE"),
     launch("5-text-for-the-batch-size", "batch_size=abc", r"batch_size=abc: must be an integer"),
     launch("5-text-for-the-trials", "trials=abc", r"trials=abc: must be an integer"),
     launch("5-text-for-the-epochs", "epochs=abc schedule=cosine", r"epochs=abc: must be an integer"),

@@ -114,7 +114,7 @@ def test_the_table_at_the_end_has_a_column_for_the_selected_seed() -> None:
         "trial val/accuracy sd seeds selected seed test/accuracy epoch x",
         "0 0.6000 0.1414 2 0.9000 0.5000 1 0",
         "3 0.4000 1 0.3000 1 1",
-        "val/accuracy is the mean without the selected seed: early stopping let that one pass for being good",
+        "val/accuracy is the mean without the selected seed, which early stopping kept because it did well",
     ]
     history = History()
     history.run(0, [0.9, 0.5], judged=False)

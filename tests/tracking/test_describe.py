@@ -99,3 +99,10 @@ def test_a_resumed_sweep_says_what_was_given_anew_and_the_best_over_seeds() -> N
     text = description(opened, {"reason": "finished", "totals": {"completed": 6}, "seconds": 2, "best": best})
     assert "Resumed 2 times.\n\n- resume 2: `trials` was 3, is 5\n- resume 2: `max_concurrent` was null, is 1" in text
     assert "trial 3, `val/accuracy` = 0.75 (mean of 3 seeds, standard deviation 0.012), with `norm=batch`" in text
+
+
+def test_no_password_reaches_the_description() -> None:
+    command = ["orchestrator", "launch", "tracking.uri=http://admin:hunter@2@host:5000"]
+    text = description({"metric": "val/accuracy", "folder": "/sweep", "environment": {"command": command}})
+    assert "tracking.uri=http://***@host:5000" in text
+    assert "hunter" not in text

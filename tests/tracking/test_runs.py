@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.journal.events import Event, Started, Suggested, SweepOpened, SweepResumed
+from orchestrator.journal.events import Event, Reported, Started, Suggested, SweepOpened, SweepResumed
 from orchestrator.journal.file import Entry
 from orchestrator.tracking.runs import SweepView
 
@@ -29,3 +29,14 @@ def test_a_run_begins_no_later_than_what_its_trial_left(events: list[tuple[int, 
         view.fold(Entry(seq, time_ms, 0 if event.of_trial else None, 1 if isinstance(event, Started) else None, event))
     (run,) = [write for write in view.take() if write.kind == "trial"]
     assert run.start_ms == start_ms
+
+
+def test_what_an_attempt_computed_on_is_told() -> None:
+    """What `device=auto` and `precision=auto` became."""
+    view = SweepView()
+    ran_on = {"device": "cpu", "precision": "fp32", "tf32": False, "threads": 1}
+    for seq, event in enumerate([OPENED, SUGGESTED, Started(), Reported([], None, [], None, ran_on)], start=1):
+        view.fold(Entry(seq, seq, 0 if event.of_trial else None, 1 if event.of_trial else None, event))
+    (run,) = [write for write in view.take() if write.kind == "trial"]
+    told = {key: value for key, value in run.tags.items() if key.startswith("ran_on.")}
+    assert told == {"ran_on.device": "cpu", "ran_on.precision": "fp32", "ran_on.tf32": "false", "ran_on.threads": "1"}

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any
@@ -99,6 +100,9 @@ NODE_DIED = ("node has died", "node died", "node was terminated", "node is dead"
 
 
 RAYLET_TIMEOUT_S = 2.0
+
+SHORT_S = 2.0
+"""A trial that ends with its first report, and within this time, is short: another one may wait at its worker."""
 
 
 def node_is_gone(actor_id: str) -> bool:
@@ -283,7 +287,7 @@ class Controller(TuneController):  # type: ignore[misc]
 
     A worker that is starting up is waited for: Tune would give its trial to the first worker that falls free and end the one
     that starts, so that where trials are shorter than the start of a process all but one worker are never born. A worker that
-    falls free gets its next trial with the order to train it, in one message. And where trials end with their first report,
+    falls free gets its next trial with the order to train it, in one message. And where trials are short,
     each worker knows its next trial beforehand and begins it without asking.
 
     Nothing is flattened, stamped, tabulated or saved of a report: it is a text for `on_report`, which says what follows.
@@ -354,6 +358,7 @@ class Controller(TuneController):  # type: ignore[misc]
 
     def _schedule_trial_train(self, trial: SweepTrial) -> None:
         told, trial.told_with_train = trial.told_with_train, None
+        trial.ordered_s = time.monotonic()
         self._schedule_trial_task(
             trial=trial,
             method_name="next_report",
@@ -367,10 +372,12 @@ class Controller(TuneController):  # type: ignore[misc]
     def _on_training_result(self, trial: SweepTrial, result: str) -> None:
         answer = self._on_report(trial, result)
         if trial.reports == 1:
-            self._trials_are_short = answer is Answer.ENDED
+            took_s = time.monotonic() - trial.ordered_s
+            self._trials_are_short = answer is Answer.ENDED and took_s < SHORT_S
         following, order = self._ahead.pop(trial, (None, None))
         if following and answer is Answer.ENDED:
             following.began_ms = trial.reported_ms
+            following.ordered_s = time.monotonic()
             self._hand_over(trial, following, order)
             return
         if following:
@@ -441,6 +448,7 @@ class SweepTrial(TuneTrial):  # type: ignore[misc]
         told_with_train: the configuration that a worker that was reused gets with the order to train.
         reports: how many came, the last at `reported_ms` by its worker's clock.
         began_ms: when it began, where its worker did not wait for the order.
+        ordered_s: when its worker was last told to train, on a clock that never jumps.
     """
 
     trainable: type
@@ -454,6 +462,7 @@ class SweepTrial(TuneTrial):  # type: ignore[misc]
     reports: int = 0
     reported_ms: int = 0
     began_ms: int | None = None
+    ordered_s: float = 0.0
     worker_id: str = ""
 
     def init_local_path(self) -> None:
