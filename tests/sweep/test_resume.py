@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from orchestrator.base.errors import ConfigError, RunningElsewhereError
 from orchestrator.base.layout import JOURNAL, LOCK
-from orchestrator.base.locks import hold
+from orchestrator.base.locks import DRIVING, hold
 from orchestrator.base.records import State
 from orchestrator.base.rules import repeat_seed
 from orchestrator.cli import main
@@ -187,7 +187,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
 
 def test_a_second_driver_is_sent_away(closed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["resume", closed.name, "--runs-dir", str(closed.parent), "--more", "1"]
-    with hold(closed / LOCK, "is here"):
+    with hold(closed / LOCK, f"{DRIVING} {closed.name}"):
         assert main(command) == 6
         made = plan([*SMALL, SEARCH, "epochs=1", "trials=2"])
         with pytest.raises(RunningElsewhereError, match=rf"process {os.getpid()} on .* works on sweep closed-"):
