@@ -162,6 +162,7 @@ def run(conductor: Conductor, *, ended: Callable[[], bool], on_step: Callable[[]
         trial = conductor.next_trial()
         assert trial is not None
         index = trial.index
+        conductor.before_run(index)
         while index in conductor.live:
             told = {"trial": vars(conductor.trial(index)), "rungs": list(range(1, trial.config["epochs"]))}
             worker = _workers.start({**told, "retries_left": conductor.retries_left(index)})
