@@ -48,7 +48,7 @@ DOWN_S = (1.0, 2.0)
 
 SETTLE_S = 30.0
 UNEXPECTED_ENDS = 3
-WORKER = "ray::TrialWorker.train"
+WORKER = "ray::TrialWorker."
 
 
 @dataclass
