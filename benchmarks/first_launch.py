@@ -1,4 +1,4 @@
-"""What MLflow's making of its database adds to a first launch: `python benchmarks/first_launch.py OTHER [--pairs 5]`.
+"""What a first launch takes in two versions, a new MLflow store included: `python benchmarks/first_launch.py OTHER [--pairs 5]`.
 
 Runs a small sweep in a new runs folder and with an empty cache, in turn from this checkout and from OTHER, a checkout of the
 version to compare with (`git worktree add OTHER COMMIT`), both with this interpreter. Prints seconds of wall and CPU time.

@@ -17,7 +17,7 @@ STARTS_RAY = {"ray_cluster", "nodes", "guarded"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The modules that start Ray come first, so that neither of two processes is left with one of them at the end."""
+    """The modules that start Ray come first, so that no process is left with one of them at the end."""
     long = {
         item.path
         for item in items

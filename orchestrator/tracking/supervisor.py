@@ -40,7 +40,7 @@ class Supervisor:
 
     Args:
         enabled: False where the sweep is not tracked: nothing is ever started.
-        early: start with the first event, since the store has to be made, which takes MLflow some seconds.
+        early: start with the first event: for a server the tracker imports MLflow first, and a new store has to be made.
     """
 
     def __init__(self, sweep_folder: Path, *, enabled: bool, early: bool = False) -> None:
