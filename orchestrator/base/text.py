@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import IO
 
+from orchestrator.base.secrets import redact
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+"""Characters that act on a terminal: all controls but tab and new line, and those that turn the direction of writing."""
+
+
+def visible(text: str) -> str:
+    """The same text with characters that would act on the terminal written out: `\\x1b`, `\\u202e`."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
 
 def say(text: str, out: IO[str] | None = None) -> None:
-    """Prints a line at once; characters that the terminal cannot show are replaced.
+    """Prints a line at once: without credentials, and with characters that the terminal cannot show, or would obey, replaced.
 
     Where the reader has gone (`| head`, a closed terminal), this and all later lines go nowhere: a sweep does not end with it.
     """
     out = out or sys.stdout
     encoding = getattr(out, "encoding", None) or "utf-8"
+    text = visible(redact(text))
     try:
         print(text.encode(encoding, errors="replace").decode(encoding), file=out, flush=True)
     except BrokenPipeError:

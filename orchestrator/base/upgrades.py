@@ -9,6 +9,7 @@ from orchestrator.base import yaml_files
 from orchestrator.base.build import parameters, resolve, with_current_names
 from orchestrator.base.errors import ConfigError
 from orchestrator.base.groups import GROUPS, PARTS
+from orchestrator.base.secrets import bare_address
 from orchestrator.base.settings import CONF, ROOT_KEYS, TRIAL_KEYS, launch_defaults
 
 _ABSENT = object()
@@ -36,6 +37,8 @@ def current_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
     defaults = {key: launch_defaults()[key] for key in ROOT_KEYS if key not in found["settings"]}
     found["settings"] = {**found["settings"], **defaults}
     found["base"] = current_config(found["base"])
+    if uri := (found.get("tracking") or {}).get("uri"):
+        found["tracking"] = {**found["tracking"], "uri": bare_address(uri)}
     allowed = found["settings"]["allowed_targets"]
     return found | {part: with_defaults(found.get(part) or default_spec(part), allowed) for part in PARTS}
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from orchestrator.base import errors
 from orchestrator.base.errors import ConfigError, OrchestratorError, Problem, nearest
+from orchestrator.base.secrets import take_out
 from orchestrator.base.signals import Interrupted
 from orchestrator.base.text import say
 
@@ -62,8 +63,10 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code (design: 0 done, 2 bad input, 3 not ready, 4 no result, ...)."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = take_out(sys.argv[1:] if argv is None else argv)
     try:
+        if argv is None and arguments != sys.argv[1:]:
+            _begin_again(arguments)
         if not arguments or arguments[0] in ("-h", "--help", "help"):
             say(USAGE)
             return errors.EXIT_OK
@@ -86,9 +89,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(error)
         return error.exit_code
     except Exception:
-        traceback.print_exc()
+        say(traceback.format_exc().rstrip(), sys.stderr)
         say("this is a bug in orchestrator; the lines above say where", sys.stderr)
         return errors.EXIT_BUG
+
+
+def _begin_again(arguments: Sequence[str]) -> None:
+    """This program again, under a command line that no list of processes shows a password of; it is in the environment now."""
+    say(
+        "the password was taken out of the address and is recorded nowhere; later commands about this sweep find it in the "
+        "environment: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+        sys.stderr,
+    )
+    interpreter = sys.orig_argv[1 : len(sys.orig_argv) - len(arguments)]
+    os.execv(sys.executable, [sys.executable, *interpreter, *arguments])
 
 
 def _complain(error: OrchestratorError) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator.base import errors
 from orchestrator.base.errors import ConfigError, NotReadyError, Problem, RunningElsewhereError
+from orchestrator.base.secrets import take_out
 from orchestrator.base.signals import interruptible
 from orchestrator.base.text import duration, say, table, word
 from orchestrator.cli.parser import Parser, add_runs_dir
@@ -111,7 +112,7 @@ def resume_command(argv: Sequence[str]) -> int:
     if not before and options.overrides:
         why = f"sweep {folder.name} was launched from Python, so its plan can only be changed there; resume it without"
         raise ConfigError(Problem(" ".join(options.overrides), why))
-    request = {**before, "overrides": merged(before["overrides"], options.overrides)} if before else {}
+    request = {**before, "overrides": merged(take_out(before["overrides"]), options.overrides)} if before else {}
     say(f"checking sweep {folder.name} ...")
     with interruptible() as check:
         wait_for_ray = _begin_import_of_ray()

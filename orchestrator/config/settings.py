@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+from orchestrator.base.secrets import PASSWORD, TOKEN, USERNAME, holds_credentials, redact
+
 # tracking ------------------------------------------------------------------------------------------------------------
 
 
@@ -65,27 +67,31 @@ def check_server_uri(uri: str) -> None:
     parts = _split(uri)
     if parts.scheme in ("sqlite", "file", "postgresql", "mysql", "mssql", "postgres"):
         raise ValueError(
-            f"uri must be the address of an MLflow server (http://host:5000), got {masked(uri)}; a database is"
+            f"uri must be the address of an MLflow server (http://host:5000), got {redact(uri)}; a database is"
             " tracking=local, or what the server itself is started with"
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"uri must start with http:// or https:// and name a host, got {masked(uri)}")
+        raise ValueError(f"uri must start with http:// or https:// and name a host, got {redact(uri)}")
+    if holds_credentials(uri):
+        raise ValueError(
+            f"uri must hold no credentials, which would be recorded, got {redact(uri)}; set {USERNAME} and {PASSWORD},"
+            f" or {TOKEN}, in the environment"
+        )
+    if parts.query or parts.fragment:
+        raise ValueError(f"uri must be http(s)://host[:port][/path] without ? and #, got {redact(uri)}")
 
 
 def check_database_uri(uri: str) -> None:
     """Raise ValueError unless `uri` is a SQLite file with an absolute path."""
     parts = _split(uri)
     if parts.scheme in ("http", "https"):
-        raise ValueError(f"uri is a server's: use tracking=server tracking.uri={masked(uri)}")
+        raise ValueError(f"uri is a server's: use tracking=server tracking.uri={redact(uri)}")
     if parts.scheme != "sqlite":
-        raise ValueError(f"uri must be sqlite:///<absolute path>, got {masked(uri)} (MLflow's file store is gone)")
+        raise ValueError(f"uri must be sqlite:///<absolute path>, got {redact(uri)} (MLflow's file store is gone)")
     if not uri.startswith("sqlite:////") or not parts.path.strip("/"):
-        raise ValueError(f"uri must name an absolute path, with four slashes: sqlite:////path/mlflow.db, got {uri}")
-
-
-def masked(uri: str) -> str:
-    """A URI without the password that it may carry."""
-    return re.sub(r"(//[^/@:]*):[^/]*@", r"\1:***@", uri)
+        raise ValueError(
+            f"uri must name an absolute path, with four slashes: sqlite:////path/mlflow.db, got {redact(uri)}"
+        )
 
 
 def _split(uri: str) -> Any:
@@ -93,7 +99,7 @@ def _split(uri: str) -> Any:
         parts = urlsplit(uri)
         _ = parts.port
     except ValueError as error:
-        raise ValueError(f"uri {masked(uri)} cannot be read: {error}") from error
+        raise ValueError(f"uri {redact(uri)} cannot be read: {error}") from error
     return parts
 
 

@@ -14,6 +14,7 @@ from orchestrator.base import layout, locks
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.locks import Holder
 from orchestrator.base.records import State
+from orchestrator.base.secrets import redact
 from orchestrator.base.text import duration, table, word
 from orchestrator.housekeeping.disk import Disk, disk_use, size
 from orchestrator.housekeeping.reading import Outline, read_outline
@@ -21,7 +22,6 @@ from orchestrator.journal.cursor import is_shipping, read_status
 from orchestrator.journal.finding import runs_dir_option, sweeps_in
 from orchestrator.journal.record import Score, SweepRecord, TrialRecord
 from orchestrator.stores.opening import store_settings
-from orchestrator.stores.runs import without_credentials
 
 RUNNING, INTERRUPTED, DAMAGED = "running", "interrupted", "damaged"
 SHORT_ERROR = 60
@@ -204,7 +204,7 @@ def _mlflow(sweep: Overview, outline: Outline) -> str:
     status = read_status(folder)
     if not (opened and opened.tracking.get("uri")) and not status.shipped:
         return "not used (tracking=none)"
-    where = without_credentials(str(store_settings(opened, folder)["uri"]))
+    where = redact(str(store_settings(opened, folder)["uri"]))
     waiting = max(outline.last_seq - status.shipped, 0)
     text = f"{where}: {status.shipped} of {outline.last_seq} events shipped"
     if waiting and not sweep.driver and not is_shipping(folder):

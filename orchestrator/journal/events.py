@@ -12,10 +12,11 @@ The fields are the keys of the event's JSON. How a new one stays readable:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, ClassVar, NotRequired, Self, TypedDict
 
 from orchestrator.base.records import State
+from orchestrator.base.secrets import bare_address, redact_tree
 
 
 class Epoch(TypedDict):
@@ -75,10 +76,12 @@ class _Base:
     Args:
         kind: its name in the journal.
         of_trial: whether it is about one trial; the others are about the sweep as a whole.
+        free_text: the fields with text that people or libraries wrote; credentials in it are hidden before it is recorded.
     """
 
     kind: ClassVar[str]
     of_trial: ClassVar[bool] = True
+    free_text: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def required(cls) -> set[str]:
@@ -87,7 +90,11 @@ class _Base:
 
     def to_data(self) -> dict[str, Any]:
         """The event as it is written: plain data under the names of the fields."""
-        return dict(self.__dict__)
+        data = dict(self.__dict__)
+        for name in self.free_text:
+            if data[name]:
+                data[name] = redact_tree(data[name])
+        return data
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any], trial: int | None = None) -> Self:
@@ -137,6 +144,7 @@ class SweepOpened(_Base):
 
     kind = "sweep_opened"
     of_trial = False
+    free_text = ("environment", "request")
 
     uid: str
     name: str
@@ -152,6 +160,19 @@ class SweepOpened(_Base):
     scheduler: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     request: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_data(self) -> dict[str, Any]:
+        return super().to_data() | {"tracking": _without_credentials(self.tracking)}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any], trial: int | None = None) -> Self:
+        opened = super().from_data(data, trial)
+        return replace(opened, tracking=_without_credentials(opened.tracking))  # earlier versions recorded them
+
+
+def _without_credentials(tracking: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of a store with its bare address."""
+    return {**tracking, "uri": bare_address(tracking["uri"])} if tracking.get("uri") else tracking
 
 
 @dataclass(frozen=True)
@@ -212,6 +233,7 @@ class Reported(_Base):
     """
 
     kind = "reported"
+    free_text = ("notes",)
 
     epochs: Sequence[Epoch]
     checkpoint: str | None = None
@@ -230,6 +252,7 @@ class Retrying(_Base):
     """
 
     kind = "retrying"
+    free_text = ("reason", "error")
 
     reason: str
     error: str | None = None
@@ -249,6 +272,7 @@ class Terminal(_Base):
     """
 
     kind = "terminal"
+    free_text = ("reason", "error")
 
     state: State
     epoch: int
@@ -283,6 +307,7 @@ class SweepResumed(_Base):
 
     kind = "sweep_resumed"
     of_trial = False
+    free_text = ("changes", "request", "command")
 
     plan: str = ""
     changes: Mapping[str, Any] = field(default_factory=dict)

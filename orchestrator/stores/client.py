@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.base.failpoints import failpoint
+from orchestrator.base.secrets import bare_address, redact
 from orchestrator.stores.runs import (
     EXPERIMENT_TAGS,
     REFUSALS,
@@ -30,7 +31,6 @@ from orchestrator.stores.runs import (
     chunks,
     current_user,
     deleted_experiment,
-    without_credentials,
 )
 
 TIMEOUT_S = 30
@@ -60,7 +60,7 @@ class ClientStore:
     """
 
     def __init__(self, uri: str, experiment: str, artifact_root: Path | None = None) -> None:
-        self._uri = uri
+        self._uri = bare_address(uri)
         self._name = experiment
         self._artifact_root = artifact_root
         self._experiment_id: str | None = None
@@ -310,12 +310,12 @@ class ClientStore:
         try:
             yield self._client
         except Exception as error:
-            text = without_credentials(" ".join(f"{type(error).__name__}: {error}".split()))
+            text = redact(" ".join(f"{type(error).__name__}: {error}".split()))
             # What the libraries below say of a failed connection: the cause stands last, after what was asked for.
             text = text.rpartition(" (Caused by ")[2][:500]
             if refusals and getattr(error, "error_code", None) in REFUSALS:
                 raise RefusedError(text) from error
-            raise UnavailableError(f"MLflow at {without_credentials(self._uri)}: {text}") from error
+            raise UnavailableError(f"MLflow at {redact(self._uri)}: {text}") from error
 
 
 def _batches(write: RunWrite) -> Iterator[Batch]:

@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 
 from orchestrator.base.errors import NotReadyError
+from orchestrator.base.secrets import redact
 from orchestrator.journal.events import SweepOpened
 from orchestrator.stores.client import ClientStore
 from orchestrator.stores.opening import SQLITE, local_path, store_settings
-from orchestrator.stores.runs import RefusedError, UnavailableError, local_folder, without_credentials
+from orchestrator.stores.runs import RefusedError, UnavailableError, local_folder
 from orchestrator.stores.schema import connect, fits
 from orchestrator.stores.sqlite import transaction
 
@@ -53,7 +54,7 @@ def tracked_runs(opened: SweepOpened | None, sweep_folder: Path) -> Iterator[Tra
     uid = opened.uid if opened else sweep_folder.name
     experiment = settings.get("experiment") or (opened.name if opened else None)
     uri = str(settings["uri"])
-    where = without_credentials(uri)
+    where = redact(uri)
     try:
         path = local_path(settings)
         if uri.startswith(SQLITE) and path is None:

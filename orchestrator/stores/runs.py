@@ -167,11 +167,6 @@ def is_finite(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
-def without_credentials(text: str) -> str:
-    """The same text with the `user:password@` of every address masked."""
-    return re.sub(r"//[^/\s]+@", "//***@", text)
-
-
 def current_user() -> str:
     """The name of the user, or "unknown" where the user number has none, as in some containers."""
     try:

@@ -17,8 +17,9 @@ from orchestrator.base.errors import EXIT_NO_RESULT, EXIT_OK, ConfigError, NotRe
 from orchestrator.base.groups import GROUPS, PROVIDED
 from orchestrator.base.layout import BEST, trial_folder
 from orchestrator.base.records import EpochResult, State, Trial
+from orchestrator.base.secrets import redact
 from orchestrator.base.settings import TRIAL_KEYS, Settings, settings_problems
-from orchestrator.base.text import say
+from orchestrator.base.text import say, visible
 from orchestrator.base.upgrades import current_config
 from orchestrator.config.machine import gpus
 from orchestrator.config.plan import set_key, trial_config
@@ -278,7 +279,7 @@ def _bar(epochs: int) -> Any:
 
 def _tell(notes: list[str], bar: Any) -> None:
     for note in notes:
-        bar.console.print(note, markup=False)
+        bar.console.print(visible(redact(note)), markup=False)
 
 
 def _numbers(result: EpochResult) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, assert_never
 
 from orchestrator.base.records import CAN_BE_BEST, State, better
-from orchestrator.base.text import duration, say, word
+from orchestrator.base.secrets import redact
+from orchestrator.base.text import duration, say, visible, word
 from orchestrator.journal.events import (
     Epoch,
     Reported,
@@ -156,14 +157,14 @@ class View:
         if line and self._live is None:
             say(line, self._out)
         elif line and isinstance(entry.event, Retrying | Terminal):
-            self._live.console.print(line, highlight=False, markup=False)
+            self._live.console.print(visible(redact(line)), highlight=False, markup=False)
 
     def _render(self) -> Any:
         from rich.text import Text
 
         with self._lock:
             running = [f"  trial {index}  {text}" for index, text in sorted(self._progress.running.items())]
-            return Text("\n".join([*running[:20], self._progress.summary()]))
+            return Text(visible(redact("\n".join([*running[:20], self._progress.summary()]))))
 
 
 def _words(params: Mapping[str, Any]) -> str:

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.base.errors import NotReadyError
+from orchestrator.base.secrets import redact
 from orchestrator.stores.opening import SQLITE
-from orchestrator.stores.runs import UnavailableError, without_credentials
+from orchestrator.stores.runs import UnavailableError
 from orchestrator.stores.schema import create, other_version
 from orchestrator.tracking.preflight import check_tracking
 
@@ -39,7 +40,7 @@ def serve(runs_dir: Path, *, port: int = 5000, uri: str | None = None, say: Call
     """
     if uri is not None and not uri.startswith(("sqlite:", "file:")):
         check_tracking({"kind": "server", "uri": uri}, runs_dir)
-        say(f"the dashboard of this server is at {without_credentials(uri)}")
+        say(f"the dashboard of this server is at {redact(uri)}")
         return
     settings = check_tracking({"kind": "local", "uri": uri}, runs_dir)
     listener = _listen(port)

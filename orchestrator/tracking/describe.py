@@ -11,8 +11,9 @@ import yaml
 
 from orchestrator.base.groups import GROUPS, SHOWN_GROUPS
 from orchestrator.base.layout import RUN_CONFIG
+from orchestrator.base.secrets import redact
 from orchestrator.base.settings import SHOWN_KEYS
-from orchestrator.stores.runs import MAX_PARAM_LENGTH, MAX_TAG_LENGTH, safe_name, text_of, without_credentials
+from orchestrator.stores.runs import MAX_PARAM_LENGTH, MAX_TAG_LENGTH, safe_name, text_of
 
 MAX_PARAMS = 20
 
@@ -147,9 +148,7 @@ def _reproduce(opened: Mapping[str, Any]) -> str:
     lines = [f"**To reproduce:** the resolved configuration is the artifact `{RUN_CONFIG}` of this run"]
     command = environment.get("command")
     if command:
-        words = " ".join(
-            without_credentials(str(word)) for word in ([command] if isinstance(command, str) else command)
-        )
+        words = " ".join(redact(str(word)) for word in ([command] if isinstance(command, str) else command))
         lines[0] += f"; the command was\n\n```\n{words}\n```"
     else:
         lines[0] += "."

@@ -19,10 +19,11 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from orchestrator.base.errors import ConfigError, NotReadyError, Problem
 from orchestrator.base.layout import MLFLOW_ARTIFACTS
+from orchestrator.base.secrets import redact
 from orchestrator.config.settings import LocalTracking, NoTracking, ServerTracking
 from orchestrator.stores.client import ClientStore
 from orchestrator.stores.opening import SQLITE, local_store
-from orchestrator.stores.runs import UnavailableError, deleted_experiment, without_credentials
+from orchestrator.stores.runs import UnavailableError, deleted_experiment
 from orchestrator.stores.schema import connect, fits, other_version, revision
 
 LIMIT_S = 120.0
@@ -129,7 +130,7 @@ def _problem_of_server(uri: str, experiment: str | None) -> str:
         return _not_there(uri, f"no answer within {LIMIT_S:g} s")
     if child.returncode:
         why = (child.stderr.strip().splitlines() or [f"exit {child.returncode}"])[-1]
-        return without_credentials(f"{uri} cannot be checked ({why})")
+        return redact(f"{uri} cannot be checked ({why})")
     return child.stdout.strip()
 
 
@@ -137,7 +138,7 @@ def _not_there(uri: str, why: str) -> str:
     parts = urlsplit(uri)
     port = parts.port or {"http": 80, "https": 443}[parts.scheme]
     return (
-        f"no MLflow server at {without_credentials(uri)} ({why}); start one on that machine with "
+        f"no MLflow server at {redact(uri)} ({why}); start one on that machine with "
         f"`mlflow server --host 0.0.0.0 --port {port}`, use tracking=local, or let the sweep run without it "
         "(tracking.required=false, then `orchestrator sync NAME`)"
     )

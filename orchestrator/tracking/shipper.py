@@ -28,11 +28,12 @@ from orchestrator.base.errors import (
 )
 from orchestrator.base.layout import JOURNAL, LOCK, TRACKER_LOG, TRACKING
 from orchestrator.base.locks import DRIVING, holder
+from orchestrator.base.secrets import redact
 from orchestrator.journal.cursor import read_status, ship_lock, write_status
 from orchestrator.journal.events import SweepOpened
 from orchestrator.journal.file import Entry, Reader
 from orchestrator.stores.opening import open_store, store_settings
-from orchestrator.stores.runs import RunWrite, Store, UnavailableError, without_credentials
+from orchestrator.stores.runs import RunWrite, Store, UnavailableError
 from orchestrator.tracking.runs import SweepView
 
 POLL_S = 0.5
@@ -92,7 +93,7 @@ class Shipper:
     @property
     def where(self) -> str:
         """The store, for people."""
-        return without_credentials(str(self.settings["uri"]))
+        return redact(str(self.settings["uri"]))
 
     def ship(self) -> int:
         """Ships one batch and moves the cursor; returns how many events that was.
@@ -136,7 +137,7 @@ class Shipper:
 
     def note(self, error: UnavailableError) -> None:
         """Keeps in the status why shipping makes no progress."""
-        text = without_credentials(str(error))
+        text = redact(str(error))
         if text != self.status.error:
             self._log(text)
             self._set(error=text)
@@ -192,7 +193,7 @@ class Shipper:
         refused = self._store.write(self._pending)
         self._pending = []
         for line in refused:
-            self._log(f"refused by MLflow: {without_credentials(line)}")
+            self._log(f"refused by MLflow: {redact(line)}")
         if refused:
             self._set(refused=self.status.refused + len(refused))
 
@@ -302,7 +303,7 @@ def _driver_lives(folder: Path, parent_pid: int) -> Callable[[], bool]:
 
 
 def _log(text: str) -> None:
-    print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)
+    print(time.strftime("%Y-%m-%d %H:%M:%S"), redact(text), flush=True)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ from pathlib import Path
 from orchestrator.base.errors import RunningElsewhereError
 from orchestrator.base.layout import JOURNAL, LOCK
 from orchestrator.base.locks import holder
+from orchestrator.base.secrets import redact
 from orchestrator.journal.cursor import read_status
 from orchestrator.stores.opening import open_reader, store_settings
-from orchestrator.stores.runs import RefusedError, UnavailableError, chunks, without_credentials
+from orchestrator.stores.runs import RefusedError, UnavailableError, chunks
 from orchestrator.verify import of_files as files
 from orchestrator.verify import of_journal as journal
 from orchestrator.verify import of_predictions as predictions
@@ -149,7 +150,7 @@ def verify(folder: Path, *, say: Callable[[str], None] | None = None, own: bool 
         try:
             report = _Checks(sweep, why_not).report
         except UnavailableError as error:  # the store went away meanwhile
-            report = _Checks(SweepEvidence(folder, sweep.journal), without_credentials(str(error))).report
+            report = _Checks(SweepEvidence(folder, sweep.journal), redact(str(error))).report
     if say:
         for line in _lines(report):
             say(line)
@@ -174,7 +175,7 @@ def _look_at_store(sweep: SweepEvidence, stack: contextlib.ExitStack) -> str | N
             sweep.memo["rows of the sweep's run"] = reader.rows([sweep.parent])[sweep.parent.run_id]
     except (UnavailableError, RefusedError) as error:
         sweep.runs = None
-        return without_credentials(str(error))
+        return redact(str(error))
     return None
 
 

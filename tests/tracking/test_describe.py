@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.stores.runs import MAX_TAG_LENGTH, safe_name, without_credentials
+from orchestrator.stores.runs import MAX_TAG_LENGTH, safe_name
 from orchestrator.tracking.describe import MAX_PARAMS, description, to_yaml, trial_params
 
 
@@ -82,10 +82,6 @@ def test_the_description_asks_the_question_and_fits_a_tag() -> None:
     assert "```\norchestrator launch\n```" in text
     assert "| torch | 2.15.0 |" in text
     assert len(description(opened | {"folder": "x" * 10_000})) == MAX_TAG_LENGTH
-
-
-def test_credentials_are_masked() -> None:
-    assert without_credentials("no answer from https://me:secret@host:1/x") == "no answer from https://***@host:1/x"
 
 
 def test_a_resumed_sweep_says_what_was_given_anew_and_the_best_over_seeds() -> None:

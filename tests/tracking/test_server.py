@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.base.errors import NotReadyError
+from orchestrator.base.errors import ConfigError, NotReadyError
+from orchestrator.base.secrets import take_out
 from orchestrator.journal.cursor import read_status
 from orchestrator.journal.events import SweepOpened
 from orchestrator.journal.file import checksum
@@ -264,13 +265,21 @@ def test_a_deleted_experiment_is_told_before_the_start(server: Server, tmp_path:
     assert check_tracking(spec, tmp_path)["uri"] == server.uri
 
 
-def test_a_server_that_wants_credentials_is_asked_with_them(proxy: Proxy, tmp_path: Path) -> None:
-    proxy.login = b"Authorization: Basic " + base64.b64encode(b"me:secret")
-    uri = proxy.uri.replace("//", "//me:secret@")
-    assert check_tracking({"kind": "server", "uri": uri}, tmp_path)["uri"] == uri
-    with pytest.raises(NotReadyError, match=r"MLflow at http://\*\*\*@.* 401") as refusal:
-        check_tracking({"kind": "server", "uri": proxy.uri.replace("//", "//me:wrong@")}, tmp_path)
-    assert "wrong" not in str(refusal.value)
+def test_a_server_that_wants_credentials_is_asked_with_them(
+    proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy.login = b"Authorization: Basic " + base64.b64encode(b"me:p/ss@w rd")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
+    (typed,) = take_out([f"tracking.uri={proxy.uri}".replace("//", "//me:p/ss@w rd@")])
+    assert typed == f"tracking.uri={proxy.uri}"
+    assert check_tracking({"kind": "server", "uri": proxy.uri}, tmp_path)["uri"] == proxy.uri
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong one")
+    with pytest.raises(NotReadyError, match=r"MLflow at http://127.* 401") as refusal:
+        check_tracking({"kind": "server", "uri": proxy.uri}, tmp_path)
+    assert "wrong one" not in str(refusal.value)
+    with pytest.raises(ConfigError, match=r"tracking.uri: must hold no credentials"):
+        check_tracking({"kind": "server", "uri": proxy.uri.replace("//", "//me:p@")}, tmp_path)
 
 
 def test_a_server_killed_while_the_journal_grows_misses_nothing(server: Server, new_sweep: Any, mirror: Any) -> None:
@@ -324,11 +333,16 @@ def test_sync_ships_what_waited_for_a_server(server: Server, new_sweep: Any, mir
     mirror(sweep, server)
 
 
-def test_a_password_is_masked(proxy: Proxy, new_sweep: Any, ship: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_recorded_password_is_used_and_not_shown(
+    proxy: Proxy, new_sweep: Any, ship: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
+    proxy.login = b"Authorization: Basic " + base64.b64encode(b"me:secret")
     proxy.faults = [["get-by-name", "503", 1]]
     uri = proxy.uri.replace("//", "//me:secret@")
     sweep = on_server(new_sweep, uri, "masked-00000000")
-    with pytest.raises(UnavailableError, match=r"MLflow at http://\*\*\*@127.0.0.1:\d+: .*503"):
+    with pytest.raises(UnavailableError, match=r"MLflow at http://127.0.0.1:\d+: .*503"):
         ship(sweep)
     assert "secret" not in str(read_status(sweep.folder).error)
     sweep.run_trial(0)

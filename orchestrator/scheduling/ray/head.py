@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 
 from orchestrator.base.errors import EXIT_RESUMABLE, NotReadyError
+from orchestrator.base.text import say
 
 KNOCK_TIMEOUT_S = 5.0
 KNOCK_EVERY_S = 1.0
@@ -69,5 +70,5 @@ class Head:
                     self._why = f"the head of the Ray cluster at {self._address} is gone ({error})"
                     break
         if self._why and not self._left.wait(self._leave_s):
-            print(f"{self._why}; start the cluster again{self.last_words}", file=sys.stderr, flush=True)
+            say(f"{self._why}; start the cluster again{self.last_words}", sys.stderr)
             os._exit(EXIT_RESUMABLE)
