@@ -2,6 +2,7 @@
 
 runs/mlflow.db, runs/artifacts/                  the local MLflow store of all sweeps in the folder
 runs/<sweep>/journal.sqlite                      every decision, in order; SQLite keeps files of its own beside it
+runs/<sweep>/sweep.json                          says that the folder is this sweep's; nothing is deleted without it
 runs/<sweep>/lock                                held by the driver
 runs/<sweep>/stop                                asks the driver to end
 runs/<sweep>/tune/                               scratch of Ray Tune, gone when the driver ends
@@ -30,6 +31,12 @@ JOURNAL = "journal.sqlite"
 JOURNAL_COMPANIONS = tuple(f"{JOURNAL}{suffix}" for suffix in ("-wal", "-shm", "-journal"))
 """What SQLite keeps beside the journal while it is open, or after a kill."""
 
+SWEEP_MARK = "sweep.json"
+"""Names the sweep whose folder this is. Sweeps of earlier versions have the first event of their journal instead."""
+
+UID = re.compile(r"[a-z0-9][a-z0-9_.-]*-[0-9a-f]{8}")
+"""The name of a sweep's folder."""
+
 LOCK = "lock"
 STOP = "stop"
 TUNE = "tune"
@@ -57,6 +64,12 @@ PREDICTIONS = Path(ARTIFACTS, "predictions.safetensors")
 TEMPORARY = ".tmp"
 """How the name of a file ends that is not whole yet."""
 
+UNFINISHED = re.compile(
+    rf"({CHECKPOINT}\d+\.[0-9a-f]{{64}}\.safetensors|{re.escape(BEST)}|{re.escape(PREDICTIONS.name)}|{FENCE})"
+    rf"(\.\d+)?{re.escape(TEMPORARY)}"
+)
+"""The name of a file of a trial that a killed worker left half written; the number is of the worker's process."""
+
 RUN_CONFIG = "config.yaml"
 RUN_ERROR = "error.txt"
 """Artifacts of an MLflow run that no event declares."""
@@ -65,6 +78,11 @@ RUN_ERROR = "error.txt"
 def trial_folder(sweep_folder: Path, index: int) -> Path:
     """Where a trial keeps its files."""
     return sweep_folder / TRIALS / f"{index:05d}"
+
+
+def sweep_of(trial: Path) -> Path | None:
+    """The folder of the sweep that a trial's folder belongs to; None of a folder that is laid out otherwise."""
+    return trial.parent.parent if trial.parent.name == TRIALS and re.fullmatch(r"\d{5,}", trial.name) else None
 
 
 def trial_index(path: Path) -> int | None:

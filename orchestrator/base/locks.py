@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
-from orchestrator.base.errors import RunningElsewhereError
+from orchestrator.base.errors import NotReadyError, RunningElsewhereError
 
 DRIVING = "works on sweep"
 """What the driver says that it is doing."""
@@ -46,10 +47,10 @@ def hold(path: Path, doing: str, wait_s: float = 1.0) -> Iterator[None]:
 
     Raises:
         RunningElsewhereError: another process holds it.
+        NotReadyError: the file cannot be opened: its folder is gone, or it is a link.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + wait_s
-    with path.open("a+") as file:
+    with _opened(path) as file:
         while not _try(file.fileno(), fcntl.LOCK_EX):
             if time.monotonic() >= deadline:
                 other = holder(path)
@@ -69,6 +70,20 @@ def holder(path: Path) -> Holder | None:
         if not _try(file.fileno(), fcntl.LOCK_SH):
             return _named(path) or Holder("unknown", 0)
     return None
+
+
+def _opened(path: Path) -> IO[str]:
+    """The lock file; of the folders above it only the last is made, so that none is made where a sweep's is gone."""
+    try:
+        path.parent.mkdir(exist_ok=True)
+        return open(path, "a+", opener=_without_links)
+    except OSError as error:
+        raise NotReadyError(f"the lock {path} cannot be opened ({error.strerror or error})") from error
+
+
+def _without_links(path: str, flags: int) -> int:
+    """A link would have what it leads to emptied."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _try(descriptor: int, kind: int) -> bool:

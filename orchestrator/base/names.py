@@ -20,5 +20,10 @@ def check_name(name: str) -> str | None:
 
 def slug(name: str) -> str:
     """`name` in lower-case ASCII, fit for a folder on any file system; not unique, so an id has to follow it."""
+    return in_ascii(name) or "sweep"
+
+
+def in_ascii(name: str) -> str:
+    """What of `name` can be written in lower-case ASCII; "" where nothing can."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9_.-]+", "-", plain).strip("-_.")[:60] or "sweep"
+    return re.sub(r"[^a-z0-9_.-]+", "-", plain).strip("-_.")[:60]

@@ -11,6 +11,8 @@ from orchestrator.base.errors import ConfigError, Problem
 from orchestrator.base.text import say
 from orchestrator.cli.parser import Parser, add_runs_dir
 
+EXACTLY = "the sweep's name with its id (digits-0a1b2c3d), or its name alone where no other sweep has it"
+
 
 def status_command(argv: Sequence[str]) -> int:
     parser = Parser(prog="orchestrator status", description="All sweeps of a folder, or one in full.")
@@ -52,32 +54,32 @@ def show_command(argv: Sequence[str]) -> int:
 
 def stop_command(argv: Sequence[str]) -> int:
     parser = Parser(prog="orchestrator stop", description="Stop a running sweep cleanly, from any terminal.")
-    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("name", metavar="NAME", help=EXACTLY)
     parser.add_argument(
         "--timeout", type=float, default=60.0, metavar="S", help="seconds to wait for its end (default: 60)"
     )
     add_runs_dir(parser)
     options = parser.parse_args(argv)
     from orchestrator.housekeeping.stopping import stop
-    from orchestrator.journal.finding import find_sweep
+    from orchestrator.journal.finding import find_exactly
 
-    say(stop(find_sweep(options.runs_dir, options.name), options.timeout))
+    say(stop(find_exactly(options.runs_dir, options.name), options.timeout))
     return errors.EXIT_OK
 
 
 def delete_command(argv: Sequence[str]) -> int:
     parser = Parser(prog="orchestrator delete", description="Delete a sweep: journal, files and MLflow runs.")
-    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("name", metavar="NAME", help=EXACTLY)
     parser.add_argument("--yes", action="store_true", help="do not ask")
     add_runs_dir(parser)
     options = parser.parse_args(argv)
     from orchestrator.housekeeping.deleting import delete, finish_removal
-    from orchestrator.journal.finding import find_sweep, runs_dir_option
+    from orchestrator.journal.finding import find_exactly, runs_dir_option
 
     if Path(options.name).name == options.name and finish_removal(options.runs_dir / options.name):
         say(f"deleted what was left of {options.name}")
         return errors.EXIT_OK
-    folder = find_sweep(options.runs_dir, options.name).absolute()
+    folder = find_exactly(options.runs_dir, options.name).absolute()
 
     def agree(lines: list[str]) -> bool:
         _say_all(lines)

@@ -11,6 +11,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from orchestrator.base.errors import NotReadyError
+from orchestrator.base.removal import PROBE, discard
 
 ROOT = Path("/")
 
@@ -33,7 +34,7 @@ def check_writable(folder: Path) -> None:
     place = _nearest_existing(folder)
     if not place.is_dir():
         raise NotReadyError(f"runs_dir={folder}: {place} is a file, not a folder; name another with runs_dir=...")
-    probe = place / f".orchestrator-{uuid.uuid4().hex}"
+    probe = place / f"{PROBE}{uuid.uuid4().hex}"
     renamed = probe.with_suffix(".renamed")
     try:
         with probe.open("wb") as file:
@@ -47,7 +48,7 @@ def check_writable(folder: Path) -> None:
         ) from error
     finally:
         for path in (probe, renamed):
-            path.unlink(missing_ok=True)
+            discard(path)
 
 
 @dataclass(frozen=True)

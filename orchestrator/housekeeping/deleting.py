@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from orchestrator.base import layout, locks
+from orchestrator.base import layout, locks, removal
 from orchestrator.base.errors import NotReadyError, RunningElsewhereError
-from orchestrator.base.layout import JOURNAL, JOURNAL_COMPANIONS
+from orchestrator.base.layout import JOURNAL, JOURNAL_COMPANIONS, SWEEP_MARK
+from orchestrator.base.removal import Folder
 from orchestrator.housekeeping.disk import disk_use
 from orchestrator.journal.cursor import ship_lock
 from orchestrator.journal.events import Suggested, SweepOpened
 from orchestrator.journal.finding import runs_dir_option
+from orchestrator.journal.marking import is_sweep
 from orchestrator.journal.record import read_events
 from orchestrator.stores.delete import TrackedRuns, tracked_runs
 
@@ -25,6 +26,8 @@ SHIPPER_WAIT_S = 30.0
 def delete(folder: Path, *, agree: Callable[[list[str]], bool], say: Callable[[str], None]) -> bool:
     """Removes the sweep's runs in MLflow, then its files, its journal last; cut off anywhere, the same again finishes.
 
+    The folder is opened first, and only what lies below that open folder goes.
+
     Args:
         agree: is shown what will go, and says whether it may.
 
@@ -33,20 +36,27 @@ def delete(folder: Path, *, agree: Callable[[list[str]], bool], say: Callable[[s
 
     Raises:
         RunningElsewhereError: a driver or a shipper is at work on it.
+        RefusedRemovalError: the folder is a link, or nothing in it says that it is this sweep's; nothing was deleted.
         NotReadyError: MLflow cannot be reached, or a file cannot be removed; the journal is there still.
     """
-    with _alone(folder):
-        opened, trials = _contents(folder)
-        with tracked_runs(opened, folder) as runs:
-            if not agree(_what_goes(folder, trials, runs, readable=opened is not None)):
-                return False
-            runs.delete()
-        try:
-            _remove(folder)
-        except OSError as error:
-            raise NotReadyError(
-                f"{folder} cannot be removed ({error}); run `orchestrator delete` again then"
-            ) from error
+    with removal.opened(folder.parent) as runs_dir, runs_dir.inside(folder.name) as sweep:
+        if not is_sweep(sweep):
+            raise removal.RefusedRemovalError(
+                f"{folder} does not say that it is the folder of the sweep {folder.name}, so it is not deleted; if it is a"
+                " renamed or copied one, remove it yourself"
+            )
+        with _alone(folder):
+            opened, trials = _contents(folder)
+            with tracked_runs(opened, folder) as runs:
+                if not agree(_what_goes(folder, trials, runs, readable=opened is not None)):
+                    return False
+                runs.delete()
+            try:
+                _remove(sweep, runs_dir)
+            except OSError as error:
+                raise NotReadyError(
+                    f"{folder} cannot be removed ({error}); run `orchestrator delete` again then"
+                ) from error
     say(f"deleted {folder.name}")
     if runs.count and not runs.for_good:
         say(f"its {runs.count} runs in {runs.where} are marked as deleted; `mlflow gc` on the server frees them")
@@ -55,11 +65,17 @@ def delete(folder: Path, *, agree: Callable[[list[str]], bool], say: Callable[[s
 
 def finish_removal(folder: Path) -> bool:
     """Removes what a removal leaves that was cut off behind the journal, its last file but the lock; whether that was so."""
-    if not folder.is_dir() or {path.name for path in folder.iterdir()} - {layout.LOCK}:
+    if not layout.UID.fullmatch(folder.name):
         return False
-    (folder / layout.LOCK).unlink(missing_ok=True)
-    folder.rmdir()
-    return True
+    with contextlib.suppress(OSError, removal.RefusedRemovalError), removal.opened(folder.parent) as runs_dir:
+        if runs_dir.remove_empty(folder.name):
+            return True
+        with runs_dir.inside(folder.name) as sweep:
+            if set(sweep.names()) - {layout.LOCK, SWEEP_MARK} or not (is_sweep(sweep) or _was_being_deleted(sweep)):
+                return False
+            _remove_last(sweep, runs_dir)
+        return True
+    return False
 
 
 @contextlib.contextmanager
@@ -67,9 +83,8 @@ def _alone(folder: Path) -> Iterator[None]:
     """No driver and no shipper works on the sweep meanwhile."""
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(locks.hold(folder / layout.LOCK, f"deletes sweep {folder.name}"))
-            if not (folder / JOURNAL).is_file():
-                finish_removal(folder)
+            held.enter_context(locks.hold(folder / layout.LOCK, _deletes(folder.name)))
+            if not (folder / JOURNAL).is_file() and (finish_removal(folder) or not folder.is_dir()):
                 raise NotReadyError(f"{folder.name} was deleted a moment ago")
             held.enter_context(ship_lock(folder, wait_s=SHIPPER_WAIT_S))
         except RunningElsewhereError as error:
@@ -99,26 +114,35 @@ def _what_goes(folder: Path, trials: int, runs: TrackedRuns, *, readable: bool) 
         if runs.count
         else f"MLflow      no runs in {runs.where}",
     ]
+    if runs.elsewhere:
+        more = f" and {len(runs.elsewhere) - 1} more" if len(runs.elsewhere) > 1 else ""
+        lines.append(f"what lies outside the store's own folder stays: {runs.elsewhere[0]}{more}")
     if not readable:
         lines.append("its journal is damaged: runs that it has in another MLflow store are not found")
     return lines
 
 
-def _remove(folder: Path) -> None:
+def _remove(sweep: Folder, runs_dir: Folder) -> None:
     """Removes everything, the journal last: until then the sweep is found, and what is left can be deleted again."""
-    journal = folder / JOURNAL
-    for path in sorted(folder.iterdir()):
-        if path.name in (JOURNAL, *JOURNAL_COMPANIONS, layout.LOCK):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    sweep.empty(is_sweep, keep=(JOURNAL, *JOURNAL_COMPANIONS, layout.LOCK, SWEEP_MARK))
     # Events that are in the write-ahead file alone go into the journal, so that it can still be read without that file.
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(journal)) as db:
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(sweep.by_descriptor / JOURNAL)) as db:
         db.execute("PRAGMA journal_mode = DELETE")
-    for name in JOURNAL_COMPANIONS:
-        (folder / name).unlink(missing_ok=True)
-    journal.unlink(missing_ok=True)
-    (folder / layout.LOCK).unlink(missing_ok=True)
-    folder.rmdir()
+    for name in (*JOURNAL_COMPANIONS, JOURNAL):
+        sweep.remove_file(name)
+    _remove_last(sweep, runs_dir)
+
+
+def _remove_last(sweep: Folder, runs_dir: Folder) -> None:
+    for name in (SWEEP_MARK, layout.LOCK):
+        sweep.remove_file(name)
+    runs_dir.remove_empty(sweep.path.name)
+
+
+def _was_being_deleted(sweep: Folder) -> bool:
+    """Whether its lock is that of a `delete`: a sweep of an earlier version has no mark once its journal is gone."""
+    return _deletes(sweep.path.name).encode() in (sweep.read(layout.LOCK) or b"")
+
+
+def _deletes(name: str) -> str:
+    return f"deletes sweep {name}"

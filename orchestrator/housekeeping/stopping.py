@@ -6,10 +6,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from orchestrator.base import layout, locks
+from orchestrator.base import layout, locks, removal
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import STOP
 from orchestrator.base.records import State
+from orchestrator.base.removal import Folder
 from orchestrator.housekeeping.overview import INTERRUPTED, state_of
 from orchestrator.housekeeping.reading import read_outline
 from orchestrator.journal.finding import runs_dir_option
@@ -23,21 +24,25 @@ def stop(folder: Path, timeout_s: float) -> str:
     Raises:
         NotReadyError: the driver is still at work when the time is up; the request stays.
     """
-    request = folder / STOP
+    with removal.opened_below(folder) as sweep:
+        return _stop(folder, sweep, timeout_s)
+
+
+def _stop(folder: Path, sweep: Folder, timeout_s: float) -> str:
     driver = locks.holder(folder / layout.LOCK)
     if driver is None:
-        request.unlink(missing_ok=True)  # of a driver that died before it saw it; a resume is not to stop at once
+        sweep.remove_file(STOP)  # of a driver that died before it saw it; a resume is not to stop at once
         return f"{folder.name} is not running ({_became(folder)}); there is nothing to stop"
     deadline = time.monotonic() + timeout_s
     while locks.holder(folder / layout.LOCK) == driver:
-        request.touch()  # a driver that is just starting removes what an earlier one has left
+        sweep.touch(STOP)  # a driver that is just starting removes what an earlier one has left
         if time.monotonic() >= deadline:
             raise NotReadyError(
                 f"{folder.name} has not ended within {timeout_s:g} s; it is held by {driver}, which will stop when it sees the"
                 f" request. Wait longer with --timeout, or end that process (kill {driver.pid} on {driver.host})"
             )
         time.sleep(POLL_S)
-    request.unlink(missing_ok=True)
+    sweep.remove_file(STOP)
     return f"{folder.name}: {_became(folder)}"
 
 

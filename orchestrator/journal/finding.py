@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from orchestrator.base.errors import ConfigError, NotReadyError, Problem
-from orchestrator.base.layout import JOURNAL
-from orchestrator.base.names import slug
+from orchestrator.base.layout import JOURNAL, SWEEP_MARK
+from orchestrator.base.names import in_ascii
+from orchestrator.journal.events import SweepOpened
 from orchestrator.journal.file import Reader
 
 SHOWN = 8
@@ -18,24 +19,49 @@ SHOWN = 8
 
 def find_sweep(runs_dir: Path, name: str) -> Path:
     """The folder of the sweep with the identity `name`, of the newest one of that name, or of the only one whose identity begins
-    so.
+    so. For commands that destroy nothing; others take `find_exactly`.
 
     Raises:
         ConfigError: none is, or several begin so; lists them.
     """
     folders = sweeps_in(runs_dir)
+    forms = {form for form in (name, in_ascii(name)) if form}
     exact = [path for path in folders if path.name == name]
-    named = [path for path in folders if path.name.rsplit("-", 1)[0] in (name, slug(name))]
+    named = [path for path in folders if path.name.rsplit("-", 1)[0] in forms or name_of(path) == name]
     if found := exact or named:
         return found[0]
-    begun = [path for path in folders if name and path.name.startswith((name, slug(name)))]
+    begun = [path for path in folders if forms and path.name.startswith(tuple(forms))]
     if len(begun) == 1:
         return begun[0]
-    listed = ", ".join(path.name for path in (begun or folders)[:SHOWN])
     if begun:
-        raise ConfigError(Problem("NAME", f"is the beginning of several sweeps; say which: {listed}", name))
-    there = f"newest there: {listed}" if folders else "there is none; name another folder with --runs-dir"
-    raise ConfigError(Problem("NAME", f"no sweep of that name in {runs_dir}; {there}", name))
+        why = f"is the beginning of several sweeps; say which: {_listed(begun)}"
+        raise ConfigError(Problem("NAME", why, name))
+    raise _not_found(runs_dir, name, folders)
+
+
+def find_exactly(runs_dir: Path, name: str) -> Path:
+    """The folder of the sweep with the identity `name`, or of the only one whose name is exactly that.
+
+    Raises:
+        ConfigError: none is, or several have that name; lists them.
+    """
+    folders = [*sweeps_in(runs_dir), *_begun_in(runs_dir)]
+    for path in folders:
+        if path.name == name:
+            return path
+    named = [path for path in folders if name_of(path) == name]
+    if len(named) == 1:
+        return named[0]
+    if named:
+        why = f"is the name of {len(named)} sweeps; say which, with its id: {_listed(named)}"
+        raise ConfigError(Problem("NAME", why, name))
+    raise _not_found(runs_dir, name, folders)
+
+
+def name_of(folder: Path) -> str | None:
+    """The name that a sweep was given, or made from the time; None where its journal does not say."""
+    opened = _opening(folder)
+    return opened.name if opened else None
 
 
 def sweeps_in(runs_dir: Path) -> list[Path]:
@@ -47,10 +73,9 @@ def sweeps_in(runs_dir: Path) -> list[Path]:
 def tracked_in(runs_dir: Path) -> Mapping[str, Any]:
     """The tracking settings of the newest sweep there; empty where there is none."""
     for folder in sweeps_in(runs_dir):
-        with contextlib.suppress(NotReadyError), contextlib.closing(Reader(folder / JOURNAL)) as reader:
-            opened = reader.opened()
-            if opened is not None and opened.tracking.get("uri"):
-                return opened.tracking
+        opened = _opening(folder)
+        if opened is not None and opened.tracking.get("uri"):
+            return opened.tracking
     return {}
 
 
@@ -58,6 +83,27 @@ def runs_dir_option(folder: Path) -> str:
     """` --runs-dir ...` where the sweep does not lie where commands look by themselves."""
     runs_dir = folder.resolve().parent
     return "" if runs_dir == Path("runs").resolve() else f" --runs-dir {shlex.quote(str(runs_dir))}"
+
+
+def _begun_in(runs_dir: Path) -> list[Path]:
+    """The folders of sweeps that have no journal: killed before it was made, or while the sweep was deleted."""
+    marked = runs_dir.glob(f"*/{SWEEP_MARK}") if runs_dir.is_dir() else ()
+    return sorted(path.parent for path in marked if not (path.parent / JOURNAL).is_file())
+
+
+def _listed(folders: Sequence[Path]) -> str:
+    return ", ".join(path.name for path in folders[:SHOWN]) + (", ..." if len(folders) > SHOWN else "")
+
+
+def _not_found(runs_dir: Path, name: str, folders: Sequence[Path]) -> ConfigError:
+    there = f"newest there: {_listed(folders)}" if folders else "there is none; name another folder with --runs-dir"
+    return ConfigError(Problem("NAME", f"no sweep of that name in {runs_dir}; {there}", name))
+
+
+def _opening(folder: Path) -> SweepOpened | None:
+    with contextlib.suppress(NotReadyError), contextlib.closing(Reader(folder / JOURNAL)) as reader:
+        return reader.opened()
+    return None
 
 
 def _opened_ms(folder: Path) -> float:

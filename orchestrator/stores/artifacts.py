@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 from pathlib import Path
 
 from orchestrator.base.failpoints import failpoint
+from orchestrator.base.layout import TEMPORARY
+from orchestrator.base.removal import discard
 from orchestrator.stores.runs import Artifact, RefusedError, UnavailableError
 
 
@@ -34,7 +35,7 @@ def put(artifact: Artifact, folder: Path) -> None:
 
 
 def _put(artifact: Artifact, target: Path) -> None:
-    temporary = f"{target}.tmp"  # one process ships a sweep: it overwrites what a killed one left half written
+    temporary = f"{target}{TEMPORARY}"  # one process ships a sweep: it overwrites what a killed one left half written
     if artifact.path is None:
         with open(temporary, "w") as file:
             file.write(artifact.text or "")
@@ -45,14 +46,12 @@ def _put(artifact: Artifact, target: Path) -> None:
     failpoint("artifact.after")
     if artifact.path is not None:
         # rename() does nothing where both names are links to one file, as in a replay.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+        discard(temporary)
 
 
 def _link_or_copy(source: str, target: str) -> None:
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(target)  # left by a killed process; it may be a link to the source itself
+        discard(target)  # left by a killed process; it may be a link to the source itself
         os.link(source, target)
     except FileNotFoundError:
         raise

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from orchestrator.base import removal
 from orchestrator.base.errors import NotReadyError
+from orchestrator.base.layout import ARTIFACTS, MLFLOW_ARTIFACTS
+from orchestrator.base.removal import Folder
 from orchestrator.base.secrets import redact
 from orchestrator.journal.events import SweepOpened
 from orchestrator.stores.client import ClientStore
@@ -21,6 +24,7 @@ from orchestrator.stores.sqlite import transaction
 
 DEFAULT_EXPERIMENT = 0
 WORTH_SHRINKING_BYTES = 1_000_000
+RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,14 @@ class TrackedRuns:
         count: how many runs there are.
         delete: deletes all of them; to be called again where it was cut off.
         for_good: whether deleting them frees what they hold; a server only marks them.
+        elsewhere: addresses of artifacts that lie outside the store's own folder, and stay.
     """
 
     where: str
     count: int = 0
     delete: Callable[[], None] = lambda: None
     for_good: bool = True
+    elsewhere: Sequence[str] = ()
 
 
 @contextlib.contextmanager
@@ -62,12 +68,14 @@ def tracked_runs(opened: SweepOpened | None, sweep_folder: Path) -> Iterator[Tra
         elif path is not None and fits(path):
             with contextlib.closing(connect(path, write=True)) as db:
                 runs = db.execute(_SELECT_RUNS, (uid,)).fetchall()
-                yield TrackedRuns(where, len(runs), partial(_delete_local, db, runs))
+                root = path.parent / MLFLOW_ARTIFACTS
+                elsewhere = [uri for run_id, uri, experiment in runs if not _is_at_home(root, experiment, run_id, uri)]
+                yield TrackedRuns(where, len(runs), partial(_delete_local, db, runs, root), elsewhere=elsewhere)
         else:
             with contextlib.closing(ClientStore(uri, str(experiment))) as store:
                 ids = [run.run_id for run in store.runs(uid) if not run.deleted]
                 yield TrackedRuns(where, len(ids), partial(store.delete, ids), for_good=False)
-    except (UnavailableError, RefusedError, sqlite3.Error, OSError) as error:
+    except (UnavailableError, RefusedError, sqlite3.Error, OSError, removal.RefusedRemovalError) as error:
         raise NotReadyError(f"the MLflow runs in {where} cannot be deleted now: {error}") from error
 
 
@@ -77,23 +85,25 @@ _SELECT_RUNS = (
 )
 
 
-def _delete_local(db: sqlite3.Connection, runs: Sequence[tuple[str, str, int]]) -> None:
+def _delete_local(db: sqlite3.Connection, runs: Sequence[tuple[str, str, int]], root: Path) -> None:
     """Deletes runs by SQL; `mlflow gc` takes 42 s for a thousand.
 
     Args:
         runs: id, address of the artifacts and experiment of each.
+        root: the store's own folder of artifacts. No address in the database says what is removed.
     """
-    # Files first: a run whose rows are gone is not found again, and its files would stay for ever.
-    for run_id, artifact_uri, _ in runs:
-        _remove_files(run_id, artifact_uri)
-    with transaction(db):
-        _delete_rows(db, [run_id for run_id, _, _ in runs])
-        emptied = [_delete_if_empty(db, experiment) for experiment in {experiment for _, _, experiment in runs}]
-    for location in filter(None, emptied):
-        folder = local_folder(location)
-        if folder is not None:
-            with contextlib.suppress(OSError):  # something else lies there
-                folder.rmdir()
+    with contextlib.ExitStack() as stack:
+        artifacts = stack.enter_context(removal.opened_below(root)) if root.is_dir() else None
+        # Files first: a run whose rows are gone is not found again, and its files would stay for ever.
+        for run_id, _, experiment in runs:
+            if artifacts is not None:
+                _remove_files(artifacts, experiment, run_id)
+        with transaction(db):
+            _delete_rows(db, [run_id for run_id, _, _ in runs])
+            emptied = [one for one in {experiment for _, _, experiment in runs} if _delete_if_empty(db, one)]
+        for experiment in emptied:
+            if artifacts is not None:
+                artifacts.remove_empty(str(int(experiment)))
     _shrink(db)
 
 
@@ -110,20 +120,17 @@ def _delete_rows(db: sqlite3.Connection, run_ids: Sequence[str]) -> None:
     db.execute("DROP TABLE gone")
 
 
-def _delete_if_empty(db: sqlite3.Connection, experiment: int) -> str | None:
-    """Deletes the experiment where nothing is left in it; returns the address of its artifacts then."""
+def _delete_if_empty(db: sqlite3.Connection, experiment: int) -> bool:
+    """Deletes the experiment where nothing is left in it; whether it did."""
     held = any(
         db.execute(f'SELECT 1 FROM "{table}" WHERE "{column}" = ? LIMIT 1', (experiment,)).fetchone()
         for table, column in _pointing_at(db, "experiments")
         if table != "experiment_tags"
     )
     if held or experiment == DEFAULT_EXPERIMENT:
-        return None
+        return False
     db.execute("DELETE FROM experiment_tags WHERE experiment_id = ?", (experiment,))
-    row = db.execute(
-        "DELETE FROM experiments WHERE experiment_id = ? RETURNING artifact_location", (experiment,)
-    ).fetchone()
-    return str(row[0]) if row and row[0] else None
+    return db.execute("DELETE FROM experiments WHERE experiment_id = ?", (experiment,)).rowcount > 0
 
 
 def _pointing_at(db: sqlite3.Connection, target: str) -> list[tuple[str, str]]:
@@ -148,10 +155,20 @@ def _shrink(db: sqlite3.Connection) -> None:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def _remove_files(run_id: str, artifact_uri: str) -> None:
-    """Removes the folder of a run, which has its name; artifacts anywhere else are not ours to remove."""
-    folder = local_folder(artifact_uri or "")
-    if folder is None or not folder.is_absolute() or folder.parent.name != run_id:
+def _remove_files(artifacts: Folder, experiment: int, run_id: str) -> None:
+    """Removes the folder of a run, which the store's own folder, the experiment's number and the run's id name."""
+    if not RUN_ID.fullmatch(run_id):
         return
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder.parent)
+    with contextlib.suppress(FileNotFoundError), artifacts.inside(str(int(experiment))) as of_experiment:
+        of_experiment.remove_tree(run_id, _is_of_a_run)
+
+
+def _is_of_a_run(folder: Folder) -> bool:
+    """Whether a folder is one of a run as MLflow lays it out: it holds nothing beside the artifacts."""
+    return set(folder.names()) <= {ARTIFACTS}
+
+
+def _is_at_home(root: Path, experiment: int, run_id: str, artifact_uri: str | None) -> bool:
+    """Whether a run keeps its artifacts in the store's own folder, or has none."""
+    folder = local_folder(artifact_uri or "")
+    return not artifact_uri or folder == Path(root, str(experiment), run_id, ARTIFACTS)

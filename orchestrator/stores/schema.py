@@ -8,16 +8,15 @@ import importlib.metadata
 import importlib.util
 import os
 import re
-import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+from orchestrator.base import removal
 from orchestrator.base.layout import MLFLOW_DATABASE
 from orchestrator.journal.file import on_network_file_system
 from orchestrator.stores.runs import UnavailableError
@@ -129,12 +128,11 @@ def create(path: Path, artifact_root: Path) -> None:
     with unavailable_if_it_fails(f"the MLflow store {path} cannot be created"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path.parent):
-            for left in path.parent.glob(f"{_UNFINISHED}*"):  # by a process that was killed: this one holds the lock
-                shutil.rmtree(left, ignore_errors=True)
+            removal.remove_abandoned(path.parent, _UNFINISHED)  # this process holds the lock
             if revision(path) is not None:
                 return
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=_UNFINISHED) as folder:
-                new = Path(folder, MLFLOW_DATABASE)
+            with removal.temporary_folder(path.parent, _UNFINISHED) as folder:
+                new = folder / MLFLOW_DATABASE
                 _fill(new)
                 _adapt(new, artifact_root, write_ahead=not on_network_file_system(path))
                 _place(new, path)

@@ -16,9 +16,11 @@ from orchestrator.base.errors import NotReadyError
 from orchestrator.base.failpoints import failpoint
 from orchestrator.base.layout import JOURNAL, TRIALS
 from orchestrator.base.names import slug
+from orchestrator.base.removal import opened_below
 from orchestrator.config.plan import SweepPlan
 from orchestrator.journal.events import SweepOpened
 from orchestrator.journal.file import Journal
+from orchestrator.journal.marking import write_mark
 from orchestrator.sweep.resources import COMPUTES_ON, find_place
 from orchestrator.sweep.session import (
     DriverContext,
@@ -67,6 +69,8 @@ def _create_folder(plan: SweepPlan) -> tuple[str, Path]:
     folder = Path(plan.root.runs_dir).resolve() / uid
     try:
         (folder / TRIALS).mkdir(parents=True)
+        with opened_below(folder) as sweep:
+            write_mark(sweep, uid)
     except OSError as error:
         raise NotReadyError(f"runs_dir={plan.root.runs_dir} cannot be written ({error}); set runs_dir") from error
     return uid, folder

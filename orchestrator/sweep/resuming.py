@@ -12,7 +12,8 @@ from typing import Any
 
 from orchestrator.base.errors import ConfigError, Problem
 from orchestrator.base.failpoints import failpoint
-from orchestrator.base.layout import JOURNAL
+from orchestrator.base.layout import JOURNAL, TRIALS
+from orchestrator.base.removal import opened_below
 from orchestrator.config import resuming
 from orchestrator.config.plan import SweepPlan
 from orchestrator.journal.events import SweepResumed
@@ -56,6 +57,7 @@ def resume(
     context = context or DriverContext()
     folder = folder.resolve()
     with driving(folder):
+        _check_folder(folder)
         record = read_sweep(folder)
         old = SweepPlan.from_json(record.plan)
         plan, changes = checked(record, with_gpus_of(old.settings, new), more=more, trials=trials)
@@ -94,6 +96,16 @@ def resume(
             )
             tracking = conductor.record.opened.tracking
             return Session(plan, folder, journal, conductor, tracking, context, cluster).run(concurrent)
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuses a sweep whose `trials/` leads elsewhere, where trials would write and remove.
+
+    Raises:
+        RefusedRemovalError: it is a link, or another file system.
+    """
+    with opened_below(folder) as sweep, sweep.inside(TRIALS, create=True):
+        pass
 
 
 def checked(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator.base.layout import ARTIFACTS, BEST, CHECKPOINT, TEMPORARY, trial_folder
+from orchestrator.base.layout import ARTIFACTS, BEST, CHECKPOINT_NAME, UNFINISHED, trial_folder
 from orchestrator.base.records import State
+from orchestrator.base.removal import Folder, RefusedRemovalError, opened_trial
 from orchestrator.journal.events import KeptWeights, Suggested, Terminal
 from orchestrator.journal.file import Entry
 from orchestrator.journal.record import Scores, SweepRecord, TrialRecord
@@ -135,15 +135,21 @@ class Retention:
         self._candidates = stay
 
     def _remove_checkpoints(self, trial: TrialRecord) -> None:
-        folder = trial_folder(self._folder, trial.index)
-        # What cannot be removed now must not end the sweep; `finish` and the next resume try again.
-        with contextlib.suppress(OSError):
-            for name in os.listdir(folder):
-                if name.startswith(CHECKPOINT) or name.endswith(TEMPORARY):
-                    (folder / name).unlink(missing_ok=True)
-            for left in (folder / ARTIFACTS).glob(f"*{TEMPORARY}"):
-                left.unlink(missing_ok=True)
+        def remove(folder: Folder) -> None:
+            folder.remove_files(CHECKPOINT_NAME)
+            folder.remove_files(UNFINISHED)
+            with folder.inside(ARTIFACTS) as artifacts:
+                artifacts.remove_files(UNFINISHED)
+
+        self._tidy_folder(trial.index, remove)
 
     def _remove_weights(self, index: int) -> None:
-        with contextlib.suppress(OSError):
-            (trial_folder(self._folder, index) / BEST).unlink(missing_ok=True)
+        self._tidy_folder(index, lambda folder: folder.remove_file(BEST))
+
+    def _tidy_folder(self, index: int, remove: Callable[[Folder], None]) -> None:
+        # What cannot be removed now must not end the sweep; `finish` and the next resume try again.
+        with (
+            contextlib.suppress(OSError, RefusedRemovalError),
+            opened_trial(trial_folder(self._folder, index)) as folder,
+        ):
+            remove(folder)

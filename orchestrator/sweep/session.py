@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from orchestrator.base.failpoints import failpoint
 from orchestrator.base.layout import LOCK, STOP, TUNE, trial_folder
 from orchestrator.base.locks import DRIVING, hold
 from orchestrator.base.records import State
+from orchestrator.base.removal import RefusedRemovalError, opened_below
 from orchestrator.base.rules import repeat_seed
 from orchestrator.config.machine import cpus, gpus, memory_bytes
 from orchestrator.config.plan import SweepPlan, domain_max, trial_config
@@ -24,6 +24,7 @@ from orchestrator.journal.cursor import ShipStatus
 from orchestrator.journal.events import Best, SweepClosed
 from orchestrator.journal.file import Journal
 from orchestrator.journal.finding import runs_dir_option
+from orchestrator.journal.marking import is_sweep
 from orchestrator.journal.record import Summary, SweepRecord
 from orchestrator.stores.opening import local_path
 from orchestrator.sweep.resources import gpus_of
@@ -176,7 +177,7 @@ class Session:
         retention.catch_up()
         self.journal.subscribe(shipping)
         self.journal.subscribe(retention)
-        (self.folder / STOP).unlink(missing_ok=True)
+        _remove_request(self.folder)
         try:
             progress = Progress(root.trials * root.repeat, str(self.plan.base["metric"]), str(self.plan.base["mode"]))
             progress.recall(record)
@@ -230,8 +231,7 @@ class Session:
             stop_asked = stop_asked or (self.folder / STOP).exists()
             self.context.on_step()
 
-        scratch = self.folder / TUNE
-        shutil.rmtree(scratch, ignore_errors=True)
+        _remove_scratch(self.folder)
         try:
             run(
                 conductor,
@@ -240,14 +240,14 @@ class Session:
                 gpus_per_trial=gpus_of(self.plan),
                 concurrent=concurrent,
                 own_cluster=self.plan.part("cluster").kind == "local",
-                scratch=scratch,
+                scratch=self.folder / TUNE,
                 heartbeat_timeout_s=root.heartbeat_timeout_s,
                 ended=lambda: stop_asked or time.monotonic() > deadline,
                 on_step=step,
             )
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-        (self.folder / STOP).unlink(missing_ok=True)
+            _remove_scratch(self.folder)
+        _remove_request(self.folder)
         if not conductor.done:
             conductor.cancel_live("stopped" if stop_asked else "time budget")
             return "stopped" if stop_asked else "budget"
@@ -264,6 +264,18 @@ class Session:
                 self.context.say(
                     f"MLflow does not know yet:  orchestrator sync {self.folder.name}{runs_dir_option(self.folder)}"
                 )
+
+
+def _remove_scratch(folder: Path) -> None:
+    """Removes what Ray Tune keeps in the sweep's folder, as far as that is possible now."""
+    with contextlib.suppress(OSError, RefusedRemovalError), opened_below(folder) as sweep:
+        sweep.remove_tree(TUNE, lambda scratch: is_sweep(sweep))
+
+
+def _remove_request(folder: Path) -> None:
+    """Forgets that the sweep was asked to stop."""
+    with contextlib.suppress(FileNotFoundError), opened_below(folder) as sweep:
+        sweep.remove_file(STOP)
 
 
 def resume_command(folder: Path) -> str:

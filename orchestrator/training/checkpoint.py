@@ -22,8 +22,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from orchestrator.base.failpoints import failpoint
-from orchestrator.base.layout import CHECKPOINT, CHECKPOINT_NAME
+from orchestrator.base.layout import ARTIFACTS, CHECKPOINT, CHECKPOINT_NAME, TEMPORARY, UNFINISHED
 from orchestrator.base.records import STARTS_OVER
+from orchestrator.base.removal import discard, opened_trial
 from orchestrator.training.private import to_safetensors
 
 FORMAT = 1
@@ -67,9 +68,10 @@ def save(
     sha256 = hashlib.sha256(contents).hexdigest()
     path = folder / f"{CHECKPOINT}{epoch:06d}.{sha256}.safetensors"
     write_all({**(before or {}), path: contents}, guard)
-    for old, _, _ in checkpoints(folder)[KEPT:]:
-        if old != path:
-            old.unlink(missing_ok=True)
+    if surplus := [old.name for old, _, _ in checkpoints(folder)[KEPT:] if old != path]:
+        with opened_trial(folder) as mine:
+            for name in surplus:
+                mine.remove_file(name)
     return SavedCheckpoint(str(path), epoch, sha256)
 
 
@@ -155,13 +157,12 @@ def write_all(files: Mapping[Path, bytes], guard: Guard = lambda: None) -> None:
     try:
         for path, contents in files.items():
             # two workers (one of them thought dead) may write the same name: each has its own file aside
-            asides[path] = f"{path}.{os.getpid()}.tmp"
+            asides[path] = f"{path}.{os.getpid()}{TEMPORARY}"
             _write_flushed(asides[path], contents)
         guard()
     except BaseException:
         for aside in asides.values():
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(aside)
+            discard(aside)
         raise
     for path, aside in asides.items():
         failpoint(f"{_kind(path)}.before")
@@ -197,9 +198,11 @@ def _kind(path: Path) -> str:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what a killed worker left half written, predictions included."""
-    for path in folder.rglob("*.tmp"):
-        path.unlink(missing_ok=True)
+    """Remove what a killed worker left half written, predictions included; files of other names are none of ours."""
+    with opened_trial(folder) as mine:
+        mine.remove_files(UNFINISHED)
+        with contextlib.suppress(FileNotFoundError), mine.inside(ARTIFACTS) as artifacts:
+            artifacts.remove_files(UNFINISHED)
 
 
 def _digest(tensors: Mapping[str, Tensor], state: str) -> str:

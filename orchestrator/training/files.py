@@ -17,6 +17,7 @@ from torch import Tensor
 
 from orchestrator.base.layout import BEST, FENCE, PREDICTIONS
 from orchestrator.base.records import Trial
+from orchestrator.base.removal import opened_trial
 from orchestrator.training import checkpoint, predictions
 from orchestrator.training.checkpoint import Loaded, SavedCheckpoint
 from orchestrator.training.endings import Superseded
@@ -58,7 +59,8 @@ class TrialFiles:
         Raises:
             Superseded: a later attempt has it.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with opened_trial(self.folder, create=True):
+            pass  # no part of it is a link that leads elsewhere
         self.check_fence()
         if self._trial.fence > 1 and self._fence() < self._trial.fence:
             checkpoint.write(self.folder / FENCE, str(self._trial.fence).encode())

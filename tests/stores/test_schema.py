@@ -62,7 +62,10 @@ def test_an_existing_store_is_left_alone_and_an_empty_file_becomes_one(store: Pa
         assert db.execute("SELECT name FROM experiments").fetchall() == [("Default",), ("mine",)]
     empty = tmp_path / "empty.db"
     empty.touch()
-    (tmp_path / ".mlflow-new-killed").mkdir()
+    killed = tmp_path / ".mlflow-new-killed"
+    killed.mkdir()
+    (killed / ".temporary-of-orchestrator").write_text(killed.name)
+    (killed / "mlflow.db").write_text("half")
     assert not fits(empty)
     create(empty, tmp_path / "artifacts")
     assert fits(empty)

@@ -259,7 +259,7 @@ def test_saving_twice_writes_once_and_leftovers_are_cleared(trial: MakeTrial) ->
     run = TrialRun(trial())
     next(iter(run))
     assert run.save() is run.save()
-    leftover = Path(run.trial.folder) / "checkpoint-000002.abc.safetensors.1.tmp"
+    leftover = Path(run.trial.folder) / f"checkpoint-000002.{'ab' * 32}.safetensors.1.tmp"
     leftover.write_bytes(b"half")
     TrialRun(trial())
     assert not leftover.exists()

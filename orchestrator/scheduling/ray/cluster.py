@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import tempfile
 import threading
@@ -18,6 +17,7 @@ from typing import Any
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import LOCK
 from orchestrator.base.locks import hold, holder
+from orchestrator.base.removal import remove_abandoned, temporary_folder
 from orchestrator.scheduling.ray.head import Head, knock
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
@@ -161,17 +161,15 @@ def _disconnect() -> None:
 @contextlib.contextmanager
 def _own_folder() -> Iterator[Path]:
     """A temporary folder for a private cluster; those whose drivers were killed are removed."""
-    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):
-            young = time.time() - left.stat().st_mtime < YOUNG_S  # its driver may be about to take its lock
-            if not young and (left / LOCK).exists() and holder(left / LOCK) is None:
-                shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-    try:
-        with hold(folder / LOCK, "uses this folder"):
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    parent = Path(tempfile.gettempdir())
+    remove_abandoned(parent, PREFIX, _is_abandoned)
+    with temporary_folder(parent, PREFIX) as folder, hold(folder / LOCK, "uses this folder"):
+        yield folder
+
+
+def _is_abandoned(folder: Path) -> bool:
+    young = time.time() - folder.lstat().st_mtime < YOUNG_S  # its driver may be about to take its lock
+    return not young and (folder / LOCK).exists() and holder(folder / LOCK) is None
 
 
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.base.errors import NotReadyError
+from orchestrator.base.removal import PROBE, temporary_folder
 
 if TYPE_CHECKING:
     from orchestrator.scheduling.ray.cluster import Node
@@ -87,15 +87,12 @@ def _nonce(shared: Path | None) -> Iterator[tuple[Path | None, str]]:
     if shared is None:
         yield None, nonce
         return
-    folder = shared / f".orchestrator-{nonce[:12]}"
     try:
-        folder.mkdir()
-        (folder / NONCE).write_text(nonce, encoding="ascii")
-        yield folder, nonce
+        with temporary_folder(shared, PROBE, mode=0o777) as folder:
+            (folder / NONCE).write_text(nonce, encoding="ascii")
+            yield folder, nonce
     except OSError as error:
         raise NotReadyError(f"{shared} cannot be written ({error}); name another folder with runs_dir=...") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _ask(nodes: Sequence[Node], device: str, gpus_per_trial: float, folder: Path | None) -> Answers:

@@ -6,12 +6,12 @@ copy-on-write, so that no trial can change them for another.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
 import re
-import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,11 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
+from orchestrator.base import removal
 from orchestrator.base.errors import NotReadyError
 from orchestrator.training.data.dataset import check_label_range, checked_labels, digest
 from orchestrator.training.data.source import Contents, Progress, Source
 
 FORMAT_VERSION = 1
+FILES = frozenset({"entry.json", "images.npy", "labels.npy", "part.npy"})
 _OURS = re.compile(r"[a-z0-9_]+-[0-9a-f]{16}(\.tmp-[0-9a-f]+)?")
 
 
@@ -103,13 +105,13 @@ def clear_cache(cache: Path | str | None = None) -> int:
         try:
             with _locked(folder, path.name.split(".")[0], wait=False):
                 freed += sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-                _remove(path)
+                _remove(folder, path.name)
         except BlockingIOError:
             continue
     for lock in folder.glob(".*.lock"):
         try:
-            with _locked(folder, lock.name[1 : -len(".lock")], wait=False):
-                lock.unlink()
+            with _locked(folder, lock.name[1 : -len(".lock")], wait=False), removal.opened(folder) as opened:
+                opened.remove_file(lock.name)
         except BlockingIOError:
             continue
     return freed
@@ -117,7 +119,7 @@ def clear_cache(cache: Path | str | None = None) -> int:
 
 def _build(source: Source, folder: Path, entry: str, progress: Progress) -> None:
     for stale in folder.glob(f"{entry}.tmp-*"):  # of a process that was killed: this one holds the lock
-        _remove(stale)
+        _remove(folder, stale.name)
     temporary = folder / f"{entry}.tmp-{uuid.uuid4().hex[:8]}"
     with _writing(folder):
         temporary.mkdir()
@@ -139,7 +141,7 @@ def _build(source: Source, folder: Path, entry: str, progress: Progress) -> None
             _fsync(folder)
     finally:
         for rest in folder.glob(f"{entry}.tmp-*"):
-            _remove(rest)
+            _remove(folder, rest.name)
 
 
 def _reserve(path: Path, shape: tuple[int, int, int, int]) -> np.memmap:
@@ -214,9 +216,15 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _remove(path: Path) -> None:
+def _remove(folder: Path, entry: str) -> None:
     # a network file system keeps a mapped file under another name, and its folder with it, until it is let go
-    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError, removal.RefusedRemovalError), removal.opened(folder) as cache:
+        cache.remove_tree(entry, _is_entry)
+
+
+def _is_entry(folder: removal.Folder) -> bool:
+    """Whether a folder holds nothing but the files of an entry."""
+    return all(name in FILES or name.startswith(".nfs") for name in folder.names())
 
 
 def _fsync(path: Path) -> None:
