@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -11,11 +12,23 @@ from typing import Any
 import pytest
 
 from orchestrator.journal.events import event_from
-from orchestrator.journal.file import Journal
+from orchestrator.journal.file import Journal, finite
 from orchestrator.stores.runs import UnavailableError
 from orchestrator.tracking.shipper import Shipper
 
 START_MS = 1_700_000_000_000
+
+
+CONFIG = {"epochs": 3, "seed": 0, "metric": "val/accuracy", "mode": "max"}
+"""The least that a trial's configuration holds."""
+
+
+def plan_text(**settings: Any) -> str:
+    """A plan with the least that every version recorded, and these root keys."""
+    parts = {part: {} for part in ("sampler", "scheduler", "tracking", "cluster")}
+    return json.dumps(
+        {"settings": settings, "base": CONFIG, "choices": {}, "space": [], "facts": {}, "notes": [], **parts}
+    )
 
 
 class Sweep:
@@ -54,13 +67,12 @@ class Sweep:
             "model": {"_target_": "models.mlp.mlp", "hidden": 2, "width": 100},
             "norm": {},
             "optimizer": {"_target_": "orchestrator.training.optimizers.sgd", "lr": lr, "nesterov": False},
-            "epochs": 3,
             "batch_size": 32,
-            "seed": 0,
+            **CONFIG,
         }
 
     def append(self, kind: str, trial: int | None = None, attempt: int | None = None, **data: Any) -> None:
-        self.journal.append(event_from(kind, data, trial), trial=trial, attempt=attempt)
+        self.journal.append(event_from(kind, finite(data), trial), trial=trial, attempt=attempt)
 
     def start(self, index: int) -> None:
         lr = 0.1 / (index + 1)

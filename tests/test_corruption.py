@@ -32,6 +32,7 @@ from orchestrator.journal.record import read_sweep
 from orchestrator.scheduling.reports import Reporter
 from orchestrator.training import checkpoint, predictions
 from orchestrator.training.checkpoint import Damaged
+from tests.synthetic import CONFIG
 
 SEED = 20
 EPOCHS = 6
@@ -229,11 +230,11 @@ def fill(path: Path, events: int = 60) -> Journal:
     """A journal with events of realistic size, not closed: what is newest lies in its -wal file."""
     journal = Journal(path, create=True)
     opened = SweepOpened(
-        "s-0123abcd", "s", "val/accuracy", "max", 60, "/s", "", tracking={}, config={"choices": ["x"] * 40}
+        "s-0123abcd", "s", "val/accuracy", "max", 60, "/s", "", tracking={}, config={"filler": ["x"] * 40}
     )
     journal.append(opened, sync=True)
     for index in range(events):
-        journal.append(Suggested({"lr": 0.1}, {"lr": index, "x": "y" * 300}, index), trial=index)
+        journal.append(Suggested({"lr": 0.1}, CONFIG | {"lr": index, "x": "y" * 300}, index), trial=index)
         if index % 7 == 0:
             journal.commit()
         if index == events // 2:
@@ -292,7 +293,7 @@ def kept_events(folder: Path, events: list[Entry], name: str) -> int | None:
 def check_that_it_goes_on(folder: Path, events: list[Entry]) -> None:
     """What was kept can be added to."""
     journal = Journal(folder / JOURNAL)
-    added = journal.append(Suggested({}, {}, len(events)), trial=len(events), sync=True)
+    added = journal.append(Suggested({}, CONFIG, len(events)), trial=len(events), sync=True)
     journal.close()
     assert read_all(folder / JOURNAL) == [*events, added]
 
@@ -373,7 +374,7 @@ journal = Journal(Path(sys.argv[1]), create=True)
 chance = random.Random(int(sys.argv[2]))
 for index in range(1_000_000):
     sync = chance.random() < 0.2
-    config = {"x": "y" * chance.randrange(2000)}
+    config = CONFIG | {"x": "y" * chance.randrange(2000)}
     entry = journal.append(Suggested({"n": index}, config, index), trial=index, sync=sync)
     if sync:
         print(entry.seq, flush=True)

@@ -58,6 +58,10 @@ class NotReadyError(OrchestratorError):
     exit_code = EXIT_NOT_READY
 
 
+class NewerFormatError(NotReadyError):
+    """A newer version wrote a file: nothing is read from it, and nothing of it is deleted."""
+
+
 class ResumableError(OrchestratorError):
     """A sweep stopped before its end; everything that it had done is kept."""
 

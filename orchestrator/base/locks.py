@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NotRequired, TypedDict
 
+from orchestrator.base.decode import check, read_json
 from orchestrator.base.errors import NotReadyError, RunningElsewhereError
 
 DRIVING = "works on sweep"
@@ -34,6 +35,12 @@ class Holder:
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
+
+
+class _Told(TypedDict):
+    host: str
+    pid: int
+    doing: NotRequired[str]
 
 
 @contextlib.contextmanager
@@ -96,6 +103,8 @@ def _try(descriptor: int, kind: int) -> bool:
 
 def _named(path: Path) -> Holder | None:
     try:
-        return Holder(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):  # its holder is just writing it
+        told = read_json(path.read_bytes())
+        check(told, _Told, "the lock")
+        return Holder(told["host"], told["pid"], told.get("doing", ""))
+    except (OSError, ValueError):  # its holder is just writing it
         return None

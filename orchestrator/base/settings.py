@@ -32,6 +32,7 @@ class RootKey:
         on_resume: "refused": it may not change; "free": it may be given anew; "kept": the sweep keeps that of its launch.
         computes: the results of a trial depend on it, so that a checkpoint of another value is refused.
         shown: MLflow shows it among the parameters of a trial.
+        since_first: every version has recorded it with a trial.
     """
 
     least: float | None = None
@@ -42,6 +43,7 @@ class RootKey:
     on_resume: Literal["refused", "free", "kept"] = "refused"
     computes: bool = True
     shown: bool = False
+    since_first: bool = False
 
 
 def _is(**described: Any) -> dict[str, Any]:
@@ -69,11 +71,15 @@ class Settings:
 
     name: str | None = field(metadata=_is(on_resume="kept"))
     trials: int = field(metadata=_is(least=1, most=1_000_000, on_resume="free"))
-    epochs: int = field(metadata=_is(least=1, most=1_000_000, of_trial=True, searchable=True, shown=True))
+    epochs: int = field(
+        metadata=_is(least=1, most=1_000_000, of_trial=True, searchable=True, shown=True, since_first=True)
+    )
     batch_size: int = field(metadata=_is(least=1, most=1_000_000, of_trial=True, searchable=True, shown=True))
-    seed: int = field(metadata=_is(least=0, most=MAX_SEED, of_trial=True, searchable=True, shown=True))
-    metric: str = field(metadata=_is(of_trial=True))
-    mode: Literal["max", "min"] | None = field(metadata=_is(of_trial=True))
+    seed: int = field(
+        metadata=_is(least=0, most=MAX_SEED, of_trial=True, searchable=True, shown=True, since_first=True)
+    )
+    metric: str = field(metadata=_is(of_trial=True, since_first=True))
+    mode: Literal["max", "min"] | None = field(metadata=_is(of_trial=True, since_first=True))
     max_concurrent: int | None = field(metadata=_is(least=1, on_resume="free"))
     cpus_per_trial: float = field(metadata=_is(above=0, of_trial=True))
     gpus_per_trial: float | None = field(metadata=_is(least=0, of_trial=True))

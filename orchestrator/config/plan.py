@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from orchestrator.base.build import build, use_import_paths
+from orchestrator.base.errors import NotReadyError
 from orchestrator.base.groups import GROUPS
+from orchestrator.base.recorded import read_plan
 from orchestrator.base.rules import FIRST_RULES
 from orchestrator.base.settings import ROOT_KEYS, Settings
 from orchestrator.base.upgrades import current_plan
@@ -63,10 +65,18 @@ class SweepPlan:
 
     @staticmethod
     def from_json(text: str) -> SweepPlan:
-        """The plan that `to_json` wrote, in this version or an earlier one."""
-        plain = current_plan(json.loads(text))
+        """The plan that `to_json` wrote, in this version or an earlier one.
+
+        Raises:
+            NotReadyError: it is none.
+        """
+        try:
+            plain = current_plan(read_plan(text))
+            space = Space.decode(plain["space"])
+        except ValueError as error:
+            raise NotReadyError(f"the plan of the sweep is damaged: {error}") from error
         known = {f.name: plain[f.name] for f in fields(SweepPlan) if f.name in plain}
-        return SweepPlan(**known | {"space": Space.decode(plain["space"]), "notes": tuple(plain["notes"])})
+        return SweepPlan(**known | {"space": space, "notes": tuple(plain.get("notes", ()))})
 
 
 def trial_config(plan: SweepPlan, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.base.groups import GROUPS, PARTS
+from orchestrator.base.recorded import read_plan
 from orchestrator.base.settings import SWEEP_KEYS
 from orchestrator.journal.events import SweepOpened, SweepResumed
 from orchestrator.journal.record import TrialRecord
-from orchestrator.space import Space
 
 OF_THE_SWEEP = {"search", *PARTS, *SWEEP_KEYS}
 """Keys and groups that say how a sweep runs, and nothing about one trial."""
@@ -86,8 +86,7 @@ def train_command(request: Request, trial: TrialRecord, searched: Sequence[str])
 
 def searched_keys(plan: str) -> list[str]:
     """The keys of the search space in a plan, as it lies in the journal."""
-    space = json.loads(plan).get("space") if plan else None
-    return list(Space.decode(space).keys) if space else []
+    return list(dict.fromkeys(parameter["key"] for parameter in read_plan(plan)["space"])) if plan else []
 
 
 def _concerns(text: str, left_out: set[str], config: Mapping[str, Any]) -> bool:

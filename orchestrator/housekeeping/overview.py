@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any
 from orchestrator.base import layout, locks
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.locks import Holder
+from orchestrator.base.recorded import read_plan
 from orchestrator.base.records import State
 from orchestrator.base.secrets import redact
 from orchestrator.base.text import duration, table, word
@@ -99,7 +99,7 @@ def planned_trials(record: SweepRecord) -> int:
 
 def plan_settings(record: SweepRecord) -> Mapping[str, Any]:
     """The root keys in force."""
-    settings: Mapping[str, Any] = json.loads(record.plan)["settings"] if record.plan else {}
+    settings: Mapping[str, Any] = read_plan(record.plan)["settings"] if record.plan else {}
     return settings
 
 

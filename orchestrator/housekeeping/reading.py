@@ -152,6 +152,8 @@ def read_trial(folder: Path, index: int) -> TrialStory:
             _note_attempt(attempts, entry)
             if isinstance(entry.event, SweepOpened | SweepResumed) and not record.trials:
                 begun_by = entry.event
+    if index not in record.trials:
+        raise _damaged(folder / JOURNAL, f"trial {index} was never suggested")
     return TrialStory(folder, record, record.trials[index], attempts, begun_by or record.opened)
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
+from orchestrator.base.decode import COUNT, check, check_fields, read_json
 from orchestrator.base.failpoints import failpoint
 from orchestrator.base.layout import CURSOR, TRACKER_LOCK, TRACKING
 from orchestrator.base.locks import hold, holder
@@ -26,21 +29,24 @@ class ShipStatus:
         ended: nothing is left to do: the sweep is closed, or its open runs are marked interrupted.
     """
 
-    shipped: int = 0
+    shipped: Annotated[int, COUNT] = 0
     error: str | None = None
-    refused: int = 0
+    refused: Annotated[int, COUNT] = 0
     ended: bool = False
 
 
 def read_status(sweep_folder: Path) -> ShipStatus:
     """How far the sweep's journal has been shipped; the beginning where the cursor is missing or unreadable."""
     try:
-        data = json.loads((sweep_folder / TRACKING / CURSOR).read_text())
-        if data.pop("format") == CURSOR_FORMAT:
-            return ShipStatus(**data)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        pass
-    return ShipStatus()
+        data = read_json((sweep_folder / TRACKING / CURSOR).read_bytes())
+        check(data, Mapping[str, Any], "the cursor")
+        if data.pop("format", None) != CURSOR_FORMAT:
+            return ShipStatus()
+        status = ShipStatus(**{name: value for name, value in data.items() if name in ShipStatus.__dataclass_fields__})
+        check_fields(status)
+    except (OSError, ValueError):
+        return ShipStatus()
+    return status
 
 
 def write_status(sweep_folder: Path, status: ShipStatus) -> None:

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
-from typing import Any, ClassVar, NotRequired, Self, TypedDict
+from typing import Annotated, Any, ClassVar, Literal, NotRequired, Self, TypedDict
 
+from orchestrator.base.decode import COUNT, NUMBER, SHA256, TIME_MS, check, check_fields
+from orchestrator.base.recorded import Spec, check_config, read_plan
 from orchestrator.base.records import State
 from orchestrator.base.secrets import bare_address, redact_tree
 
@@ -28,22 +30,29 @@ class Epoch(TypedDict):
         metrics: numbers by name; one that is not finite is "nan", "inf" or "-inf".
     """
 
-    epoch: int
-    time_ms: int
-    metrics: dict[str, Any]
+    epoch: Annotated[int, COUNT]
+    time_ms: Annotated[int, TIME_MS]
+    metrics: dict[str, Annotated[Any, NUMBER]]
+
+
+class CheckpointRecord(TypedDict):
+    """A checkpoint: its epoch, and the SHA-256 of the file."""
+
+    epoch: Annotated[int, COUNT]
+    sha256: Annotated[str, SHA256]
 
 
 class FileRecord(TypedDict):
     """A file of a trial: its absolute path at the time, and its SHA-256 in hexadecimal."""
 
     path: str
-    sha256: str
+    sha256: Annotated[str, SHA256]
 
 
 class KeptWeights(FileRecord):
     """The best weights of the trial with this index, kept at the end of the sweep."""
 
-    trial: int
+    trial: Annotated[int, COUNT]
 
 
 class Best(TypedDict):
@@ -57,12 +66,46 @@ class Best(TypedDict):
         selected: the objective of the trial that a scheduler judged, where it is left out of `value`.
     """
 
-    trial: int
+    trial: Annotated[int, COUNT]
     value: float
     params: NotRequired[dict[str, Any]]
     spread: NotRequired[float | None]
     repeats: NotRequired[int]
     selected: NotRequired[float | None]
+
+
+class SearchedKey(TypedDict):
+    """A searched key, for people."""
+
+    key: str
+    domain: str
+    condition: NotRequired[str | None]
+
+
+class Environment(TypedDict, total=False):
+    """Where a sweep was launched; other keys name versions and hardware."""
+
+    command: Sequence[str] | str
+
+
+class Request(TypedDict, total=False):
+    """What a resume plans from: the overrides, and where they were given."""
+
+    overrides: Sequence[str]
+    config_dir: str | None
+    config_name: str
+    cwd: str
+
+
+class Tracking(TypedDict, total=False):
+    """The checked settings of a store."""
+
+    kind: Literal["local", "server", "none"]
+    uri: str | None
+    artifacts: str | None
+    experiment: str | None
+    required: bool
+    unreachable: str | None
 
 
 class UnknownKindError(ValueError):
@@ -82,6 +125,14 @@ class _Base:
     kind: ClassVar[str]
     of_trial: ClassVar[bool] = True
     free_text: ClassVar[tuple[str, ...]] = ()
+
+    def check(self) -> None:
+        """Refuses values that do not fit their fields.
+
+        Raises:
+            ValueError: one does not fit.
+        """
+        check_fields(self)
 
     @classmethod
     def required(cls) -> set[str]:
@@ -149,17 +200,26 @@ class SweepOpened(_Base):
     uid: str
     name: str
     metric: str
-    mode: str
-    trials: int
+    mode: Literal["max", "min"]
+    trials: Annotated[int, COUNT]
     folder: str
     plan: str
     tracking: Mapping[str, Any]
     config: Mapping[str, Any] = field(default_factory=dict)
-    space: Sequence[Mapping[str, Any]] = ()
-    sampler: Mapping[str, Any] = field(default_factory=dict)
-    scheduler: Mapping[str, Any] = field(default_factory=dict)
+    space: Sequence[SearchedKey] = ()
+    sampler: Spec = field(default_factory=dict)
+    scheduler: Spec = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     request: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        super().check()
+        check(self.tracking, Tracking, "tracking")
+        check(self.request, Request, "request")
+        check(self.environment, Environment, "environment")
+        check_config(self.config, needed=())
+        if self.plan:
+            read_plan(self.plan)
 
     def to_data(self) -> dict[str, Any]:
         return super().to_data() | {"tracking": _without_credentials(self.tracking)}
@@ -172,7 +232,8 @@ class SweepOpened(_Base):
 
 def _without_credentials(tracking: Mapping[str, Any]) -> Mapping[str, Any]:
     """The settings of a store with its bare address."""
-    return {**tracking, "uri": bare_address(tracking["uri"])} if tracking.get("uri") else tracking
+    uri = tracking.get("uri") if isinstance(tracking, Mapping) else None
+    return {**tracking, "uri": bare_address(uri)} if isinstance(uri, str) and uri else tracking
 
 
 @dataclass(frozen=True)
@@ -192,9 +253,13 @@ class Suggested(_Base):
 
     params: dict[str, Any]
     config: dict[str, Any]
-    config_index: int
-    repeat: int = 0
+    config_index: Annotated[int, COUNT]
+    repeat: Annotated[int, COUNT] = 0
     judged: bool = False
+
+    def check(self) -> None:
+        super().check()
+        check_config(self.config)
 
     @classmethod
     def required(cls) -> set[str]:
@@ -217,7 +282,7 @@ class Started(_Base):
 
     kind = "started"
 
-    began_ms: int | None = None
+    began_ms: Annotated[int, TIME_MS] | None = None
 
 
 @dataclass(frozen=True)
@@ -226,7 +291,7 @@ class Reported(_Base):
 
     Args:
         epochs: those that are new, in order; none where only `notes` are.
-        checkpoint: its file name.
+        checkpoint: the one that was durable before; None with the last report, which needs none.
         notes: what is worth telling the user of the attempt.
         best: (epoch, objective) of the trial's best epoch so far; None where there is none, or no epoch is new.
         ran_on: what the attempt computes on (device, precision, instruction set, threads, TF32), in its first report.
@@ -236,9 +301,9 @@ class Reported(_Base):
     free_text = ("notes",)
 
     epochs: Sequence[Epoch]
-    checkpoint: str | None = None
+    checkpoint: CheckpointRecord | None = None
     notes: Sequence[str] = ()
-    best: Sequence[Any] | None = None
+    best: tuple[Annotated[int, COUNT], Annotated[Any, NUMBER]] | None = None
     ran_on: Mapping[str, Any] | None = None
 
 
@@ -275,10 +340,10 @@ class Terminal(_Base):
     free_text = ("reason", "error")
 
     state: State
-    epoch: int
-    value: float | None
-    best_epoch: int | None
-    metrics: dict[str, Any]
+    epoch: Annotated[int, COUNT]
+    value: Annotated[float, NUMBER] | None
+    best_epoch: Annotated[int, COUNT] | None
+    metrics: dict[str, Annotated[Any, NUMBER]]
     artifacts: list[FileRecord]
     reason: str | None = None
     error: str | None = None
@@ -314,10 +379,17 @@ class SweepResumed(_Base):
     request: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
     host: str = ""
-    pid: int | None = None
-    trials: int | None = None
-    first_config_index: int = 0
+    pid: Annotated[int, COUNT] | None = None
+    trials: Annotated[int, COUNT] | None = None
+    first_config_index: Annotated[int, COUNT] = 0
     new_budget: bool = False
+
+    def check(self) -> None:
+        super().check()
+        check(self.changes, Mapping[str, tuple[Any, Any]], "changes")
+        check(self.request, Request, "request")
+        if self.plan:
+            read_plan(self.plan)
 
     def to_data(self) -> dict[str, Any]:
         data = super().to_data()
@@ -348,7 +420,7 @@ class SweepClosed(_Base):
     of_trial = False
 
     reason: str
-    totals: Mapping[str, int]
+    totals: Mapping[str, Annotated[int, COUNT]]
     best: Best | None
     seconds: float | None = None
     weights: Sequence[KeptWeights] | None = None
@@ -373,4 +445,8 @@ def event_from(kind: str, data: Mapping[str, Any], trial: int | None = None) -> 
         raise UnknownKindError(f"is of the kind {kind!r}, which this version does not know")
     if (trial is not None) != KINDS[kind].of_trial:
         raise ValueError("names no trial" if trial is None else "names a trial")
-    return KINDS[kind].from_data(data, trial)
+    if not isinstance(data, Mapping):
+        raise ValueError(f"must hold a JSON object, got {data!r:.60}")
+    event = KINDS[kind].from_data(data, trial)
+    event.check()
+    return event

@@ -16,14 +16,19 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from orchestrator.base.errors import NotReadyError
+from orchestrator.base.decode import COUNT, TIME_MS, check, read_json
+from orchestrator.base.errors import NewerFormatError, NotReadyError
 from orchestrator.base.failpoints import failpoint
 from orchestrator.journal.events import Event, SweepOpened, UnknownKindError, event_from
 
-FORMAT_VERSION = 1
+_Time, _Count = Annotated[int, TIME_MS], Annotated[int, COUNT]
+
+FORMAT_VERSION = 2
+"""Of the file, its events and the plans in them. 2: what a sweep of version 1 lacks has defaults, see `base.upgrades`."""
+
 GROUP_COMMIT_S = 0.05
 
 _SCHEMA = """
@@ -256,9 +261,17 @@ def entry_of(path: Path, seq: int, time_ms: int, kind: str, trial: int | None, a
         NotReadyError: its kind is of a newer version, or the row is not what was written.
     """
     try:
-        return Entry(seq, time_ms, trial, attempt, event_from(kind, json.loads(data), trial))
+        for name, value, annotation in (
+            ("time_ms", time_ms, _Time),
+            ("kind", kind, str),
+            ("trial", trial, _Count | None),
+            ("attempt", attempt, _Count | None),
+            ("data", data, str),
+        ):
+            check(value, annotation, name)
+        return Entry(seq, time_ms, trial, attempt, event_from(kind, read_json(data), trial))
     except UnknownKindError as error:
-        raise NotReadyError(
+        raise NewerFormatError(
             f"event {seq} of the journal {path} {error}: a newer version wrote it; use that version for this sweep"
         ) from error
     except ValueError as error:
@@ -310,11 +323,13 @@ def _connect_for_writing(path: Path, *, create: bool) -> sqlite3.Connection:
                     entry_of(path, *row)
             db.execute(f"PRAGMA journal_mode = {'DELETE' if on_network_file_system(path) else 'WAL'}")
             db.execute("PRAGMA synchronous = FULL")
-            if create:
-                with db:
-                    db.execute("BEGIN")
+            with db:
+                db.execute("BEGIN")
+                if create:
                     db.execute(_SCHEMA)
-                    db.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+                db.execute(
+                    f"PRAGMA user_version = {FORMAT_VERSION}"
+                )  # what is added may be more than an earlier one has
     except BaseException:
         db.close()
         raise
@@ -325,8 +340,12 @@ def _check_version(db: sqlite3.Connection, path: Path) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version == 0 and not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         raise NotReadyError(f"the journal {path} is empty: its sweep has not begun")
-    if version != FORMAT_VERSION:
-        raise NotReadyError(f"{path} has format version {version}; this program reads version {FORMAT_VERSION}")
+    if version > FORMAT_VERSION:
+        raise NewerFormatError(
+            f"{path} has format version {version}; this program reads up to {FORMAT_VERSION}: use the version that wrote it"
+        )
+    if version < 1:
+        raise NotReadyError(f"{path} is no journal: its format version is {version}")
 
 
 def on_network_file_system(path: Path) -> bool:

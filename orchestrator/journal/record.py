@@ -152,6 +152,8 @@ class SweepRecord:
         self.last_ms, self.last_seq = max(self.last_ms, entry.time_ms), entry.seq
         match event:
             case SweepOpened():
+                if self.opening is not None:
+                    raise _damaged(entry, "opens the sweep a second time")
                 self.opening, self.opened_ms, self.plan = event, entry.time_ms, event.plan
                 self.scores = Scores(event.mode)
             case SweepResumed():
@@ -191,6 +193,8 @@ class SweepRecord:
             trial.started = False
 
     def _suggest(self, entry: Entry, event: Suggested) -> None:
+        if entry.index in self.trials:
+            raise _damaged(entry, f"suggests trial {entry.index} a second time")
         self.trials[entry.index] = TrialRecord(
             index=entry.index,
             params=event.params,
@@ -203,9 +207,7 @@ class SweepRecord:
 
     def _trial(self, entry: Entry) -> TrialRecord:
         if entry.index not in self.trials:
-            raise NotReadyError(
-                f"the journal is damaged: event {entry.seq} ({entry.kind}) is of a trial never suggested"
-            )
+            raise _damaged(entry, "is of a trial never suggested")
         return self.trials[entry.index]
 
     def _report(self, trial: TrialRecord, event: Reported) -> None:
@@ -328,6 +330,10 @@ class Scores:
 
     def _key(self, score: Score) -> tuple[int, float, int]:
         return len(score.values), self._sign * score.mean, -score.config_index
+
+
+def _damaged(entry: Entry, why: str) -> NotReadyError:
+    return NotReadyError(f"the journal is damaged: event {entry.seq} ({entry.kind}) {why}; put a copy in its place")
 
 
 def is_number(value: object) -> TypeGuard[float]:

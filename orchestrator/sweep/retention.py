@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.base.layout import ARTIFACTS, BEST, CHECKPOINT_NAME, UNFINISHED, trial_folder
+from orchestrator.base.recorded import read_plan
 from orchestrator.base.records import State
 from orchestrator.base.removal import Folder, RefusedRemovalError, opened_trial
 from orchestrator.journal.events import KeptWeights, Suggested, Terminal
@@ -33,7 +33,7 @@ class Retention:
 
     def __init__(self, folder: Path, record: SweepRecord, keep: int, durable: Callable[[], int]) -> None:
         self._folder, self._record, self._keep, self._durable = folder, record, keep, durable
-        self._repeat = int(json.loads(record.plan)["settings"].get("repeat", 1)) if record.plan else 1
+        self._repeat = int(read_plan(record.plan)["settings"].get("repeat", 1)) if record.plan else 1
         self._members: dict[int, list[int]] = defaultdict(list)
         for trial in record.trials.values():
             self._members[trial.config_index].append(trial.index)

@@ -11,16 +11,17 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, Required, TypedDict
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from orchestrator.base.decode import COUNT, TIME_MS, Fits, check, read_json
 from orchestrator.base.failpoints import failpoint
 from orchestrator.base.layout import ARTIFACTS, CHECKPOINT, CHECKPOINT_NAME, TEMPORARY, UNFINISHED
 from orchestrator.base.records import STARTS_OVER
@@ -49,6 +50,46 @@ class Loaded:
 
     tensors: dict[str, Tensor]
     state: dict[str, Any]
+
+
+class _Metadata(TypedDict):
+    format_version: str
+    state: str
+
+
+class _Header(TypedDict):
+    __metadata__: _Metadata
+
+
+_Number = Annotated[Any, Fits(lambda value: type(value) in (int, float), "a number")]
+"""Finite or not: JSON as Python writes it has both."""
+
+Result = tuple[Annotated[int, COUNT], Annotated[int, TIME_MS], Mapping[str, _Number]]
+"""An epoch of a history: its number, its time, its metrics."""
+
+
+class State(TypedDict, total=False):
+    """What every file says of itself beside its tensors."""
+
+    uid: Required[str]
+
+
+class _OptimizerState(TypedDict):
+    scalars: Mapping[str, Any]
+    param_groups: Sequence[Mapping[str, Any]]
+
+
+class CheckpointState(TypedDict):
+    """What a checkpoint says beside its tensors."""
+
+    uid: str
+    epoch: Annotated[int, COUNT]
+    fingerprint: str
+    config: Mapping[str, Any]
+    best: tuple[Annotated[int, COUNT], float] | None
+    history: Sequence[Result]
+    optimizer: _OptimizerState
+    schedule: NotRequired[Any]
 
 
 class Damaged(Exception):  # noqa: N818 - a finding about a file
@@ -80,7 +121,7 @@ def load_newest(folder: Path, uid: str) -> tuple[Loaded | None, list[str]]:
     notes: list[str] = []
     for path, _, sha256 in checkpoints(folder):
         try:
-            return load(path, uid=uid, sha256=sha256), notes
+            return load(path, uid=uid, sha256=sha256, shape=CheckpointState), notes
         except Damaged as error:
             notes.append(f"{path.name} is not used: {error}")
     if notes:
@@ -107,11 +148,12 @@ def pack(tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, stamp: bool
     return to_safetensors(flat, metadata)
 
 
-def load(path: Path, *, uid: str | None, sha256: str | None = None) -> Loaded:
+def load(path: Path, *, uid: str | None, sha256: str | None = None, shape: Any = State) -> Loaded:
     """Read a file written by `pack`, of any trial or of trial `uid`.
 
     Args:
         sha256: of the whole file; without it, the file must carry a stamp.
+        shape: a TypedDict of what the state holds.
 
     Raises:
         Damaged: unreadable, not of this SHA-256 or that of its stamp, of another format version, or of another trial.
@@ -123,13 +165,15 @@ def load(path: Path, *, uid: str | None, sha256: str | None = None) -> Loaded:
     if sha256 is not None and hashlib.sha256(contents).hexdigest() != sha256:
         raise Damaged("its contents do not match the SHA-256 in its name")
     try:
-        header = json.loads(contents[8 : 8 + int.from_bytes(contents[:8], "little")])
+        header = read_json(contents[8 : 8 + int.from_bytes(contents[:8], "little")])
+        check(header, _Header, "the header")
         metadata = header["__metadata__"]
         if metadata["format_version"] != str(FORMAT):
             raise Damaged(f"its format version is {metadata['format_version']}, this is {FORMAT}")
-        state = json.loads(metadata["state"])
+        state = json.loads(metadata["state"])  # as `pack` wrote it: with numbers that are not finite
+        check(state, shape, "its state")
         tensors = safetensors.torch.load(contents)
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (ValueError, RecursionError, SafetensorError) as error:
         raise Damaged(f"it is not a whole safetensors file ({error})") from error
     if sha256 is None and metadata.get("sha256") != _digest(tensors, metadata["state"]):
         raise Damaged("its contents do not match the SHA-256 in its header")

@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
+from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import BEST, FENCE, PREDICTIONS
 from orchestrator.base.records import Trial
 from orchestrator.base.removal import opened_trial
@@ -111,3 +112,5 @@ class TrialFiles:
                 return int(file.read())
         except FileNotFoundError:
             return 1
+        except ValueError as error:
+            raise NotReadyError(f"{self.folder / FENCE} is damaged; remove it while nothing trains there") from error

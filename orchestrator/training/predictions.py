@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from orchestrator.base.decode import COUNT
 from orchestrator.base.layout import PREDICTIONS
 from orchestrator.base.records import EpochResult
 from orchestrator.training import checkpoint
@@ -48,6 +49,19 @@ class Predictions:
     state: Mapping[str, Any]
 
 
+class PredictionsState(TypedDict):
+    """What the file says beside its tensors, see `Predictions`."""
+
+    uid: str
+    fingerprint: str
+    classes: Sequence[str]
+    best_epoch: Annotated[int, COUNT]
+    best_value: float
+    metrics: Mapping[str, float]
+    history: Sequence[checkpoint.Result]
+    reason: NotRequired[str | None]
+
+
 def pack(predictions: Predictions) -> bytes:
     """The file of the predictions, as `read` takes it."""
     return checkpoint.pack(predictions.tensors, predictions.state, stamp=True)
@@ -60,7 +74,7 @@ def read(path: Path, *, uid: str | None = None) -> Predictions:
         checkpoint.Damaged: not a whole, unchanged file, or of another trial.
     """
     try:
-        loaded = checkpoint.load(path, uid=uid)
+        loaded = checkpoint.load(path, uid=uid, shape=PredictionsState)
     except checkpoint.Damaged as error:
         raise checkpoint.Damaged(f"the predictions in {path} cannot be used: {error}") from error
     return Predictions(loaded.tensors, loaded.state)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import subprocess
@@ -27,6 +26,7 @@ from orchestrator.journal.cursor import ship_lock
 from orchestrator.journal.events import event_from
 from orchestrator.journal.file import Journal
 from orchestrator.tracking.sync import sync
+from tests.synthetic import plan_text
 
 START_S = 1_700_000_000
 
@@ -56,7 +56,7 @@ class Sweep:
         )
 
     def plan(self) -> str:
-        return json.dumps({"settings": self.settings})
+        return plan_text(**self.settings)
 
     def _clock(self) -> float:
         self.now_s += 1
@@ -96,6 +96,7 @@ def config(lr: float) -> dict[str, Any]:
         "epochs": 3,
         "seed": 7,
         "metric": "val/accuracy",
+        "mode": "max",
     }
 
 

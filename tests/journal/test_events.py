@@ -17,6 +17,7 @@ from orchestrator.journal.events import (
     UnknownKindError,
     event_from,
 )
+from tests.synthetic import CONFIG
 
 
 def test_the_kinds_are_those_of_format_1() -> None:
@@ -59,7 +60,7 @@ def test_the_first_configuration_of_a_sampler_keeps_its_key_on_disk() -> None:
 
 
 def test_what_an_older_journal_lacks_has_its_default() -> None:
-    assert event_from("suggested", {"params": {}, "config": {}}, trial=5) == Suggested({}, {}, 5, 0)
+    assert event_from("suggested", {"params": {}, "config": CONFIG}, trial=5) == Suggested({}, CONFIG, 5, 0)
     assert event_from("reported", {"epochs": []}, trial=5) == Reported([])
     closed = event_from("sweep_closed", {"reason": "finished", "totals": {}, "best": None})
     assert closed == SweepClosed("finished", {}, None, seconds=None, weights=None)

@@ -18,6 +18,7 @@ from orchestrator.base.layout import JOURNAL
 from orchestrator.journal.events import Epoch, Reported, Started, Suggested
 from orchestrator.journal.file import Entry, Journal, Reader, finite
 from orchestrator.journal.record import read_sweep
+from tests.synthetic import CONFIG
 
 
 @pytest.fixture
@@ -35,11 +36,11 @@ def read(path: Path, after: int = 0) -> list[Entry]:
 
 def test_events_come_back_in_order_with_what_was_written(path: Path) -> None:
     journal = Journal(path, create=True, clock=lambda: 1.5)
-    first = journal.append(Suggested({"lr": 0.1}, {"epochs": 3}, 0), trial=0)
+    first = journal.append(Suggested({"lr": 0.1}, CONFIG, 0), trial=0)
     journal.append(Started(), trial=0, attempt=1)
     journal.close()
     events = read(path)
-    assert events[0] == first == Entry(1, 1500, 0, None, Suggested({"lr": 0.1}, {"epochs": 3}, 0))
+    assert events[0] == first == Entry(1, 1500, 0, None, Suggested({"lr": 0.1}, CONFIG, 0))
     assert events[1] == Entry(2, 1500, 0, 1, Started())
     assert read(path, after=1) == events[1:]
 
@@ -218,8 +219,9 @@ def test_what_was_committed_survives_sigkill(path: Path) -> None:
         "from orchestrator.journal.events import Suggested\n"
         "from orchestrator.journal.file import Journal\n"
         "journal = Journal(Path(sys.argv[1]), create=True)\n"
+        "config = {'epochs': 3, 'seed': 0, 'metric': 'm', 'mode': 'max'}\n"
         "for index in range(10_000):\n"
-        "    journal.append(Suggested({'n': index}, {}, index), trial=index, sync=True)\n"
+        "    journal.append(Suggested({'n': index}, config, index), trial=index, sync=True)\n"
         "    print(index, flush=True)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True)

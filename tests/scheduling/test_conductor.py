@@ -16,6 +16,7 @@ from orchestrator.journal.record import SweepRecord
 from orchestrator.scheduling.conductor import Conductor
 from orchestrator.scheduling.samplers import Params, Sampler
 from orchestrator.scheduling.schedulers import Decision, Scheduler
+from tests.synthetic import CONFIG
 
 
 class Listed(Sampler):
@@ -74,7 +75,7 @@ def conductor(
         sampler=sampler,
         scheduler=scheduler or Below(),
         limit=limit,
-        configure=lambda params: {"epochs": 5, **params},
+        configure=lambda params: {**CONFIG, "epochs": 5, **params},
         folder=lambda index: f"/sweep/{index}",
         concurrent=concurrent,
         rungs=[1, 3] if scheduler else [],
@@ -161,8 +162,10 @@ def test_a_suggestion_is_durable_before_it_runs(journal: Journal, events: list[E
     assert trial is not None
     sweep.before_run(0)
     assert journal.durable_seq == 2
-    assert (trial.uid, trial.folder, trial.config) == ("s-1/0", "/sweep/0", {"epochs": 5, "x": 0})
-    assert events[1].event == Suggested(params={"x": 0}, config={"epochs": 5, "x": 0}, config_index=0, repeat=0)
+    assert (trial.uid, trial.folder, trial.config) == ("s-1/0", "/sweep/0", {**CONFIG, "epochs": 5, "x": 0})
+    assert events[1].event == Suggested(
+        params={"x": 0}, config={**CONFIG, "epochs": 5, "x": 0}, config_index=0, repeat=0
+    )
 
 
 def test_the_value_is_the_best_epoch(journal: Journal, events: list[Entry]) -> None:
@@ -293,7 +296,7 @@ def repeated(journal: Journal, sampler: Sampler, *, judged: bool, limit: int = 2
         sampler=sampler,
         scheduler=Below(0.0),
         limit=limit,
-        configure=lambda params: {"epochs": 3, "seed": 10, **params},
+        configure=lambda params: {**CONFIG, "seed": 10, **params},
         folder=lambda index: f"/sweep/{index}",
         concurrent=1,
         repeat=3,
@@ -419,7 +422,7 @@ def conductor_without_opening(journal: Journal) -> Conductor:
         sampler=Listed(),
         scheduler=Below(),
         limit=2,
-        configure=lambda params: {"epochs": 3, **params},
+        configure=lambda params: {**CONFIG, **params},
         folder=lambda index: f"/sweep/{index}",
         concurrent=1,
     )

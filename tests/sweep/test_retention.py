@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from orchestrator.journal.events import Started, Suggested, SweepOpened, Termina
 from orchestrator.journal.file import Journal
 from orchestrator.journal.record import SweepRecord, read_sweep
 from orchestrator.sweep.retention import Retention
+from tests.synthetic import CONFIG, plan_text
 
 
 class Sweep:
@@ -27,7 +27,7 @@ class Sweep:
         self.journal = Journal(folder / JOURNAL, create=True)
         self.record = SweepRecord()
         self.journal.subscribe(self.record.apply)
-        plan = json.dumps({"settings": {"repeat": repeat, "trials": 99}})
+        plan = plan_text(repeat=repeat, trials=99)
         opened = SweepOpened(folder.name, "digits", "val/accuracy", mode, 99, str(folder), plan, tracking={})
         self.journal.append(opened, sync=True)
         self.retention = Retention(folder, self.record, keep, lambda: self.journal.durable_seq)
@@ -35,7 +35,7 @@ class Sweep:
 
     def start(self, index: int, config_index: int | None = None, repeat: int = 0) -> None:
         config = index if config_index is None else config_index
-        self.journal.append(Suggested({}, {}, config, repeat), trial=index, sync=True)
+        self.journal.append(Suggested({}, CONFIG, config, repeat), trial=index, sync=True)
         self.journal.append(Started(), trial=index, attempt=1)
         folder = trial_folder(self.folder, index)
         folder.mkdir(parents=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,18 @@ from orchestrator.training.checkpoint import Damaged
 TENSORS = {"model/w": torch.arange(6.0).reshape(2, 3), "model/n": torch.tensor(3), "model/empty": torch.zeros(0)}
 
 
+STATE: dict[str, Any] = {
+    "uid": "s/0",
+    "fingerprint": "f",
+    "config": {},
+    "best": (1, 0.5),
+    "history": [],
+    "optimizer": {"scalars": {}, "param_groups": []},
+}
+
+
 def saved(folder: Path, epoch: int) -> Path:
-    return Path(checkpoint.save(folder, epoch, TENSORS, {"uid": "s/0", "epoch": epoch}).path)
+    return Path(checkpoint.save(folder, epoch, TENSORS, STATE | {"epoch": epoch}).path)
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
@@ -20,7 +31,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert path.name.startswith("checkpoint-000012.")
     loaded, notes = checkpoint.load_newest(tmp_path, "s/0")
     assert loaded is not None
-    assert loaded.state == {"uid": "s/0", "epoch": 12}
+    assert loaded.state == STATE | {"epoch": 12, "best": [1, 0.5]}
     assert notes == []
     for name, tensor in TENSORS.items():
         assert torch.equal(loaded.tensors[name], tensor)

@@ -17,6 +17,7 @@ from orchestrator.housekeeping.reading import read_outline
 from orchestrator.journal.events import Started, Suggested, SweepOpened
 from orchestrator.journal.file import Journal
 from orchestrator.verify.journal_file import JournalFile
+from tests.synthetic import CONFIG
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / JOURNAL
     with contextlib.closing(Journal(path, create=True)) as journal:
         journal.append(SweepOpened("s-1", "s", "val/accuracy", "max", 1, str(tmp_path), "", tracking={}))
-        journal.append(Suggested({"x": 1}, {"epochs": 1}, 0), trial=0)
+        journal.append(Suggested({"x": 1}, CONFIG, 0), trial=0)
         journal.append(Started(), trial=0, attempt=1)
     return path
 
@@ -66,7 +67,7 @@ def test_a_kind_that_nobody_wrote_is_damage(path: Path) -> None:
     ("kind", "data", "trial", "why"),
     [
         ("reported", {}, 0, "lacks epochs"),
-        ("reported", {"epochs": [{"metrics": {}}]}, 0, "'epoch'"),
+        ("reported", {"epochs": [{"metrics": {}}]}, 0, "epochs[0] lacks epoch"),
         ("started", {}, None, "names no trial"),
         ("sweep_closed", {"reason": "finished", "totals": {}, "best": None}, 0, "names a trial"),
     ],
