@@ -63,6 +63,7 @@ class Settings:
             elsewhere.
         report_every_s: epochs shorter than this are reported together.
         max_retries: of a trial whose process died.
+        disk_wait_s: so long a sweep waits for room on a disk that is full, before it ends with exit code 5.
         max_failed: the share of ended trials that may have failed; a sweep with more ends with exit code 4.
         repeat: so many trials of each configuration: the first with `seed`, the others with seeds derived from it.
         heartbeat_timeout_s: a trial without a heartbeat for this many seconds is killed and restarted; never where absent.
@@ -90,6 +91,7 @@ class Settings:
     report_every_s: float = field(metadata=_is(least=0, of_trial=True, on_resume="free", computes=False))
     max_retries: int = field(metadata=_is(least=0, most=100, on_resume="free"))
     max_failed: float = field(metadata=_is(least=0, most=1, on_resume="free"))
+    disk_wait_s: float = field(metadata=_is(least=0, on_resume="free"))
     repeat: int = field(metadata=_is(least=1, most=1_000))
     heartbeat_timeout_s: float | None = field(metadata=_is(above=0, on_resume="free"))
     keep_weights: int = field(metadata=_is(least=0, most=1_000_000, on_resume="free"))

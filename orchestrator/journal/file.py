@@ -20,6 +20,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from orchestrator.base.decode import COUNT, TIME_MS, check, read_json
+from orchestrator.base.disk import PAUSE_S, DiskWait, is_full
 from orchestrator.base.errors import NewerFormatError, NotReadyError
 from orchestrator.base.failpoints import failpoint
 from orchestrator.journal.events import Event, SweepOpened, UnknownKindError, event_from
@@ -30,6 +31,8 @@ FORMAT_VERSION = 2
 """Of the file, its events and the plans in them. 2: what a sweep of version 1 lacks has defaults, see `base.upgrades`."""
 
 GROUP_COMMIT_S = 0.05
+
+_JOURNAL = "the journal"
 
 _SCHEMA = """
 CREATE TABLE events (
@@ -76,12 +79,26 @@ class Entry:
 class Journal:
     """The writing end. One process writes; its threads may share the object.
 
+    While the disk is full, events wait in memory and are written when there is room.
+
+    Args:
+        disk: how long that may take; by default no time at all.
+
     Raises:
         NotReadyError: the file cannot be created or opened, or is of another format version.
     """
 
-    def __init__(self, path: Path, *, create: bool = False, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        create: bool = False,
+        clock: Callable[[], float] = time.time,
+        disk: DiskWait | None = None,
+    ) -> None:
         self.path = path
+        self.disk = disk or DiskWait()
+        self._full: sqlite3.Error | None = None
         self._clock = clock
         self._lock = threading.Lock()
         self._committing = threading.RLock()  # always taken before the other, which no commit holds
@@ -138,10 +155,37 @@ class Journal:
         """Number of the newest event that a crash cannot take back."""
         return self._committed
 
-    def commit(self) -> None:
-        """Makes everything appended so far durable."""
+    def commit(self, *, wait: bool = True) -> None:
+        """Makes everything appended so far durable.
+
+        Args:
+            wait: for room on a full disk.
+
+        Raises:
+            NotReadyError: it cannot be written, or there was no room for too long.
+        """
         self._flush()
         self._raise_if_failed()
+        while self._full is not None and wait:
+            self.check_disk()
+            time.sleep(PAUSE_S)
+            self._flush()
+            self._raise_if_failed()
+        if self._full is not None:
+            raise self._unwritable(self._full)
+        self.check_disk()
+
+    def check_disk(self) -> None:
+        """Says that the disk is full, or that there is room again; to be called now and then.
+
+        Raises:
+            NotReadyError: it has been full for too long.
+        """
+        full = self._full
+        if full is None:
+            self.disk.room(_JOURNAL)
+        else:
+            self.disk.full(_JOURNAL, f"the journal {self.path} cannot be written ({full})")
 
     def close(self) -> None:
         """Commits what waits and closes the file; a second call does nothing."""
@@ -154,10 +198,12 @@ class Journal:
         self._wake.set()
         self._writer.join()
         self._raise_if_failed()
+        if self._full is not None:
+            raise self._unwritable(self._full)
 
     def _commit_in_groups(self) -> None:
         while not self._closed:
-            self._wake.wait()
+            self._wake.wait(None if self._full is None else PAUSE_S)
             self._wake.clear()
             time.sleep(GROUP_COMMIT_S)
             with self._committing:
@@ -181,15 +227,22 @@ class Journal:
                         rows,
                     )
                 failpoint("commit.after")
+                self._full = None
                 with self._lock:
                     self._committed = rows[-1][0]
                     del self._pending[: len(rows)]
             except sqlite3.Error as error:
-                self._failure = error
+                if is_full(error):
+                    self._full = error  # what waits is kept
+                else:
+                    self._failure = error
 
     def _raise_if_failed(self) -> None:
         if self._failure:
-            raise NotReadyError(f"the journal {self.path} cannot be written ({self._failure}); is its disk full?")
+            raise self._unwritable(self._failure)
+
+    def _unwritable(self, error: sqlite3.Error) -> NotReadyError:
+        return NotReadyError(f"the journal {self.path} cannot be written ({error}); is its disk full?")
 
 
 _PLAIN = frozenset({int, str, bool})

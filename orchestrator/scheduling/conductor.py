@@ -10,7 +10,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, assert_never
 
-from orchestrator.base.errors import NotReadyError
 from orchestrator.base.failpoints import failpoint
 from orchestrator.base.records import State, Trial, charged_retries
 from orchestrator.base.rules import repeat_seed
@@ -74,7 +73,7 @@ class Conductor:
         fits: Callable[[Mapping[str, Any]], bool] = lambda params: True,
     ) -> None:
         self.record = record
-        self._journal, self._sampler = journal, sampler
+        self._journal, self._sampler, self._disk = journal, sampler, journal.disk
         self._limit, self._configure, self._folder = limit, configure, folder
         self._concurrent = concurrent
         self._most_ahead = 0 if sampler.learns else 1 if rungs and repeat > 1 else sys.maxsize
@@ -217,7 +216,9 @@ class Conductor:
 
     def _take(self, trial: TrialRecord, report: Mapping[str, Any], state: State) -> None:
         if report.get("unwritable"):
-            raise NotReadyError(f"trial {trial.index} cannot write: {report['unwritable']}; make room")
+            self._disk.full(_writer(trial.index), f"trial {trial.index} cannot write ({report['unwritable']})")
+            return
+        self._disk.room(_writer(trial.index))
         decision = self._take_epochs(trial, report)
         if report.get("retrying"):
             self._retry(trial, str(report["reason"]), report.get("error"))
@@ -237,6 +238,7 @@ class Conductor:
     def on_death(self, index: int, error: str, reason: str = "the worker process died") -> int:
         """The trial's process died and will be started again; returns the number of the new attempt."""
         trial = self.trials[index]
+        self._disk.room(_writer(index))
         if index in self.live:
             self._retry(trial, reason, error)
         return trial.attempt
@@ -319,6 +321,7 @@ class Conductor:
         self._after_end(trial)
 
     def _after_end(self, trial: TrialRecord) -> None:
+        self._disk.room(_writer(trial.index))
         self.live.discard(trial.index)
         self.totals[trial.state] += 1
         self.error = trial.error or self.error
@@ -337,3 +340,8 @@ class Conductor:
 
     def _uid(self, index: int) -> str:
         return f"{self.record.uid}/{index}"
+
+
+def _writer(index: int) -> str:
+    """The trial, as what waits for room on a disk."""
+    return f"trial {index}"

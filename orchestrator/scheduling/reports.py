@@ -6,7 +6,6 @@ It covers as many epochs as fit in `report_every_s`, and never passes a rung, wh
 
 from __future__ import annotations
 
-import errno
 import time
 import traceback
 from collections import deque
@@ -15,13 +14,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.base.disk import is_full
 from orchestrator.base.failpoints import failpoint
 from orchestrator.base.records import EpochResult, State, Trial, better
 
 if TYPE_CHECKING:
     from orchestrator.training.trial import Outcome
 
-NO_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+DISK_PAUSE_S = 1.0
+"""How long a trial pauses that could not write, before it tries again."""
 
 
 class Reporter:
@@ -55,6 +56,8 @@ class Reporter:
         self._best: tuple[int, float] | None = None
         self._last_error: str | None = None
         self._ran_on_reported: dict[str, Any] | None = None
+        self._due = False
+        self._could_not_write = False
 
     def next_report(self) -> dict[str, Any]:
         """Trains until a report is due.
@@ -64,6 +67,9 @@ class Reporter:
         """
         from orchestrator.training.trial import Diverged, Infeasible, Superseded
 
+        if self._could_not_write:
+            time.sleep(DISK_PAUSE_S)
+            self._could_not_write = False
         try:
             if self._restored:
                 return self._hand_out()
@@ -116,17 +122,25 @@ class Reporter:
         return self._report(State.RUNNING, piece, best=best)
 
     def _advance(self) -> dict[str, Any]:
+        if self._due:  # the disk was full
+            return self._saved()
         last = int(self._trial.config["epochs"])
         start = self._monotonic()
         for result in self._epochs:
             due = result.epoch in self._rungs or self._monotonic() - start >= self._report_every_s
             if due and result.epoch < last:
-                saved = self._run.save()
-                checkpoint = {"epoch": saved.epoch, "sha256": saved.sha256}
-                self._last_error = None
-                return self._report(State.RUNNING, self._unsent(), checkpoint=checkpoint)
+                self._due = True
+                return self._saved()
         outcome = self._run.finish()
         return self._report(State.COMPLETED, self._unsent(), outcome=outcome, reason=outcome.reason)
+
+    def _saved(self) -> dict[str, Any]:
+        """The report of the epochs since the last one, once their checkpoint is durable."""
+        saved = self._run.save()
+        self._due = False
+        self._last_error = None
+        checkpoint = {"epoch": saved.epoch, "sha256": saved.sha256}
+        return self._report(State.RUNNING, self._unsent(), checkpoint=checkpoint)
 
     def _unsent(self) -> list[EpochResult]:
         unsent = list(self._run.history[self._sent :])
@@ -162,9 +176,10 @@ class Reporter:
     def _failed(self, error: Exception) -> dict[str, Any]:
         """One more attempt from the newest checkpoint, unless the same exception came twice or the retries are used up.
 
-        A disk that is full or read-only is no fault of the trial: the driver is told, and the trial continues with the sweep.
+        A disk that is full or read-only is no fault of the trial: the driver is told, and the next report tries to write again.
         """
-        if isinstance(error, OSError) and error.errno in NO_DISK:
+        if is_full(error):
+            self._could_not_write = True
             return self._report(State.RUNNING, [], unwritable=str(error), best=None)
         text = "".join(traceback.format_exception(error))
         signature = "".join(traceback.format_exception_only(error))
@@ -178,6 +193,7 @@ class Reporter:
         self._retries_left -= 1
         self._trial = replace(self._trial, attempt=self._trial.attempt + 1, fence=self._trial.fence + 1)
         self._run = self._ran_on_reported = None
+        self._due = False
         self._sent = 0
         self._best = None
         self._restored.clear()

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from orchestrator.base.disk import DiskWait
 from orchestrator.base.environment import environment
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.failpoints import failpoint
@@ -48,7 +49,8 @@ def launch(plan: SweepPlan, context: DriverContext | None = None) -> Result:
         place = find_place(plan, cluster, Path(plan.root.runs_dir))
         plan, concurrent = place.plan, place.concurrent
         uid, folder = _create_folder(plan)
-        with driving(folder), contextlib.closing(Journal(folder / JOURNAL, create=True)) as journal:
+        waiting = DiskWait(plan.root.disk_wait_s, context.say)
+        with driving(folder), contextlib.closing(Journal(folder / JOURNAL, create=True, disk=waiting)) as journal:
             conductor = make_conductor(plan, folder, journal, concurrent)
             context.say(
                 f"sweep {uid}: {spell_trials(plan)}, {most_epochs(plan)} epochs each at most, {concurrent} at a time"

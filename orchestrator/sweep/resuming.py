@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator.base.disk import DiskWait
 from orchestrator.base.errors import ConfigError, Problem
 from orchestrator.base.failpoints import failpoint
 from orchestrator.base.layout import JOURNAL, TRIALS
@@ -68,7 +69,11 @@ def resume(
             why = f"is used up ({spent:.0f} s); say how long it may go on from now with time_budget_s=SECONDS"
             raise ConfigError(Problem("time_budget_s", why, budget_s))
         checked_tracking(plan, folder.parent, context)
-        with connected_cluster(plan, context) as cluster, contextlib.closing(Journal(folder / JOURNAL)) as journal:
+        waiting = DiskWait(plan.root.disk_wait_s, context.say)
+        with (
+            connected_cluster(plan, context) as cluster,
+            contextlib.closing(Journal(folder / JOURNAL, disk=waiting)) as journal,
+        ):
             place = find_place(plan, cluster, folder)
             plan, concurrent = place.plan, place.concurrent
             changes |= check_same(place, record, old)

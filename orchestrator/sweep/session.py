@@ -228,6 +228,7 @@ class Session:
             nonlocal stop_asked
             shipping.keep_alive()
             self.cluster.check()
+            self.journal.check_disk()
             stop_asked = stop_asked or (self.folder / STOP).exists()
             self.context.on_step()
 
@@ -256,7 +257,7 @@ class Session:
 
     def _interrupted(self, error: BaseException, shipping: Supervisor) -> None:
         with contextlib.suppress(NotReadyError):
-            self.journal.commit()
+            self.journal.commit(wait=False)
         shipped = shipping.interrupt()
         if isinstance(error, KeyboardInterrupt):
             self.context.say(f"interrupted; nothing is lost. Go on with:  {resume_command(self.folder)}")

@@ -66,6 +66,7 @@ class TrialRun:
         self._files = TrialFiles(trial) if trial.folder else None
         self._best_weights: dict[str, Tensor] = {}
         self._best_logits: Tensor | None = None
+        self._predicted: Predictions | None = None
         self._over = False
         with feasible():
             beat = Heartbeat(Path(trial.folder) if trial.folder else None)
@@ -117,7 +118,8 @@ class TrialRun:
     def finish(self) -> Outcome:
         """Evaluate the best epoch's weights on the test set, this once, and store the predictions; training is over then.
 
-        A metric of the test that is not finite is left out: what becomes of the trial is decided by its validation alone.
+        A metric of the test that is not finite is left out: what becomes of the trial is decided by its validation alone. Where
+        the disk was full, another call writes what this one came to.
 
         Raises:
             Superseded: a later attempt has begun.
@@ -125,6 +127,17 @@ class TrialRun:
         if self.best is None:
             raise RuntimeError(f"trial {self.trial.uid} has not trained an epoch")
         self._over = True
+        if self._predicted is None:
+            self._predicted = self._predict()
+        predicted = self._predicted
+        artifacts = []
+        if self._files is not None:
+            artifacts.append(self._files.save_end(Best(*self.best, self._best_weights), predicted))
+        return Outcome(predicted.state["metrics"], artifacts, self.best[0], predicted.state["reason"])
+
+    def _predict(self) -> Predictions:
+        """The predictions of the best epoch's weights, the test's among them."""
+        assert self.best is not None
         learner = self._learner
         with feasible():
             if self.best[0] != self.epoch or self._best_logits is None:
@@ -137,11 +150,7 @@ class TrialRun:
             for name, split in ((name, learner.data.splits[name]) for name in logits):
                 tensors |= predictions.split_tensors(name, logits[name], split.ids, split.labels)
         tested, reason = _finite(metrics.evaluated("test", tensors["test_logits"], tensors["test_labels"]))
-        artifacts = []
-        if self._files is not None:
-            predicted = Predictions(tensors, self._described(tested) | {"reason": reason})
-            artifacts.append(self._files.save_end(Best(*self.best, self._best_weights), predicted))
-        return Outcome(tested, artifacts, self.best[0], reason)
+        return Predictions(tensors, self._described(tested) | {"reason": reason})
 
     def _logits(self, name: str) -> Tensor:
         learner = self._learner

@@ -10,6 +10,8 @@ import pytest
 from orchestrator.base.records import Trial
 from orchestrator.scheduling.reports import Reporter
 from orchestrator.training import checkpoint
+from orchestrator.training.predictions import Predictions
+from orchestrator.training.trial import TrialRun
 
 
 class Clock:
@@ -109,6 +111,45 @@ def test_a_full_disk_is_no_fault_of_the_trial(trial: Trial, monkeypatch: pytest.
     report = Reporter(trial, rungs=[1], monotonic=Clock(0.0)).next_report()
     assert (report["state"], report["epochs"]) == ("running", [])
     assert "No space left on device" in report["unwritable"]
+
+
+def of_run(report: dict[str, Any]) -> list[Any]:
+    """What a report says that does not depend on how fast the machine was."""
+    epochs = [{k: v for k, v in epoch["metrics"].items() if k != "images_per_s"} for epoch in report["epochs"]]
+    return [
+        report["state"],
+        [epoch["epoch"] for epoch in report["epochs"]],
+        epochs,
+        report["best"],
+        report.get("metrics"),
+    ]
+
+
+def test_a_trial_goes_on_where_it_was_when_there_is_room_again(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    undisturbed = reports(dataclasses.replace(trial, folder=f"{trial.folder}-other"), rungs=[1, 2])
+    monkeypatch.setattr("orchestrator.scheduling.reports.DISK_PAUSE_S", 0.0)
+    write_all, calls = checkpoint.write_all, 0
+
+    def full_every_other_time(*args: Any, **more: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls % 2:
+            raise OSError(errno.ENOSPC, "No space left on device", "checkpoint")
+        write_all(*args, **more)
+
+    monkeypatch.setattr(checkpoint, "write_all", full_every_other_time)
+    predict, tested = TrialRun._predict, list[TrialRun]()
+
+    def counted(run: TrialRun) -> Predictions:
+        tested.append(run)
+        return predict(run)
+
+    monkeypatch.setattr(TrialRun, "_predict", counted)
+    found = reports(trial, rungs=[1, 2])
+    refused = [report for report in found if "unwritable" in report]
+    assert len(refused) == calls / 2 >= 3
+    assert [of_run(report) for report in found if "unwritable" not in report] == [of_run(one) for one in undisturbed]
+    assert len(tested) == 1
 
 
 def test_a_loss_that_is_not_finite_ends_the_trial_with_step_and_value(trial: Trial) -> None:
