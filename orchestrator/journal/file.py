@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from urllib.parse import quote
 
 from orchestrator.base.decode import COUNT, TIME_MS, check, read_json
@@ -186,6 +186,14 @@ class Journal:
             self.disk.room(_JOURNAL)
         else:
             self.disk.full(_JOURNAL, f"the journal {self.path} cannot be written ({full})")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        """Closes it; what ended the block is what is told, and not what could not be written for that reason."""
+        with contextlib.suppress(NotReadyError) if kind else contextlib.nullcontext():
+            self.close()
 
     def close(self) -> None:
         """Commits what waits and closes the file; a second call does nothing."""

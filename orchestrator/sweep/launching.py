@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import shlex
 import time
@@ -50,7 +49,7 @@ def launch(plan: SweepPlan, context: DriverContext | None = None) -> Result:
         plan, concurrent = place.plan, place.concurrent
         uid, folder = _create_folder(plan)
         waiting = DiskWait(plan.root.disk_wait_s, context.say)
-        with driving(folder), contextlib.closing(Journal(folder / JOURNAL, create=True, disk=waiting)) as journal:
+        with driving(folder), Journal(folder / JOURNAL, create=True, disk=waiting) as journal:
             conductor = make_conductor(plan, folder, journal, concurrent)
             context.say(
                 f"sweep {uid}: {spell_trials(plan)}, {most_epochs(plan)} epochs each at most, {concurrent} at a time"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import socket
@@ -72,7 +71,7 @@ def resume(
         waiting = DiskWait(plan.root.disk_wait_s, context.say)
         with (
             connected_cluster(plan, context) as cluster,
-            contextlib.closing(Journal(folder / JOURNAL, disk=waiting)) as journal,
+            Journal(folder / JOURNAL, disk=waiting) as journal,
         ):
             place = find_place(plan, cluster, folder)
             plan, concurrent = place.plan, place.concurrent

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+from pathlib import Path
 
 import pytest
 
 from orchestrator.base.disk import DiskWait, is_full
-from orchestrator.base.errors import NotReadyError
+from orchestrator.base.errors import NotReadyError, ResumableError
+from orchestrator.journal.events import SweepClosed
+from orchestrator.journal.file import Journal
 
 
 class Clock:
@@ -47,6 +50,21 @@ def test_without_patience_it_ends_at_once() -> None:
 @pytest.mark.parametrize(("code", "full"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EACCES, False)])
 def test_errors_of_the_system(code: int, full: bool) -> None:
     assert is_full(OSError(code, "why")) is full
+
+
+def write_on_a_full_disk(path: Path, error: Exception | None) -> None:
+    with Journal(path, create=True) as journal:
+        journal._db.execute("PRAGMA max_page_count = 1")
+        journal.append(SweepClosed("x" * 100_000, {}, None))
+        if error:
+            raise error
+
+
+def test_what_ended_a_sweep_is_told_and_not_the_journal_that_could_not_be_closed(tmp_path: Path) -> None:
+    with pytest.raises(ResumableError, match="go on later"):
+        write_on_a_full_disk(tmp_path / "one.sqlite", ResumableError("go on later"))
+    with pytest.raises(NotReadyError, match=r"cannot be written \(database or disk is full\); is its disk full"):
+        write_on_a_full_disk(tmp_path / "other.sqlite", None)
 
 
 def test_errors_of_sqlite() -> None:
