@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -30,6 +31,9 @@ def say(text: str, out: IO[str] | None = None) -> None:
         print(text.encode(encoding, errors="replace").decode(encoding), file=out, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # a log file on a full disk: a sweep does not end with it
+            raise
 
 
 def duration(seconds: float) -> str:

@@ -1,4 +1,5 @@
-"""A real sweep under random SIGKILLs: of its driver, the driver's process group, trial workers and the MLflow server.
+"""A real sweep under random SIGKILLs: of its driver, the driver's process group, trial workers and the MLflow server; and under
+processes that stop for seconds, and a disk that fills up.
 
 After each death the runner does what a user would, `orchestrator resume`, and at the end it compares the journal, MLflow and the
 files. What is killed and when follows from a seed and from how far the sweep is, not from the clock.
@@ -45,6 +46,9 @@ OVERRIDES = [
 
 DOWN_S = (1.0, 2.0)
 """How long a killed MLflow server stays away."""
+
+PAUSE_S = (1.0, 5.0)
+"""How long a process is stopped by SIGSTOP, and a disk is full."""
 
 SETTLE_S = 30.0
 UNEXPECTED_ENDS = 3
@@ -109,7 +113,8 @@ class Monkey:
 
     Args:
         folder: for the sweep, the logs and the server's store.
-        kills: kind -> how often; the kinds are `driver`, `group`, `trial` and `server`.
+        kills: kind -> how often; the kinds are `driver`, `group`, `trial` and `server`, `pause` (SIGSTOP to the driver or a
+            worker, and SIGCONT after seconds) and `disk` (the disk of `folder` is full for seconds: it has to be a small one).
         overrides: of the sweep, besides `trials` and `epochs`.
         server: one that answers, to be used and left running; else one is started for the run.
         say: takes each line of the timeline as it happens.
@@ -136,6 +141,7 @@ class Monkey:
         self._epochs = 0
         self._deaths: list[Death] = []
         self._starts: list[int] = []
+        self._paused: list[tuple[float, Callable[[], object]]] = []
         self._began = time.monotonic()
 
     def run(self) -> Outcome:
@@ -182,16 +188,17 @@ class Monkey:
                 back_at = None
                 self._server.start()
                 self._note("the server is back")
+            self._end_pauses(time.monotonic())
             if (code := self._driver.poll()) is not None:
                 if code == 0 and back_at is None:
-                    return
+                    return self._end_pauses(sys.maxsize)
                 if code:
                     unexpected += 1
                     self._outcome.wrong.append(f"the driver ended with {code}: {self._last_words()}")
                     if not self._events:
                         raise RuntimeError(f"the sweep did not begin: {self._last_words()}")
                     if unexpected > UNEXPECTED_ENDS:
-                        return
+                        return None
                     self._resume()
             elif self._due and self._epochs >= self._due[0][0] and self._kill(self._due[0][1], up=back_at is None):
                 _, kind = self._due.pop(0)
@@ -206,6 +213,12 @@ class Monkey:
                 return False
             self._server.kill()
             self._died(kind, "the MLflow server")
+            return True
+        if kind == "disk":
+            self._fill()
+            return True
+        if kind == "pause":
+            self._pause()
             return True
         if kind == "trial":
             workers = self._workers()
@@ -227,6 +240,33 @@ class Monkey:
         self._died(kind, f"driver {self._driver.pid}" + (" and its process group" if kind == "group" else ""))
         self._resume()
         return True
+
+    def _pause(self) -> None:
+        """Stops the driver or one of its workers for seconds."""
+        process = self._chance.choice([psutil.Process(self._driver.pid), *self._workers()])
+        process.suspend()
+        self._paused.append((time.monotonic() + self._chance.uniform(*PAUSE_S), process.resume))
+        self._outcome.kills["pause"] += 1
+        self._note(f"SIGSTOP: {'the driver' if process.pid == self._driver.pid else 'trial worker'} {process.pid}")
+
+    def _fill(self) -> None:
+        """Leaves no byte free for seconds."""
+        filler = self._folder / "filler"
+        with filler.open("wb", buffering=0) as file:
+            for size in (1 << 20, 1 << 12, 1):
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(b"x" * size)
+        self._paused.append((time.monotonic() + self._chance.uniform(*PAUSE_S), filler.unlink))
+        self._outcome.kills["disk"] += 1
+        self._note("the disk is full")
+
+    def _end_pauses(self, now: float) -> None:
+        for end in [end for end in self._paused if end[0] <= now]:
+            self._paused.remove(end)
+            with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
+                end[1]()
+            self._note("a stopped process goes on, or the disk has room again")
 
     def _died(self, kind: str, what: str) -> None:
         self._deaths.append(Death(int(time.time() * 1000), kind))
