@@ -6,24 +6,15 @@ A spec is `{"_target_": "models.mlp.mlp", "width": 100, ...}`; `{}` builds None.
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import math
-import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 from orchestrator.base.errors import ConfigError, Problem, nearest
-
-PREFIXES = ("models", "orchestrator", "torch")
-"""Packages that a `_target_` may name without being allowed by the user."""
-
-FORMER: Mapping[str, str] = {
-    "orchestrator.settings": "orchestrator.config.settings",
-}
-"""Where a module was called otherwise in sweeps of earlier versions: former name -> name today. A line here is never removed."""
+from orchestrator.base.targets import current_name, resolve
 
 FORMER_FACTORS: Mapping[str, Mapping[str, str]] = {
     "models.initializers.gaussian.gaussian": {"scale": "std"},
@@ -33,11 +24,8 @@ FORMER_FACTORS: Mapping[str, Mapping[str, str]] = {
 Recorded sweeps hold such arguments; nobody can set them anew. A line here is never removed.
 """
 
-REFUSED = ("torch.hub", "torch.load", "torch.package", "torch.utils.cpp_extension", "torch.utils.model_zoo")
-"""Parts of an allowed package that fetch or execute what a YAML names."""
 
-
-def build(spec: Mapping[str, Any], *, allowed: Collection[str] = (), **provided: Any) -> Any:
+def build(spec: Mapping[str, Any], **provided: Any) -> Any:
     """The object that `spec` describes, or None for `{}`.
 
     Args:
@@ -50,17 +38,15 @@ def build(spec: Mapping[str, Any], *, allowed: Collection[str] = (), **provided:
     if not spec:
         return None
     spec = with_current_arguments(spec)
-    if problems := check("", spec, provided=provided, allowed=allowed):
+    if problems := check("", spec, provided=provided):
         raise ConfigError(problems)
-    target = resolve(spec["_target_"], allowed)
+    target = resolve(spec["_target_"])
     known = _signature(target)
     own = {name: convert(spec[name], known[name].annotation) for name in spec if name != "_target_"}
     return target(**own, **{name: value for name, value in provided.items() if name in known or _takes_any(target)})
 
 
-def check(
-    key: str, spec: Mapping[str, Any], *, provided: Collection[str] = (), allowed: Collection[str] = ()
-) -> list[Problem]:
+def check(key: str, spec: Mapping[str, Any], *, provided: Collection[str] = ()) -> list[Problem]:
     """What is wrong with `spec`, as far as can be seen without calling its target; `key` leads each problem's key."""
     if not spec:
         return []
@@ -71,19 +57,10 @@ def check(
     if not isinstance(target_name, str):
         return [Problem(f"{dot}_target_", "is missing: the dotted name of a function or class", target_name)]
     try:
-        known = parameters(resolve(target_name, allowed), provided)
+        known = parameters(resolve(target_name), provided)
     except ConfigError as error:
         return [Problem(f"{dot}{p.key}", p.why, p.value, p.nearest) for p in error.problems]
-    problems = []
-    for name, value in spec.items():
-        if name == "_target_":
-            continue
-        if name in provided:
-            problems.append(Problem(f"{dot}{name}", "is supplied by the training engine and cannot be set", value))
-        elif name not in known:
-            problems.append(unknown_key(f"{dot}{name}", value, known, dot))
-        elif why := mismatch(value, known[name].annotation):
-            problems.append(Problem(f"{dot}{name}", why, _shown(value)))
+    problems = check_arguments(key, {k: v for k, v in spec.items() if k != "_target_"}, known, provided=provided)
     for name, parameter in known.items():
         if parameter.default is parameter.empty and name not in spec:
             must = describe(parameter.annotation)
@@ -91,60 +68,20 @@ def check(
     return problems
 
 
-def resolve(target: str, allowed: Collection[str] = ()) -> Callable[..., Any]:
-    """The function or class that a dotted name stands for.
-
-    Raises:
-        ConfigError: outside `PREFIXES` and `allowed`, not importable, not there (nearest name given), or not callable.
-    """
-
-    def wrong(why: str, near: str | None = None) -> ConfigError:
-        return ConfigError(Problem("_target_", why, target, near))
-
-    prefixes = (*PREFIXES, *allowed)
-    if not all(part.isidentifier() for part in target.split(".")) or "." not in target:
-        raise wrong("must be a dotted name such as models.mlp.mlp")
-    if not _below(target, prefixes) or _below(target, REFUSED):
-        raise wrong(
-            f"is not allowed; a target lies in {', '.join(f'{p}.' for p in PREFIXES)} or in what allowed_targets names"
-            " (on the command line or in your own settings file)"
-        )
-    parts = current_name(target).split(".")
-    module = None
-    for end in range(len(parts) - 1, 0, -1):
-        name = ".".join(parts[:end])
-        try:
-            module = importlib.import_module(name)
-            break
-        except ModuleNotFoundError as error:
-            if error.name is None or not _below(name, (error.name,)):
-                raise wrong(f"cannot be imported: {error}") from error
-        except Exception as error:  # the user's own module may raise anything while it is imported
-            raise wrong(f"cannot be imported: {type(error).__name__}: {error}") from error
-    if module is None:
-        raise wrong(f"no module named {parts[0]}")
-    found: Any = module
-    for place, part in enumerate(parts[end:], start=end):
-        if not hasattr(found, part):
-            near = nearest(part, [n for n in dir(found) if not n.startswith("_")])
-            stem = ".".join(parts[:place])
-            raise wrong(f"{stem} has no {part}", near and f"{stem}.{near}")
-        found = getattr(found, part)
-    # `torch.os.system` must not lead out of what is allowed
-    home = getattr(found, "__module__", None) or module.__name__
-    if isinstance(found, types.ModuleType) or not callable(found):
-        raise wrong("is not a function or class")
-    if not _below(home, [prefix.split(".")[0] for prefix in prefixes]):
-        raise wrong(f"is not allowed: it is defined in {home}")
-    return typing.cast("Callable[..., Any]", found)
-
-
-def current_name(target: str) -> str:
-    """The dotted name that a target of an earlier version has today."""
-    module, _, name = target.rpartition(".")
-    if target in FORMER:
-        return FORMER[target]
-    return f"{FORMER[module]}.{name}" if module in FORMER else target
+def check_arguments(
+    key: str, own: Mapping[str, Any], known: Mapping[str, inspect.Parameter], *, provided: Collection[str] = ()
+) -> list[Problem]:
+    """What is wrong with arguments, by the signature that they are for."""
+    dot = f"{key}." if key else ""
+    problems = []
+    for name, value in own.items():
+        if name in provided:
+            problems.append(Problem(f"{dot}{name}", "is supplied by the training engine and cannot be set", value))
+        elif name not in known:
+            problems.append(unknown_key(f"{dot}{name}", value, known, dot))
+        elif why := mismatch(value, known[name].annotation):
+            problems.append(Problem(f"{dot}{name}", why, _shown(value)))
+    return problems
 
 
 def with_current_arguments(spec: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -159,16 +96,6 @@ def with_current_arguments(spec: Mapping[str, Any]) -> Mapping[str, Any]:
     return current
 
 
-def with_current_names(tree: Any) -> Any:
-    """Plain data in which every `_target_` has the name of today; the way in for what an earlier version wrote."""
-    if isinstance(tree, Mapping):
-        return {
-            key: current_name(value) if key == "_target_" and isinstance(value, str) else with_current_names(value)
-            for key, value in tree.items()
-        }
-    return [with_current_names(item) for item in tree] if isinstance(tree, list) else tree
-
-
 def parameters(target: Callable[..., Any], provided: Collection[str] = ()) -> dict[str, inspect.Parameter]:
     """The arguments of `target` that a YAML may set: all but those that the engine supplies, annotations evaluated."""
     return {name: p for name, p in _signature(target).items() if name not in provided}
@@ -178,7 +105,7 @@ def mismatch(value: object, annotation: Any) -> str | None:
     """Why `value` does not fit `annotation` ("must be an integer"), or None; an annotation not understood fits all."""
     if isinstance(value, float) and not math.isfinite(value):
         return "must be finite"
-    if isinstance(value, Mapping) and "_target_" in value:
+    if _holds_target(value):
         return "a _target_ inside an argument is not built"
     if _fits(value, annotation):
         return None
@@ -212,27 +139,21 @@ def unknown_key(key: str, value: object, known: Iterable[str], dot: str = "") ->
     return Problem(key, why, _shown(value), near and dot + near)
 
 
-def use_import_paths(paths: Iterable[str]) -> None:
-    """Make modules of the user's own folders importable; last on the path, so that they shadow nothing."""
-    for path in paths:
-        if path not in sys.path:
-            sys.path.append(path)
-
-
-def _below(name: str, prefixes: Iterable[str]) -> bool:
-    return any(name == p or name.startswith(f"{p}.") for p in (prefix.rstrip(".") for prefix in prefixes) if p)
-
-
 @functools.lru_cache
 def _signature(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     try:
         signature = inspect.signature(target, eval_str=True)
-    except NameError:  # an annotation imported for type checkers only: fall back to what can be read
-        signature = inspect.signature(target)
-    except ValueError as error:
-        raise ConfigError(Problem("_target_", "has no signature that could be checked", str(target))) from error
+    except Exception:  # an annotation imported for type checkers only, or no expression: fall back to what can be read
+        signature = _plain_signature(target)
     usable = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {name: p for name, p in signature.parameters.items() if p.kind in usable}
+
+
+def _plain_signature(target: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(target)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(Problem("_target_", "has no signature that could be checked", str(target))) from error
 
 
 @functools.lru_cache
@@ -247,6 +168,20 @@ def _options(annotation: Any) -> list[Any]:
     if get_origin(annotation) is typing.Annotated:
         return _options(get_args(annotation)[0])
     return [annotation]
+
+
+def _holds_target(value: object) -> bool:
+    """Whether a `_target_` stands anywhere in plain data."""
+    waiting = [value]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, Mapping):
+            if "_target_" in node:
+                return True
+            waiting += node.values()
+        elif isinstance(node, list | tuple):
+            waiting += node
+    return False
 
 
 def _fits(value: object, annotation: Any) -> bool:

@@ -67,6 +67,8 @@ class Settings:
         max_failed: the share of ended trials that may have failed; a sweep with more ends with exit code 4.
         repeat: so many trials of each configuration: the first with `seed`, the others with seeds derived from it.
         heartbeat_timeout_s: a trial without a heartbeat for this many seconds is killed and restarted; never where absent.
+        allowed_targets: targets of the user's own, beyond the catalogue: packages, modules or single names.
+        import_paths: the folders of their modules; --config-dir and the current folder where absent.
         keep_weights: the best configurations whose weights are kept, so many of them.
     """
 
@@ -97,6 +99,7 @@ class Settings:
     keep_weights: int = field(metadata=_is(least=0, most=1_000_000, on_resume="free"))
     data_cache: str | None = field(metadata=_is(of_trial=True, on_resume="free", computes=False))
     allowed_targets: list[str] = field(metadata=_is(of_trial=True, on_resume="free", computes=False))
+    import_paths: list[str] | None = field(metadata=_is(on_resume="kept"))
 
 
 ROOT_KEYS: Mapping[str, RootKey] = {declared.name: RootKey(**declared.metadata) for declared in fields(Settings)}

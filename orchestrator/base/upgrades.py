@@ -6,11 +6,12 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from orchestrator.base import yaml_files
-from orchestrator.base.build import parameters, resolve, with_current_names
+from orchestrator.base.build import parameters
 from orchestrator.base.errors import ConfigError
 from orchestrator.base.groups import GROUPS, PARTS
 from orchestrator.base.secrets import bare_address
 from orchestrator.base.settings import CONF, ROOT_KEYS, TRIAL_KEYS, launch_defaults
+from orchestrator.base.targets import resolve, with_current_names
 
 _ABSENT = object()
 
@@ -39,8 +40,7 @@ def current_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
     found["base"] = current_config(found["base"])
     if uri := (found.get("tracking") or {}).get("uri"):
         found["tracking"] = {**found["tracking"], "uri": bare_address(uri)}
-    allowed = found["settings"]["allowed_targets"]
-    return found | {part: with_defaults(found.get(part) or default_spec(part), allowed) for part in PARTS}
+    return found | {part: with_defaults(found.get(part) or default_spec(part)) for part in PARTS}
 
 
 def default_choice(group: str) -> str:
@@ -55,14 +55,12 @@ def default_spec(group: str) -> dict[str, Any]:
     return spec
 
 
-def with_defaults(
-    spec: Mapping[str, Any], allowed: Collection[str], names: Collection[str] | None = None
-) -> dict[str, Any]:
+def with_defaults(spec: Mapping[str, Any], names: Collection[str] | None = None) -> dict[str, Any]:
     """The spec with the arguments that it leaves out, of `names` or all, at the defaults of its target's signature."""
     if not spec:
         return {}
     try:
-        known = parameters(resolve(spec["_target_"], allowed))
+        known = parameters(resolve(spec["_target_"]))
     except ConfigError:
         return dict(spec)  # whoever builds it reports why
     left_out = [name for name in known if name not in spec and (names is None or name in names)]
@@ -70,13 +68,13 @@ def with_defaults(
     return {**spec, **{name: value for name, value in defaults.items() if value is not _ABSENT}}
 
 
-def differing_arguments(one: Mapping[str, Any], other: Mapping[str, Any], allowed: Collection[str] = ()) -> list[str]:
+def differing_arguments(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """The arguments in which two specs of one target differ; one that is left out counts as its default.
 
     The target is looked at only where one of the specs leaves out what the other has.
     """
     if left_out := one.keys() ^ other.keys():
-        one, other = (with_defaults(spec, allowed, left_out) for spec in (one, other))
+        one, other = (with_defaults(spec, left_out) for spec in (one, other))
     return [name for name in dict.fromkeys([*one, *other]) if one.get(name, _ABSENT) != other.get(name, _ABSENT)]
 
 

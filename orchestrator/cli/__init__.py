@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from orchestrator.base import errors
 from orchestrator.base.errors import ConfigError, OrchestratorError, Problem, nearest
+from orchestrator.base.processes import python
 from orchestrator.base.secrets import take_out
 from orchestrator.base.signals import Interrupted
 from orchestrator.base.text import say
@@ -102,7 +103,8 @@ def _begin_again(arguments: Sequence[str]) -> None:
         sys.stderr,
     )
     interpreter = sys.orig_argv[1 : len(sys.orig_argv) - len(arguments)]
-    os.execv(sys.executable, [sys.executable, *interpreter, *arguments])
+    command = python(*interpreter, *arguments)
+    os.execv(command[0], command)
 
 
 def _complain(error: OrchestratorError) -> None:

@@ -48,10 +48,13 @@ def verify(argv: Sequence[str]) -> int:
     parser.add_argument("name", metavar="NAME", help="a sweep's name, or its name with the id: digits-0a1b2c3d")
     add_runs_dir(parser)
     options = parser.parse_args(argv)
+    from orchestrator.base.rights import granted
+    from orchestrator.config.rights import read_user_rights
     from orchestrator.journal.finding import find_sweep
     from orchestrator.verify import verify as check
 
-    report = check(find_sweep(options.runs_dir, options.name), say=say)
+    with granted(read_user_rights()):
+        report = check(find_sweep(options.runs_dir, options.name), say=say)
     return errors.EXIT_OK if report.ok else errors.EXIT_VIOLATION
 
 

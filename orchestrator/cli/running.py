@@ -11,12 +11,15 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator.base import errors
 from orchestrator.base.errors import ConfigError, NotReadyError, Problem, RunningElsewhereError
+from orchestrator.base.processes import python
+from orchestrator.base.rights import Rights
 from orchestrator.base.secrets import take_out
 from orchestrator.base.signals import interruptible
 from orchestrator.base.text import duration, say, table, word
@@ -95,6 +98,7 @@ def resume_command(argv: Sequence[str]) -> int:
     from orchestrator.base.layout import LOCK
     from orchestrator.base.locks import holder
     from orchestrator.config.resuming import merged
+    from orchestrator.config.rights import check_recorded, spelled, split_rights, typed_rights
     from orchestrator.journal.finding import find_sweep
     from orchestrator.journal.record import read_sweep
 
@@ -108,16 +112,22 @@ def resume_command(argv: Sequence[str]) -> int:
         raise NotReadyError(f"{folder.name} was killed before its first trial; launch it again")
     if record.closed is not None and options.more is None and not options.overrides:
         return _nothing_to_do(folder, record)
+    rights, overrides = typed_rights(options.overrides)
+    check_recorded(f"sweep {folder.name}", json.loads(record.plan), rights)
     before = (record.resumes[-1].request if record.resumes else None) or record.opening.request
-    if not before and options.overrides:
+    if not before and overrides:
         why = f"sweep {folder.name} was launched from Python, so its plan can only be changed there; resume it without"
-        raise ConfigError(Problem(" ".join(options.overrides), why))
-    request = {**before, "overrides": merged(take_out(before["overrides"]), options.overrides)} if before else {}
+        raise ConfigError(Problem(" ".join(overrides), why))
+    if before:
+        _, recorded = split_rights(take_out(before["overrides"]))
+        request = {**before, "overrides": [*merged(recorded, overrides), *spelled(rights)]}
+    else:
+        request = {}
     say(f"checking sweep {folder.name} ...")
     with interruptible() as check:
         wait_for_ray = _begin_import_of_ray()
-        trials = _typed_trials(options.overrides)
-        plan = _plan_again(request, record, folder.resolve().parent, options.more, trials)
+        trials = _typed_trials(overrides)
+        plan = _plan_again(request, record, folder.resolve().parent, options.more, trials, rights)
         from orchestrator.sweep.resuming import resume
         from orchestrator.sweep.session import DriverContext
 
@@ -128,7 +138,7 @@ def resume_command(argv: Sequence[str]) -> int:
             import_ray=wait_for_ray,
             on_step=check,
         )
-        new_budget = any(override.split("=")[0] == "time_budget_s" for override in options.overrides)
+        new_budget = any(override.split("=")[0] == "time_budget_s" for override in overrides)
         result = resume(folder, plan, context, more=options.more, trials=trials, new_budget=new_budget)
     if result is None:
         return _nothing_to_do(folder, record)
@@ -158,9 +168,17 @@ def _typed_trials(overrides: Sequence[str]) -> int | None:
 
 
 def _plan_again(
-    request: Mapping[str, Any], record: SweepRecord, runs_dir: Path, more: int | None, trials: int | None
+    request: Mapping[str, Any],
+    record: SweepRecord,
+    runs_dir: Path,
+    more: int | None,
+    trials: int | None,
+    rights: Rights,
 ) -> Any:
     """The plan that the overrides give today, made where they were given first.
+
+    Args:
+        rights: what the user allows for this resume; the overrides hold the same.
 
     Raises:
         ConfigError, NotReadyError: as for a launch.
@@ -169,7 +187,7 @@ def _plan_again(
 
     last = SweepPlan.from_json(record.plan)
     if not request:  # launched from Python
-        return last
+        return replace(last, rights=rights)
     overrides = [override for override in request["overrides"] if override.split("=")[0] not in ("name", "runs_dir")]
     overrides.append(f"runs_dir={json.dumps(str(runs_dir))}")
     if trials is None:
@@ -212,12 +230,15 @@ def _plan_in_child(argv: Sequence[str], cwd: Path | None = None) -> Any:
     from orchestrator.config.plan import SweepPlan
 
     with tempfile.NamedTemporaryFile(prefix="orchestrator-plan-", suffix=".json") as file:
-        child = subprocess.run([sys.executable, "-m", "orchestrator", "_plan", file.name, *argv], check=False, cwd=cwd)
+        command = python("-m", "orchestrator", "_plan", file.name, *argv)
+        child = subprocess.run(command, check=False, cwd=cwd)
         if child.returncode < 0:
             raise NotReadyError(f"checking the sweep was killed by signal {-child.returncode}; is there enough memory?")
         if child.returncode:
             raise SystemExit(child.returncode)
-        return SweepPlan.from_json(Path(file.name).read_text(encoding="utf-8"))
+        answer = json.loads(Path(file.name).read_text(encoding="utf-8"))
+        rights = Rights(*map(tuple, answer["rights"]))  # the child read them from the same command line and settings
+        return replace(SweepPlan.from_json(answer["plan"]), rights=rights)
 
 
 def write_plan(argv: Sequence[str]) -> int:
@@ -225,7 +246,9 @@ def write_plan(argv: Sequence[str]) -> int:
     parser = Parser(prog="orchestrator _plan")
     _add_config_arguments(parser)
     options = parser.parse_intermixed_args(argv[1:])
-    Path(argv[0]).write_text(_plan_here(options).to_json(), encoding="utf-8")
+    made = _plan_here(options)
+    answer = {"plan": made.to_json(), "rights": astuple(made.rights)}
+    Path(argv[0]).write_text(json.dumps(answer), encoding="utf-8")
     return errors.EXIT_OK
 
 

@@ -9,23 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.base import yaml_files
-from orchestrator.base.build import build, check, parameters, resolve, unknown_key, use_import_paths
+from orchestrator.base.build import build, check, check_arguments, parameters, unknown_key
 from orchestrator.base.errors import ConfigError, Problem
 from orchestrator.base.groups import GROUPS, OF_MODEL, PARTS, PROVIDED
 from orchestrator.base.records import METRICS
+from orchestrator.base.rights import Rights, grant
 from orchestrator.base.rules import RULES
-from orchestrator.base.settings import CONF, ROOT_KEYS, TRIAL_KEYS, settings_problems
+from orchestrator.base.settings import CONF, ROOT_KEYS, TRIAL_KEYS, Settings, settings_problems
+from orchestrator.base.targets import resolve
 from orchestrator.config.plan import SweepPlan
 from orchestrator.space import Choice, Space
 
 from .composing import Composed, Overrides, compose, read_overrides
-from .files import open_catalogue, read_user_settings
+from .files import open_catalogue
 from .grammar import SPACE_BLOCKS
 from .machine import cpus, gpus
+from .rights import KEYS as RIGHTS_KEYS
+from .rights import read_user_rights, rights_of
 from .searching import DEFAULT_SEARCH, Entry, Search, choices_of, is_open, read_entries
 from .specs import Specs
-
-_SPEC = {"_target_": "orchestrator.base.settings.Settings"}  # the root keys have a schema as the groups have
 
 
 @dataclass
@@ -44,7 +46,7 @@ class Draft:
 
     def __post_init__(self) -> None:
         self.catalogue = open_catalogue(self.config_dir)
-        self.user_settings = read_user_settings()
+        self.own_rights, self.rights = read_user_rights(), Rights()
         self.overrides = Overrides({}, {}, frozenset())
         self.chosen: Mapping[str, str] = {}
         self.settings: dict[str, Any] = {}
@@ -62,16 +64,16 @@ class Draft:
         composed = self._composed()
         self.chosen = composed.chosen
         entries = read_entries(composed, self.overrides, self.catalogue, self.problems)
-        allowed = self._read_allowed(composed)
+        self._read_rights(composed)
         self._read_settings(composed)
-        entries = self._without_what_the_model_lacks(entries, allowed)
-        entries = [self._usable(entry, allowed) if is_open(entry) else entry for entry in entries]
-        specs = self._read_specs(composed, entries, allowed)
+        entries = self._without_what_the_model_lacks(entries)
+        entries = [self._usable(entry) if is_open(entry) else entry for entry in entries]
+        specs = self._read_specs(composed, entries)
         base = {
             "choices": {group: specs.chosen[group] for group in GROUPS},
             **{group: specs.of[group][specs.chosen[group]] for group in GROUPS},
             **{key: self.settings.get(key) for key in TRIAL_KEYS},
-            "import_paths": self.import_paths,
+            "import_paths": list(self.rights.import_paths),
         }
         search = Search(entries, specs, self.overrides, self.problems, self.notes)
         space = search.space(base)
@@ -84,30 +86,31 @@ class Draft:
             facts={"fits": self._fits(trials)},
             notes=tuple(self.notes),
             rules=RULES,
+            rights=self.rights,
             **{part: specs.of[part][specs.chosen[part]] for part in PARTS},
         )
 
-    def _without_what_the_model_lacks(self, entries: list[Entry], allowed: list[str]) -> list[Entry]:
+    def _without_what_the_model_lacks(self, entries: list[Entry]) -> list[Entry]:
         """The default search, which nobody asked for, leaves out a group of the model that it does not take."""
         if self.chosen.get("search") != DEFAULT_SEARCH or "search" in self.overrides:
             return entries
         try:
             spec, _ = self.catalogue.choice("model", self.chosen["model"])
-            takes = parameters(resolve(spec["_target_"], allowed))
+            takes = parameters(resolve(spec["_target_"]))
         except (ConfigError, KeyError):
             return entries  # reported with the other problems of the model
         lacking = [e.key for e in entries if e.key in OF_MODEL and e.where and e.key not in takes]
         self.notes += [f"{key} is not searched: model={self.chosen['model']} takes none" for key in lacking]
         return [entry for entry in entries if entry.key not in lacking]
 
-    def _usable(self, entry: Entry, allowed: Sequence[str]) -> Entry:
+    def _usable(self, entry: Entry) -> Entry:
         """An entry for all choices of a group, narrowed to those that can run; a note names the others."""
         reasons: dict[str, str] = {}
         names = choices_of(entry, self.catalogue, [])
         for name in names:
             try:
                 spec, _ = self.catalogue.choice(entry.key, name)
-                found = check(entry.key, spec, provided=PROVIDED.get(entry.key, ()), allowed=allowed)
+                found = check(entry.key, spec, provided=PROVIDED.get(entry.key, ()))
             except ConfigError as error:
                 found = error.problems
             if found := [problem for problem in found if problem.key not in self.overrides]:
@@ -137,22 +140,29 @@ class Draft:
 
     # root keys
 
-    def _read_allowed(self, composed: Composed) -> list[str]:
-        """`allowed_targets` from the command line and the user's settings; a YAML must not allow what it needs."""
-        written = composed.values.get("allowed_targets")
-        written = [written] if isinstance(written, str) else written
-        if written and "allowed_targets" not in self.overrides:
-            why = "must come from the command line or your own settings file, not from the YAML that needs it"
-            self.problems.append(Problem("allowed_targets", why, written))
-            written = []
-        # what is not a list of texts stays as it is: the check of types reports it
-        given = [*self.user_settings, *written] if isinstance(written, list) else written
-        self.settings["allowed_targets"] = given
-        allowed = [entry for entry in given if isinstance(entry, str)] if isinstance(given, list) else []
-        folders = [str(folder) for folder in self.catalogue.folders[1:]]
-        self.import_paths = [*folders, str(Path.cwd())] if folders or allowed else []
-        use_import_paths(self.import_paths)
-        return allowed
+    def _read_rights(self, composed: Composed) -> None:
+        """Rights from the command line and the user's settings, in force from here on; a YAML must not allow what it needs."""
+        written: dict[str, list[str]] = {}
+        for key in RIGHTS_KEYS:
+            value = composed.values.get(key)
+            value = [value] if isinstance(value, str) else value
+            if value and key not in self.overrides:
+                why = "must come from the command line or your own settings file, not from the YAML that needs it"
+                self.problems.append(Problem(key, why, value))
+                value = []
+            # what is not a list of texts stays as it is: the check of types reports it
+            self.settings[key] = value
+            written[key] = [entry for entry in value if isinstance(entry, str)] if isinstance(value, list) else []
+        typed = rights_of(written["allowed_targets"], written["import_paths"], Path.cwd())
+        self.rights = self.own_rights | typed
+        if isinstance(self.settings["allowed_targets"], list):
+            self.settings["allowed_targets"] = [*self.own_rights.targets, *self.settings["allowed_targets"]]
+        if not self.rights.targets:
+            self.rights = Rights()
+        elif not typed.import_paths:
+            folders = (*map(str, self.catalogue.folders[1:]), str(Path.cwd()))
+            self.rights |= Rights(import_paths=folders)
+        grant(self.rights)
 
     def _read_settings(self, composed: Composed) -> None:
         values = {key: composed.values[key] for key in ROOT_KEYS if key in composed.values}
@@ -164,7 +174,7 @@ class Draft:
         known = {*ROOT_KEYS, *self.catalogue.files}
         unknown = sorted(set(composed.values) - known - set(SPACE_BLOCKS))
         self.problems += [unknown_key(key, composed.values[key], known) for key in unknown]
-        found = check("", _SPEC | self.settings)
+        found = check_arguments("", self.settings, parameters(Settings))
         self.problems += [*found, *settings_problems(self.settings, wrong={problem.key for problem in found})]
         self.sound = not found
         if self.sound:
@@ -175,8 +185,8 @@ class Draft:
 
     # choices
 
-    def _read_specs(self, composed: Composed, entries: Sequence[Entry], allowed: Sequence[str]) -> Specs:
-        specs = Specs(self.catalogue, composed, allowed, self.problems)
+    def _read_specs(self, composed: Composed, entries: Sequence[Entry]) -> Specs:
+        specs = Specs(self.catalogue, composed, self.problems)
         for group in (*GROUPS, *PARTS):
             of_group = [entry for entry in entries if entry.key == group and group in GROUPS]
             searched = [name for entry in of_group for name in choices_of(entry, self.catalogue, self.problems)]
@@ -195,7 +205,7 @@ class Draft:
         for part in PARTS:
             spec = specs.of[part][specs.chosen[part]]
             try:
-                built[part] = build(spec, allowed=specs.allowed)
+                built[part] = build(spec)
             except ConfigError:
                 continue  # reported with the specs
             except ValueError as error:

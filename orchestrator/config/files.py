@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from orchestrator.base import yaml_files
-from orchestrator.base.build import mismatch, unknown_key
 from orchestrator.base.errors import ConfigError, Problem, nearest
 from orchestrator.base.groups import GROUPS, PARTS, SEARCHES
 from orchestrator.base.settings import CONF
@@ -110,21 +108,3 @@ class Catalogue:
         if not isinstance(name, str) or not name:
             return Problem(group, f"must name a choice: {', '.join(known)}", "null" if name is None else repr(name))
         return Problem(group, f"not in conf/{group}; known: {', '.join(known)}", name, nearest(name, known))
-
-
-def read_user_settings() -> list[str]:
-    """`allowed_targets` of the user's own settings file ($ORCHESTRATOR_SETTINGS, ~/.config/orchestrator/settings.yaml)."""
-    named = os.environ.get("ORCHESTRATOR_SETTINGS")
-    path = Path(named) if named else Path.home() / ".config" / "orchestrator" / "settings.yaml"
-    if not path.is_file():
-        return []
-    settings = yaml_files.read(path)
-    problems = [
-        unknown_key(key, value, ["allowed_targets"]) for key, value in settings.items() if key != "allowed_targets"
-    ]
-    allowed = settings.get("allowed_targets") or []
-    if why := mismatch(allowed, list[str]):
-        problems.append(Problem("allowed_targets", why, allowed))
-    if problems:
-        raise ConfigError([replace(problem, where=str(path)) for problem in problems])
-    return list(allowed)

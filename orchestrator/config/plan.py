@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from orchestrator.base.build import build, use_import_paths
+from orchestrator.base.build import build
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.groups import GROUPS
 from orchestrator.base.recorded import read_plan
+from orchestrator.base.rights import Rights, granted, in_force
 from orchestrator.base.rules import FIRST_RULES
 from orchestrator.base.settings import ROOT_KEYS, Settings
 from orchestrator.base.upgrades import current_plan
@@ -31,6 +32,8 @@ class SweepPlan:
         notes: sentences for the user.
         rules: by which what the configuration leaves open is derived (orchestrator.base.rules); the first ones where
             an earlier version recorded none.
+        rights: what the user allowed for it, on this command line or in this program. They are not recorded: a plan that is
+            read back has none.
     """
 
     settings: Mapping[str, Any]
@@ -44,6 +47,7 @@ class SweepPlan:
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     rules: int = FIRST_RULES
+    rights: Rights = field(default=Rights(), compare=False)
 
     @property
     def root(self) -> Settings:
@@ -55,17 +59,17 @@ class SweepPlan:
 
         A sampler or scheduler is as it was under the rules that the sweep began with.
         """
-        use_import_paths(self.base.get("import_paths") or ())
-        built = build(getattr(self, group), allowed=self.settings["allowed_targets"])
+        with granted(in_force() | self.rights):
+            built = build(getattr(self, group))
         return built.under(self.rules) if hasattr(built, "under") else built
 
     def to_json(self) -> str:
-        plain = {f.name: getattr(self, f.name) for f in fields(self)} | {"space": self.space.encode()}
+        plain = {name: getattr(self, name) for name in _RECORDED} | {"space": self.space.encode()}
         return json.dumps(plain, ensure_ascii=False, allow_nan=False)
 
     @staticmethod
     def from_json(text: str) -> SweepPlan:
-        """The plan that `to_json` wrote, in this version or an earlier one.
+        """The plan that `to_json` wrote, in this version or an earlier one; without rights.
 
         Raises:
             NotReadyError: it is none.
@@ -75,8 +79,11 @@ class SweepPlan:
             space = Space.decode(plain["space"])
         except ValueError as error:
             raise NotReadyError(f"the plan of the sweep is damaged: {error}") from error
-        known = {f.name: plain[f.name] for f in fields(SweepPlan) if f.name in plain}
+        known = {name: plain[name] for name in _RECORDED if name in plain}
         return SweepPlan(**known | {"space": space, "notes": tuple(plain.get("notes", ()))})
+
+
+_RECORDED = tuple(f.name for f in fields(SweepPlan) if f.name != "rights")
 
 
 def trial_config(plan: SweepPlan, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import yaml
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.groups import GROUPS, PARTS
+from orchestrator.base.rights import Rights, granted
 from orchestrator.config.plan import SweepPlan
 
 from .draft import Draft
@@ -41,6 +42,18 @@ def plan(
         ConfigError: all problems found.
         NotReadyError: data are not there, or runs_dir cannot be written or has no room.
     """
+    with granted(Rights()):
+        made = _with_capability(_tried(overrides, config_dir, config_name, say))
+    runs_dir = Path(made.settings["runs_dir"])
+    check_writable(runs_dir)
+    check_space(runs_dir, _footprint(made))
+    return made
+
+
+def _tried(
+    overrides: Sequence[str], config_dir: str | Path | None, config_name: str, say: Callable[[str], None] | None
+) -> SweepPlan:
+    """The plan whose configurations were tried; it puts the rights of the overrides in force."""
     left_out: dict[tuple[str, str], str] = {}
     while True:
         draft = Draft(config_dir, config_name, left_out)
@@ -51,10 +64,6 @@ def plan(
             break
         left_out |= failing  # fewer each time; the last ones stay, with their problems
     draft.raise_problems()
-    made = _with_capability(made)
-    runs_dir = Path(made.settings["runs_dir"])
-    check_writable(runs_dir)
-    check_space(runs_dir, _footprint(made))
     return made
 
 
@@ -94,8 +103,9 @@ def _footprint(made: SweepPlan) -> Footprint:
 def compose_job(overrides: Sequence[str], *, config_dir: str | Path | None = None, config_name: str = "launch") -> str:
     """The composed configuration and search space as YAML; nothing is tried or read."""
     draft = Draft(config_dir, config_name)
-    made = draft.plan(overrides)
-    draft.raise_problems()
+    with granted(Rights()):
+        made = draft.plan(overrides)
+        draft.raise_problems()
     job = {
         **made.settings,
         **{group: dict(made.base[group]) for group in GROUPS},

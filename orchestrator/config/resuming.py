@@ -113,13 +113,12 @@ def _gone(key: str, before: object) -> Problem:
 
 def _aligned(old: SweepPlan, new: SweepPlan) -> SweepPlan:
     """The old plan with the arguments that the new one has besides, at their defaults: a version may have added them."""
-    allowed = new.settings["allowed_targets"]
 
     def aligned(spec: Mapping[str, Any], now: Mapping[str, Any]) -> Mapping[str, Any]:
         spec = with_current_arguments(spec)
         added = now.keys() - spec.keys()
         same = spec.get("_target_") == now.get("_target_")
-        return with_defaults(spec, allowed, added) if same and added else spec
+        return with_defaults(spec, added) if same and added else spec
 
     base = {group: aligned(old.base[group], new.base[group]) for group in GROUPS}
     choices = {

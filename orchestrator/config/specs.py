@@ -9,10 +9,11 @@ from inspect import Parameter as Argument
 from typing import Any
 
 from orchestrator.base import yaml_files
-from orchestrator.base.build import check, parameters, resolve, unknown_key
+from orchestrator.base.build import check, parameters, unknown_key
 from orchestrator.base.errors import ConfigError, Problem, nearest
 from orchestrator.base.groups import GROUPS, OF_MODEL, PROVIDED
 from orchestrator.base.settings import ROOT_KEYS
+from orchestrator.base.targets import resolve
 
 from .composing import Composed, Overrides
 from .files import Catalogue
@@ -24,13 +25,11 @@ class Specs:
     """Of each group the choices in play, with their specs and usual ranges; problems are added to `problems`.
 
     Args:
-        allowed: packages of the user's that a target may lie in.
         chosen: group -> the choice of a trial before any searched value.
     """
 
     catalogue: Catalogue
     composed: Composed
-    allowed: Sequence[str]
     problems: list[Problem]
     chosen: dict[str, str] = field(default_factory=dict)
     of: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
@@ -73,7 +72,7 @@ class Specs:
     def arguments(self, group: str, spec: Mapping[str, Any]) -> dict[str, Argument]:
         """What can be set of a choice; nothing where its target cannot be found, which `check` reports."""
         try:
-            return parameters(resolve(spec["_target_"], self.allowed), PROVIDED.get(group, ())) if spec else {}
+            return parameters(resolve(spec["_target_"]), PROVIDED.get(group, ())) if spec else {}
         except (ConfigError, KeyError):
             return {}
 
@@ -145,7 +144,7 @@ class Specs:
         """Check every spec against its target's signature, whose defaults are written down."""
         for group, specs in self.of.items():
             for spec in specs.values():
-                self.problems += check(group, spec, provided=PROVIDED.get(group, ()), allowed=self.allowed)
+                self.problems += check(group, spec, provided=PROVIDED.get(group, ()))
                 for name, declared in self.arguments(group, spec).items():
                     default = declared.default
                     if name not in spec and _is_json(default):
@@ -158,7 +157,7 @@ class Specs:
         given = ", ".join(name for name, spec in self.of[group].items() if spec)
         for name, spec in self.of["model"].items():
             try:
-                takes = parameters(resolve(spec["_target_"], self.allowed))
+                takes = parameters(resolve(spec["_target_"]))
             except (ConfigError, KeyError):
                 continue
             if given and group not in takes:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.base.errors import NotReadyError
+from orchestrator.base.groups import OF_MODEL
 from orchestrator.base.layout import BEST, trial_folder
+from orchestrator.base.rights import granted
 from orchestrator.base.upgrades import current_config
 from orchestrator.config.plan import SweepPlan
+from orchestrator.config.rights import check_recorded, read_user_rights, rights_of
 from orchestrator.housekeeping.reading import TrialStory, find_trial
 from orchestrator.housekeeping.showing import missing_weights
 from orchestrator.journal.finding import runs_dir_option
@@ -17,16 +21,32 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def load_model(name: str, runs_dir: str | Path = "runs") -> nn.Module:
+def load_model(
+    name: str,
+    runs_dir: str | Path = "runs",
+    *,
+    allowed_targets: Sequence[str] = (),
+    import_paths: Sequence[str | Path] = (),
+) -> nn.Module:
     """The model of the trial `NAME/7` with the weights of its best epoch, in evaluation mode, on the CPU.
 
     It takes images as they are after the trial's preprocessing. Of a trial that still runs it is the best so far.
 
+    Args:
+        allowed_targets: targets beyond the catalogue that the trial's configuration may name; what its journal allows itself
+            counts for nothing. Those of your settings file are allowed, too.
+        import_paths: the folders of their modules.
+
     Raises:
-        ConfigError: there is no such trial.
+        ConfigError: there is no such trial, or it needs a target that is not allowed; the message says what to pass.
         NotReadyError: its weights are not there or damaged, or do not fit the code of today; the message says what to do.
     """
     story = find_trial(Path(runs_dir), name)
+    rights = rights_of(allowed_targets, [str(path) for path in import_paths], Path.cwd()) | read_user_rights()
+    config = current_config(story.trial.config)
+    needed = {key: config[key] for key in ("model", *OF_MODEL, "import_paths")}
+    how = "allowed_targets={targets}, import_paths={folders} to load_model()"
+    check_recorded(story.name, needed, rights, how=how)
     path = trial_folder(story.folder, story.trial.index) / BEST
     again = f"orchestrator train from={story.name}{runs_dir_option(story.folder)} --folder FOLDER"
     if not path.is_file():
@@ -37,7 +57,8 @@ def load_model(name: str, runs_dir: str | Path = "runs") -> nn.Module:
     from orchestrator.training.restored import restored_model
 
     try:
-        return restored_model(current_config(story.trial.config), path, uid=story.name, facts=_facts(story))
+        with granted(rights):
+            return restored_model(config, path, uid=story.name, facts=_facts(story))
     except Damaged as error:
         raise NotReadyError(f"{path} is damaged: {error}; this trains the trial again:  {again}") from error
     except RuntimeError as error:

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard, assert_never
 
-from orchestrator.base.build import with_current_names
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import JOURNAL
 from orchestrator.base.records import CAN_BE_BEST, TERMINAL, State
+from orchestrator.base.targets import with_current_names
 from orchestrator.journal.events import (
     Best,
     Epoch,

@@ -10,7 +10,6 @@ import os
 import re
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from urllib.parse import quote
 
 from orchestrator.base import removal
 from orchestrator.base.layout import MLFLOW_DATABASE
+from orchestrator.base.processes import python
 from orchestrator.journal.file import on_network_file_system
 from orchestrator.stores.runs import UnavailableError
 
@@ -160,7 +160,7 @@ def let_mlflow_create(new: Path) -> None:
         OSError: MLflow fails.
     """
     result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _CREATE, str(new), str(new.parent / "artifacts")],
+        python("-W", "ignore", "-c", _CREATE, str(new), str(new.parent / "artifacts")),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

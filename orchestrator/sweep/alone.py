@@ -12,17 +12,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from orchestrator.base.build import check, mismatch, parameters, resolve, unknown_key
+from orchestrator.base.build import check, mismatch, parameters, unknown_key
 from orchestrator.base.errors import EXIT_NO_RESULT, EXIT_OK, ConfigError, NotReadyError, Problem
 from orchestrator.base.groups import GROUPS, PROVIDED
 from orchestrator.base.layout import BEST, trial_folder
 from orchestrator.base.records import EpochResult, State, Trial
+from orchestrator.base.rights import granted
 from orchestrator.base.secrets import redact
 from orchestrator.base.settings import TRIAL_KEYS, Settings, settings_problems
+from orchestrator.base.targets import resolve
 from orchestrator.base.text import say, visible
 from orchestrator.base.upgrades import current_config
 from orchestrator.config.machine import gpus
 from orchestrator.config.plan import set_key, trial_config
+from orchestrator.config.rights import check_recorded, typed_rights
 from orchestrator.housekeeping.reading import TrialStory, find_trial
 from orchestrator.journal.record import TrialRecord
 from orchestrator.sweep.resources import with_gpus
@@ -53,7 +56,7 @@ def train_one(
         raise ConfigError(Problem(keys, "train takes one configuration; give each key one value, or use launch"))
     config = trial_config(with_gpus(plan, gpus()), {})
     _check_device(config)
-    with _place(folder) as place:
+    with granted(plan.rights), _place(folder) as place:
         return _train(Trial("train/0", 0, config, folder=place)).code
 
 
@@ -77,6 +80,7 @@ def train_again(
 
     Args:
         overrides: `key=value` of keys that the configuration has; it is another configuration then, and nothing is compared.
+            `allowed_targets=` and `import_paths=` change no configuration; those of the journal count for nothing.
         folder: as in `train_one`; not one of the sweep's own.
 
     Raises:
@@ -86,8 +90,15 @@ def train_again(
     story = find_trial(runs_dir, name)
     if folder is not None and folder.resolve().is_relative_to(story.folder.resolve()):
         raise ConfigError(Problem("--folder", "belongs to the sweep, whose record it is; name another one", folder))
+    rights, overrides = typed_rights(overrides)
+    config = current_config(story.trial.config)
+    check_recorded(story.name, config, rights)
+    with granted(rights):
+        return _train_story(story, config, overrides, folder)
+
+
+def _train_story(story: TrialStory, config: dict[str, Any], overrides: Sequence[str], folder: Path | None) -> int:
     recorded = story.trial
-    config = current_config(recorded.config)
     if overrides:
         config = changed(config, overrides)
         say(f"{story.name} with {' '.join(overrides)}: no longer the same trial, so nothing is compared")
@@ -241,22 +252,19 @@ def _unusable(config: Mapping[str, Any], key: str, value: object, *, sweep: bool
     group, _, name = key.partition(".")
     if group in GROUPS and name:
         spec = config[group]
-        known = (
-            parameters(resolve(spec["_target_"], config["allowed_targets"]), PROVIDED.get(group, ())) if spec else {}
-        )
+        known = parameters(resolve(spec["_target_"]), PROVIDED.get(group, ())) if spec else {}
         return None if name in known else unknown_key(key, value, known, f"{group}.")
     return None if key in SETTABLE else unknown_key(key, value, SETTABLE)
 
 
 def _problems(config: Mapping[str, Any]) -> list[Problem]:
     """What is wrong with the values, as far as their declared types and bounds say."""
-    allowed = config["allowed_targets"]
     roots = {key: config[key] for key in SETTABLE}
     declared = get_type_hints(Settings)
     wrong = [Problem(key, why, value) for key, value in roots.items() if (why := mismatch(value, declared[key]))]
     problems = wrong + settings_problems(roots, wrong={problem.key for problem in wrong})
     for group in GROUPS:
-        problems += check(group, config[group], provided=PROVIDED.get(group, ()), allowed=allowed)
+        problems += check(group, config[group], provided=PROVIDED.get(group, ()))
     return problems
 
 

@@ -17,6 +17,7 @@ from orchestrator.base.failpoints import failpoint
 from orchestrator.base.layout import JOURNAL, TRIALS
 from orchestrator.base.names import slug
 from orchestrator.base.removal import opened_below
+from orchestrator.base.rights import granted
 from orchestrator.config.plan import SweepPlan
 from orchestrator.journal.events import SweepOpened
 from orchestrator.journal.file import Journal
@@ -42,7 +43,11 @@ def launch(plan: SweepPlan, context: DriverContext | None = None) -> Result:
         ConfigError, NotReadyError: nothing was created, or (NotReadyError) the journal could not be written any more.
         ResumableError: Ray failed in mid-sweep; everything up to then is kept.
     """
-    context = context or DriverContext()
+    with granted(plan.rights):
+        return _launch(plan, context or DriverContext())
+
+
+def _launch(plan: SweepPlan, context: DriverContext) -> Result:
     tracking = checked_tracking(plan, Path(plan.root.runs_dir), context)
     with connected_cluster(plan, context) as cluster:
         place = find_place(plan, cluster, Path(plan.root.runs_dir))

@@ -14,6 +14,7 @@ from orchestrator.base.errors import ConfigError, Problem
 from orchestrator.base.failpoints import failpoint
 from orchestrator.base.layout import JOURNAL, TRIALS
 from orchestrator.base.removal import opened_below
+from orchestrator.base.rights import granted
 from orchestrator.config import resuming
 from orchestrator.config.plan import SweepPlan
 from orchestrator.journal.events import SweepResumed
@@ -56,7 +57,7 @@ def resume(
     """
     context = context or DriverContext()
     folder = folder.resolve()
-    with driving(folder):
+    with granted(new.rights), driving(folder):
         _check_folder(folder)
         record = read_sweep(folder)
         old = SweepPlan.from_json(record.plan)

@@ -19,6 +19,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from orchestrator.base.errors import ConfigError, NotReadyError, Problem
 from orchestrator.base.layout import MLFLOW_ARTIFACTS
+from orchestrator.base.processes import python
 from orchestrator.base.secrets import redact
 from orchestrator.config.settings import LocalTracking, NoTracking, ServerTracking
 from orchestrator.stores.client import ClientStore
@@ -118,7 +119,7 @@ def _problem_of_server(uri: str, experiment: str | None) -> str:
     """Why the server cannot be used, or nothing; asked by a process that gives back what MLflow takes, and can be cut off."""
     try:
         child = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", __name__],
+            python("-W", "ignore", "-m", __name__),
             input=json.dumps([uri, experiment or "Default"]),
             capture_output=True,
             text=True,

@@ -6,11 +6,11 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 from orchestrator.base.layout import JOURNAL, TRACKER_LOG, TRACKING
+from orchestrator.base.processes import python
 from orchestrator.journal.cursor import ShipStatus, is_shipping, read_status
 from orchestrator.journal.events import Reported, Started, Terminal
 from orchestrator.journal.file import Entry, Reader
@@ -133,7 +133,7 @@ def start_shipper(sweep_folder: Path) -> subprocess.Popen[bytes]:
     command = ["-m", "orchestrator.tracking.shipper", str(sweep_folder), "--parent-pid", str(os.getpid())]
     with (folder / TRACKER_LOG).open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            python(*command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
 
 

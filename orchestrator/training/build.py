@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from models.initializers import initialize
-from orchestrator.base.build import build, parameters, resolve, use_import_paths
+from orchestrator.base.build import build, parameters
+from orchestrator.base.targets import resolve
 from orchestrator.training.batches import DeviceData, batch_sizes, place
 from orchestrator.training.data import Dataset, load
 from orchestrator.training.data.source import Progress
@@ -35,12 +36,10 @@ def build_learner(config: Mapping[str, Any], beat: Callable[[], None] = lambda: 
         ValueError: a part refused its settings, or the batch is larger than the training set.
         NotReadyError: the data are not there.
     """
-    use_import_paths(config["import_paths"])
-    allowed = config["allowed_targets"]
     device = choose_device(config)
     set_up(device, config["cpus_per_trial"], config["precision"])
     dataset = load_data(config, lambda done, total: beat())
-    data = place(dataset, config["preprocess"], lambda: build(config["preprocess"], allowed=allowed), device)
+    data = place(dataset, config["preprocess"], lambda: build(config["preprocess"]), device)
     model, channels_last = build_model(config, dataset, device, lambda: init_images(data, config["seed"]))
     sizes = batch_sizes(len(data.splits["train"]), config["batch_size"])
     return Learner(
@@ -48,8 +47,8 @@ def build_learner(config: Mapping[str, Any], beat: Callable[[], None] = lambda: 
         optimizer=build_optimizer(config, model),
         schedule=build_schedule(config, steps_per_epoch=len(sizes)),
         loss=build_loss(config),
-        penalty=build(config["penalty"], allowed=allowed),
-        augment=build(config["augment"], allowed=allowed),
+        penalty=build(config["penalty"]),
+        augment=build(config["augment"]),
         data=data,
         device=device,
         seed=config["seed"],
@@ -68,7 +67,7 @@ def load_data(config: Mapping[str, Any], progress: Progress | None = None) -> Da
     """
     cache = None if config["data_cache"] is None else Path(config["data_cache"])
     entry = config.get("data_entry", "")
-    return load(config["data"], cache=cache, allowed=config["allowed_targets"], entry=entry, progress=progress)
+    return load(config["data"], cache=cache, entry=entry, progress=progress)
 
 
 def init_images(data: DeviceData, seed: int) -> Tensor:
@@ -88,20 +87,19 @@ def build_model(
 
     It is made on the CPU from the seed and moved, so that it begins the same on every device; nothing is computed for meta.
     """
-    allowed, seed = config["allowed_targets"], config["seed"]
+    seed = config["seed"]
     seed_everything(derive_seed(seed, "build"), torch.device("cpu"))
     # a device context slows every constructor, so there is none for the CPU
     with device if device.type == "meta" else nullcontext():
         model: nn.Module = build(
             config["model"],
-            allowed=allowed,
             num_classes=dataset.num_classes,
             in_channels=dataset.in_channels,
             image_size=dataset.image_size,
-            norm=build(config["norm"], allowed=allowed),
-            activation=build(config["activation"], allowed=allowed),
+            norm=build(config["norm"]),
+            activation=build(config["activation"]),
         )
-        scheme = build(config["init"], allowed=allowed)
+        scheme = build(config["init"])
         if scheme is not None:
             initialize(model, scheme, generator(derive_seed(seed, "init")), images())
     channels_last = any(isinstance(module, nn.Conv2d) for module in model.modules())
@@ -112,24 +110,24 @@ def build_model(
 
 def build_optimizer(config: Mapping[str, Any], model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of the model's trainable parameters; its target takes `params`, `named_params`, or both."""
-    spec, allowed = config["optimizer"], config["allowed_targets"]
+    spec = config["optimizer"]
     params = [p for p in model.parameters() if p.requires_grad]
-    named = {"named_params": named_parameters(model)} if _takes(spec, "named_params", allowed) else {}
-    return build(spec, allowed=allowed, params=params, **named)  # type: ignore[no-any-return]
+    named = {"named_params": named_parameters(model)} if _takes(spec, "named_params") else {}
+    return build(spec, params=params, **named)  # type: ignore[no-any-return]
 
 
 def build_schedule(config: Mapping[str, Any], *, steps_per_epoch: int) -> Schedule:
     """The schedule of the learning rate over the trial's epochs."""
-    spec, allowed = config["schedule"], config["allowed_targets"]
-    steps = {"steps_per_epoch": steps_per_epoch} if _takes(spec, "steps_per_epoch", allowed) else {}
-    return build(spec, allowed=allowed, epochs=config["epochs"], **steps)  # type: ignore[no-any-return]
+    spec = config["schedule"]
+    steps = {"steps_per_epoch": steps_per_epoch} if _takes(spec, "steps_per_epoch") else {}
+    return build(spec, epochs=config["epochs"], **steps)  # type: ignore[no-any-return]
 
 
 def build_loss(config: Mapping[str, Any]) -> Loss:
     """The loss, told outputs, labels and batch."""
-    return as_loss(build(config["loss"], allowed=config["allowed_targets"]))
+    return as_loss(build(config["loss"]))
 
 
-def _takes(spec: Mapping[str, Any], name: str, allowed: list[str]) -> bool:
+def _takes(spec: Mapping[str, Any], name: str) -> bool:
     """Whether a target has an argument of this name; `**settings` is not enough, since it may be handed on."""
-    return bool(spec) and name in parameters(resolve(spec["_target_"], allowed))
+    return bool(spec) and name in parameters(resolve(spec["_target_"]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.base.groups import GROUPS, PLACES
@@ -19,13 +19,10 @@ def compared(config: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(kept))  # type: ignore[no-any-return]
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], *, allowed: Collection[str] = ()) -> list[str]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs between two results of `compared`, by dotted key: "optimizer.lr=0.1 there, 0.2 here".
 
     `before` may be of an earlier version: its targets go by the names of today, what it leaves out has its default.
-
-    Args:
-        allowed: targets that the user allows, as for `build`.
     """
     before = compared(current_config(before))
     found = []
@@ -38,7 +35,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], *, allowed: C
         elif one.get("_target_") != other.get("_target_"):
             found.append(f"{key}={_shown(one.get('_target_'))} there, {_shown(other.get('_target_'))} here")
         else:
-            names = differing_arguments(one, other, allowed)
+            names = differing_arguments(one, other)
             found += [f"{key}.{name}={_shown(one.get(name))} there, {_shown(other.get(name))} here" for name in names]
     return found
 

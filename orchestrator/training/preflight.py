@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from models import facts as facts_of_model
 from models.outputs import Outputs
-from orchestrator.base.build import build, resolve, use_import_paths
+from orchestrator.base.build import build
 from orchestrator.base.errors import ConfigError, Problem
 from orchestrator.base.groups import OF_MODEL, TRIAL_GROUPS
+from orchestrator.base.targets import resolve
 from orchestrator.training.batches import batch_sizes
 from orchestrator.training.build import build_loss, build_model, build_optimizer, build_schedule, load_data
 from orchestrator.training.data import Dataset, cache_folder
@@ -124,13 +125,11 @@ class _Probe:
 
     def check_without_data(self, label: str, config: Mapping[str, Any]) -> None:
         """Try the parts of one configuration that need neither the data nor the model."""
-        use_import_paths(config["import_paths"])
-        allowed = config["allowed_targets"]
         with self._collect(label, config, "precision"):
             check_precision(expected_device(config), config["precision"])
         for group in BUILT_ALONE:
             with self._collect(label, config, group):
-                self._once(group, config, (group,), partial(build, config[group], allowed=allowed))
+                self._once(group, config, (group,), partial(build, config[group]))
         with self._collect(label, config, "schedule"):
             self._once("schedule", config, ("schedule", "epochs"), partial(build_schedule, config, steps_per_epoch=1))
         with self._collect(label, config, "data"):
@@ -233,10 +232,9 @@ def build_source(config: Mapping[str, Any]) -> None:
     Raises:
         ValueError: a value is refused.
     """
-    allowed = config["allowed_targets"]
-    target = resolve(config["data"]["_target_"], allowed) if config["data"] else None
+    target = resolve(config["data"]["_target_"]) if config["data"] else None
     if getattr(target, "__annotations__", {}).get("return") in (Source, "Source"):
-        build(config["data"], allowed=allowed)
+        build(config["data"])
 
 
 def decoding_progress(

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from orchestrator.base.build import use_import_paths
 from orchestrator.training import checkpoint
 from orchestrator.training.build import build_model, load_data
 
@@ -33,7 +32,6 @@ def restored_model(config: Mapping[str, Any], weights: Path, *, uid: str, facts:
         NotReadyError: the data set is needed and not there.
     """
     loaded = checkpoint.load(weights, uid=uid)
-    use_import_paths(config["import_paths"])
     data: Any = _shape(facts) if set(SHAPE) <= set(facts) else load_data(config)
     # The weights are about to be replaced: an initialization would only cost time, or ask for the data.
     with _generators_kept():

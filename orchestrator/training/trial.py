@@ -210,7 +210,7 @@ class TrialRun:
                 f"the data set {learner.data.dataset.name} is not the one that trial {self.trial.uid} began with:"
                 " put it back as it was, or launch a new sweep"
             )
-        if others := differences(state["config"], compared(config), allowed=config["allowed_targets"]):
+        if others := differences(state["config"], compared(config)):
             listed = ", ".join(others)
             raise NotReadyError(f"the checkpoint in {folder} is of another configuration: {listed}; use another folder")
         weights = _below("model/", loaded.tensors)

@@ -46,7 +46,7 @@ def load_nothing(config: dict[str, Any], progress: object) -> Dataset:
     """In place of what touches files: the target refuses what it refuses, but no data are fetched or decoded."""
     del progress
     assert isinstance(config["data_cache"], str | None)
-    build(config["data"], allowed=config["allowed_targets"])
+    build(config["data"])
     return synthetic(num_examples=200)
 
 

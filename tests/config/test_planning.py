@@ -14,6 +14,7 @@ import yaml
 
 from orchestrator.base.build import build
 from orchestrator.base.errors import ConfigError, NotReadyError, Problem
+from orchestrator.base.rights import Rights, granted
 from orchestrator.base.settings import CONF
 from orchestrator.config.plan import SweepPlan, describe_plan, trial_config
 from orchestrator.config.planning import compose_job, plan
@@ -215,7 +216,7 @@ def test_a_new_optimizer_is_in_the_ready_search_without_an_edit(tmp_path: Path) 
 def test_a_choice_that_cannot_run_is_left_out_of_a_ready_search_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(tmp_path / "conf/optimizer/broken.yaml", "_target_: orchestrator.training.optimizers.nowhere\n")
+    write(tmp_path / "conf/optimizer/broken.yaml", "_target_: torch.optim.nowhere\n")
     write(tmp_path / "conf/optimizer/unfit.yaml", NEW_OPTIMIZER)
 
     def check(given: Iterable[tuple[str, Mapping[str, Any]]], *_: object, **__: object) -> SimpleNamespace:
@@ -226,7 +227,10 @@ def test_a_choice_that_cannot_run_is_left_out_of_a_ready_search_and_told(
     monkeypatch.setattr(preflight, "check", check)
     made = plan(["search=optimizer"], config_dir=tmp_path / "conf")
     assert "optimizer: adam, adamw, rmsprop, sgd" in shown(made)
-    assert any(note.startswith("optimizer=broken is left out") and "has no nowhere" in note for note in made.notes)
+    assert any(
+        note.startswith("optimizer=broken is left out") and "is not a class of torch.optim" in note
+        for note in made.notes
+    )
     assert "optimizer=unfit is left out: does not run on this" in made.notes
     assert "does not run on this" in refused("optimizer=sgd,unfit", config_dir=tmp_path / "conf")
 
@@ -454,8 +458,14 @@ def test_own_model_launches_like_a_built_in_one(own: Path) -> None:
     assert shown(made) == ["model: mine, mlp", "model.size: 5, 6, when model=mine"]
     config = trial_config(made, {"model": "mine", "model.size": 6})
     assert config["import_paths"] == [str(own), str(Path.cwd())]
-    model = build(config["model"], allowed=config["allowed_targets"], num_classes=2, in_channels=1, image_size=(8, 8))
-    assert model.size == 6
+    spec = config["model"]
+    with granted(made.rights):
+        assert build(spec, num_classes=2, in_channels=1, image_size=(8, 8)).size == 6
+    with pytest.raises(ConfigError, match="is not allowed"):
+        build(spec)
+    read_back = SweepPlan.from_json(made.to_json())
+    assert read_back == made
+    assert read_back.rights == Rights(), "a record gives no rights"
 
 
 def test_own_targets_must_be_allowed_by_the_user_not_by_the_yaml(own: Path, tmp_path: Path) -> None:

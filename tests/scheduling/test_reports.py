@@ -161,7 +161,7 @@ def test_a_loss_that_is_not_finite_ends_the_trial_with_step_and_value(trial: Tri
 
 
 def test_the_same_exception_twice_is_the_end(trial: Trial) -> None:
-    loss = {"_target_": "orchestrator.training.losses.cross_entropy.cross_entropy", "no_such_key": 1}
+    loss = {"_target_": "orchestrator.training.losses.cross_entropy", "no_such_key": 1}
     first, second = reports(dataclasses.replace(trial, config={**trial.config, "loss": loss}))
     assert (first["state"], first["retrying"], first["attempt"], first["epochs"]) == ("running", True, 1, [])
     assert (second["state"], second["attempt"]) == ("failed", 2)

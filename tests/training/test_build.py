@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from orchestrator.base.rights import Rights, granted
 from orchestrator.training.losses import Batch
 from orchestrator.training.optimizers import NamedParameter, decay_groups
 from orchestrator.training.trial import TrialRun
@@ -99,13 +100,14 @@ class TwoHeads(nn.Module):
 
 
 @pytest.fixture
-def own(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
-    """The spec of a target of this file."""
+def own(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], dict[str, Any]]]:
+    """The spec of a target of this file, which the user allows."""
     module = sys.modules[__name__]
     monkeypatch.setitem(sys.modules, "mine", module)
     for thing in (SignDescent, grouped, handed_on, Newton, SharpnessAware, ranked_loss, TwoHeads):
         monkeypatch.setattr(thing, "__module__", "mine")
-    return lambda name: {"_target_": f"mine.{name}"}
+    with granted(Rights(("mine",))):
+        yield lambda name: {"_target_": f"mine.{name}"}
 
 
 Own = Callable[[str], dict[str, Any]]
@@ -113,12 +115,12 @@ Own = Callable[[str], dict[str, Any]]
 
 @pytest.mark.parametrize("name", ["SignDescent", "handed_on"])
 def test_optimizers_of_parameters_alone_go_on_working(trial: MakeTrial, own: Own, name: str) -> None:
-    results = list(TrialRun(trial("", optimizer={**own(name), "lr": 0.01}, allowed_targets=["mine"], epochs=6)))
+    results = list(TrialRun(trial("", optimizer={**own(name), "lr": 0.01}, epochs=6)))
     assert results[-1].metrics["train/loss"] < results[0].metrics["train/loss"]
 
 
 def test_optimizer_is_told_names_and_roles(trial: MakeTrial, own: Own) -> None:
-    run = TrialRun(trial("", optimizer=own("grouped"), allowed_targets=["mine"]))
+    run = TrialRun(trial("", optimizer=own("grouped")))
     decays = {group["weight_decay"]: len(group["params"]) for group in run._learner.optimizer.param_groups}
     assert decays == {0.5: 2, 0.0: 2}
     next(run)
@@ -127,7 +129,7 @@ def test_optimizer_is_told_names_and_roles(trial: MakeTrial, own: Own) -> None:
 def test_second_derivatives_where_the_optimizer_asks_for_them(trial: MakeTrial, own: Own) -> None:
     model = {"_target_": "models.mlp.linear"}
     data = {"_target_": "orchestrator.training.data.synthetic.synthetic", "num_examples": 150, "noise": 1.0}
-    settings = {"optimizer": own("Newton"), "allowed_targets": ["mine"], "model": model, "data": data}
+    settings = {"optimizer": own("Newton"), "model": model, "data": data}
     run = TrialRun(trial("", **settings, batch_size=98, epochs=3))
     losses = [result.metrics["train/loss"] for result in run]
     assert losses[-1] < 0.5 * losses[0]
@@ -138,14 +140,14 @@ def test_training_loss_is_that_of_the_weights_before_the_step(trial: MakeTrial, 
     """A step that looks elsewhere, too, is not judged by what it saw there."""
     settings = {"batch_size": 98, "epochs": 1, "model": {"_target_": "models.mlp.linear"}}
     optimizer = {**own("SharpnessAware"), "lr": 1e-9}
-    (result,) = TrialRun(trial("", **settings, optimizer=optimizer, allowed_targets=["mine"]))
+    (result,) = TrialRun(trial("", **settings, optimizer=optimizer))
     plain = {"_target_": "orchestrator.training.optimizers.sgd", "lr": 1e-9}
     (expected,) = TrialRun(trial("", **settings, optimizer=plain))
     assert result.metrics["train/loss"] == pytest.approx(expected.metrics["train/loss"], rel=1e-6)
 
 
 def test_loss_is_told_the_batch(trial: MakeTrial, own: Own) -> None:
-    results = list(TrialRun(trial("", loss=own("ranked_loss"), allowed_targets=["mine"], epochs=6)))
+    results = list(TrialRun(trial("", loss=own("ranked_loss"), epochs=6)))
     assert results[-1].metrics["val/loss"] < results[0].metrics["val/loss"]
 
 
@@ -162,7 +164,7 @@ def test_torchs_own_loss_can_be_named(trial: MakeTrial) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_an_auxiliary_head_is_trained_and_not_judged(trial: MakeTrial, own: Own, precision: str) -> None:
-    run = TrialRun(trial(model=own("TwoHeads"), allowed_targets=["mine"], epochs=6, precision=precision))
+    run = TrialRun(trial(model=own("TwoHeads"), epochs=6, precision=precision))
     side = run._learner.model.get_submodule("side")
     before = [p.clone() for p in side.parameters()]
     results = list(run)

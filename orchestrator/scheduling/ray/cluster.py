@@ -178,7 +178,7 @@ _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR
 def _start(folder: Path, resources: dict[str, int | None]) -> None:
     import ray
 
-    from orchestrator.scheduling.ray.private import lean_node
+    from orchestrator.scheduling.ray.private import job_without_path, lean_node
 
     with lean_node():
         ray.init(
@@ -186,6 +186,7 @@ def _start(folder: Path, resources: dict[str, int | None]) -> None:
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
             _temp_dir=str(folder),
+            job_config=job_without_path(),
             **resources,
             **_QUIET,
         )
@@ -199,14 +200,14 @@ def _join(address: str, stack: contextlib.ExitStack) -> str:
     """
     import ray
 
-    from orchestrator.scheduling.ray.private import authenticated
+    from orchestrator.scheduling.ray.private import authenticated, job_without_path
 
     if address != "auto":
         knock(address)
     head = stack.enter_context(authenticated(address))
     # Ray's own wait for a head that is gone ends the process; `Head` sees it before.
     os.environ["RAY_gcs_rpc_server_reconnect_timeout_s"] = str(RAY_WAITS_S)  # noqa: SIM112, Ray's own spelling
-    ray.init(address=head, **_QUIET)
+    ray.init(address=head, job_config=job_without_path(), **_QUIET)
     return head
 
 

@@ -20,6 +20,7 @@ from ray._raylet import AuthenticationTokenLoader, Config, GcsClient  # type: ig
 from ray.air.execution import FixedResourceManager
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import AuthenticationError, RayActorError, RayTaskError
+from ray.job_config import JobConfig
 from ray.train._internal.storage import StorageContext
 from ray.tune.execution.class_cache import _ActorClassCache
 from ray.tune.execution.tune_controller import TuneController
@@ -29,8 +30,8 @@ from ray.tune.search.search_algorithm import SearchAlgorithm
 from orchestrator.base.errors import NotReadyError
 
 __all__ = [
-    "Answer", "Controller", "FixedResourceManager", "Queue", "StorageContext", "SweepTrial", "authenticated", "lean_node",
-    "missing", "share_workers",
+    "Answer", "Controller", "FixedResourceManager", "Queue", "StorageContext", "SweepTrial", "authenticated", "job_without_path",
+    "lean_node", "missing", "share_workers",
 ]  # fmt: skip
 
 PINNED = "2.60.0"
@@ -91,6 +92,7 @@ PRIVATE_FIELDS = {
     ),
     _ACTORS: ("_actor_task_events", "_tracked_actors_to_task_futures"),
     _TRIAL: ("temporary_state", "run_metadata", "storage", "relative_logdir"),
+    "ray.job_config:JobConfig": ("_py_driver_sys_path",),
     "ray.tune.execution.class_cache:_ActorClassCache": ("_cache",),
 }
 """`module:class` -> the attributes of its objects that are used: each is set in the class's source."""
@@ -234,6 +236,24 @@ def lean_node() -> Iterator[None]:
     finally:
         for name, method in unused.items():
             setattr(Node, name, method)
+
+
+class _Sealed(list[str]):
+    """A list to which nobody else adds."""
+
+    def extend(self, values: object) -> None:
+        """Takes nothing."""
+
+
+def job_without_path() -> JobConfig:
+    """A job whose workers have none of the driver's folders on their path.
+
+    Ray would put the driver's current folder first on it, where a user's `models/` or `yaml.py` would be imported instead of what
+    we mean. There is no public switch for that but a working directory, which is copied.
+    """
+    job = JobConfig()
+    job._py_driver_sys_path = _Sealed()
+    return job
 
 
 # Ray Tune ------------------------------------------------------------------------------------------------------------

@@ -6,11 +6,13 @@ import json
 import os
 import socket
 import time
+from dataclasses import astuple
 from typing import Any
 
 from ray import tune
 
 from orchestrator.base.records import State, Trial
+from orchestrator.base.rights import Rights, grant, in_force
 from orchestrator.scheduling.reports import Reporter
 
 
@@ -23,6 +25,8 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._free = False
         told = json.loads(new_config["trial"])
+        targets, import_paths = told.pop("rights")
+        grant(Rights(tuple(targets), tuple(import_paths)))
         self._trials_folder = os.path.dirname(told["trial"]["folder"])
         self._sees_folder = os.path.isdir(self._trials_folder)
         self._reporter = Reporter(Trial(**told.pop("trial")), **told)
@@ -59,10 +63,15 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
 
 
 def encode(trial: Trial, *, rungs: list[int], judged: bool, retries_left: int) -> dict[str, Any]:
-    """The configuration that a worker gets for a trial.
+    """The configuration that a worker gets for a trial, with the rights of its driver.
 
     Args:
         judged: whether it may be stopped early, so that it has to report at every rung.
     """
-    told = {"trial": vars(trial), "rungs": rungs if judged else [], "retries_left": retries_left}
+    told = {
+        "trial": vars(trial),
+        "rungs": rungs if judged else [],
+        "retries_left": retries_left,
+        "rights": astuple(in_force()),
+    }
     return {"trial": json.dumps(told)}

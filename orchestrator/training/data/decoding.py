@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orchestrator.base.errors import NotReadyError
+from orchestrator.base.processes import python
 from orchestrator.training.data.source import Progress
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def _decode_in_processes(
 ) -> list[tuple[int, str]]:
     shared = {"file": str(images.filename), "offset": images.offset, "shape": list(images.shape), "resize": resize}
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-c", f"from {__name__} import _main; _main()"]
+    command = python("-c", f"from {__name__} import _main; _main()")
     running: list[subprocess.Popen[str]] = []
 
     def follow(part: int) -> list[tuple[int, str]]:

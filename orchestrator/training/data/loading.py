@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ def load(
     spec: Mapping[str, Any],
     *,
     cache: Path | str | None = None,
-    allowed: Collection[str] = (),
     entry: str = "",
     progress: Progress | None = None,
 ) -> Dataset:
@@ -45,7 +44,7 @@ def load(
     key = json.dumps([spec, str(folder)], sort_keys=True)
     with _lock:
         if key not in _loaded:
-            _loaded[key] = _load(spec, folder, allowed, entry, progress or _silent)
+            _loaded[key] = _load(spec, folder, entry, progress or _silent)
         return _loaded[key]
 
 
@@ -61,8 +60,8 @@ def absolute_paths(spec: Mapping[str, Any], base: Path) -> dict[str, Any]:
     return dict(spec, root=str(base / Path(root).expanduser())) if isinstance(root, str) and root else dict(spec)
 
 
-def _load(spec: Mapping[str, Any], folder: Path, allowed: Collection[str], entry: str, progress: Progress) -> Dataset:
-    made = build(spec, allowed=allowed)
+def _load(spec: Mapping[str, Any], folder: Path, entry: str, progress: Progress) -> Dataset:
+    made = build(spec)
     if isinstance(made, Dataset):
         return made
     if not isinstance(made, Source):
