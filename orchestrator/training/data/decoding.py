@@ -23,6 +23,7 @@ import numpy as np
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.processes import python
+from orchestrator.training.data.reading import opened_image
 from orchestrator.training.data.source import Progress
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
 DECODER = 1
 """Counted up when the same file would give other pixels, so that the cache is built anew."""
-
-MAX_PIXELS = 100_000_000
-"""Of one image; a file of kilobytes may claim gigabytes."""
 
 _FEW = 2_000
 """Files that are decoded before the other processes would have started."""
@@ -79,11 +77,10 @@ def first_image_size(path: str) -> tuple[int, int]:
     Raises:
         NotReadyError: it is not an image.
     """
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     try:
-        with Image.open(path) as image:
-            _check_pixels(image)
+        with opened_image(path) as image:
             ImageOps.exif_transpose(image, in_place=True)
             return image.height, image.width
     except _damage() as error:
@@ -96,43 +93,50 @@ def pixels(image: Image.Image, channels: int) -> np.ndarray:
     Raises:
         ValueError: floating-point pixels, whose range nobody knows.
     """
+    return _array(_plain(image, channels), channels)
+
+
+def _array(plain: Image.Image, channels: int) -> np.ndarray:
+    return np.asarray(plain).reshape(plain.height, plain.width, channels)
+
+
+def _plain(image: Image.Image, channels: int) -> Image.Image:
+    """An image of any mode in 8 bits of grey (one channel) or colour (three)."""
     from PIL import Image
 
     if image.mode == "F":
         raise ValueError("has floating-point pixels; save it with 8 or 16 bits")
     seen: Image.Image = image
     if image.mode.startswith("I"):  # PIL would clip at 255
-        wide = np.asarray(image).astype(np.int64)
+        wide = np.asarray(image)
         seen = Image.fromarray((np.clip(wide, 0, 65535) >> 8).astype(np.uint8))
     elif image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         clear = image.convert("RGBA")
         seen = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
     mode = "L" if channels == 1 else "RGB"
-    array = np.asarray(seen if seen.mode == mode else seen.convert(mode))
-    return array.reshape(*array.shape[:2], channels)
+    return seen if seen.mode == mode else seen.convert(mode)
 
 
 def _decode_one(path: str, height: int, width: int, channels: int, resize: bool) -> np.ndarray:
     from PIL import Image, ImageOps
 
-    with Image.open(path) as image:
-        _check_pixels(image)
+    with opened_image(path) as image:
         if resize:  # JPEG can skip most of the work of a large photograph
             image.draft(None, (2 * width, 2 * height))
         ImageOps.exif_transpose(image, in_place=True)
-        array = pixels(image, channels)
-    if array.shape[:2] == (height, width):
-        return array
-    if not resize:
-        raise ValueError(
-            f"is {array.shape[0]}x{array.shape[1]}, the first image {height}x{width}; "
-            "set data.image_size to bring all to one size"
-        )
-    whole = Image.fromarray(array[:, :, 0] if channels == 1 else array)
+        if not resize and (image.height, image.width) != (height, width):
+            raise ValueError(
+                f"is {image.height}x{image.width}, the first image {height}x{width}; "
+                "set data.image_size to bring all to one size"
+            )
+        whole = _plain(image, channels)
+        whole.load()
+    if (whole.height, whole.width) == (height, width):
+        return _array(whole, channels)
     side = min(whole.size)
     left, top = (whole.width - side) / 2, (whole.height - side) / 2
     box = (left, top, left + side, top + side)
-    return pixels(whole.resize((width, height), Image.Resampling.BILINEAR, box=box), channels)
+    return _array(whole.resize((width, height), Image.Resampling.BILINEAR, box=box), channels)
 
 
 def _decode_rows(
@@ -223,11 +227,6 @@ def _main() -> None:
     tell({"failed": failed})
 
 
-def _check_pixels(image: Image.Image) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"claims {image.width} x {image.height} pixels; the limit is {MAX_PIXELS}")
-
-
 def _damage() -> tuple[type[Exception], ...]:
     """What Pillow raises on damaged files, by format; its bomb error is a plain Exception of its own."""
     from PIL import Image
@@ -242,8 +241,8 @@ def _why(error: Exception, path: str) -> str:
     text = str(error) or type(error).__name__
     if not os.path.exists(path):
         return "has gone"
-    if os.path.getsize(path) == 0:
+    if os.path.isfile(path) and os.path.getsize(path) == 0:
         return "is empty (0 bytes)"
     if "cannot identify image file" in text:
-        return "is not an image, or its beginning is damaged"
+        return "is not an image of a known format, or its beginning is damaged"
     return text

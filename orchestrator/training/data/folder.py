@@ -12,6 +12,7 @@ import numpy as np
 from orchestrator.base.errors import NotReadyError
 from orchestrator.training.data.decoding import DECODER, decode_files, first_image_size
 from orchestrator.training.data.files import absolute
+from orchestrator.training.data.reading import check_regular
 from orchestrator.training.data.source import SPLITS, Allocate, Contents, Progress, Source
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
@@ -158,8 +159,11 @@ def _images(folder: Path) -> list[_File]:
                 elif entry.name.lower().endswith(EXTENSIONS):
                     try:
                         status = entry.stat()
+                        check_regular(status.st_mode)
                     except OSError as error:
                         raise NotReadyError(f"{entry.path} cannot be read ({error.strerror})") from error
+                    except ValueError as error:
+                        raise NotReadyError(f"{entry.path} {error}; remove it") from error
                     found.append(_File(entry.path, status.st_size, status.st_mtime_ns))
     return sorted(found, key=lambda file: file.path)
 

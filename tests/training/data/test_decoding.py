@@ -70,7 +70,7 @@ def test_damaged_images_are_named_at_most_ten_of_them(processes: int, tmp_path: 
     lines = str(told.value).splitlines()
     assert lines[0] == "11 of 14 images cannot be used; replace or remove them:"
     assert lines[1] == f"  {tmp_path}/zero0.jpg: is empty (0 bytes)"
-    assert lines[10] == f"  {tmp_path}/text.jpg: is not an image, or its beginning is damaged"
+    assert lines[10] == f"  {tmp_path}/text.jpg: is not an image of a known format, or its beginning is damaged"
     assert lines[11:] == ["  and 1 more"]
     with pytest.raises(NotReadyError, match=r"half\.jpg: .*truncated"):
         decode(tmp_path, [bad[-1]], (64, 64), processes=processes)
