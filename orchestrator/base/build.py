@@ -11,6 +11,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Union, get_args, get_origin
 
 from orchestrator.base.errors import ConfigError, Problem, nearest
@@ -59,12 +60,12 @@ def check(key: str, spec: Mapping[str, Any], *, provided: Collection[str] = ()) 
     try:
         known = parameters(resolve(target_name), provided)
     except ConfigError as error:
-        return [Problem(f"{dot}{p.key}", p.why, p.value, p.nearest) for p in error.problems]
+        return [replace(p, key=f"{dot}{p.key}") for p in error.problems]
     problems = check_arguments(key, {k: v for k, v in spec.items() if k != "_target_"}, known, provided=provided)
     for name, parameter in known.items():
         if parameter.default is parameter.empty and name not in spec:
             must = describe(parameter.annotation)
-            problems.append(Problem(f"{dot}{name}", f"is required by {target_name} and must be {must}"))
+            problems.append(Problem(f"{dot}{name}", f"is missing; write {dot}{name}=VALUE, {must}"))
     return problems
 
 
@@ -132,11 +133,11 @@ def describe(annotation: Any) -> str:
 
 
 def unknown_key(key: str, value: object, known: Iterable[str], dot: str = "") -> Problem:
-    """The problem of a key that nothing has, with the nearest and all the known ones."""
-    names = sorted(known)
+    """The problem of a key that nothing has, with the nearest and the known ones."""
+    names = tuple(sorted(known))
     near = nearest(key.removeprefix(dot), names)
-    why = f"unknown key; known: {', '.join(names)}" if names else "unknown key; there is nothing to set here"
-    return Problem(key, why, _shown(value), near and dot + near)
+    why = "unknown key" if names else "unknown key; there is nothing to set here"
+    return Problem(key, why, _shown(value), near and dot + near, known=names)
 
 
 @functools.lru_cache

@@ -16,15 +16,24 @@ EXIT_RUNNING_ELSEWHERE = 6
 EXIT_VIOLATION = 7
 
 
+KNOWN_SHOWN = 10
+
+
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with the input: the key, the value received, the rule and, where there is one, the nearest name."""
+    """One thing that is wrong with the input: the key, the value received, the rule and, where there is one, the nearest name.
+
+    Args:
+        where: the file, or the configuration, in which it occurs.
+        known: the names that there are; the first `KNOWN_SHOWN` are shown.
+    """
 
     key: str
     why: str
     value: object = None
     nearest: str | None = None
     where: str | None = None
+    known: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         text = f"{self.key}={self.value}" if self.value is not None else self.key
@@ -33,6 +42,10 @@ class Problem:
             text += f"; did you mean {self.nearest}?"
         if self.where:
             text += f" ({self.where})"
+        if self.known:
+            rest = len(self.known) - KNOWN_SHOWN
+            shown = ", ".join(self.known[:KNOWN_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+            text += f"{' ' if text.endswith('?') else '; '}known: {shown}"
         return text
 
 

@@ -16,6 +16,7 @@ class Group:
         searchable: whether a search space may hold the group and its arguments.
         places: arguments that say where things lie, and not what is computed; they may change when a sweep is resumed.
         resumable: whether another choice, or other arguments, may be given when a sweep is resumed.
+        called: the engine calls what a target returns.
         shown: its place in the order in which MLflow shows the arguments of a trial; None leaves them out.
     """
 
@@ -25,6 +26,7 @@ class Group:
     searchable: bool = True
     places: tuple[str, ...] = ()
     resumable: bool = False
+    called: bool = False
     shown: int | None = None
 
 
@@ -33,13 +35,13 @@ TRIAL_GROUPS = (
     Group("model", provided=("num_classes", "in_channels", "image_size", "norm", "activation"), shown=1),
     Group("norm", of_model=True, shown=4),
     Group("activation", of_model=True, shown=5),
-    Group("init", shown=3),
-    Group("preprocess"),
-    Group("augment", shown=8),
+    Group("init", called=True, shown=3),
+    Group("preprocess", called=True),
+    Group("augment", called=True, shown=8),
     Group("optimizer", provided=("params", "named_params"), shown=0),
     Group("schedule", provided=("epochs", "steps_per_epoch"), shown=2),
     Group("loss", shown=6),
-    Group("penalty", shown=7),
+    Group("penalty", called=True, shown=7),
 )
 """What a trial trains, each a spec `{"_target_": ..., **own}` of its configuration; `{}` is the architecture's own, or none."""
 

@@ -31,12 +31,15 @@ FORMER: Mapping[str, str] = {
 """Where a module was called otherwise in sweeps of earlier versions: former name -> name today. A line here is never removed."""
 
 
-def resolve(target: str) -> Callable[..., Any]:
+def resolve(target: object) -> Callable[..., Any]:
     """The function or class that a dotted name stands for.
 
     Raises:
-        ConfigError: nobody allows it, or it cannot be imported, is not there (nearest name given), or is something else.
+        ConfigError: it is no name, nobody allows it, or it cannot be imported, is not there (nearest name given), or is something
+            else.
     """
+    if not isinstance(target, str):
+        raise ConfigError(Problem("_target_", "must be a dotted name such as models.mlp.mlp", target))
     name = current_name(target)
     rights = in_force()
     if why := refusal(name, rights):

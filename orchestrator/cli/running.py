@@ -217,7 +217,10 @@ def _plan_here(options: argparse.Namespace) -> Any:
     from orchestrator.config.planning import plan
 
     tell = partial(say, out=sys.stderr)
-    return plan(options.overrides, config_dir=options.config_dir, config_name=options.config_name, say=tell)
+    fetch = not getattr(options, "plan", False)
+    return plan(
+        options.overrides, config_dir=options.config_dir, config_name=options.config_name, say=tell, fetch=fetch
+    )
 
 
 def _plan_in_child(argv: Sequence[str], cwd: Path | None = None) -> Any:

@@ -10,11 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from hydra import compose as compose_with_hydra
 from hydra import initialize_config_dir
 from hydra.core.override_parser.types import Override, OverrideType
-from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigSource
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -23,6 +21,7 @@ from omegaconf.resolvers import oc
 from orchestrator.base.build import parameters
 from orchestrator.base.errors import ConfigError, Problem
 from orchestrator.base.groups import GROUPS, SEARCHES
+from orchestrator.base.plain import why_not_plain
 from orchestrator.base.settings import Settings
 from orchestrator.space import Choice
 
@@ -118,7 +117,7 @@ def compose(catalogue: Catalogue, config_name: str, overrides: Overrides) -> Com
     try:
         with _byte_order_marks(), initialize_config_dir(config_dir=str(folder), version_base="1.3"):
             config = compose_with_hydra(config_name, [*path, *picks], return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+    except Exception as error:  # Hydra reads files of the user's that nobody checked, and raises what comes
         raise ConfigError(Problem(config_name, _first_line(error))) from error
     chosen = {group: name for group, name in config.hydra.runtime.choices.items() if group in catalogue.files}
     OmegaConf.set_struct(config, False)
@@ -129,10 +128,23 @@ def compose(catalogue: Catalogue, config_name: str, overrides: Overrides) -> Com
     for key, value in [*given.items(), *((_GIVEN + key, value) for key, value in late.items())]:
         try:
             config[key] = value
-        except OmegaConfBaseException as error:
+        except (OmegaConfBaseException, ValueError) as error:
             raise ConfigError(Problem(key.removeprefix(_GIVEN), _first_line(error), str(value))) from error
     values = _resolved(config)
+    _check_plain(values, catalogue)
     return Composed(values, chosen, {key: values.pop(_GIVEN + key) for key in late})
+
+
+def _check_plain(values: Mapping[str, Any], catalogue: Catalogue) -> None:
+    """Raise ConfigError where a composed value is no plain data, or a group holds something else than its arguments."""
+    problems = [Problem(key, why) for key, value in values.items() if (why := why_not_plain(value))]
+    for group, files in catalogue.files.items():
+        node = values.get(group)
+        if node is not None and not isinstance(node, Mapping):
+            known = f"- override /{group}: {next(iter(files), 'NAME')}"
+            problems.append(Problem(group, f"a choice is written in the defaults list of a YAML ({known})", node))
+    if problems:
+        raise ConfigError(problems)
 
 
 @contextmanager
@@ -165,7 +177,7 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
     OmegaConf.register_new_resolver("oc.env", _environment, replace=True)
     try:
         values = OmegaConf.to_container(config, resolve=True)
-    except (OmegaConfBaseException, RecursionError) as error:
+    except (OmegaConfBaseException, RecursionError, ValueError, TypeError) as error:
         key = str(getattr(error, "full_key", None) or "interpolation").removeprefix(_GIVEN)
         why = _first_line(error).removeprefix("ValueError raised while resolving interpolation: ")
         if "ecursi" in why:

@@ -29,6 +29,14 @@ from .rights import read_user_rights, rights_of
 from .searching import DEFAULT_SEARCH, Entry, Search, choices_of, is_open, read_entries
 from .specs import Specs
 
+PART_HAS = {
+    "sampler": ("problems", "limit", "start"),
+    "scheduler": ("rungs", "start"),
+    "tracking": ("kind",),
+    "cluster": ("kind",),
+}
+"""What the sweep asks of the objects that describe how it runs."""
+
 
 @dataclass
 class Draft:
@@ -205,13 +213,23 @@ class Draft:
         for part in PARTS:
             spec = specs.of[part][specs.chosen[part]]
             try:
-                built[part] = build(spec)
+                made = build(spec)
             except ConfigError:
                 continue  # reported with the specs
             except ValueError as error:
                 first, _, rest = str(error).partition(" ")
                 known = first in specs.arguments(part, spec)
                 self.problems.append(Problem(f"{part}.{first}", rest) if known else Problem(part, str(error)))
+                continue
+            except Exception as error:  # it may be code of the user's, which raises what it likes
+                why = f"raises {type(error).__name__}: {error}"
+                self.problems.append(Problem(part, why, specs.chosen[part]))
+                continue
+            if lacking := [name for name in PART_HAS[part] if not hasattr(made, name)]:
+                why = f"is no {part}: {spec.get('_target_')} gives a {type(made).__name__} without {', '.join(lacking)}"
+                self.problems.append(Problem(part, why, specs.chosen[part]))
+                continue
+            built[part] = made
         if not self.sound:
             return 0
         self._check_resources()

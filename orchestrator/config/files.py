@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -63,12 +64,24 @@ class Catalogue:
         return {role: argument for role, argument in usual.items() if argument in usual}
 
     def choice(self, group: str, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The spec of a choice and its usual ranges."""
+        """The spec of a choice and its usual ranges.
+
+        Raises:
+            ConfigError: its file is no choice.
+        """
         path = self.files[group][name]
         spec = yaml_files.read(path)
-        if "defaults" in spec or any(isinstance(v, str) and "${" in v for v in spec.values()):
+        if "defaults" in spec or "${" in repr(spec):
             raise ConfigError(Problem(str(path), "a choice file has no defaults list and no interpolation"))
+        target = spec.get("_target_", "")
+        if not isinstance(target, str):
+            why = "must be the dotted name of a function or class"
+            raise ConfigError(Problem(f"{group}._target_", why, target, where=_place(path, "_target_")))
         search = spec.pop("search", None) or {}
+        if not isinstance(search, Mapping):
+            why = "must be a mapping: argument -> its usual range, or role -> argument"
+            raise ConfigError(Problem("search", why, search, where=_place(path, "search")))
+        search = dict(search)
         for role, argument in search.items():
             if isinstance(argument, str) and argument.isidentifier() and argument not in search:
                 why = f"must be a sweep, or the argument with a range here that plays the role {role}"
@@ -107,4 +120,8 @@ class Catalogue:
             return None
         if not isinstance(name, str) or not name:
             return Problem(group, f"must name a choice: {', '.join(known)}", "null" if name is None else repr(name))
-        return Problem(group, f"not in conf/{group}; known: {', '.join(known)}", name, nearest(name, known))
+        return Problem(group, f"not in conf/{group}", name, nearest(name, known), known=tuple(known))
+
+
+def _place(path: Path, key: str) -> str:
+    return f"{path}:{yaml_files.line_of(path, [key])}"

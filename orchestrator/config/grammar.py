@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, QuotedString, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, QuotedString, RangeSweep, Sweep
 from hydra.errors import HydraException
 
 from orchestrator.base.build import mismatch
+from orchestrator.base.plain import why_not_plain
 from orchestrator.space import Choice, Domain, Interval, Range
 
 USUAL = "usual"  # in a search space: the range in the choice's own `search:` block
@@ -24,6 +25,15 @@ SPACE_BLOCKS = ("space", "when")
 SEARCH_BLOCKS = (*SPACE_BLOCKS, "fixed")
 """Blocks of a search: those, and the values for which it is meant."""
 
+MAX_LENGTH = 10_000
+"""Characters of one override."""
+
+MAX_BRACKETS = 50
+"""Open brackets within each other; the parser descends for each."""
+
+MAX_CHOICES = 10_000
+"""Values of one choice."""
+
 _PARSER = OverridesParser.create()
 
 
@@ -33,17 +43,62 @@ def parse(text: str) -> Override:
     Raises:
         ValueError: with the reason in one line.
     """
+    if why := _unreadable(text):
+        raise ValueError(why)
     key, _, value = text.partition("=")
     if not value.isascii() and not re.search(r"""['"\\(){}\[\],]""", value):
         text = f"{key}='{value}'"  # the grammar knows other letters only in quotes
     try:
-        return _PARSER.parse_override(text)
-    except HydraException as error:
+        override = _PARSER.parse_override(text)
+        why = why_not_plain(_innermost(override.value()))
+    except Exception as error:  # the parser is Hydra's: functions such as int() and sort() raise what comes
         if "=" not in text:
             raise ValueError(f"has no value; write {text}=VALUE") from error
-        reason = str(error.__cause__ or "").splitlines()
-        why = reason[0] if reason and reason[0] != "None" else "is a bracket or a quotation mark left open?"
-        raise ValueError(f"cannot be read: {why}") from error
+        raise ValueError(f"cannot be read: {_reason(error, value)}") from error
+    if why:
+        raise ValueError(why)
+    return override
+
+
+def _unreadable(text: str) -> str | None:
+    """Why an override is not even parsed."""
+    if len(text) > MAX_LENGTH:
+        return f"has {len(text):,} characters; at most {MAX_LENGTH:,} are read"
+    depth = deepest = 0
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        deepest = max(deepest, depth)
+    return f"has more than {MAX_BRACKETS} brackets within each other" if deepest > MAX_BRACKETS else None
+
+
+def _reason(error: Exception, value: str) -> str:
+    """In one line why the parser refused."""
+    if any(value.count(opening) != value.count(closing) for opening, closing in ("()", "[]", "{}")):
+        return "a bracket is left open, or closed twice"
+    if value.count("'") % 2 or value.count('"') % 2:
+        return "a quotation mark is left open"
+    found = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
+    lines = [line.strip() for line in str(found).splitlines() if line.strip() not in ("", "None")]
+    if not lines or not isinstance(error, HydraException | ValueError):
+        return f"it is neither a value nor one of {SWEEPS}"
+    return lines[0]
+
+
+def _innermost(value: object) -> object:
+    """What a parsed value holds, as lists and mappings."""
+    if isinstance(value, ChoiceSweep):
+        return [_innermost(item) for item in value.list]
+    if isinstance(value, RangeSweep):
+        return [value.start, value.stop, value.step]
+    if isinstance(value, IntervalSweep):
+        return [value.start, value.end]
+    if isinstance(value, Glob):
+        return [*value.include, *value.exclude]
+    if isinstance(value, list):
+        return [_innermost(item) for item in value]
+    if isinstance(value, dict):
+        return {str(plain(key)): _innermost(item) for key, item in value.items()}
+    return plain(value)
 
 
 def to_domain(sweep: object, names: Iterable[str] | None = None) -> Domain:
@@ -72,7 +127,12 @@ def to_domain(sweep: object, names: Iterable[str] | None = None) -> Domain:
     if isinstance(sweep, RangeSweep):
         return Range(*(cast("float", number) for number in (sweep.start, sweep.stop, sweep.step)))
     assert isinstance(sweep, ChoiceSweep)
-    return Choice(tuple(value for item in sweep.list for value in _choice_values(item)))
+    values: list[Any] = []
+    for item in sweep.list:
+        values += _choice_values(item)
+        if len(values) > MAX_CHOICES:
+            raise ValueError(f"has more than {MAX_CHOICES:,} values; range() and interval() have no limit")
+    return Choice(tuple(values))
 
 
 def orders(text: str) -> bool:
@@ -82,7 +142,10 @@ def orders(text: str) -> bool:
 
 def _choice_values(item: object) -> Sequence[Any]:
     if isinstance(item, RangeSweep):
-        return to_domain(item).grid()
+        domain = to_domain(item)
+        return domain.grid() if (domain.size or 0) <= MAX_CHOICES else range(MAX_CHOICES + 1)
+    if isinstance(item, Sweep):
+        raise ValueError("a choice holds values and range(), no other sweep")
     return [plain(item)]
 
 

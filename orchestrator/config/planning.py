@@ -29,6 +29,7 @@ def plan(
     config_dir: str | Path | None = None,
     config_name: str = "launch",
     say: Callable[[str], None] | None = None,
+    fetch: bool = True,
 ) -> SweepPlan:
     """What a sweep with these overrides would do, checked down to one build of every choice; creates nothing but the cache of
     decoded images.
@@ -37,21 +38,27 @@ def plan(
 
     Args:
         say: called with a line of progress while images are decoded, where that takes long.
+        fetch: bring data that are not here; otherwise a note says that nothing was tried on them.
 
     Raises:
         ConfigError: all problems found.
         NotReadyError: data are not there, or runs_dir cannot be written or has no room.
     """
     with granted(Rights()):
-        made = _with_capability(_tried(overrides, config_dir, config_name, say))
+        made = _with_capability(_tried(overrides, config_dir, config_name, say, fetch))
     runs_dir = Path(made.settings["runs_dir"])
     check_writable(runs_dir)
-    check_space(runs_dir, _footprint(made))
+    if "parameters" in made.facts:
+        check_space(runs_dir, _footprint(made))
     return made
 
 
 def _tried(
-    overrides: Sequence[str], config_dir: str | Path | None, config_name: str, say: Callable[[str], None] | None
+    overrides: Sequence[str],
+    config_dir: str | Path | None,
+    config_name: str,
+    say: Callable[[str], None] | None,
+    fetch: bool,
 ) -> SweepPlan:
     """The plan whose configurations were tried; it puts the rights of the overrides in force."""
     left_out: dict[tuple[str, str], str] = {}
@@ -59,7 +66,7 @@ def _tried(
         draft = Draft(config_dir, config_name, left_out)
         made = draft.plan(overrides)
         draft.raise_problems()
-        made = _with_probes(draft, made, say)
+        made = _with_probes(draft, made, say, fetch)
         if not (failing := draft.failing()):
             break
         left_out |= failing  # fewer each time; the last ones stay, with their problems
@@ -119,20 +126,24 @@ def compose_job(overrides: Sequence[str], *, config_dir: str | Path | None = Non
     return yaml.safe_dump(job, sort_keys=False, allow_unicode=True)
 
 
-def _with_probes(draft: Draft, made: SweepPlan, say: Callable[[str], None] | None) -> SweepPlan:
+def _with_probes(draft: Draft, made: SweepPlan, say: Callable[[str], None] | None, fetch: bool) -> SweepPlan:
     """The plan with what trying its configurations showed."""
     from orchestrator.training import preflight
     from orchestrator.training.data.loading import absolute_paths
 
     made = replace(made, base={**made.base, "data": absolute_paths(made.base["data"], Path.cwd())})
     configs = probes(made)
-    result = preflight.check(configs, say, budget_s=BUDGET_S)
+    result = preflight.check(configs, say, fetch=fetch, budget_s=BUDGET_S)
     for problem in result.problems:
         everywhere = problem.where is not None and problem.where.startswith(EVERY_TRIAL)
         draft.problems.append(replace(problem, where=None) if everywhere else problem)
     facts = json.loads(json.dumps(result.facts))  # as it will be read elsewhere: no tuples
     entry = facts.get("data_entry", "")  # so that no worker looks through the files again
     notes = [note] if (note := untried([label for label, _ in configs], result.tried)) else []
+    if not fetch and "fingerprint" not in facts and not result.problems:
+        notes.append(
+            f"data={made.base['choices']['data']} is not here: a launch brings it, and tries the models on it then"
+        )
     return replace(
         made,
         base={**made.base, "data_entry": entry},

@@ -137,8 +137,7 @@ class Specs:
         by_last = {full.partition(".")[2]: full for full in sorted(inner, key=lambda k: k.startswith("optimizer."))}
         last = nearest(key.rpartition(".")[2], by_last)
         near = nearest(key, roots) or nearest(key, inner) or (by_last[last] if last else None)
-        why = f"unknown key; known: {', '.join(roots)}, and the keys of each group (model.width)"
-        return Problem(key, why, value, near, where)
+        return Problem(key, "unknown key", value, near, where, (*roots, "the keys of each group (model.width)"))
 
     def check(self) -> None:
         """Check every spec against its target's signature, whose defaults are written down."""

@@ -99,6 +99,8 @@ def build_model(
             norm=build(config["norm"]),
             activation=build(config["activation"]),
         )
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"must give a torch.nn.Module, gave {type(model).__name__}")
         scheme = build(config["init"])
         if scheme is not None:
             initialize(model, scheme, generator(derive_seed(seed, "init")), images())
@@ -113,14 +115,20 @@ def build_optimizer(config: Mapping[str, Any], model: nn.Module) -> torch.optim.
     spec = config["optimizer"]
     params = [p for p in model.parameters() if p.requires_grad]
     named = {"named_params": named_parameters(model)} if _takes(spec, "named_params") else {}
-    return build(spec, params=params, **named)  # type: ignore[no-any-return]
+    optimizer: torch.optim.Optimizer = build(spec, params=params, **named)
+    if not (hasattr(optimizer, "param_groups") and hasattr(optimizer, "step")):
+        raise ValueError(f"must give a torch.optim.Optimizer, gave {type(optimizer).__name__}")
+    return optimizer
 
 
 def build_schedule(config: Mapping[str, Any], *, steps_per_epoch: int) -> Schedule:
     """The schedule of the learning rate over the trial's epochs."""
     spec = config["schedule"]
     steps = {"steps_per_epoch": steps_per_epoch} if _takes(spec, "steps_per_epoch") else {}
-    return build(spec, epochs=config["epochs"], **steps)  # type: ignore[no-any-return]
+    schedule: Schedule = build(spec, epochs=config["epochs"], **steps)
+    if not callable(schedule):
+        raise ValueError(f"must give a callable, gave {type(schedule).__name__}")
+    return schedule
 
 
 def build_loss(config: Mapping[str, Any]) -> Loss:

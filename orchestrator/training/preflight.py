@@ -9,9 +9,10 @@ import json
 import math
 import re
 import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from models import facts as facts_of_model
 from models.outputs import Outputs
 from orchestrator.base.build import build
-from orchestrator.base.errors import ConfigError, Problem
+from orchestrator.base.errors import ConfigError, OrchestratorError, Problem
 from orchestrator.base.groups import OF_MODEL, TRIAL_GROUPS
 from orchestrator.base.targets import resolve
 from orchestrator.training.batches import batch_sizes
@@ -34,6 +35,8 @@ from orchestrator.training.losses import Batch
 T = TypeVar("T")
 
 PROBE_IMAGES = 2
+
+CALLED = frozenset(group.name for group in TRIAL_GROUPS if group.called)
 
 BUILT_ALONE = tuple(group.name for group in TRIAL_GROUPS if not group.provided and group.name != "data")
 """Groups whose targets need nothing from the engine."""
@@ -70,6 +73,7 @@ def check(
     configs: Sequence[tuple[str, Mapping[str, Any]]],
     say: Callable[[str], None] | None = None,
     *,
+    fetch: bool = True,
     budget_s: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
 ) -> Preflight:
@@ -79,6 +83,7 @@ def check(
 
     Args:
         say: told how far the decoding of images is, where it takes long.
+        fetch: bring data that are not here; otherwise nothing is tried on them, and the facts are empty.
         budget_s: seconds for all configurations after the first, with which modules and data are loaded.
         clock: in seconds, never backwards.
 
@@ -87,7 +92,7 @@ def check(
     """
     probe = _Probe(say)
     tried = _try(probe.check_without_data, configs, budget_s / 2, clock)
-    if not probe.found:
+    if not probe.found and (fetch or all(data_are_here(config) for _, config in configs)):
         tried = _try(probe.check_on_data, configs[:tried], budget_s / 2, clock)
     return Preflight(probe.problems(), probe.facts, tried)
 
@@ -118,10 +123,7 @@ class _Probe:
 
     def problems(self) -> list[Problem]:
         """Each problem once, with the configurations that have it, unless all say so in the key already."""
-        return [
-            Problem(p.key, p.why, p.value, p.nearest, p.where or _labels(f"{p.key}={p.value}", labels))
-            for p, labels in self.found.values()
-        ]
+        return [replace(p, where=p.where or _labels(f"{p.key}={p.value}", labels)) for p, labels in self.found.values()]
 
     def check_without_data(self, label: str, config: Mapping[str, Any]) -> None:
         """Try the parts of one configuration that need neither the data nor the model."""
@@ -129,7 +131,7 @@ class _Probe:
             check_precision(expected_device(config), config["precision"])
         for group in BUILT_ALONE:
             with self._collect(label, config, group):
-                self._once(group, config, (group,), partial(build, config[group]))
+                self._once(group, config, (group,), partial(build_alone, config, group))
         with self._collect(label, config, "schedule"):
             self._once("schedule", config, ("schedule", "epochs"), partial(build_schedule, config, steps_per_epoch=1))
         with self._collect(label, config, "data"):
@@ -189,6 +191,10 @@ class _Probe:
                 self._tried[key] = make()
             except (ValueError, ConfigError) as error:
                 self._tried[key] = error
+            except OrchestratorError:
+                raise
+            except Exception as error:  # a target may be code of the user's, which raises what it likes
+                self._tried[key] = ValueError(_raised(error))
         made = self._tried[key]
         if isinstance(made, ValueError | ConfigError):
             raise made
@@ -202,7 +208,7 @@ class _Probe:
         except ConfigError as error:
             for p in error.problems:
                 near = p.nearest and (p.nearest if p.key == "_target_" else f"{group}.{p.nearest}")
-                self._add(label, Problem(f"{group}.{p.key}", p.why, p.value, near, p.where))
+                self._add(label, replace(p, key=f"{group}.{p.key}", nearest=near))
         except ValueError as error:
             value = config["choices"].get(group, config[group] if group in ("batch_size", "precision") else None)
             why = str(error)
@@ -226,15 +232,35 @@ def expected_device(config: Mapping[str, Any]) -> torch.device:
     return torch.device("cpu" if on_cpu else "meta")
 
 
-def build_source(config: Mapping[str, Any]) -> None:
-    """Build the data's `Source`, which touches no file yet; other targets of data may load them, and are not called.
+def build_alone(config: Mapping[str, Any], group: str) -> Any:
+    """What the target of a group returns, which needs nothing from the engine.
+
+    Raises:
+        ValueError: a value is refused, or the engine has no use for what it returns.
+    """
+    built = build(config[group])
+    if group in CALLED and built is not None and not callable(built):
+        raise ValueError(f"must give a callable, gave {type(built).__name__}")
+    return built
+
+
+def data_are_here(config: Mapping[str, Any]) -> bool:
+    """Whether the data can be loaded without bringing files from elsewhere."""
+    source = build_source(config)
+    return source is None or source.ready() or not getattr(source, "download", True)
+
+
+def build_source(config: Mapping[str, Any]) -> Source | None:
+    """The data's `Source`, which touches no file yet; other targets of data may load them, and are not called.
 
     Raises:
         ValueError: a value is refused.
     """
     target = resolve(config["data"]["_target_"]) if config["data"] else None
     if getattr(target, "__annotations__", {}).get("return") in (Source, "Source"):
-        build(config["data"])
+        source: Source = build(config["data"])
+        return source
+    return None
 
 
 def decoding_progress(
@@ -277,9 +303,10 @@ def probe_model(config: Mapping[str, Any], dataset: Dataset, count: int = PROBE_
             f"batch norm has no variance over the single value that batch_size={count} leaves a channel;"
             " set a larger batch_size or another norm"
         ) from error
-    except (RuntimeError, TypeError) as error:
+    except Exception as error:  # the model may be of the user's own
         size = "x".join(map(str, images.shape[1:]))
-        raise ValueError(f"does not take images of {size} ({str(error).partition(chr(10))[0]})") from error
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"does not take images of {size} ({why})") from error
     for logits in (outputs.main, *outputs.auxiliary) if isinstance(outputs, Outputs) else (outputs,):
         if not isinstance(logits, Tensor) or logits.shape != (count, dataset.num_classes):
             gave = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -307,9 +334,17 @@ def probe_loss(config: Mapping[str, Any], dataset: Dataset) -> None:
         raise ValueError("must give a scalar tensor")
 
 
+def _raised(error: Exception) -> str:
+    """An exception in one line, with the place where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    lines = str(error).splitlines()
+    return f"raises {type(error).__name__}{': ' + lines[0] if lines else ''}{place}"
+
+
 def _labels(own: str, labels: Sequence[str]) -> str | None:
     """The configurations with a problem, in few words; None where the problem's own text says it."""
-    others = [label for label in labels if label not in ("", own)]
-    if not others:
+    if own in labels or not any(labels):
         return None
-    return ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+    others = [label.removeprefix(f"{own}, ") for label in labels if label]
+    return "; ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")

@@ -167,7 +167,7 @@ def test_other_values_make_another_training(folder: Path, capsys: pytest.Capture
     ("override", "why"),
     [
         ("optimizer=adam", "another choice would come from today's files"),
-        ("optimizer.lrr=0.1", "unknown key; known: .*did you mean optimizer.lr"),
+        ("optimizer.lrr=0.1", "unknown key; did you mean optimizer.lr"),
         ("optimizer.lr=fast", "optimizer.lr=fast: must be a number"),
         ("optimizer.lr=-1", "lr must be more than 0, got -1"),
         ("optimizer.lr=0.1,0.2", "train takes one value"),

@@ -58,7 +58,7 @@ def test_every_problem_is_told_once_with_the_configurations_that_have_it(config:
     assert sorted(line.partition(":")[0] for line in found) == [
         "augment", "optimizer=sgd", "precision=fp16", "schedule",
     ]  # fmt: skip
-    assert "optimizer=sgd: lr must be more than 0, got -1 (base, norm=batch)" in found
+    assert "optimizer=sgd: lr must be more than 0, got -1 (base; norm=batch)" in found
 
 
 def test_every_problem_with_the_data_is_told(config: MakeConfig) -> None:
