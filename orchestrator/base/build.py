@@ -61,12 +61,7 @@ def check(key: str, spec: Mapping[str, Any], *, provided: Collection[str] = ()) 
         known = parameters(resolve(target_name), provided)
     except ConfigError as error:
         return [replace(p, key=f"{dot}{p.key}") for p in error.problems]
-    problems = check_arguments(key, {k: v for k, v in spec.items() if k != "_target_"}, known, provided=provided)
-    for name, parameter in known.items():
-        if parameter.default is parameter.empty and name not in spec:
-            must = describe(parameter.annotation)
-            problems.append(Problem(f"{dot}{name}", f"is missing; write {dot}{name}=VALUE, {must}"))
-    return problems
+    return check_arguments(key, {k: v for k, v in spec.items() if k != "_target_"}, known, provided=provided)
 
 
 def check_arguments(
@@ -82,6 +77,10 @@ def check_arguments(
             problems.append(unknown_key(f"{dot}{name}", value, known, dot))
         elif why := mismatch(value, known[name].annotation):
             problems.append(Problem(f"{dot}{name}", why, _shown(value)))
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in own:
+            must = describe(parameter.annotation)
+            problems.append(Problem(f"{dot}{name}", f"is missing; write {dot}{name}=VALUE, {must}"))
     return problems
 
 

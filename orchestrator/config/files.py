@@ -61,7 +61,7 @@ class Catalogue:
             _, usual = self.choice(group, name)
         except ConfigError:
             return {}  # reported where the specs are read
-        return {role: argument for role, argument in usual.items() if argument in usual}
+        return {role: argument for role, argument in usual.items() if isinstance(argument, str) and argument in usual}
 
     def choice(self, group: str, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """The spec of a choice and its usual ranges.
@@ -83,9 +83,9 @@ class Catalogue:
             raise ConfigError(Problem("search", why, search, where=_place(path, "search")))
         search = dict(search)
         for role, argument in search.items():
-            if isinstance(argument, str) and argument.isidentifier() and argument not in search:
+            if not isinstance(argument, str) or (argument.isidentifier() and argument not in search):
                 why = f"must be a sweep, or the argument with a range here that plays the role {role}"
-                raise ConfigError(Problem(f"search.{role}", why, argument, nearest(argument, search), str(path)))
+                raise ConfigError(Problem(f"search.{role}", why, argument, nearest(str(argument), search), str(path)))
         return {key: value for key, value in spec.items() if value != "???"}, search
 
     def check(self, config_name: str) -> list[Problem]:
