@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -184,3 +185,18 @@ def test_an_own_model_is_found_behind_everything_else(tmp_path: Path, script: st
     assert done.returncode == 0, done.stderr
     ran = set((tmp_path / "marker").read_text().split()) if (tmp_path / "marker").exists() else set()
     assert ran <= {"triton"}, "a library that is not installed is looked for everywhere"
+
+
+def test_rays_workers_have_no_folder_of_the_drivers_on_their_path(tmp_path: Path) -> None:
+    code = """
+import sys
+import ray
+from orchestrator.scheduling.ray.cluster import connect
+with connect(None, preload="json", cpus=1, gpus=0):
+    print(*ray.get(ray.remote(lambda: sys.path).remote()), sep="\\n")
+"""
+    done = run(tmp_path, sys.executable, "-P", "-c", code)
+    assert done.returncode == 0, done.stderr
+    path = done.stdout.splitlines()
+    assert str(Path(ray.__file__).parent.parent) in path
+    assert not {str(tmp_path), "", "."} & set(path)
