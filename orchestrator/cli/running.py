@@ -97,6 +97,7 @@ def resume_command(argv: Sequence[str]) -> int:
     options = parser.parse_intermixed_args(argv)
     from orchestrator.base.layout import LOCK
     from orchestrator.base.locks import holder
+    from orchestrator.config.plan import SweepPlan
     from orchestrator.config.resuming import merged
     from orchestrator.config.rights import check_recorded, spelled, split_rights, typed_rights
     from orchestrator.journal.finding import find_sweep
@@ -113,6 +114,7 @@ def resume_command(argv: Sequence[str]) -> int:
     if record.closed is not None and options.more is None and not options.overrides:
         return _nothing_to_do(folder, record)
     rights, overrides = typed_rights(options.overrides)
+    SweepPlan.from_json(record.plan)  # a damaged one is told as that
     check_recorded(f"sweep {folder.name}", json.loads(record.plan), rights)
     before = (record.resumes[-1].request if record.resumes else None) or record.opening.request
     if not before and overrides:
