@@ -122,7 +122,7 @@ def resume_command(argv: Sequence[str]) -> int:
         raise ConfigError(Problem(" ".join(overrides), why))
     if before:
         _, recorded = split_rights(take_out(before["overrides"]))
-        request = {**before, "overrides": [*merged(recorded, overrides), *spelled(rights)]}
+        request = {**before, "overrides": merged(recorded, overrides)}
     else:
         request = {}
     say(f"checking sweep {folder.name} ...")
@@ -133,9 +133,10 @@ def resume_command(argv: Sequence[str]) -> int:
         from orchestrator.sweep.resuming import resume
         from orchestrator.sweep.session import DriverContext
 
+        as_typed = {**request, "overrides": [*request["overrides"], *spelled(rights)]} if request else {}
         context = DriverContext(
             command=["orchestrator", "resume", *argv],
-            request=request,
+            request=as_typed,
             say=say,
             import_ray=wait_for_ray,
             on_step=check,
@@ -180,7 +181,7 @@ def _plan_again(
     """The plan that the overrides give today, made where they were given first.
 
     Args:
-        rights: what the user allows for this resume; the overrides hold the same.
+        rights: what the user allows for this resume; overrides that came from the journal can add none.
 
     Raises:
         ConfigError, NotReadyError: as for a launch.
@@ -200,9 +201,10 @@ def _plan_again(
         from orchestrator.config.planning import plan
 
         with contextlib.chdir(cwd):
-            return plan(overrides, config_dir=request["config_dir"], config_name=request["config_name"])
+            return plan(overrides, config_dir=request["config_dir"], config_name=request["config_name"], rights=rights)
     folder = ["--config-dir", request["config_dir"]] if request["config_dir"] else []
-    return _plan_in_child([*folder, "--config-name", request["config_name"], "--", *overrides], cwd)
+    allowed = ["--rights", json.dumps(astuple(rights))]
+    return _plan_in_child([*allowed, *folder, "--config-name", request["config_name"], "--", *overrides], cwd)
 
 
 def _closed(result: Result, metric: str) -> int:
@@ -220,8 +222,14 @@ def _plan_here(options: argparse.Namespace) -> Any:
 
     tell = partial(say, out=sys.stderr)
     fetch = not getattr(options, "plan", False)
+    given = getattr(options, "rights", None)
     return plan(
-        options.overrides, config_dir=options.config_dir, config_name=options.config_name, say=tell, fetch=fetch
+        options.overrides,
+        config_dir=options.config_dir,
+        config_name=options.config_name,
+        say=tell,
+        fetch=fetch,
+        rights=None if given is None else Rights(*map(tuple, given)),
     )
 
 
@@ -250,6 +258,7 @@ def write_plan(argv: Sequence[str]) -> int:
     """The child's side: the plan goes into the file that is named first."""
     parser = Parser(prog="orchestrator _plan")
     _add_config_arguments(parser)
+    parser.add_argument("--rights", type=json.loads, help="as JSON; those of the overrides where absent")
     options = parser.parse_intermixed_args(argv[1:])
     made = _plan_here(options)
     answer = {"plan": made.to_json(), "rights": astuple(made.rights)}

@@ -16,7 +16,7 @@ def choices(group: str, extra: Path | None = None) -> list[tuple[str, str]]:
     """The choices of a group with the first line of their comment, sorted; the user's own among them."""
     found: dict[str, str] = {}
     for root in _roots(extra):
-        for path in sorted((root / group).glob("*.yaml")):
+        for path in sorted(path for path in (root / group).glob("*.yaml") if path.is_file()):
             found[path.stem] = _first_comment(path)
     return sorted(found.items())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,14 @@ class Draft:
     """The steps of `plan`, each of which adds to `problems` and `notes`.
 
     Args:
+        given: the rights in force; those of the overrides and of the user's settings where absent.
         left_out: (group, choice) -> why it cannot run here; a ready search that asks for all choices goes without them.
     """
 
     config_dir: str | Path | None
     config_name: str
     left_out: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    given: Rights | None = None
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -154,6 +156,8 @@ class Draft:
         for key in RIGHTS_KEYS:
             value = composed.values.get(key)
             value = [value] if isinstance(value, str) else value
+            if self.given is not None and key in self.overrides:
+                self.problems.append(Problem(key, "stands in a record, which gives no rights", value))
             if value and key not in self.overrides:
                 why = "must come from the command line or your own settings file, not from the YAML that needs it"
                 self.problems.append(Problem(key, why, value))
@@ -161,6 +165,11 @@ class Draft:
             # what is not a list of texts stays as it is: the check of types reports it
             self.settings[key] = value
             written[key] = [entry for entry in value if isinstance(entry, str)] if isinstance(value, list) else []
+        if self.given is not None:
+            self.rights = self.given
+            self.settings |= dict(zip(RIGHTS_KEYS, map(list, astuple(self.given)), strict=True))
+            grant(self.rights)
+            return
         typed = rights_of(written["allowed_targets"], written["import_paths"], Path.cwd())
         self.rights = self.own_rights | typed
         if isinstance(self.settings["allowed_targets"], list):

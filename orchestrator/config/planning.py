@@ -30,6 +30,7 @@ def plan(
     config_name: str = "launch",
     say: Callable[[str], None] | None = None,
     fetch: bool = True,
+    rights: Rights | None = None,
 ) -> SweepPlan:
     """What a sweep with these overrides would do, checked down to one build of every choice; creates nothing but the cache of
     decoded images.
@@ -39,13 +40,14 @@ def plan(
     Args:
         say: called with a line of progress while images are decoded, where that takes long.
         fetch: bring data that are not here; otherwise a note says that nothing was tried on them.
+        rights: of whoever resumes a sweep, whose overrides stand in a journal and give none; those of the overrides where absent.
 
     Raises:
         ConfigError: all problems found.
         NotReadyError: data are not there, or runs_dir cannot be written or has no room.
     """
     with granted(Rights()):
-        made = _with_capability(_tried(overrides, config_dir, config_name, say, fetch))
+        made = _with_capability(_tried(Draft(config_dir, config_name, given=rights), overrides, say, fetch))
     runs_dir = Path(made.settings["runs_dir"])
     check_writable(runs_dir)
     if "parameters" in made.facts:
@@ -53,23 +55,16 @@ def plan(
     return made
 
 
-def _tried(
-    overrides: Sequence[str],
-    config_dir: str | Path | None,
-    config_name: str,
-    say: Callable[[str], None] | None,
-    fetch: bool,
-) -> SweepPlan:
+def _tried(draft: Draft, overrides: Sequence[str], say: Callable[[str], None] | None, fetch: bool) -> SweepPlan:
     """The plan whose configurations were tried; it puts the rights of the overrides in force."""
-    left_out: dict[tuple[str, str], str] = {}
     while True:
-        draft = Draft(config_dir, config_name, left_out)
         made = draft.plan(overrides)
         draft.raise_problems()
         made = _with_probes(draft, made, say, fetch)
         if not (failing := draft.failing()):
             break
-        left_out |= failing  # fewer each time; the last ones stay, with their problems
+        # fewer each time; the last ones stay, with their problems
+        draft = replace(draft, left_out={**draft.left_out, **failing}, problems=[], notes=[])
     draft.raise_problems()
     return made
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from orchestrator.base.errors import ConfigError, OrchestratorError
+from orchestrator.base.rights import Rights
 from orchestrator.cli import main
 from orchestrator.config.planning import plan
 
@@ -133,3 +135,26 @@ def test_a_plan_of_data_that_are_not_here_creates_nothing(here: Path, capsys: py
         )
         assert f"data={data} is not here: a launch brings it" in capsys.readouterr().out
     assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["allowed_targets", "import_paths", "+allowed_targets"])
+def test_overrides_of_a_record_give_no_rights(key: str, here: Path) -> None:
+    write(here / "conf" / "own_odd_net.py", OWN)
+    write(here / "conf" / "model" / "own.yaml", "_target_: own_odd_net.net\nwhat: none\n")
+    with pytest.raises(ConfigError, match="stands in a record, which gives no rights") as caught:
+        plan(["model=own", f"{key}=[own_odd_net]"], config_dir=here / "conf", rights=Rights())
+    assert "own_odd_net.net: is not allowed" in str(caught.value)
+
+
+def test_a_configuration_that_is_a_fifo_is_never_waited_for(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for place in ("model/odd.yaml", "mine.yaml"):
+        (here / "conf" / place).parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(here / "conf" / place)
+    with pytest.raises(ConfigError, match=r"odd\.yaml: is not a file"):
+        plan(["model=odd"], config_dir=here / "conf")
+    (here / "conf" / "model" / "odd.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"mine\.yaml: is not a file"):
+        plan([], config_dir=here / "conf", config_name="mine")
+    os.mkfifo(here / "conf" / "model" / "odd.yaml")
+    assert main(["list", "model", "--config-dir", "conf"]) == 0
+    assert "odd" not in capsys.readouterr().out
