@@ -82,7 +82,7 @@ def launch_command(argv: Sequence[str]) -> int:
             on_step=check,
         )
         result = launch(plan, context)
-    return _closed(result, str(plan.base["metric"]))
+    return _closed(result, str(plan.base["metric"]), plan.rights)
 
 
 def resume_command(argv: Sequence[str]) -> int:
@@ -145,7 +145,7 @@ def resume_command(argv: Sequence[str]) -> int:
         result = resume(folder, plan, context, more=options.more, trials=trials, new_budget=new_budget)
     if result is None:
         return _nothing_to_do(folder, record)
-    return _closed(result, str(plan.base["metric"]))
+    return _closed(result, str(plan.base["metric"]), plan.rights)
 
 
 def _nothing_to_do(folder: Path, record: SweepRecord) -> int:
@@ -207,8 +207,8 @@ def _plan_again(
     return _plan_in_child([*allowed, *folder, "--config-name", request["config_name"], "--", *overrides], cwd)
 
 
-def _closed(result: Result, metric: str) -> int:
-    for line in _closing_lines(result, metric):
+def _closed(result: Result, metric: str, rights: Rights) -> int:
+    for line in _closing_lines(result, metric, rights):
         say(line)
     if not result.report.ok:
         for violation in result.report.violations[:VIOLATIONS_SHOWN]:
@@ -322,8 +322,11 @@ def _early_look_at_server(overrides: Sequence[str]) -> Any:
     return check_tracking({**spec, "kind": "server"}, Path(), name=given.get("name"))
 
 
-def _closing_lines(result: Result, metric: str) -> list[str]:
+def _closing_lines(result: Result, metric: str, rights: Rights) -> list[str]:
     """The best trials, where everything lies, and what to do next."""
+    from orchestrator.config.rights import retyped
+
+    allowed = retyped(rights)
     totals = ", ".join(f"{number} {state}" for state, number in result.totals.items()) or "no trial ended"
     lines = ["", f"{result.uid}: {totals} in {duration(result.seconds)} ({result.closed_for})"]
     if result.best:
@@ -342,9 +345,9 @@ def _closing_lines(result: Result, metric: str) -> list[str]:
     lines += ["next:", f"  orchestrator dashboard{runs_dir}    curves and comparisons in MLflow"]
     if result.best:
         trial = f"from={result.uid}/{result.best[0]['trial']}"
-        lines.append(f"  orchestrator train {trial}{runs_dir}    the best trial again, alone")
+        lines.append(f"  orchestrator train {trial}{runs_dir}{allowed}    the best trial again, alone")
     more = "time_budget_s=600" if result.closed_for == "budget" else "--more 20"
-    lines.append(f"  orchestrator resume {result.uid}{runs_dir} {more}    more trials of this search")
+    lines.append(f"  orchestrator resume {result.uid}{runs_dir} {more}{allowed}    more trials of this search")
     lines.append("  orchestrator launch search=all trials=64    a larger search; orchestrator list search names more")
     return lines
 

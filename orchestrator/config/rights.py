@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,13 @@ def spelled(rights: Rights) -> list[str]:
     """The overrides that give these rights."""
     pairs = zip(KEYS, (rights.targets, rights.import_paths), strict=True)
     return [f"{key}=[{','.join(map(_quoted, values))}]" for key, values in pairs if values]
+
+
+def retyped(rights: Rights) -> str:
+    """What has to be typed again behind a command about a sweep of these rights; those of the settings file need not."""
+    own = read_user_rights()
+    more = [target for target in rights.targets if target not in own.targets]
+    return "".join(f" {shlex.quote(text)}" for text in spelled(replace(rights, targets=tuple(more)))) if more else ""
 
 
 def check_recorded(what: str, plan: Mapping[str, Any], rights: Rights, *, how: str = "") -> None:

@@ -16,10 +16,12 @@ from orchestrator.base.layout import LOCK, STOP, TUNE, trial_folder
 from orchestrator.base.locks import DRIVING, hold
 from orchestrator.base.records import State
 from orchestrator.base.removal import RefusedRemovalError, opened_below
+from orchestrator.base.rights import in_force
 from orchestrator.base.rules import repeat_seed
 from orchestrator.config.machine import cpus, gpus, memory_bytes
 from orchestrator.config.plan import SweepPlan, domain_max, trial_config
 from orchestrator.config.resuming import placed
+from orchestrator.config.rights import retyped
 from orchestrator.journal.cursor import ShipStatus
 from orchestrator.journal.events import Best, SweepClosed
 from orchestrator.journal.file import Journal
@@ -281,7 +283,7 @@ def _remove_request(folder: Path) -> None:
 
 def resume_command(folder: Path) -> str:
     """What goes on with the sweep in `folder`."""
-    return f"orchestrator resume {folder.name}{runs_dir_option(folder)}"
+    return f"orchestrator resume {folder.name}{runs_dir_option(folder)}{retyped(in_force())}"
 
 
 def _best_of(summaries: Sequence[Summary]) -> Best | None:

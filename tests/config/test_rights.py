@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from orchestrator.base.errors import ConfigError
 from orchestrator.base.rights import Rights
 from orchestrator.config.grammar import parse, plain
-from orchestrator.config.rights import check_recorded, read_user_rights, spelled, typed_rights
+from orchestrator.config.rights import check_recorded, read_user_rights, retyped, spelled, typed_rights
 
 
 @pytest.fixture(autouse=True)
@@ -97,3 +98,12 @@ def test_what_nobody_can_allow_is_refused_without_advice() -> None:
     with pytest.raises(ConfigError, match=r"_target_=orchestrator\.cli\.main: is not allowed") as caught:
         check_recorded("sweep a-0", recorded("orchestrator.cli.main"), Rights(("orchestrator",)))
     assert "add " not in str(caught.value)
+
+
+def test_a_command_that_goes_on_is_shown_with_the_rights_that_it_needs(settings: Path) -> None:
+    rights = Rights(("a", "b"), ("/my code",))
+    assert shlex.split(retyped(rights)) == ["allowed_targets=[a,b]", "import_paths=['/my code']"]
+    settings.write_text("allowed_targets: [a]\n")
+    assert retyped(rights).startswith(" 'allowed_targets=[b]'")
+    settings.write_text("allowed_targets: [a, b]\n")
+    assert retyped(rights) == retyped(Rights()) == ""

@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.base.errors import EXIT_NO_RESULT, EXIT_OK
 from orchestrator.base.records import State
+from orchestrator.base.rights import Rights
 from orchestrator.cli.running import _closed
 from orchestrator.config.planning import plan
 from orchestrator.journal.record import Summary
@@ -46,13 +47,13 @@ def result(totals: Mapping[State, int], max_failed: float = 0.5) -> Result:
 def test_the_exit_code_follows_from_the_share_of_failed_trials(
     totals: Mapping[State, int], max_failed: float, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _closed(result(totals, max_failed), "val/accuracy") == code
+    assert _closed(result(totals, max_failed), "val/accuracy", Rights()) == code
     said = "of the trials failed, more than max_failed=" in capsys.readouterr().out
     assert said == (code == EXIT_NO_RESULT)
 
 
 def test_the_share_and_the_last_error_are_said(capsys: pytest.CaptureFixture[str]) -> None:
-    _closed(result({State.COMPLETED: 1, State.FAILED: 11}), "val/accuracy")
+    _closed(result({State.COMPLETED: 1, State.FAILED: 11}), "val/accuracy", Rights())
     out = capsys.readouterr().out
     assert "92% of the trials failed, more than max_failed=0.5 allows; the last error was:" in out
     assert "OSError: no data" in out
