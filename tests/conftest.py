@@ -46,6 +46,7 @@ def first_store(tmp_path_factory: pytest.TempPathFactory) -> None:
     from orchestrator.stores.schema import create
 
     folder = tmp_path_factory.getbasetemp() / "first-store"
+    folder.mkdir(exist_ok=True)
     create(folder / "mlflow.db", folder / "artifacts")
 
 

@@ -1,6 +1,8 @@
 """Every file and folder of a sweep, by name: what the driver, the workers, the tracker and the readers agree on.
 
 runs/mlflow.db, runs/artifacts/                  the local MLflow store of all sweeps in the folder
+runs/store.json                                  the identity that the folder shares with its MLflow store, and where it lay last
+runs/adopting.json                               what a copy is being given for an identity; gone when it has it
 runs/<sweep>/journal.sqlite                      every decision, in order; SQLite keeps files of its own beside it
 runs/<sweep>/sweep.json                          says that the folder is this sweep's; nothing is deleted without it
 runs/<sweep>/lock                                held by the driver
@@ -26,6 +28,9 @@ from pathlib import Path
 MLFLOW_DATABASE = "mlflow.db"
 MLFLOW_ARTIFACTS = "artifacts"
 """In a folder of sweeps."""
+
+STORE_MARK = "store.json"
+ADOPTING = "adopting.json"
 
 JOURNAL = "journal.sqlite"
 JOURNAL_COMPANIONS = tuple(f"{JOURNAL}{suffix}" for suffix in ("-wal", "-shm", "-journal"))

@@ -30,7 +30,7 @@ class Trial:
     """One configuration to train, in plain data: what a worker is given.
 
     Args:
-        uid: `<sweep>/<index>`, unique for ever.
+        uid: `<sweep>/<index>`, as its files name it; unique for ever, but for copies of a sweep.
         index: from 0, in the order in which the sampler suggested.
         config: the composed configuration: a spec for each of `groups.GROUPS`, `choices` (group -> name of the choice) and the
             root keys `epochs batch_size seed metric mode precision device ...`.

@@ -13,6 +13,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -120,6 +121,20 @@ class Folder:
             os.fsync(file.fileno())
         os.replace(aside, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
         os.fsync(self._descriptor)
+
+    def rename(self, name: str, new: str) -> None:
+        """Gives a file or folder in here another name; a file of that name is replaced by a file."""
+        for one in (name, new):
+            _check_name(one)
+        os.rename(name, new, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        os.fsync(self._descriptor)
+
+    def make_own(self, name: str) -> None:
+        """Turns a file that has other names elsewhere (hard links) into a copy, so that writing to it changes no other."""
+        if self.is_file(name) and os.stat(name, dir_fd=self._descriptor, follow_symlinks=False).st_nlink > 1:
+            aside = f"{name}.{secrets.token_hex(4)}{TEMPORARY}"
+            shutil.copy2(self.by_descriptor / name, self.by_descriptor / aside)
+            self.rename(aside, name)
 
     def touch(self, name: str) -> None:
         """Makes an empty file, where there is none of this name."""

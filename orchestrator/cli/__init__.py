@@ -29,6 +29,7 @@ orchestrator: hyperparameter sweeps of deep vision networks
   orchestrator show NAME/7             a trial: the command that reproduces it, its attempts, its files
   orchestrator stop NAME               stop a running sweep cleanly, from another terminal
   orchestrator delete NAME             delete a sweep: journal, checkpoints, MLflow runs
+  orchestrator adopt FOLDER            give a copied folder of sweeps an identity of its own
 
   orchestrator list [GROUP]            the choices: models, data sets, optimizers, search spaces, ...
   orchestrator sync NAME               send a sweep's waiting events to MLflow
@@ -52,6 +53,7 @@ COMMANDS = {
     "show": "keeping:show_command",
     "stop": "keeping:stop_command",
     "delete": "keeping:delete_command",
+    "adopt": "keeping:adopt_command",
     "dashboard": "looking:dashboard",
     "list": "looking:list_command",
     "sync": "looking:sync_command",

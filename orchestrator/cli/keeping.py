@@ -23,7 +23,10 @@ def status_command(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     from orchestrator.housekeeping.overview import detail_lines, look, survey, table_lines
     from orchestrator.journal.finding import find_sweep
+    from orchestrator.journal.place import note
 
+    if warning := note(options.runs_dir):
+        say(warning)
     if options.name is not None:
         _say_all(detail_lines(look(find_sweep(options.runs_dir, options.name))))
     elif sweeps := survey(options.runs_dir):
@@ -94,6 +97,22 @@ def delete_command(argv: Sequence[str]) -> int:
 
     if not delete(folder, agree=agree, say=say):
         say("nothing was deleted")
+    return errors.EXIT_OK
+
+
+def adopt_command(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="orchestrator adopt",
+        description="Give a copied runs folder, or one copied sweep, an identity of its own; the original is not touched.",
+    )
+    parser.add_argument("folder", metavar="FOLDER", type=Path)
+    parser.add_argument("--yes", action="store_true", help="also where it does not look like a copy")
+    options = parser.parse_args(argv)
+    if not options.folder.is_dir():
+        raise ConfigError(Problem("FOLDER", "is no folder", options.folder))
+    from orchestrator.sweep.adopting import adopt
+
+    adopt(options.folder, anyway=options.yes, say=say)
     return errors.EXIT_OK
 
 

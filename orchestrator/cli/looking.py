@@ -51,8 +51,11 @@ def verify(argv: Sequence[str]) -> int:
     from orchestrator.base.rights import granted
     from orchestrator.config.rights import read_user_rights
     from orchestrator.journal.finding import find_sweep
+    from orchestrator.journal.place import note
     from orchestrator.verify import verify as check
 
+    if warning := note(options.runs_dir):
+        say(warning)
     with granted(read_user_rights()):
         report = check(find_sweep(options.runs_dir, options.name), say=say)
     return errors.EXIT_OK if report.ok else errors.EXIT_VIOLATION

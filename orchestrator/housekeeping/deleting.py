@@ -18,6 +18,7 @@ from orchestrator.journal.finding import runs_dir_option
 from orchestrator.journal.marking import is_sweep
 from orchestrator.journal.record import read_events
 from orchestrator.stores.delete import TrackedRuns, tracked_runs
+from orchestrator.stores.settling import settle_sweep
 
 SHIPPER_WAIT_S = 30.0
 """A shipper without a driver ends by itself once it has shipped what it can."""
@@ -37,6 +38,7 @@ def delete(folder: Path, *, agree: Callable[[list[str]], bool], say: Callable[[s
     Raises:
         RunningElsewhereError: a driver or a shipper is at work on it.
         RefusedRemovalError: the folder is a link, or nothing in it says that it is this sweep's; nothing was deleted.
+        CopyError: it is a copy of another sweep, whose runs would go with it.
         NotReadyError: MLflow cannot be reached, or a file cannot be removed; the journal is there still.
     """
     with removal.opened(folder.parent) as runs_dir, runs_dir.inside(folder.name) as sweep:
@@ -46,6 +48,7 @@ def delete(folder: Path, *, agree: Callable[[list[str]], bool], say: Callable[[s
                 " renamed or copied one, remove it yourself"
             )
         with _alone(folder):
+            settle_sweep(folder)
             opened, trials = _contents(folder)
             with tracked_runs(opened, folder) as runs:
                 if not agree(_what_goes(folder, trials, runs, readable=opened is not None)):

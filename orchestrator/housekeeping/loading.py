@@ -58,7 +58,7 @@ def load_model(
 
     try:
         with granted(rights):
-            return restored_model(config, path, uid=story.name, facts=_facts(story))
+            return restored_model(config, path, uid=story.uid_in_files, facts=_facts(story))
     except Damaged as error:
         raise NotReadyError(f"{path} is damaged: {error}; this trains the trial again:  {again}") from error
     except RuntimeError as error:

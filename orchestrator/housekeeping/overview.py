@@ -202,7 +202,7 @@ def _best(record: SweepRecord, best: Score) -> str:
 def _mlflow(sweep: Overview, outline: Outline) -> str:
     folder, opened = sweep.folder, outline.record.opening
     status = read_status(folder)
-    if not (opened and opened.tracking.get("uri")) and not status.shipped:
+    if (not opened or opened.tracking.get("kind", "none") == "none") and not status.shipped:
         return "not used (tracking=none)"
     where = redact(str(store_settings(opened, folder)["uri"]))
     waiting = max(outline.last_seq - status.shipped, 0)

@@ -88,6 +88,11 @@ class TrialStory:
     def name(self) -> str:
         return f"{self.record.uid}/{self.trial.index}"
 
+    @property
+    def uid_in_files(self) -> str:
+        """As its files name it."""
+        return f"{self.record.opened.uid_in_files}/{self.trial.index}"
+
 
 def split_name(text: str) -> tuple[str, int | None]:
     """`digits` as ("digits", None), `digits/7` as ("digits", 7).

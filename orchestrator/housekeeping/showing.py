@@ -13,6 +13,7 @@ from orchestrator.housekeeping.disk import disk_use, size
 from orchestrator.housekeeping.overview import block, plan_settings, when
 from orchestrator.housekeeping.reading import TrialStory
 from orchestrator.journal.finding import runs_dir_option
+from orchestrator.journal.place import located_file
 from orchestrator.stores.opening import local_run, store_settings
 
 
@@ -87,8 +88,12 @@ def _files(story: TrialStory) -> list[tuple[str, str]]:
     rows = [("folder", f"{folder}  ({size(disk_use(folder).total)})"), ("weights", _weights(story, folder))]
     if checkpoints:
         rows.append(("checkpoints", "\n".join(_sized(path) for path in checkpoints)))
-    rows += [("predictions", artifact["path"]) for artifact in story.trial.artifacts]
+    rows += [("predictions", str(_located(story, artifact["path"]))) for artifact in story.trial.artifacts]
     return rows
+
+
+def _located(story: TrialStory, path: str) -> Path:
+    return located_file(path, story.folder, story.record.opened)
 
 
 def _weights(story: TrialStory, folder: Path) -> str:

@@ -43,7 +43,7 @@ class CheckpointRecord(TypedDict):
 
 
 class FileRecord(TypedDict):
-    """A file of a trial: its absolute path at the time, and its SHA-256 in hexadecimal."""
+    """A file of a trial: its path below the sweep's folder (absolute in earlier versions), and its SHA-256 in hexadecimal."""
 
     path: str
     sha256: Annotated[str, SHA256]
@@ -182,15 +182,19 @@ class SweepOpened(_Base):
         name: as the user gave it, or made from the time.
         metric, mode: the objective, and whether `max` or `min` is better.
         trials: number of configurations.
-        folder: absolute path of the sweep's folder when it began.
+        folder: `.`: paths of files are relative to the folder of the journal. Earlier versions wrote the absolute path of the
+            sweep's folder when it began; see `journal.place`.
         plan: the whole SweepPlan as JSON.
-        tracking: the checked settings of the store: `kind`, `uri`, `artifacts`, `experiment`.
+        tracking: the checked settings of the store: `kind`, `uri`, `artifacts`, `experiment`; the runs folder's own store has
+            neither address.
         config: the configuration that all trials start from.
         space: `{"key", "domain", "condition"}` of each searched key, for people.
         sampler, scheduler: their specs.
         environment: code version, libraries, hardware and the command typed.
         request: the overrides and the folder of the configuration: what a resume plans from; empty where the sweep was launched
             from Python.
+        first_uid: the uid that a copy had before it was given its own (`orchestrator adopt`), by which the files of its trials
+            name them still; "" where it had no other.
     """
 
     kind = "sweep_opened"
@@ -211,6 +215,12 @@ class SweepOpened(_Base):
     scheduler: Spec = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     request: Mapping[str, Any] = field(default_factory=dict)
+    first_uid: str = ""
+
+    @property
+    def uid_in_files(self) -> str:
+        """The uid by which the files of its trials name the sweep."""
+        return self.first_uid or self.uid
 
     def check(self) -> None:
         super().check()

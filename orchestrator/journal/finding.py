@@ -13,6 +13,7 @@ from orchestrator.base.layout import JOURNAL, SWEEP_MARK
 from orchestrator.base.names import in_ascii
 from orchestrator.journal.events import SweepOpened
 from orchestrator.journal.file import Reader
+from orchestrator.journal.place import located_tracking
 
 SHOWN = 8
 
@@ -71,11 +72,11 @@ def sweeps_in(runs_dir: Path) -> list[Path]:
 
 
 def tracked_in(runs_dir: Path) -> Mapping[str, Any]:
-    """The tracking settings of the newest sweep there; empty where there is none."""
-    for folder in sweeps_in(runs_dir):
+    """The tracking settings of the newest tracked sweep there, with the store where it lies now; empty where there is none."""
+    for folder in sweeps_in(runs_dir.resolve()):
         opened = _opening(folder)
-        if opened is not None and opened.tracking.get("uri"):
-            return opened.tracking
+        if opened is not None and opened.tracking.get("kind") != "none":
+            return located_tracking(opened, folder)
     return {}
 
 

@@ -15,9 +15,9 @@ OPENING_BYTES = 1 << 18
 """The first event of a journal lies within so many bytes."""
 
 
-def write_mark(folder: Folder, uid: str) -> None:
-    """Marks an open folder as that of a sweep."""
-    folder.write(SWEEP_MARK, json.dumps({"format": FORMAT, "uid": uid}))
+def write_mark(folder: Folder, uid: str, store_id: str) -> None:
+    """Marks an open folder as that of a sweep, in the runs folder of this id."""
+    folder.write(SWEEP_MARK, json.dumps({"format": FORMAT, "uid": uid, "store": store_id}))
 
 
 def is_sweep(folder: Folder) -> bool:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, assert_never
 
 from orchestrator.base.failpoints import failpoint
+from orchestrator.base.layout import TRIALS
 from orchestrator.base.records import State, Trial, charged_retries
 from orchestrator.base.rules import repeat_seed
 from orchestrator.journal.events import (
@@ -311,7 +313,7 @@ class Conductor:
             value=trial.value,
             best_epoch=trial.best_epoch,
             metrics=dict(metrics or {}),
-            artifacts=list(artifacts or []),
+            artifacts=[self._below_sweep(trial.index, file) for file in artifacts or ()],
             reason=reason,
             error=error,
         )
@@ -319,6 +321,11 @@ class Conductor:
         self._journal.append(terminal, trial=trial.index, attempt=trial.attempt)
         failpoint("ending.after")
         self._after_end(trial)
+
+    def _below_sweep(self, index: int, file: FileRecord) -> FileRecord:
+        """A file of the trial as the journal names it: by its path below the sweep's folder."""
+        folder = Path(self._folder(index))
+        return {**file, "path": str(Path(TRIALS, folder.name, Path(file["path"]).relative_to(folder)))}
 
     def _after_end(self, trial: TrialRecord) -> None:
         self._disk.room(_writer(trial.index))
@@ -339,7 +346,7 @@ class Conductor:
         return self.record.opened.mode
 
     def _uid(self, index: int) -> str:
-        return f"{self.record.uid}/{index}"
+        return f"{self.record.opened.uid_in_files}/{index}"
 
 
 def _writer(index: int) -> str:

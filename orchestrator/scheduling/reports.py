@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.base.disk import is_full
 from orchestrator.base.failpoints import failpoint
+from orchestrator.base.layout import sweep_of
 from orchestrator.base.records import EpochResult, State, Trial, better
 
 if TYPE_CHECKING:
@@ -176,9 +177,10 @@ class Reporter:
     def _failed(self, error: Exception) -> dict[str, Any]:
         """One more attempt from the newest checkpoint, unless the same exception came twice or the retries are used up.
 
-        A disk that is full or read-only is no fault of the trial: the driver is told, and the next report tries to write again.
+        A disk that is full or read-only, or a sweep's folder that was moved away, is no fault of the trial: the driver is told,
+        and the next report tries to write again.
         """
-        if is_full(error):
+        if is_full(error) or (isinstance(error, OSError) and self._sweep_is_gone()):
             self._could_not_write = True
             return self._report(State.RUNNING, [], unwritable=str(error), best=None)
         text = "".join(traceback.format_exception(error))
@@ -198,6 +200,10 @@ class Reporter:
         self._best = None
         self._restored.clear()
         return report
+
+    def _sweep_is_gone(self) -> bool:
+        sweep = sweep_of(Path(self._trial.folder))
+        return sweep is not None and not sweep.is_dir()
 
 
 def _needs_new_process(error: Exception) -> bool:

@@ -26,12 +26,18 @@ def put(artifact: Artifact, folder: Path) -> None:
         try:
             _put(artifact, target)
         except FileNotFoundError:  # rare: asking first would cost more than the file
-            folder.mkdir(parents=True, exist_ok=True)
+            _make(folder)
             _put(artifact, target)
     except OSError as error:
         if artifact.path is not None and not artifact.path.is_file():
             raise RefusedError(f"{artifact.path} is gone") from error
         raise UnavailableError(f"cannot write {target} ({error.strerror or error})") from error
+
+
+def _make(folder: Path) -> None:
+    """Makes the folder of a run's artifacts, below the folder of the store: that is not made again where it was moved away."""
+    for parent in (*reversed(folder.parents[:3]), folder):
+        parent.mkdir(exist_ok=True)
 
 
 def _put(artifact: Artifact, target: Path) -> None:

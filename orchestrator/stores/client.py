@@ -57,9 +57,17 @@ class ClientStore:
     Args:
         uri: any tracking address that MLflow knows.
         artifact_root: where a new experiment keeps its artifacts; None leaves it to the server.
+        experiment_tags: that a new experiment is to have.
     """
 
-    def __init__(self, uri: str, experiment: str, artifact_root: Path | None = None) -> None:
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        artifact_root: Path | None = None,
+        experiment_tags: Mapping[str, str] | None = None,
+    ) -> None:
+        self._experiment_tags = experiment_tags or {}
         self._uri = bare_address(uri)
         self._name = experiment
         self._artifact_root = artifact_root
@@ -89,7 +97,9 @@ class ClientStore:
             location = None if self._artifact_root is None else str(self._artifact_root / self._name)
             # Refused where another sweep made it in between, or an earlier answer was lost.
             with contextlib.suppress(RefusedError), self._calls(refusals=True) as client:
-                client.create_experiment(self._name, artifact_location=location, tags=EXPERIMENT_TAGS)
+                client.create_experiment(
+                    self._name, artifact_location=location, tags={**EXPERIMENT_TAGS, **self._experiment_tags}
+                )
         self._experiment_id = self.experiment_id()
         if self._experiment_id is None:
             raise UnavailableError(f"the MLflow experiment {self._name!r} cannot be created")

@@ -16,8 +16,9 @@ from orchestrator.base.layout import ARTIFACTS, MLFLOW_ARTIFACTS
 from orchestrator.base.removal import Folder
 from orchestrator.base.secrets import redact
 from orchestrator.journal.events import SweepOpened
+from orchestrator.journal.place import SQLITE
 from orchestrator.stores.client import ClientStore
-from orchestrator.stores.opening import SQLITE, local_path, store_settings
+from orchestrator.stores.opening import local_path, store_settings
 from orchestrator.stores.runs import RefusedError, UnavailableError, local_folder
 from orchestrator.stores.schema import connect, fits
 from orchestrator.stores.sqlite import transaction
@@ -77,6 +78,12 @@ def tracked_runs(opened: SweepOpened | None, sweep_folder: Path) -> Iterator[Tra
                 yield TrackedRuns(where, len(ids), partial(store.delete, ids), for_good=False)
     except (UnavailableError, RefusedError, sqlite3.Error, OSError, removal.RefusedRemovalError) as error:
         raise NotReadyError(f"the MLflow runs in {where} cannot be deleted now: {error}") from error
+
+
+def forget_sweep(path: Path, uid: str) -> None:
+    """Deletes the runs of a sweep from a local store, with their files in the store's own folder."""
+    with contextlib.closing(connect(path, write=True)) as db:
+        _delete_local(db, db.execute(_SELECT_RUNS, (uid,)).fetchall(), path.parent / MLFLOW_ARTIFACTS)
 
 
 _SELECT_RUNS = (

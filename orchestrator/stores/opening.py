@@ -10,19 +10,18 @@ from typing import Any
 
 from orchestrator.base.layout import MLFLOW_ARTIFACTS, MLFLOW_DATABASE
 from orchestrator.journal.events import SweepOpened
+from orchestrator.journal.place import SQLITE, located_tracking, read_identity
 from orchestrator.stores.client import ClientStore
-from orchestrator.stores.runs import RunReader, Store
+from orchestrator.stores.runs import STORE_ID_TAG, RunReader, Store
 from orchestrator.stores.schema import connect, create, fits
 from orchestrator.stores.sqlite import SqliteStore
 from orchestrator.stores.sqlite_read import SqliteReader
 
-SQLITE = "sqlite:///"
-
 
 def store_settings(opened: SweepOpened | None, sweep_folder: Path) -> Mapping[str, Any]:
-    """The `tracking` settings of a sweep; the local store of its runs folder where it was launched with tracking=none, or where
-    its journal cannot be read."""
-    settings: Mapping[str, Any] = opened.tracking if opened else {}
+    """The `tracking` settings of a sweep, with the store where it lies now; the local store of its runs folder where it was
+    launched with tracking=none, or where its journal cannot be read."""
+    settings: Mapping[str, Any] = located_tracking(opened, sweep_folder) if opened else {}
     if settings.get("uri"):
         return settings
     return {**settings, **local_store(sweep_folder.absolute().parent)}
@@ -45,7 +44,11 @@ def open_store(settings: Mapping[str, Any], experiment: str) -> Store:
     path = Path(uri.removeprefix(SQLITE))
     artifact_root = Path(settings.get("artifacts") or path.parent / MLFLOW_ARTIFACTS)
     create(path, artifact_root)
-    return SqliteStore(path, experiment, artifact_root) if fits(path) else ClientStore(uri, experiment, artifact_root)
+    identity = read_identity(path.parent)
+    tags = {STORE_ID_TAG: identity.id} if identity else {}
+    if fits(path):
+        return SqliteStore(path, experiment, artifact_root, tags)
+    return ClientStore(uri, experiment, artifact_root, tags)
 
 
 def open_reader(settings: Mapping[str, Any], experiment: str) -> RunReader:

@@ -21,6 +21,12 @@ MAX_NAME_LENGTH = 250
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """MLflow's UI then opens the experiment on its runs; without it, on what it has for language models."""
 
+STORE_ID_TAG = "orchestrator.store_id"
+"""A tag of the experiments in the local store of a runs folder: the id that both carry."""
+
+HOLDER_TAG = "orchestrator.holder"
+"""A tag of a sweep's run in any other store: the runs folder that ships the sweep, see `stores.holding`."""
+
 REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 """MLflow's error codes that a repetition does not change. BAD_REQUEST is none: it stands for most errors of the database."""
 

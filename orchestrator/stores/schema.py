@@ -125,17 +125,15 @@ def create(path: Path, artifact_root: Path) -> None:
     """
     if revision(path) is not None:
         return
-    with unavailable_if_it_fails(f"the MLflow store {path} cannot be created"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path.parent):
-            removal.remove_abandoned(path.parent, _UNFINISHED)  # this process holds the lock
-            if revision(path) is not None:
-                return
-            with removal.temporary_folder(path.parent, _UNFINISHED) as folder:
-                new = folder / MLFLOW_DATABASE
-                _fill(new)
-                _adapt(new, artifact_root, write_ahead=not on_network_file_system(path))
-                _place(new, path)
+    with unavailable_if_it_fails(f"the MLflow store {path} cannot be created"), _locked(path.parent):
+        removal.remove_abandoned(path.parent, _UNFINISHED)  # this process holds the lock
+        if revision(path) is not None:
+            return
+        with removal.temporary_folder(path.parent, _UNFINISHED) as folder:
+            new = folder / MLFLOW_DATABASE
+            _fill(new)
+            _adapt(new, artifact_root, write_ahead=not on_network_file_system(path))
+            _place(new, path)
 
 
 def _fill(new: Path) -> None:

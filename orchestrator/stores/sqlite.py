@@ -10,7 +10,7 @@ import contextlib
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,9 +50,13 @@ class SqliteStore:
         path: the database, with MLflow's tables.
         experiment: its name.
         artifact_root: where new experiments keep their artifacts; absolute.
+        experiment_tags: that the experiment is to have, unless it has others of these keys.
     """
 
-    def __init__(self, path: Path, experiment: str, artifact_root: Path) -> None:
+    def __init__(
+        self, path: Path, experiment: str, artifact_root: Path, experiment_tags: Mapping[str, str] | None = None
+    ) -> None:
+        self._experiment_tags = experiment_tags or {}
         self._path, self._experiment, self._artifact_root = path, experiment, artifact_root
         self._user = current_user()
         self._runs: dict[str, _Run] = {}
@@ -127,6 +131,10 @@ class SqliteStore:
             row = db.execute(query, (name,)).fetchone()
         if row[2] != "active":
             raise UnavailableError(deleted_experiment(name, row[0]))
+        db.executemany(
+            "INSERT OR IGNORE INTO experiment_tags (key, value, experiment_id) VALUES (?, ?, ?)",
+            [(key, value, row[0]) for key, value in self._experiment_tags.items()],
+        )
         self._experiment_id, self._artifact_location = row[0], row[1]
 
     def _new_run(self, uid: str) -> _Run:

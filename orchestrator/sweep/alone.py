@@ -104,7 +104,7 @@ def _train_story(story: TrialStory, config: dict[str, Any], overrides: Sequence[
         say(f"{story.name} with {' '.join(overrides)}: no longer the same trial, so nothing is compared")
     with _place(folder) as place:
         # The name is in the files: with that of the trial they are the same to the byte.
-        run = Trial("train/0" if overrides else story.name, recorded.index, config, folder=place)
+        run = Trial("train/0" if overrides else story.uid_in_files, recorded.index, config, folder=place)
         early = recorded.state in (State.STOPPED, State.CANCELLED) and recorded.epoch and not overrides
         trained = _train(run, until=recorded.epoch if early else None)
         if not overrides:
@@ -207,7 +207,7 @@ def _weights_differ(story: TrialStory, folder: Path) -> bool | None:
     if not (final and there.is_file() and here.is_file()):
         return None
     try:
-        return not same_weights(there, here, uid=story.name)
+        return not same_weights(there, here, uid=story.uid_in_files)
     except Damaged as error:
         say(f"the sweep's own weights are not compared: {error}")
         return None

@@ -22,6 +22,8 @@ from orchestrator.config.plan import SweepPlan
 from orchestrator.journal.events import SweepOpened
 from orchestrator.journal.file import Journal
 from orchestrator.journal.marking import write_mark
+from orchestrator.journal.place import HERE, SQLITE, refuse_copy, written_tracking
+from orchestrator.stores.settling import settle
 from orchestrator.sweep.resources import COMPUTES_ON, find_place
 from orchestrator.sweep.session import (
     DriverContext,
@@ -48,11 +50,12 @@ def launch(plan: SweepPlan, context: DriverContext | None = None) -> Result:
 
 
 def _launch(plan: SweepPlan, context: DriverContext) -> Result:
+    refuse_copy(Path(plan.root.runs_dir))
     tracking = checked_tracking(plan, Path(plan.root.runs_dir), context)
     with connected_cluster(plan, context) as cluster:
         place = find_place(plan, cluster, Path(plan.root.runs_dir))
         plan, concurrent = place.plan, place.concurrent
-        uid, folder = _create_folder(plan)
+        uid, folder = _create_folder(plan, tracking)
         waiting = DiskWait(plan.root.disk_wait_s, context.say)
         with driving(folder), Journal(folder / JOURNAL, create=True, disk=waiting) as journal:
             conductor = make_conductor(plan, folder, journal, concurrent)
@@ -68,15 +71,20 @@ def _launch(plan: SweepPlan, context: DriverContext) -> Result:
             return Session(plan, folder, journal, conductor, tracking, context, cluster).run(concurrent)
 
 
-def _create_folder(plan: SweepPlan) -> tuple[str, Path]:
-    """A new identity and its folder."""
+def _create_folder(plan: SweepPlan, tracking: Mapping[str, Any]) -> tuple[str, Path]:
+    """A new identity and its folder, in a runs folder that has one, too; and a folder for a store elsewhere."""
     base = slug(plan.root.name) if plan.root.name else time.strftime("sweep-%Y%m%d-%H%M%S")
     uid = f"{base}-{secrets.token_hex(4)}"
     folder = Path(plan.root.runs_dir).resolve() / uid
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        identity = settle(folder.parent)
         (folder / TRIALS).mkdir(parents=True)
         with opened_below(folder) as sweep:
-            write_mark(sweep, uid)
+            write_mark(sweep, uid, identity.id)
+        if tracking["kind"] == "local":
+            for path in (Path(tracking["uri"].removeprefix(SQLITE)).parent, Path(tracking["artifacts"]).parent):
+                path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise NotReadyError(f"runs_dir={plan.root.runs_dir} cannot be written ({error}); set runs_dir") from error
     return uid, folder
@@ -93,9 +101,9 @@ def _opening(
         metric=plan.base["metric"],
         mode=plan.base["mode"],
         trials=root.trials,
-        folder=str(folder),
+        folder=HERE,
         plan=plan.to_json(),
-        tracking=tracking,
+        tracking=written_tracking(tracking, folder.parent),
         config=plan.base,
         space=[{"key": p.key, "domain": p.domain.describe(), "condition": p.condition} for p in plan.space.parameters],
         sampler=plan.sampler,

@@ -19,7 +19,10 @@ from orchestrator.config import resuming
 from orchestrator.config.plan import SweepPlan
 from orchestrator.journal.events import SweepResumed
 from orchestrator.journal.file import Journal
+from orchestrator.journal.place import refuse_copy
 from orchestrator.journal.record import SweepRecord, read_events, read_sweep
+from orchestrator.stores.opening import store_settings
+from orchestrator.stores.settling import settle_sweep
 from orchestrator.sweep.resources import check_same, find_place, with_gpus_of
 from orchestrator.sweep.session import (
     DriverContext,
@@ -53,12 +56,15 @@ def resume(
     Raises:
         ConfigError: something differs that may not, or the time budget is used up; nothing was changed.
         RunningElsewhereError: another driver works on it.
+        CopyError: it is a copy of another sweep.
         NotReadyError, ResumableError: as for `launch`.
     """
     context = context or DriverContext()
     folder = folder.resolve()
+    refuse_copy(folder.parent)
     with granted(new.rights), driving(folder):
         _check_folder(folder)
+        settle_sweep(folder)
         record = read_sweep(folder)
         old = SweepPlan.from_json(record.plan)
         plan, changes = checked(record, with_gpus_of(old.settings, new), more=more, trials=trials)
@@ -99,7 +105,7 @@ def resume(
                 f"sweep {folder.name} goes on: {ended} trials have ended, {open_} continue, {spell_trials(plan)} in all; "
                 f"{concurrent} at a time"
             )
-            tracking = conductor.record.opened.tracking
+            tracking = store_settings(conductor.record.opened, folder)
             return Session(plan, folder, journal, conductor, tracking, context, cluster).run(concurrent)
 
 

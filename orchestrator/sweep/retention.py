@@ -14,6 +14,7 @@ from orchestrator.base.records import State
 from orchestrator.base.removal import Folder, RefusedRemovalError, opened_trial
 from orchestrator.journal.events import KeptWeights, Suggested, Terminal
 from orchestrator.journal.file import Entry
+from orchestrator.journal.place import written_path
 from orchestrator.journal.record import Scores, SweepRecord, TrialRecord
 
 
@@ -79,7 +80,7 @@ class Retention:
             path = trial_folder(self._folder, index) / BEST
             with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-                found.append({"trial": index, "path": str(path), "sha256": digest})
+                found.append({"trial": index, "path": written_path(path, self._folder), "sha256": digest})
         return found
 
     def _best_trials(self) -> list[int]:

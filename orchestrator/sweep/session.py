@@ -32,6 +32,7 @@ from orchestrator.stores.opening import local_path
 from orchestrator.sweep.resources import gpus_of
 from orchestrator.sweep.retention import Retention
 from orchestrator.sweep.terminal import Progress, View
+from orchestrator.sweep.watching import FolderWatch, watched
 from orchestrator.tracking.preflight import check_tracking
 from orchestrator.tracking.supervisor import Supervisor
 from orchestrator.verify import Report, verify
@@ -166,6 +167,14 @@ class Session:
     cluster: Cluster
 
     def run(self, concurrent: int) -> Result:
+        with watched(self.folder) as watch:
+            try:
+                return self._run(concurrent, watch)
+            except (NotReadyError, ResumableError, OSError):
+                watch.check()  # what failed may be no more than the folder that is gone
+                raise
+
+    def _run(self, concurrent: int, watch: FolderWatch) -> Result:
         if self.cluster.head:
             self.cluster.head.last_words = f"; then go on with:  {resume_command(self.folder)}"
         record, root = self.conductor.record, self.plan.root
@@ -185,7 +194,7 @@ class Session:
             progress.recall(record)
             with View(progress) as view:
                 self.journal.subscribe(view)
-                reason = self._train(concurrent, shipping)
+                reason = self._train(concurrent, shipping, watch)
         except BaseException as error:
             # Not closed: what is open is marked interrupted in MLflow, and the journal says how far every trial is.
             self._interrupted(error, shipping)
@@ -194,6 +203,7 @@ class Session:
             if isinstance(error, NotReadyError):
                 raise ResumableError(f"{error}; then go on with:  {resume_command(self.folder)}") from error
             raise
+        watch.check()
         self.journal.commit()
         retention.finish()
         seconds = record.worked_ms / 1000 + time.monotonic() - start
@@ -217,7 +227,7 @@ class Session:
             report=verify(self.folder, own=True),
         )
 
-    def _train(self, concurrent: int, shipping: Supervisor) -> str:
+    def _train(self, concurrent: int, shipping: Supervisor, watch: FolderWatch) -> str:
         """Trains until the conductor is done, the time is up or a stop is asked for; returns why it ended."""
         from orchestrator.scheduling.ray.tuner import run
 
@@ -228,6 +238,7 @@ class Session:
 
         def step() -> None:
             nonlocal stop_asked
+            watch.check()
             shipping.keep_alive()
             self.cluster.check()
             self.journal.check_disk()

@@ -15,9 +15,11 @@ from pathlib import Path
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.secrets import redact
-from orchestrator.stores.opening import SQLITE
+from orchestrator.journal.place import SQLITE
+from orchestrator.stores.opening import local_store
 from orchestrator.stores.runs import UnavailableError
 from orchestrator.stores.schema import create, other_version
+from orchestrator.stores.settling import settle
 from orchestrator.tracking.preflight import check_tracking
 
 HOST = "127.0.0.1"
@@ -36,6 +38,7 @@ def serve(runs_dir: Path, *, port: int = 5000, uri: str | None = None, say: Call
 
     Raises:
         ConfigError: `uri` is none that can be used.
+        CopyError: the runs folder is a copy, whose addresses of artifacts lead to the original.
         NotReadyError: the port is in use (names by whom), or the store or server is not as it should be.
     """
     if uri is not None and not uri.startswith(("sqlite:", "file:")):
@@ -43,6 +46,9 @@ def serve(runs_dir: Path, *, port: int = 5000, uri: str | None = None, say: Call
         say(f"the dashboard of this server is at {redact(uri)}")
         return
     settings = check_tracking({"kind": "local", "uri": uri}, runs_dir)
+    if settings["uri"] == local_store(runs_dir.resolve())["uri"]:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        settle(runs_dir)
     listener = _listen(port)
     with listener:
         address = f"http://{HOST}:{listener.getsockname()[1]}"

@@ -22,8 +22,9 @@ from orchestrator.base.layout import MLFLOW_ARTIFACTS
 from orchestrator.base.processes import python
 from orchestrator.base.secrets import redact
 from orchestrator.config.settings import LocalTracking, NoTracking, ServerTracking
+from orchestrator.journal.place import SQLITE
 from orchestrator.stores.client import ClientStore
-from orchestrator.stores.opening import SQLITE, local_store
+from orchestrator.stores.opening import local_store
 from orchestrator.stores.runs import UnavailableError, deleted_experiment
 from orchestrator.stores.schema import connect, fits, other_version, revision
 
@@ -50,7 +51,7 @@ def check_tracking(spec: Mapping[str, Any], runs_dir: Path, *, name: str | None 
     settings = _settings(spec)
     experiment = spec.get("experiment") or name
     if isinstance(settings, LocalTracking):
-        return _check_local(settings, runs_dir.absolute(), experiment)
+        return _check_local(settings, runs_dir.resolve(), experiment)
     if isinstance(settings, ServerTracking):
         return _check_server(settings, experiment)
     return {"kind": "none"}

@@ -20,6 +20,7 @@ from orchestrator.journal.events import (
     Terminal,
 )
 from orchestrator.journal.file import Entry
+from orchestrator.journal.place import located_file
 from orchestrator.journal.record import Scores
 from orchestrator.stores.runs import MAX_TAG_LENGTH, Artifact, Metric, RunWrite, is_finite, safe_name, text_of
 from orchestrator.tracking.describe import description, to_yaml, trial_params
@@ -62,8 +63,12 @@ class SweepView:
 
     `fold` takes events in order and collects the writes; `take` hands them over. Events that were shipped before are folded
     too, and their writes dropped, so that a new shipper knows what the old one knew.
+
+    Args:
+        folder: of the sweep, below which its files lie.
     """
 
+    folder: Path = field(default_factory=Path)
     uid: str = ""
     closed: bool = False
     last_ms: int = 0
@@ -74,6 +79,7 @@ class SweepView:
     _writes: dict[str, RunWrite] = field(default_factory=dict)
     _scores: Scores = field(default_factory=lambda: Scores("max"))
     _ended: int = 0
+    _opening: SweepOpened | None = None
 
     def fold(self, entry: Entry) -> None:
         """Takes one event."""
@@ -127,6 +133,7 @@ class SweepView:
         # The environment, the space and so on are for the description; of the configuration it needs this alone.
         self.opened = {**data, "config": {"choices": config.get("choices"), "epochs": config.get("epochs")}}
         self.uid = event.uid
+        self._opening = event
         self._scores = Scores(event.mode)
         write = self._sweep_write()
         write.create = True
@@ -186,7 +193,7 @@ class SweepView:
             numbers |= {self._best_key(): event.value, "best/epoch": event.best_epoch}
         self._numbers(write, numbers, entry.time_ms, event.best_epoch or event.epoch or 0)
         for artifact in event.artifacts:
-            path = Path(artifact["path"])
+            path = self._located(artifact["path"])
             write.artifacts.append(Artifact(path.name, path=path))
             write.tags[safe_name(f"sha256.{path.name}")] = text_of(artifact["sha256"])
         if event.error:
@@ -228,12 +235,16 @@ class SweepView:
             }
         self._numbers(write, numbers, time_ms, self._ended)
         for kept in event.weights or ():
-            path = Path(kept["path"])
+            path = self._located(kept["path"])
             # A sweep that goes on keeps others in the end; what an earlier close named may be gone when it is shipped again.
             if path.is_file():
                 weights, _ = self._trial_write(int(kept["trial"]), time_ms)
                 weights.artifacts.append(Artifact(path.name, path=path))
                 weights.tags[safe_name(f"sha256.{path.name}")] = text_of(kept["sha256"])
+
+    def _located(self, path: str) -> Path:
+        assert self._opening is not None
+        return located_file(path, self.folder, self._opening)
 
     def _best_key(self) -> str:
         return "best/" + safe_name(self.opened["metric"]).replace("/", "_")

@@ -32,6 +32,7 @@ from orchestrator.base.secrets import redact
 from orchestrator.journal.cursor import read_status, ship_lock, write_status
 from orchestrator.journal.events import SweepOpened
 from orchestrator.journal.file import Entry, Reader
+from orchestrator.journal.place import check_sweep, refuse_copy
 from orchestrator.stores.opening import open_store, store_settings
 from orchestrator.stores.runs import RunWrite, Store, UnavailableError
 from orchestrator.tracking.runs import SweepView
@@ -69,7 +70,7 @@ class Shipper:
         self._make_store = make_store
         self._log = log
         self._reader = Reader(require_journal(sweep_folder))
-        self._view = SweepView()
+        self._view = SweepView(self.folder)
         self._store: Store | None = None
         self._folded = 0
         self._batch_size = 0
@@ -132,7 +133,7 @@ class Shipper:
 
     def start_over(self) -> None:
         """Everything is shipped again from here on, which changes nothing that the store has; refusals are counted anew."""
-        self._view, self._folded = SweepView(), 0
+        self._view, self._folded = SweepView(self.folder), 0
         self._set(shipped=0, error=None, refused=0, ended=False)
 
     def note(self, error: UnavailableError) -> None:
@@ -271,6 +272,8 @@ def main(arguments: list[str] | None = None) -> int:
         os.nice(PRIORITY)  # trials come first
     folder: Path = options.sweep_folder.absolute()
     try:
+        situation = refuse_copy(folder.parent)
+        check_sweep(folder, situation.identity.id if situation.identity else None)
         with (
             ship_lock(folder),
             contextlib.closing(Shipper(folder, log=_log)) as shipper,

@@ -129,7 +129,7 @@ def start_shipper(sweep_folder: Path) -> subprocess.Popen[bytes]:
     mark what is open as interrupted, and end. On a resume, append `sweep_resumed` before starting it.
     """
     folder = sweep_folder / TRACKING
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     command = ["-m", "orchestrator.tracking.shipper", str(sweep_folder), "--parent-pid", str(os.getpid())]
     with (folder / TRACKER_LOG).open("ab") as log:
         return subprocess.Popen(

@@ -11,6 +11,7 @@ from orchestrator.base.layout import TRACKER_LOG, TRACKING
 from orchestrator.journal.cursor import ship_lock
 from orchestrator.stores.opening import open_reader
 from orchestrator.stores.runs import RunReader, StoredRun, UnavailableError, chunks
+from orchestrator.stores.settling import settle_sweep
 from orchestrator.tracking.shipper import Shipper, require_journal
 
 RUNS_AT_ONCE = 100
@@ -24,10 +25,12 @@ def sync(sweep_folder: Path, *, log: Callable[[str], None] = print) -> str:
     its runs folder.
 
     Raises:
+        CopyError: it is a copy of another sweep.
         NotReadyError: there is no sweep, it is not tracked, or the store does not take it.
         RunningElsewhereError: a tracker is at work on it.
     """
     require_journal(sweep_folder)
+    settle_sweep(sweep_folder)
     with ship_lock(sweep_folder), contextlib.closing(Shipper(sweep_folder, log=log)) as shipper:
         try:
             shipped = shipper.ship_everything()

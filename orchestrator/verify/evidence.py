@@ -29,7 +29,9 @@ from orchestrator.journal.events import (
     Terminal,
 )
 from orchestrator.journal.file import Entry
+from orchestrator.journal.place import located_file
 from orchestrator.stores.runs import Metric, RunReader, StoredRun
+from orchestrator.stores.settling import address_now, earlier_homes
 from orchestrator.verify.journal_file import JournalFile
 
 
@@ -56,6 +58,11 @@ class TrialEvidence:
     @property
     def uid(self) -> str:
         return f"{self.sweep.uid}/{self.index}"
+
+    @property
+    def uid_in_files(self) -> str:
+        """As its files name it."""
+        return f"{self.sweep.opened.uid_in_files}/{self.index}"
 
     @cached_property
     def suggested(self) -> Suggested:
@@ -225,9 +232,15 @@ class SweepEvidence:
 
     def current_path(self, path: str) -> Path:
         """Where a file of the journal lies now: the sweep's folder may have been moved as a whole."""
-        then = Path(self.opened.folder)
-        given = Path(path)
-        return self.folder / given.relative_to(then) if given.is_relative_to(then) else given
+        return located_file(path, self.folder, self.opened)
+
+    def current_address(self, address: str) -> str:
+        """Where artifacts lie now: a runs folder that was moved has its store rewritten by the next command that writes."""
+        return address_now(address, self._homes, self.folder.absolute().parent)
+
+    @cached_property
+    def _homes(self) -> tuple[str, ...]:
+        return earlier_homes(self.folder.absolute().parent)
 
 
 def fixed(trial: TrialEvidence, key: str) -> Any:

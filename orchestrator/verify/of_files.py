@@ -47,8 +47,8 @@ def kept_best(trial: TrialEvidence) -> Iterator[Finding]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         yield Finding(f"{BEST} cannot be read ({error})", "a safetensors file with its epoch and value")
         return
-    if uid != trial.uid:
-        yield Finding(f"{BEST} is of trial {uid}", f"of {trial.uid}")
+    if uid != trial.uid_in_files:
+        yield Finding(f"{BEST} is of trial {uid}", f"of {trial.uid_in_files}")
     best, said = trial.terminal.best_epoch, trial.terminal.value
     reported = {int(entry["epoch"]): entry["metrics"].get(trial.sweep.metric) for entry in trial.epochs}
     if trial.state in (State.COMPLETED, State.STOPPED):
@@ -86,7 +86,7 @@ def stored_files(trial: TrialEvidence) -> Iterator[Finding]:
     for name, file in declared.items():
         if tagged.get(safe_name(name)) != file["sha256"]:
             yield Finding(f"its run's tag sha256.{name} is {tagged.get(safe_name(name))}", file["sha256"])
-    folder = local_folder(trial.run.artifact_uri)
+    folder = local_folder(trial.sweep.current_address(trial.run.artifact_uri))
     if folder is None:
         return
     for name, file in declared.items():

@@ -89,7 +89,10 @@ def predictions_fit(trial: TrialEvidence) -> Iterator[Finding]:
         if trial.state is State.COMPLETED:
             yield Finding(f"{PREDICTIONS.name} cannot be read", "a safetensors file")
         return
-    for key, expected in (("uid", trial.uid), ("best_epoch", trial.terminal.best_epoch if trial.terminal else None)):
+    for key, expected in (
+        ("uid", trial.uid_in_files),
+        ("best_epoch", trial.terminal.best_epoch if trial.terminal else None),
+    ):
         if stored.state.get(key) != expected:
             yield Finding(f"{PREDICTIONS.name} has {key} {stored.state.get(key)}", f"{expected}")
     classes = list(stored.state.get("classes") or ())

@@ -185,7 +185,7 @@ def test_a_sweep_that_was_killed_before_its_journal_was_made_can_be_deleted(runs
     (runs / "other-0a1b2c3d" / "trials").mkdir(parents=True)
     assert delete(runs, "digits-0a1b2c3d") == 0
     assert delete(runs, "other-0a1b2c3d") == 2
-    assert sorted(os.listdir(runs)) == ["other-0a1b2c3d"]
+    assert sorted(os.listdir(runs)) == ["other-0a1b2c3d", "store.json"]
 
 
 FORGED = {

@@ -124,6 +124,7 @@ def test_mlflow_makes_the_store_where_another_version_is_installed(tmp_path: Pat
 @pytest.mark.usefixtures("copy_of_another_version")
 def test_a_failure_of_mlflow_leaves_nothing_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestrator.stores.schema._CREATE", "raise SystemExit('no such database')")
+    (tmp_path / "runs").mkdir()
     with pytest.raises(UnavailableError, match=r"cannot be created \(MLflow fails: no such database\)"):
         create(tmp_path / "runs" / "mlflow.db", tmp_path / "artifacts")
     assert list((tmp_path / "runs").iterdir()) == []

@@ -97,7 +97,7 @@ def test_checkpoints_go_when_their_trial_has_ended_and_weights_when_better_ones_
     assert len(list(sweep.folder.glob("trials/*/predictions.safetensors"))) == 5
     digest = hashlib.sha256(b"weights of 3").hexdigest()
     first, second = sweep.retention.kept()
-    assert first == {"trial": 3, "path": str(sweep.folder / "trials/00003" / BEST), "sha256": digest}
+    assert first == {"trial": 3, "path": f"trials/00003/{BEST}", "sha256": digest}
     assert second["trial"] == 1
 
 
