@@ -127,6 +127,10 @@ class ClientStore:
         self._sweep_uid, self._answer_lost = sweep_uid, False
         return set(by_uid)
 
+    def tag(self, uid: str, key: str) -> str | None:
+        run = self._runs.get(uid)
+        return run.tags.get(key) if run else None
+
     def write(self, writes: Sequence[RunWrite]) -> list[str]:
         if self._answer_lost:
             self.find(self._sweep_uid)  # the server may have made runs that we do not know of

@@ -18,8 +18,9 @@ from orchestrator.base.secrets import redact
 from orchestrator.journal.events import SweepOpened
 from orchestrator.journal.place import SQLITE
 from orchestrator.stores.client import ClientStore
+from orchestrator.stores.holding import check_holder
 from orchestrator.stores.opening import local_path, store_settings
-from orchestrator.stores.runs import RefusedError, UnavailableError, local_folder
+from orchestrator.stores.runs import HOLDER_TAG, RefusedError, UnavailableError, local_folder
 from orchestrator.stores.schema import connect, fits
 from orchestrator.stores.sqlite import transaction
 
@@ -74,7 +75,11 @@ def tracked_runs(opened: SweepOpened | None, sweep_folder: Path) -> Iterator[Tra
                 yield TrackedRuns(where, len(runs), partial(_delete_local, db, runs, root), elsewhere=elsewhere)
         else:
             with contextlib.closing(ClientStore(uri, str(experiment))) as store:
-                ids = [run.run_id for run in store.runs(uid) if not run.deleted]
+                found = [run for run in store.runs(uid) if not run.deleted]
+                for run in found:
+                    if run.tags.get("kind") == "sweep":
+                        check_holder(run.tags.get(HOLDER_TAG), sweep_folder.parent, uid)
+                ids = [run.run_id for run in found]
                 yield TrackedRuns(where, len(ids), partial(store.delete, ids), for_good=False)
     except (UnavailableError, RefusedError, sqlite3.Error, OSError, removal.RefusedRemovalError) as error:
         raise NotReadyError(f"the MLflow runs in {where} cannot be deleted now: {error}") from error

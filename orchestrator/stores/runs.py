@@ -120,6 +120,9 @@ class Store(Protocol):
     def find(self, sweep_uid: str) -> set[str]:
         """The uids of the sweep's runs that the store has; later writes go to these runs."""
 
+    def tag(self, uid: str, key: str) -> str | None:
+        """A tag of a run that `find` has found; None where it has none."""
+
     def write(self, writes: Sequence[RunWrite]) -> list[str]:
         """Stores all writes and returns a sentence for each that was refused; a sweep's run comes before its trials."""
 

@@ -84,6 +84,13 @@ class SqliteStore:
         self._runs = {uid: _Run(run_id, uri, bool(deleted)) for uid, run_id, uri, deleted in rows}
         return set(self._runs)
 
+    def tag(self, uid: str, key: str) -> str | None:
+        assert self._db is not None
+        run_id = self._runs[uid].run_id if uid in self._runs else None
+        with self._unavailable_if_it_fails():
+            row = self._db.execute("SELECT value FROM tags WHERE run_uuid = ? AND key = ?", (run_id, key)).fetchone()
+        return row and str(row[0])
+
     def write(self, writes: Sequence[RunWrite]) -> list[str]:
         assert self._db is not None
         refused: list[str] = []

@@ -32,9 +32,10 @@ from orchestrator.base.secrets import redact
 from orchestrator.journal.cursor import read_status, ship_lock, write_status
 from orchestrator.journal.events import SweepOpened
 from orchestrator.journal.file import Entry, Reader
-from orchestrator.journal.place import check_sweep, refuse_copy
+from orchestrator.journal.place import SQLITE, check_sweep, refuse_copy
+from orchestrator.stores.holding import check_holder, holder_tag
 from orchestrator.stores.opening import open_store, store_settings
-from orchestrator.stores.runs import RunWrite, Store, UnavailableError
+from orchestrator.stores.runs import HOLDER_TAG, RunWrite, Store, UnavailableError
 from orchestrator.tracking.runs import SweepView
 
 POLL_S = 0.5
@@ -72,6 +73,7 @@ class Shipper:
         self._reader = Reader(require_journal(sweep_folder))
         self._view = SweepView(self.folder)
         self._store: Store | None = None
+        self._holder: str | None = None
         self._folded = 0
         self._batch_size = 0
         self._pending: list[RunWrite] = []
@@ -157,6 +159,9 @@ class Shipper:
         try:
             store.open()
             known = store.find(self.opened.uid)
+            if not str(self.settings["uri"]).startswith(SQLITE):
+                check_holder(store.tag(self.opened.uid, HOLDER_TAG), self.folder.parent, self.opened.uid)
+                self._holder = holder_tag(self.folder.parent)
         except BaseException:
             store.close()
             raise
@@ -191,6 +196,9 @@ class Shipper:
 
     def _write(self) -> None:
         assert self._store is not None
+        for write in self._pending:
+            if write.kind == "sweep" and self._holder:
+                write.tags[HOLDER_TAG] = self._holder
         refused = self._store.write(self._pending)
         self._pending = []
         for line in refused:
@@ -280,6 +288,9 @@ def main(arguments: list[str] | None = None) -> int:
         ):
             try:
                 done = follow(shipper, driver_lives=_driver_lives(folder, options.parent_pid), stop=stop, wake=wake)
+            except NotReadyError as error:
+                shipper.note(UnavailableError(str(error)))
+                raise
             except Exception as error:
                 # In the status too: the driver does not read this process' log.
                 shipper.note(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -20,15 +22,17 @@ import pytest
 
 from orchestrator.base.errors import ConfigError, NotReadyError
 from orchestrator.base.secrets import take_out
+from orchestrator.cli import main
 from orchestrator.journal.cursor import read_status
 from orchestrator.journal.events import SweepOpened
 from orchestrator.journal.file import checksum
 from orchestrator.stores.delete import tracked_runs
-from orchestrator.stores.runs import UnavailableError
+from orchestrator.stores.runs import HOLDER_TAG, UnavailableError
 from orchestrator.tracking.preflight import check_tracking
 from orchestrator.tracking.supervisor import start_shipper, wait_until_shipped
 from orchestrator.tracking.sync import sync
 from tests.chaos.server import Server, free_port
+from tests.synthetic import Sweep
 
 
 class Proxy:
@@ -164,8 +168,11 @@ def mirror(new_sweep: Any, ship: Any, tables: Any) -> Any:
             uri = sweep.tracking_uri
             local = f"sqlite:///{twin.folder.parent}/mlflow.db"
             copy.execute("UPDATE events SET data = replace(data, ?, ?) WHERE seq = 1", (uri, local))
+            copy.execute("UPDATE events SET data = replace(data, ?, ?)", (str(sweep.folder), str(twin.folder)))
             sign_events(copy)
         copy.close()
+        for path in sweep.folder.glob("predictions-*"):
+            shutil.copytree(path, twin.folder / path.name)
         sync(twin.folder)
         ours = tables(twin.folder.parent / "mlflow.db")
         theirs = {
@@ -174,9 +181,10 @@ def mirror(new_sweep: Any, ship: Any, tables: Any) -> Any:
             if table != "experiments"
         }
         theirs["runs"] = [row for row in theirs["runs"] if row[4] == "active"]
+        of_one_store = {"mlflow.note.content", HOLDER_TAG}
         for table, rows in theirs.items():
-            expected = [row for row in ours[table] if row[1] != "mlflow.note.content"]
-            assert [row for row in rows if row[1] != "mlflow.note.content"] == expected, table
+            expected = [row for row in ours[table] if row[1] not in of_one_store]
+            assert [row for row in rows if row[1] not in of_one_store] == expected, table
 
     return check
 
@@ -408,3 +416,62 @@ def test_a_sweeps_runs_are_deleted_through_the_api_and_found_again_by_nobody(
     assert states == [("deleted",), ("deleted",)]
     with tracked_runs(opened, sweep.folder) as runs:
         assert runs.count == 0
+
+
+# copies -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("first_store")
+def test_runs_on_a_server_have_one_holder(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A copy on another machine is not seen there as one: nothing lies where the folder lay. The server says who ships."""
+    uid, runs, elsewhere = "held-0a1b2c3d", tmp_path / "runs", tmp_path / "elsewhere"
+    runs.mkdir()
+    sweep = Sweep(runs / uid, {"kind": "server", "uri": server.uri, "experiment": "held", "required": True}, where=".")
+    sweep.run_trial(0)
+    sweep.journal.commit()
+    sync(sweep.folder)
+    first = holder_on(server, uid)
+    assert f":{runs}#{runs.stat().st_ino}" in first
+
+    shutil.copytree(runs, tmp_path / "copied")
+    os.rename(runs, elsewhere)  # out of sight, as on another machine
+    os.rename(tmp_path / "copied", tmp_path / "other machine")
+    copy = tmp_path / "other machine" / uid
+    sweep.folder = elsewhere / uid
+    sweep.run_trial(1)
+    sweep.finish(2)
+    sync(elsewhere / uid)
+    assert f":{elsewhere}#{elsewhere.stat().st_ino}" in holder_on(server, uid), "a move is taken over"
+
+    os.rename(elsewhere, tmp_path / ".hidden")
+    text = (tmp_path / "other machine" / "store.json").read_text().replace("/runs", "/nowhere")
+    (tmp_path / "other machine" / "store.json").write_text(text)
+    for command in ("sync", "delete"):
+        confirm = ["--yes"] if command == "delete" else []
+        assert main([command, uid, "--runs-dir", str(copy.parent), *confirm]) == 3
+        told = capsys.readouterr().err
+        assert (
+            f"shipped from {socket.gethostname()}:{elsewhere}, and this is {socket.gethostname()}:{copy.parent}" in told
+        )
+        assert "--yes" in told
+    assert main(["adopt", str(copy.parent), "--yes"]) == 0
+    (own,) = [path.parent.name for path in copy.parent.glob("*/journal.sqlite")]
+    assert own != uid
+    db = sqlite3.connect(copy.parent / "mlflow.db")
+    assert db.execute("SELECT count(*) FROM tags WHERE key = 'sweep_uid' AND value = ?", (own,)).fetchone() == (2,)
+    db.close()
+    assert main(["delete", own, "--yes", "--runs-dir", str(copy.parent)]) == 0
+    db = sqlite3.connect(server.database)
+    assert db.execute("SELECT count(*) FROM runs JOIN tags USING (run_uuid) WHERE key = 'sweep_uid' AND value = ?"
+                      " AND lifecycle_stage = 'active'", (uid,)).fetchone() == (3,)  # fmt: skip
+    db.close()
+
+
+def holder_on(server: Server, uid: str) -> str:
+    db = sqlite3.connect(server.database)
+    try:
+        (row,) = db.execute("SELECT t.value FROM tags t JOIN runs r USING (run_uuid) WHERE r.name = ? AND t.key = ?",
+                            (uid, HOLDER_TAG)).fetchall()  # fmt: skip
+        return str(row[0])
+    finally:
+        db.close()
