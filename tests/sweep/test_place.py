@@ -25,6 +25,8 @@ from orchestrator.journal.place import CopyError, Standing, look, read_identity
 from orchestrator.stores.settling import settle, settle_sweep
 from orchestrator.tracking.sync import sync
 from tests.synthetic import Sweep
+from tests.test_golden import HALVING, INTERRUPTED, REPEATS
+from tests.test_golden import place as golden
 
 UID = "digits-0a1b2c3d"
 PREDICTIONS = "artifacts/predictions.safetensors"
@@ -569,3 +571,59 @@ def main_raises(folder: Path) -> None:
     from orchestrator.sweep.adopting import adopt
 
     adopt(folder)
+
+
+# sweeps of an earlier version ---------------------------------------------------------------------------------------
+
+
+def test_golden_sweeps_are_moved_copied_adopted_and_deleted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Real sweeps of an earlier version, which have checkpoints, weights and predictions."""
+    import orchestrator
+
+    golden(tmp_path)
+    uids = [REPEATS, HALVING, INTERRUPTED]
+    moved, copy = tmp_path / "moved", tmp_path / "copy"
+    os.rename(tmp_path / "runs", moved)
+    for uid in uids:
+        assert main(["verify", uid, "--runs-dir", str(moved)]) == 0, "before anything was written"
+        assert main(["sync", uid, "--runs-dir", str(moved)]) == 0
+        assert main(["verify", uid, "--runs-dir", str(moved)]) == 0
+    assert main(["show", f"{REPEATS}/6", "--runs-dir", str(moved)]) == 0
+    assert f"{moved}/{REPEATS}/trials/00006/artifacts/predictions.safetensors" in capsys.readouterr().out
+
+    subprocess.run(["cp", "-a", str(moved), str(copy)], check=True)
+    before = digest(moved)
+    assert main(["verify", HALVING, "--runs-dir", str(copy)]) == 0
+    assert f"note: {copy} is a copy of {moved}" in capsys.readouterr().out
+    assert main(["adopt", str(copy)]) == 0
+    renamed = {line.split()[0]: line.split()[-1] for line in capsys.readouterr().out.splitlines() if " is now " in line}
+    assert set(renamed) == set(uids)
+    for uid in renamed.values():
+        assert main(["verify", uid, "--runs-dir", str(copy)]) == 0, capsys.readouterr()
+    for trial in (f"{REPEATS}/6", f"{HALVING}/3", f"{INTERRUPTED}/0"):
+        uid, _, index = trial.partition("/")
+        one = orchestrator.load_model(trial, runs_dir=moved)
+        other = orchestrator.load_model(f"{renamed[uid]}/{index}", runs_dir=copy)
+        assert one.state_dict().keys() == other.state_dict().keys()
+    for uid in renamed.values():
+        assert main(["delete", uid, "--yes", "--runs-dir", str(copy)]) == 0
+    assert change(copy / "mlflow.db", "SELECT count(*) FROM runs") == [(0,)]
+    assert digest(moved) == before
+    for uid in uids:
+        assert main(["delete", uid, "--yes", "--runs-dir", str(moved)]) == 0
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_adopted_sweep_resumes_and_verifies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    golden(tmp_path)
+    runs, copy = tmp_path / "runs", tmp_path / "copy"
+    subprocess.run(["cp", "-a", str(runs), str(copy)], check=True)
+    before = digest(runs)
+    assert main(["resume", INTERRUPTED, "--runs-dir", str(copy)]) == 3
+    assert f"{copy} is a copy of {runs}" in capsys.readouterr().err
+    assert main(["adopt", str(copy)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    (uid,) = [line.split()[-1] for line in said if line.startswith(f"{INTERRUPTED} is now ")]
+    assert main(["resume", uid, "--runs-dir", str(copy)]) == 0
+    assert "verified: 22/22" in capsys.readouterr().out
+    assert digest(runs) == before
