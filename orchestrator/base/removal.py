@@ -59,11 +59,12 @@ class Folder:
         return proc if proc.exists() else self.path
 
     @contextlib.contextmanager
-    def inside(self, name: str, *, create: bool = False) -> Iterator[Folder]:
+    def inside(self, name: str, *, create: bool = False, whole: bool = False) -> Iterator[Folder]:
         """The folder of this name in here.
 
         Args:
             create: make it where it is missing.
+            whole: it is to go with all that is in it: a bind mount of the same file system is told, too, which takes longer.
 
         Raises:
             RefusedRemovalError: it is a link, no folder, or the root of another file system.
@@ -74,15 +75,10 @@ class Folder:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(name, dir_fd=self._descriptor)
         path = self.path / name
+        descriptor = _open_without_links(name, path, self._descriptor)
         try:
-            descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._descriptor)
-        except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                what = "a link" if self._is_link(name) else "no folder"
-                raise RefusedRemovalError(f"{path} is {what}; put the folder itself in its place") from error
-            raise
-        try:
-            if _mount(descriptor) != _mount(self._descriptor):
+            mount = _mount if whole else _device
+            if mount(descriptor) != mount(self._descriptor):
                 raise RefusedRemovalError(f"{path} is another file system, which is left alone; unmount it first")
             if self._depth >= DEEPEST:
                 raise RefusedRemovalError(f"{path} lies deeper than any folder of ours")
@@ -175,7 +171,7 @@ class Folder:
             OSError: something cannot be removed.
         """
         try:
-            with self.inside(name) as folder:
+            with self.inside(name, whole=True) as folder:
                 folder.empty(is_ours)
         except FileNotFoundError:
             return
@@ -194,7 +190,7 @@ class Folder:
     def _empty(self, keep: Collection[str] = ()) -> None:
         for name in sorted(set(self.names()) - set(keep)):
             if self._is_folder(name):
-                with contextlib.suppress(FileNotFoundError), self.inside(name) as folder:
+                with contextlib.suppress(FileNotFoundError), self.inside(name, whole=True) as folder:
                     folder._empty()
                 self.remove_empty(name)
             else:
@@ -202,9 +198,6 @@ class Folder:
 
     def _is_folder(self, name: str) -> bool:
         return self._has(name, stat.S_ISDIR)
-
-    def _is_link(self, name: str) -> bool:
-        return self._has(name, stat.S_ISLNK)
 
     def _has(self, name: str, kind: Callable[[int], bool]) -> bool:
         try:
@@ -234,9 +227,11 @@ def opened_below(path: Path) -> Iterator[Folder]:
     Raises:
         RefusedRemovalError, OSError: as `Folder.inside`.
     """
-    path = path.absolute()
-    with opened(path.parent) as parent, parent.inside(path.name) as folder:
-        yield folder
+    descriptor = _open_without_links(str(path), path, None)
+    try:
+        yield Folder(descriptor, path)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -295,6 +290,22 @@ def remove_abandoned(parent: Path, prefix: str, is_abandoned: Callable[[Path], b
         with contextlib.suppress(OSError):
             if path.lstat().st_uid == os.geteuid() and is_abandoned(path):
                 remove_temporary(path)
+
+
+def _open_without_links(name: str, path: Path, above: int | None) -> int:
+    """A descriptor of a folder; `name` is a path, or counts from the folder `above`."""
+    try:
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            link = stat.S_ISLNK(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode)
+            what = "a link" if link else "no folder"
+            raise RefusedRemovalError(f"{path} is {what}; put the folder itself in its place") from error
+        raise
+
+
+def _device(descriptor: int) -> int:
+    return os.fstat(descriptor).st_dev
 
 
 def _check_name(name: str) -> None:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from orchestrator.base import removal
 from orchestrator.base.errors import NotReadyError
-from orchestrator.base.layout import ARTIFACTS, MLFLOW_ARTIFACTS
+from orchestrator.base.layout import ARTIFACTS, MLFLOW_ARTIFACTS, MLFLOW_DATABASE
 from orchestrator.base.removal import Folder
 from orchestrator.base.secrets import redact
 from orchestrator.journal.events import SweepOpened
@@ -22,7 +23,7 @@ from orchestrator.stores.holding import check_holder
 from orchestrator.stores.opening import local_path, store_settings
 from orchestrator.stores.runs import HOLDER_TAG, RefusedError, UnavailableError, local_folder
 from orchestrator.stores.schema import connect, fits
-from orchestrator.stores.sqlite import transaction
+from orchestrator.stores.sqlite import derived_run_id, transaction
 
 DEFAULT_EXPERIMENT = 0
 WORTH_SHRINKING_BYTES = 1_000_000
@@ -69,10 +70,13 @@ def tracked_runs(opened: SweepOpened | None, sweep_folder: Path) -> Iterator[Tra
             yield TrackedRuns(where)
         elif path is not None and fits(path):
             with contextlib.closing(connect(path, write=True)) as db:
-                runs = db.execute(_SELECT_RUNS, (uid,)).fetchall()
-                root = path.parent / MLFLOW_ARTIFACTS
-                elsewhere = [uri for run_id, uri, experiment in runs if not _is_at_home(root, experiment, run_id, uri)]
-                yield TrackedRuns(where, len(runs), partial(_delete_local, db, runs, root), elsewhere=elsewhere)
+                own = _is_own(path, sweep_folder)
+                if not own:
+                    check_holder(_holder(db, uid), sweep_folder.parent, uid)
+                runs, root = _runs(db, uid), path.parent / MLFLOW_ARTIFACTS
+                elsewhere = [run.artifact_uri for run in runs if not _is_at_home(root, run, own=own)]
+                delete = partial(_delete_local, db, runs, root, own=own)
+                yield TrackedRuns(where, len(runs), delete, elsewhere=elsewhere)
         else:
             with contextlib.closing(ClientStore(uri, str(experiment))) as store:
                 found = [run for run in store.runs(uid) if not run.deleted]
@@ -88,34 +92,63 @@ def tracked_runs(opened: SweepOpened | None, sweep_folder: Path) -> Iterator[Tra
 def forget_sweep(path: Path, uid: str) -> None:
     """Deletes the runs of a sweep from a local store, with their files in the store's own folder."""
     with contextlib.closing(connect(path, write=True)) as db:
-        _delete_local(db, db.execute(_SELECT_RUNS, (uid,)).fetchall(), path.parent / MLFLOW_ARTIFACTS)
+        _delete_local(db, _runs(db, uid), path.parent / MLFLOW_ARTIFACTS, own=True)
+
+
+class _Run(NamedTuple):
+    """A run in a local store; `uid` is the trial's, or the sweep's."""
+
+    run_id: str
+    artifact_uri: str
+    experiment: int
+    uid: str
+
+
+def _runs(db: sqlite3.Connection, sweep_uid: str) -> list[_Run]:
+    return [_Run(*row) for row in db.execute(_SELECT_RUNS, (sweep_uid,)).fetchall()]
+
+
+def _holder(db: sqlite3.Connection, sweep_uid: str) -> str | None:
+    query = (
+        "SELECT h.value FROM tags h JOIN tags s ON s.run_uuid = h.run_uuid AND s.key = 'sweep_uid' AND s.value = ?"
+        " WHERE h.key = ?"
+    )
+    row = db.execute(query, (sweep_uid, HOLDER_TAG)).fetchone()
+    return row and str(row[0])
+
+
+def _is_own(path: Path, sweep_folder: Path) -> bool:
+    """Whether a database is that of the sweep's own runs folder."""
+    return path.resolve() == sweep_folder.resolve().parent / MLFLOW_DATABASE
 
 
 _SELECT_RUNS = (
-    "SELECT r.run_uuid, r.artifact_uri, r.experiment_id FROM runs r JOIN tags t USING (run_uuid)"
+    "SELECT r.run_uuid, r.artifact_uri, r.experiment_id, coalesce(trial.value, t.value) FROM runs r JOIN tags t USING (run_uuid)"
+    " LEFT JOIN tags trial ON trial.run_uuid = r.run_uuid AND trial.key = 'trial_uid'"
     " WHERE t.key = 'sweep_uid' AND t.value = ?"
 )
 
 
-def _delete_local(db: sqlite3.Connection, runs: Sequence[tuple[str, str, int]], root: Path) -> None:
+def _delete_local(db: sqlite3.Connection, runs: Sequence[_Run], root: Path, *, own: bool) -> None:
     """Deletes runs by SQL; `mlflow gc` takes 42 s for a thousand.
 
     Args:
-        runs: id, address of the artifacts and experiment of each.
         root: the store's own folder of artifacts. No address in the database says what is removed.
+        own: it is the store of the sweep's runs folder. The journal alone names any other: there only the folders of runs go
+            whose ids follow from the sweep's, so that no journal can name those of somebody else.
     """
     with contextlib.ExitStack() as stack:
         artifacts = stack.enter_context(removal.opened_below(root)) if root.is_dir() else None
         # Files first: a run whose rows are gone is not found again, and its files would stay for ever.
-        for run_id, _, experiment in runs:
-            if artifacts is not None:
-                _remove_files(artifacts, experiment, run_id)
+        for run in runs:
+            if artifacts is not None and (own or _is_derived(run)):
+                _remove_files(artifacts, run)
         with transaction(db):
-            _delete_rows(db, [run_id for run_id, _, _ in runs])
-            emptied = [one for one in {experiment for _, _, experiment in runs} if _delete_if_empty(db, one)]
+            _delete_rows(db, [run.run_id for run in runs])
+            emptied = [one for one in {run.experiment for run in runs} if _delete_if_empty(db, one)]
         for experiment in emptied:
             if artifacts is not None:
-                artifacts.remove_empty(str(int(experiment)))
+                artifacts.remove_empty(str(experiment))
     _shrink(db)
 
 
@@ -167,12 +200,16 @@ def _shrink(db: sqlite3.Connection) -> None:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def _remove_files(artifacts: Folder, experiment: int, run_id: str) -> None:
+def _remove_files(artifacts: Folder, run: _Run) -> None:
     """Removes the folder of a run, which the store's own folder, the experiment's number and the run's id name."""
-    if not RUN_ID.fullmatch(run_id):
+    if not RUN_ID.fullmatch(str(run.run_id)) or not str(run.experiment).isdecimal():
         return
-    with contextlib.suppress(FileNotFoundError), artifacts.inside(str(int(experiment))) as of_experiment:
-        of_experiment.remove_tree(run_id, _is_of_a_run)
+    with contextlib.suppress(FileNotFoundError), artifacts.inside(str(run.experiment)) as of_experiment:
+        of_experiment.remove_tree(run.run_id, _is_of_a_run)
+
+
+def _is_derived(run: _Run) -> bool:
+    return run.run_id == derived_run_id(run.experiment, run.uid)
 
 
 def _is_of_a_run(folder: Folder) -> bool:
@@ -180,7 +217,8 @@ def _is_of_a_run(folder: Folder) -> bool:
     return set(folder.names()) <= {ARTIFACTS}
 
 
-def _is_at_home(root: Path, experiment: int, run_id: str, artifact_uri: str | None) -> bool:
-    """Whether a run keeps its artifacts in the store's own folder, or has none."""
-    folder = local_folder(artifact_uri or "")
-    return not artifact_uri or folder == Path(root, str(experiment), run_id, ARTIFACTS)
+def _is_at_home(root: Path, run: _Run, *, own: bool) -> bool:
+    """Whether the artifacts of a run lie where they are removed, or it has none."""
+    folder = local_folder(run.artifact_uri or "")
+    home = Path(root, str(run.experiment), str(run.run_id), ARTIFACTS)
+    return not run.artifact_uri or (folder == home and (own or _is_derived(run)))

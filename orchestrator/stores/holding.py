@@ -1,4 +1,5 @@
-"""Which runs folder ships a sweep to a server: a tag of the sweep's run names it, so that a copy on another machine is seen."""
+"""Which runs folder ships a sweep to a store elsewhere: a tag of the sweep's run names it, so that a copy on another machine
+is seen."""
 
 from __future__ import annotations
 
@@ -36,9 +37,9 @@ def check_holder(said: str | None, runs_dir: Path, sweep_uid: str) -> None:
     other = f"{match[2]}:{match[3]}" if match else repr(said)
     here = f"{socket.gethostname()}:{identity.place.path}"
     raise CopyError(
-        f"the runs of {sweep_uid} on the server are shipped from {other}, and this is {here}: one is a copy of the other. Work"
-        f" there, or give this one an identity of its own:  orchestrator adopt {runs_dir} --yes  (if the other is gone for good,"
-        f" remove the tag {HOLDER_TAG} from the run {sweep_uid} in MLflow)"
+        f"the runs of {sweep_uid} in its MLflow store are shipped from {other}, and this is {here}: one is a copy of the other."
+        f" Work there, or give this one an identity of its own:  orchestrator adopt {runs_dir} --yes  (if the other is gone for"
+        f" good, remove the tag {HOLDER_TAG} from the run {sweep_uid} in MLflow)"
     )
 
 

@@ -36,6 +36,11 @@ WHERE (excluded.step, excluded.timestamp, excluded.value) > (step, timestamp, va
 """
 
 
+def derived_run_id(experiment_id: int, uid: str) -> str:
+    """The id of the run that is written here for a trial, or a sweep."""
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"{experiment_id}/{uid}").hex
+
+
 @dataclass(frozen=True)
 class _Run:
     run_id: str
@@ -146,7 +151,7 @@ class SqliteStore:
 
     def _new_run(self, uid: str) -> _Run:
         """Its id follows from the uid: a batch that is repeated after a kill writes its files where they were."""
-        run_id = uuid.uuid5(uuid.NAMESPACE_OID, f"{self._experiment_id}/{uid}").hex
+        run_id = derived_run_id(self._experiment_id, uid)
         return _Run(run_id, f"{self._artifact_location}/{run_id}/artifacts")
 
     def _write_rows(self, db: sqlite3.Connection, accepted: Sequence[tuple[RunWrite, _Run]]) -> None:

@@ -32,9 +32,9 @@ from orchestrator.base.secrets import redact
 from orchestrator.journal.cursor import read_status, ship_lock, write_status
 from orchestrator.journal.events import SweepOpened
 from orchestrator.journal.file import Entry, Reader
-from orchestrator.journal.place import SQLITE, check_sweep, refuse_copy
+from orchestrator.journal.place import check_sweep, refuse_copy
 from orchestrator.stores.holding import check_holder, holder_tag
-from orchestrator.stores.opening import open_store, store_settings
+from orchestrator.stores.opening import local_store, open_store, store_settings
 from orchestrator.stores.runs import HOLDER_TAG, RunWrite, Store, UnavailableError
 from orchestrator.tracking.runs import SweepView
 
@@ -159,7 +159,7 @@ class Shipper:
         try:
             store.open()
             known = store.find(self.opened.uid)
-            if not str(self.settings["uri"]).startswith(SQLITE):
+            if str(self.settings["uri"]) != local_store(self.folder.resolve().parent)["uri"]:
                 check_holder(store.tag(self.opened.uid, HOLDER_TAG), self.folder.parent, self.opened.uid)
                 self._holder = holder_tag(self.folder.parent)
         except BaseException:

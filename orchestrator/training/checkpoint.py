@@ -25,7 +25,7 @@ from orchestrator.base.decode import COUNT, TIME_MS, Fits, check, read_json
 from orchestrator.base.failpoints import failpoint
 from orchestrator.base.layout import ARTIFACTS, CHECKPOINT, CHECKPOINT_NAME, TEMPORARY, UNFINISHED
 from orchestrator.base.records import STARTS_OVER
-from orchestrator.base.removal import discard, opened_trial
+from orchestrator.base.removal import Folder, discard, opened_trial
 from orchestrator.training.private import to_safetensors
 
 FORMAT = 1
@@ -241,12 +241,11 @@ def _kind(path: Path) -> str:
     return re.split("[-.]", path.name, maxsplit=1)[0]
 
 
-def clear_leftovers(folder: Path) -> None:
+def clear_leftovers(folder: Folder) -> None:
     """Remove what a killed worker left half written, predictions included; files of other names are none of ours."""
-    with opened_trial(folder) as mine:
-        mine.remove_files(UNFINISHED)
-        with contextlib.suppress(FileNotFoundError), mine.inside(ARTIFACTS) as artifacts:
-            artifacts.remove_files(UNFINISHED)
+    folder.remove_files(UNFINISHED)
+    with contextlib.suppress(FileNotFoundError), folder.inside(ARTIFACTS) as artifacts:
+        artifacts.remove_files(UNFINISHED)
 
 
 def _digest(tensors: Mapping[str, Tensor], state: str) -> str:

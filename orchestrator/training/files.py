@@ -59,13 +59,13 @@ class TrialFiles:
 
         Raises:
             Superseded: a later attempt has it.
+            RefusedRemovalError: it, or `trials/`, is a link that leads elsewhere.
         """
-        with opened_trial(self.folder, create=True):
-            pass  # no part of it is a link that leads elsewhere
-        self.check_fence()
-        if self._trial.fence > 1 and self._fence() < self._trial.fence:
-            checkpoint.write(self.folder / FENCE, str(self._trial.fence).encode())
-        checkpoint.clear_leftovers(self.folder)
+        with opened_trial(self.folder, create=True) as mine:
+            self.check_fence()
+            if self._trial.fence > 1 and self._fence() < self._trial.fence:
+                checkpoint.write(self.folder / FENCE, str(self._trial.fence).encode())
+            checkpoint.clear_leftovers(mine)
         return checkpoint.load_newest(self.folder, self._trial.uid)
 
     def saved_checkpoint(self, epoch: int) -> SavedCheckpoint | None:

@@ -234,3 +234,25 @@ def test_artifacts_that_are_a_link_are_left(
     assert "artifacts is a link" in capsys.readouterr().err
     assert sorted(elsewhere.rglob("*")) == files
     assert (sweep.folder / JOURNAL).is_file()
+
+
+def test_of_a_store_that_the_journal_alone_names_only_folders_with_our_ids_go(
+    new_sweep: Any, runs: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    sweep = new_sweep("digits-0a1b2c3d", kind="local", uri=f"sqlite:///{elsewhere}/mlflow.db")
+    sweep.run_trial(0)
+    sweep.finish(1)
+    sync(sweep.folder)
+    db = sqlite3.connect(elsewhere / "mlflow.db")
+    db.execute("INSERT INTO runs (run_uuid, experiment_id, artifact_uri, lifecycle_stage, status) VALUES (?, 1, ?, 'active',"
+               " 'FINISHED')", ("ab" * 16, f"{elsewhere}/artifacts/1/{'ab' * 16}/artifacts"))  # fmt: skip
+    db.execute("INSERT INTO tags VALUES ('sweep_uid', 'digits-0a1b2c3d', ?)", ("ab" * 16,))
+    db.commit()
+    db.close()
+    thesis = elsewhere / "artifacts" / "1" / ("ab" * 16) / "artifacts" / "thesis.tex"
+    thesis.parent.mkdir(parents=True)
+    thesis.write_text("years of work")
+    assert delete(runs, "digits-0a1b2c3d") == 0
+    assert "outside the store's own folder stays" in capsys.readouterr().out
+    assert [path for path in elsewhere.rglob("*") if path.is_file() and "mlflow.db" not in path.name] == [thesis]

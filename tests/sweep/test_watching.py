@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -121,6 +122,18 @@ def test_the_driver_ends_with_words_that_are_true(tmp_path: Path, what: str, wor
         assert not (left[0] / JOURNAL).exists()
     else:
         assert left == [], "no stub is left where it lay"
+
+
+def test_nothing_is_launched_into_a_copy_or_resumed_there(tmp_path: Path) -> None:
+    runs, copy = tmp_path / "runs", tmp_path / "copy"
+    assert drive(runs, overrides=[*TINY, LR, "trials=1"])[0] == 0
+    shutil.copytree(runs, copy)
+    (folder,) = copy.glob("moving-*")
+    for arguments in ({}, {"folder": folder}):
+        code, said = drive(copy, overrides=[*TINY, LR, "trials=2"], **arguments)  # type: ignore[arg-type]
+        assert code == 3
+        assert f"{copy} is a copy of {runs}" in said
+    assert len(list(copy.glob("moving-*"))) == 1
 
 
 def test_a_trials_folder_that_is_a_link_is_refused_before_anything_is_removed(tmp_path: Path) -> None:
