@@ -69,7 +69,7 @@ class Shipper:
         self._make_store = make_store
         self._log = log
         self._reader = Reader(require_journal(sweep_folder))
-        self._view = SweepView()
+        self._view = SweepView(sweep_folder)
         self._store: Store | None = None
         self._folded = 0
         self._batch_size = 0
@@ -125,6 +125,7 @@ class Shipper:
         if self._store is None or not self._view.uid:
             return
         self._view.interrupt()
+        self._view.tag_journal(self._folded, self._reader.digest(self._folded))
         self._pending += self._view.take()
         self._write()
         self._store.find(self._view.uid)
@@ -132,7 +133,7 @@ class Shipper:
 
     def start_over(self) -> None:
         """Everything is shipped again from here on, which changes nothing that the store has; refusals are counted anew."""
-        self._view, self._folded = SweepView(), 0
+        self._view, self._folded = SweepView(self.folder), 0
         self._set(shipped=0, error=None, refused=0, ended=False)
 
     def note(self, error: UnavailableError) -> None:
@@ -186,6 +187,9 @@ class Shipper:
             self._folded = event.seq
             if self._view.weight >= METRICS_A_BATCH:
                 break
+        digest = self._reader.digest(self._folded)
+        if self._view.closed:
+            self._view.tag_journal(self._folded, digest)
         self._pending += self._view.take()
 
     def _write(self) -> None:

@@ -798,7 +798,7 @@ def test_events_that_wait_for_mlflow_are_no_violation(store: Store) -> None:
     report = store.verify()
     assert report.ok
     assert list(report.skipped) == OF_MLFLOW_ALONE
-    assert f"12 events wait for MLflow; run `orchestrator sync {store.uid}`" in report.summary
+    assert f"14 events wait for MLflow; run `orchestrator sync {store.uid}`" in report.summary
 
 
 def test_a_store_that_does_not_answer_is_no_violation(store: Store) -> None:
