@@ -55,7 +55,7 @@ def verify(argv: Sequence[str]) -> int:
 
     with granted(read_user_rights()):
         report = check(find_sweep(options.runs_dir, options.name), say=say)
-    return errors.EXIT_OK if report.ok else errors.EXIT_VIOLATION
+    return report.exit_code
 
 
 def list_command(argv: Sequence[str]) -> int:

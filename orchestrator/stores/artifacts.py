@@ -26,7 +26,7 @@ def put(artifact: Artifact, folder: Path) -> None:
         try:
             _put(artifact, target)
         except FileNotFoundError:  # rare: asking first would cost more than the file
-            folder.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             _put(artifact, target)
     except OSError as error:
         if artifact.path is not None and not artifact.path.is_file():

@@ -131,7 +131,7 @@ class SqliteStore:
 
     def _new_run(self, uid: str) -> _Run:
         """Its id follows from the uid: a batch that is repeated after a kill writes its files where they were."""
-        run_id = uuid.uuid5(uuid.NAMESPACE_OID, f"{self._experiment_id}/{uid}").hex
+        run_id = run_id_of(self._experiment_id, uid)
         return _Run(run_id, f"{self._artifact_location}/{run_id}/artifacts")
 
     def _write_rows(self, db: sqlite3.Connection, accepted: Sequence[tuple[RunWrite, _Run]]) -> None:
@@ -185,6 +185,11 @@ class SqliteStore:
 
     def _unavailable_if_it_fails(self) -> AbstractContextManager[None]:
         return unavailable_if_it_fails(f"the MLflow store {self._path} cannot be written")
+
+
+def run_id_of(experiment_id: int, uid: str) -> str:
+    """The id that a new run is given."""
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"{experiment_id}/{uid}").hex
 
 
 def _put_artifacts(write: RunWrite, run: _Run) -> list[str]:
