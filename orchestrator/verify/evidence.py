@@ -241,7 +241,7 @@ class SweepEvidence:
         return [
             (entry.seq, _plan(self.folder, entry.seq, entry.event.plan))
             for entry in self.sweep_entries
-            if isinstance(entry.event, SweepOpened | SweepResumed) and entry.event.plan
+            if isinstance(entry.event, SweepOpened) or (isinstance(entry.event, SweepResumed) and entry.event.plan)
         ]
 
     def plan_at(self, seq: int) -> SweepPlan:
@@ -307,8 +307,8 @@ def _plan(folder: Path, seq: int, text: str) -> SweepPlan:
 def fixed(trial: TrialEvidence, key: str) -> Any:
     """The value of a dotted key of the trial's configuration; of a group the name of the choice."""
     config: Mapping[str, Any] = trial.suggested.config
-    choices = config.get("choices") or {}
-    return choices[key] if key in choices else get_key(config, key)
+    choices = config.get("choices")
+    return choices[key] if isinstance(choices, Mapping) and key in choices else get_key(config, key)
 
 
 def header_state(path: Path) -> dict[str, Any]:

@@ -97,7 +97,13 @@ INVARIANTS = (
     Invariant(14, "nothing is written by an attempt after the next began", trial=(journal.fenced,)),
     Invariant(15, "the sampler suggests the same again", sweep=(same_suggestions,)),
     Invariant(16, "every stored number is finite", stored_trial=(store.storable,)),
-    Invariant(17, "the best trial is the best", sweep=(journal.best_by_journal,), stored_sweep=(store.best_is_right,)),
+    Invariant(
+        17,
+        "the best trial is the best",
+        sweep=(journal.best_by_journal,),
+        stored_trial=(store.remember_best,),
+        stored_sweep=(store.best_is_right,),
+    ),
     Invariant(18, "the best value is that of the kept weights", trial=(journal.kept_value, files.kept_best)),
     Invariant(21, "scores follow from the stored predictions", trial=(predictions.recomputed_scores,)),
     Invariant(

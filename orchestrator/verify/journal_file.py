@@ -130,7 +130,7 @@ class JournalFile:
                         f"event {seq} of the journal {self._path} {error}: a newer version wrote it; verify it with that version"
                     ) from error
                 self.problems.append(f"event {seq} ({kind}) {error}")
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 self.problems.append(f"event {seq} ({kind}) cannot be read: {error}")
 
 

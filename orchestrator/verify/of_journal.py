@@ -161,7 +161,7 @@ def _may_repeat(plan: SweepPlan) -> bool:
 def _first_of_sampler(sweep: SweepEvidence, config_index: int) -> int:
     """The first configuration that the sampler of this one suggested."""
     begun = [0, *(entry.event.first_config_index for entry in sweep.resumes if isinstance(entry.event, SweepResumed))]
-    return max(first for first in begun if first <= config_index)
+    return max((first for first in begun if first <= config_index), default=0)
 
 
 def attempts(trial: TrialEvidence) -> Iterator[Finding]:
