@@ -576,6 +576,48 @@ def swapped_ids(store: Store) -> None:
     store.rewrite(GOOD, change)
 
 
+def permuted_rows(store: Store) -> None:
+    """Logits, ids and labels together: every score stays what it was."""
+
+    def change(arrays: dict[str, Any], state: dict[str, Any]) -> None:
+        for name in ("logits", "ids", "labels"):
+            arrays[f"test_{name}"][[0, 1]] = arrays[f"test_{name}"][[1, 0]]
+
+    for trial in (STUMBLING, GOOD):
+        store.rewrite(trial, change)
+
+
+def ids_of_the_test_in_validation(store: Store) -> None:
+    def change(arrays: dict[str, Any], state: dict[str, Any]) -> None:
+        arrays["val_ids"][-1] = arrays["test_ids"][-1]
+
+    for trial in (STUMBLING, GOOD):
+        store.rewrite(trial, change)
+
+
+def ids_of_training_in_validation(store: Store) -> None:
+    def change(arrays: dict[str, Any], state: dict[str, Any]) -> None:
+        known = {*arrays["val_ids"].tolist(), *arrays["test_ids"].tolist()}
+        arrays["val_ids"][0] = min(set(range(max(known))) - known)
+        arrays["val_ids"].sort()
+
+    for trial in (STUMBLING, GOOD):
+        store.rewrite(trial, change)
+
+
+def other_metrics_in_the_file(store: Store) -> None:
+    store.rewrite(GOOD, lambda arrays, state: state["metrics"].update({"test/accuracy": 0.125}))
+
+
+def other_history_in_the_file(store: Store) -> None:
+    store.rewrite(GOOD, lambda arrays, state: state["history"][0][2].update({"val/loss": 0.5}))
+
+
+def other_top5(store: Store) -> None:
+    store.edit("terminal", GOOD, lambda data: data["metrics"].update({"test/top5_accuracy": 0.5}))
+    store.rewrite(GOOD, lambda arrays, state: state["metrics"].update({"test/top5_accuracy": 0.5}))
+
+
 def lost_row(store: Store) -> None:
     def change(arrays: dict[str, Any], state: dict[str, Any]) -> None:
         for name in ("logits", "ids", "labels"):
@@ -677,11 +719,13 @@ BROKEN: list[tuple[int, Callable[[Store], None]]] = [
     *((16, m) for m in (hidden_infinity, not_a_number)),
     *((17, m) for m in (stale_best_trial, stale_best_value, better_history, wrong_best)),
     *((18, m) for m in (wrong_value, wrong_best_epoch, weights_of_another_epoch, weights_of_another_trial)),
-    *((21, m) for m in (one_wrong_prediction, surer_predictions)),
+    *((21, m) for m in (one_wrong_prediction, surer_predictions, other_top5)),
     *((22, m) for m in (flipped_byte, lost_predictions, changed_copy, lost_copy, stray_artifact)),
     *((22, m) for m in (wrong_hash_in_the_run, undeclared_predictions, leftover, empty_file)),
     (22, changed_copy_of_weights),
     *((23, m) for m in (swapped_ids, lost_row, doubled_id, nan_logit, shifted_logits, other_classes)),
+    *((23, m) for m in (permuted_rows, ids_of_the_test_in_validation, ids_of_training_in_validation)),
+    *((23, m) for m in (other_metrics_in_the_file, other_history_in_the_file)),
     *((23, m) for m in (other_data, predictions_of_another_trial)),
     *((24, m) for m in (orphan_checkpoint, third_checkpoint, weights_elsewhere)),
     *((24, m) for m in (weights_that_should_have_gone, lost_weights)),
