@@ -17,6 +17,7 @@ from orchestrator.journal.cursor import read_status
 from orchestrator.stores.opening import open_reader, store_settings
 from orchestrator.stores.runs import RefusedError, UnavailableError
 from orchestrator.verify.checking import UNTRACKED, Checks, lines_of
+from orchestrator.verify.deep import DEEP
 from orchestrator.verify.evidence import SweepEvidence
 from orchestrator.verify.invariants import INVARIANTS
 from orchestrator.verify.journal_file import JournalFile
@@ -25,15 +26,15 @@ from orchestrator.verify.rules import Report, Violation
 __all__ = ["INVARIANTS", "Report", "Violation", "verify"]
 
 
-def verify(
-    folder: Path, *, say: Callable[[str], None] | None = None, own: bool = False, thorough: bool | None = None
-) -> Report:
+def verify(folder: Path, *, say: Callable[[str], None] | None = None, own: bool = False, deep: bool = False) -> Report:
     """Checks every invariant of the sweep in `folder`, and tells each one's result as a line.
 
     Args:
         own: the caller is the sweep's driver, so that its lock is no reason to refuse.
-        thorough: also look at what does not concern this sweep alone (the whole database), or takes long (the data set); where
-            absent, unless the caller is the driver.
+        deep: also evaluate the kept weights again, which takes torch and time.
+
+    Unless the caller is the driver, also what does not concern this sweep alone (the whole database), or takes long (the data
+    set), is looked at.
 
     Raises:
         RunningElsewhereError: the sweep is running.
@@ -43,18 +44,19 @@ def verify(
         raise RunningElsewhereError(f"{driver} runs {folder.name} now; verify it when it has ended")
     with contextlib.ExitStack() as stack:
         journal = stack.enter_context(contextlib.closing(JournalFile(folder / JOURNAL)))
-        sweep = SweepEvidence(folder, journal, thorough=not own if thorough is None else thorough)
+        sweep = SweepEvidence(folder, journal, thorough=not own)
         why_not = _look_at_store(sweep, stack)
+        invariants = (*INVARIANTS, DEEP) if deep else INVARIANTS
         if say:
             runs = "not looked at" if sweep.runs is None else f"{len(sweep.runs)} runs"
             say(f"{sweep.uid}: {len(sweep.journal.entries)} events, {len(sweep.files)} files, MLflow: {runs}")
         try:
-            report = Checks(sweep, why_not).report
+            report = Checks(sweep, why_not, invariants).report
         except UnavailableError as error:  # the store went away meanwhile
             alone = SweepEvidence(folder, sweep.journal, thorough=sweep.thorough)
-            report = Checks(alone, redact(str(error))).report
+            report = Checks(alone, redact(str(error)), invariants).report
     if say:
-        for line in lines_of(report):
+        for line in lines_of(report, invariants):
             say(line)
     return report
 

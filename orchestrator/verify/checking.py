@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.stores.runs import UnavailableError, chunks
@@ -25,8 +25,10 @@ UNTRACKED = "tracking=none"
 class Checks:
     """All checks of one sweep, made once."""
 
-    def __init__(self, sweep: SweepEvidence, why_no_store: str | None) -> None:
-        self._sweep = sweep
+    def __init__(
+        self, sweep: SweepEvidence, why_no_store: str | None, invariants: Sequence[Invariant] = INVARIANTS
+    ) -> None:
+        self._sweep, self._invariants = sweep, invariants
         self._why_no_store = why_no_store
         self._skipped: dict[int, str] = {}
         self._ran: set[int] = set()
@@ -39,7 +41,7 @@ class Checks:
         for trials in chunks(list(self._sweep.trials.values()), TRIALS_AT_ONCE):
             self._read_rows(trials)
             for trial in trials:
-                for invariant in INVARIANTS:
+                for invariant in self._invariants:
                     checks = (*invariant.trial, *(() if self._why_no_store else invariant.stored_trial))
                     for check in checks:
                         self._run(invariant, check, trial, f"trial {trial.index}")
@@ -54,7 +56,7 @@ class Checks:
             trial.rows = found[trial.run.run_id] if trial.run else []
 
     def _check_sweep(self) -> None:
-        for invariant in INVARIANTS:
+        for invariant in self._invariants:
             checks = (*invariant.sweep, *(() if self._why_no_store else invariant.stored_sweep))
             for check in checks:
                 self._run(invariant, check, self._sweep, "the sweep")
@@ -83,7 +85,7 @@ class Checks:
         """An invariant is skipped where none of its checks could be made."""
         report = self.report
         report.violations.sort(key=lambda violation: violation.number)
-        for invariant in INVARIANTS:
+        for invariant in self._invariants:
             number = invariant.number
             stored = invariant.stored_trial or invariant.stored_sweep
             reason = self._skipped.get(number) or (self._why_no_store if stored else None)
@@ -96,9 +98,9 @@ class Checks:
                 report.partly[number] = reason
 
 
-def lines_of(report: Report) -> Iterator[str]:
+def lines_of(report: Report, invariants: Sequence[Invariant] = INVARIANTS) -> Iterator[str]:
     """A line for each invariant, the violations, and the summary."""
-    for invariant in INVARIANTS:
+    for invariant in invariants:
         number = invariant.number
         count = sum(violation.number == number for violation in report.violations)
         if number in report.skipped:
@@ -108,7 +110,7 @@ def lines_of(report: Report) -> Iterator[str]:
         else:
             result = "ok" + (f" in part: {report.partly[number]}" if number in report.partly else "")
         yield f"{f'I{number}':<4} {invariant.title}: {result}"
-    for invariant in INVARIANTS:
+    for invariant in invariants:
         told = [violation for violation in report.violations if violation.number == invariant.number]
         yield from map(str, told[:SHOWN_PER_INVARIANT])
         if len(told) > SHOWN_PER_INVARIANT:

@@ -15,13 +15,14 @@ from orchestrator.base.locks import hold
 from orchestrator.journal.events import Published, Started, Suggested, SweepOpened
 from orchestrator.journal.file import Journal, Reader
 from orchestrator.journal.publishing import publish
+from tests.synthetic import CONFIG
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     with contextlib.closing(Journal(tmp_path / JOURNAL, create=True)) as journal:
         journal.append(SweepOpened("s-1", "s", "val/accuracy", "max", 1, str(tmp_path), "", tracking={}))
-        journal.append(Suggested({"x": 1}, {"epochs": 1}, 0), trial=0)
+        journal.append(Suggested({"x": 1}, CONFIG, 0), trial=0)
         journal.append(Started(), trial=0, attempt=1)
     return tmp_path
 

@@ -224,9 +224,7 @@ def of_journal(sweep: Sweep) -> Iterator[Mutation]:
                 change = lambda rows, seq=seq, place=place, value=value: put(rows, seq, place, value)  # noqa: E731
                 yield Mutation(f"journal/{kind}/{column}", f"event {seq}, {column}: {what}", rewritten(sweep, change))
         for path, value in leaves(data):
-            for what, other in others(value):
-                if what not in ("another value", "minus", "nothing"):
-                    continue  # is refused by whoever reads the event
+            for what, other in [*others(value), ("gone", ...)]:
                 changed = json.dumps(with_leaf(data, path, other), separators=(",", ":"))
                 change = lambda rows, seq=seq, changed=changed: put(rows, seq, 4, changed)  # noqa: E731
                 place = f"journal/{kind}/{path[0]}"
@@ -264,7 +262,10 @@ def with_leaf(data: Any, path: tuple[Any, ...], value: Any) -> Any:
     inside = copy
     for key in path[:-1]:
         inside = inside[key]
-    inside[path[-1]] = value
+    if value is ...:
+        del inside[path[-1]]
+    else:
+        inside[path[-1]] = value
     return copy
 
 

@@ -808,6 +808,70 @@ def test_a_comparison_is_known_by_what_was_published_of_it(store: Store) -> None
     assert 1 in store.verify().violated
 
 
+HOUR_MS = 3_600_000
+
+
+@pytest.mark.parametrize("step_ms", [-HOUR_MS, 24 * HOUR_MS, -400 * 24 * HOUR_MS, 12 * 365 * 24 * HOUR_MS])
+def test_a_step_of_the_clock_is_a_note(store: Store, step_ms: int) -> None:
+    """The driver's clock was set while the stumbling trial ran, and back again while the good one did."""
+    first, second = (store.events("reported", trial)[1][0] for trial in (STUMBLING, GOOD))
+    store.journal("UPDATE events SET time_ms = time_ms + ? WHERE seq > ? AND seq <= ?", step_ms, first, second)
+    shutil.rmtree(store.runs / "artifacts")
+    for path in store.runs.glob("mlflow.db*"):
+        path.unlink()
+    shutil.rmtree(store.folder / "tracking")
+    sync(store.folder)
+    report = store.verify()
+    assert [str(violation) for violation in report.violations] == []
+    assert report.summary == "verified: 26/26; 1 note"
+    (note,) = report.notes
+    back = first if step_ms < 0 else second
+    told = re.fullmatch(rf"the clock was set back by ([\d,.]+) s between events {back} and {back + 1}", note)
+    assert told
+    assert float(told[1].replace(",", "")) == pytest.approx(abs(step_ms) / 1000, rel=1e-3)
+    rows = store.mlflow("SELECT start_time, end_time FROM runs")
+    assert all(start <= end for start, end in rows)
+
+
+# The kept weights once more -------------------------------------------------------------------------------------------
+
+
+def zeroed(path: Path) -> bytes:
+    """The same file with weights of zero and the stamp that belongs to them: nothing in it tells."""
+    from orchestrator.training import checkpoint
+
+    loaded = checkpoint.load(path, uid=None)
+    return checkpoint.pack({name: tensor * 0 for name, tensor in loaded.tensors.items()}, loaded.state, stamp=True)
+
+
+def test_the_kept_weights_give_the_recorded_numbers(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", store.uid, "--runs-dir", str(store.runs), "--deep"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "I19  the kept weights give the recorded numbers: ok" in lines
+    assert lines[-1] == "verified: 27/27"
+
+
+def test_weights_of_zero_under_a_matching_hash_are_found(store: Store) -> None:
+    """Every record of their SHA-256 is changed, too: the digest of the journal tells of that, the evaluation of the weights."""
+    path = store.trial(GOOD) / "best.safetensors"
+    contents = zeroed(path)
+    for place in (path, store.artifacts(GOOD) / path.name):
+        place.unlink()
+        place.write_bytes(contents)
+    digest = hashlib.sha256(contents).hexdigest()
+
+    def change(data: dict[str, Any]) -> None:
+        next(kept for kept in data["weights"] if kept["trial"] == GOOD)["sha256"] = digest
+
+    store.edit("sweep_closed", None, change)
+    store.tag(GOOD, f"sha256.{path.name}", digest)
+    assert store.verify().violated == [31]
+    report = store.verify(deep=True)
+    assert report.violated == [19, 31]
+    told = [violation for violation in report.violations if violation.number == 19]
+    assert {violation.subject for violation in told} == {f"trial {GOOD}"}
+
+
 # What cannot be checked -----------------------------------------------------------------------------------------------
 
 OF_MLFLOW_ALONE = [1, 2, 8, 9, 10, 16, 31, 32, 33, 34]
