@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.stores.runs import UnavailableError, chunks
+from orchestrator.verify import of_store as store
 from orchestrator.verify.evidence import SweepEvidence, TrialEvidence
 from orchestrator.verify.invariants import INVARIANTS
 from orchestrator.verify.rules import Check, Invariant, NotChecked, Note, PartlyChecked, Report, Violation
@@ -45,6 +46,8 @@ class Checks:
                     checks = (*invariant.trial, *(() if self._why_no_store else invariant.stored_trial))
                     for check in checks:
                         self._run(invariant, check, trial, f"trial {trial.index}")
+                if not self._why_no_store:
+                    self._sweep.best_stored[trial.index] = store.best_value(trial)
                 trial.forget()
 
     def _read_rows(self, trials: Iterable[TrialEvidence]) -> None:

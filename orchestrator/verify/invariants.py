@@ -83,6 +83,7 @@ INVARIANTS = (
         11,
         "settings are those that were suggested",
         trial=(journal.configuration,),
+        sweep=(journal.opening_repeats_plan,),
         stored_trial=(store.params,),
         stored_sweep=(store.params_of_sweep,),
     ),
@@ -100,8 +101,7 @@ INVARIANTS = (
     Invariant(
         17,
         "the best trial is the best",
-        sweep=(journal.best_by_journal,),
-        stored_trial=(store.remember_best,),
+        sweep=(journal.best_by_journal, journal.best_is_described),
         stored_sweep=(store.best_is_right,),
     ),
     Invariant(18, "the best value is that of the kept weights", trial=(journal.kept_value, files.kept_best)),

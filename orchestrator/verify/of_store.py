@@ -310,13 +310,8 @@ def storable(trial: TrialEvidence) -> Iterator[Finding]:
             yield Finding(f"{row.key} at step {row.step} is {row.value}", "a finite number")
 
 
-def remember_best(trial: TrialEvidence) -> Iterator[Finding]:
-    """Keeps the best of the objective in the history of the trial's run, for the check of the sweep."""
-    trial.sweep.best_stored[trial.index] = _best_value(trial)
-    yield from ()
-
-
-def _best_value(trial: TrialEvidence) -> float | None:
+def best_value(trial: TrialEvidence) -> float | None:
+    """The best of the objective in the history of the trial's run; None where there is none."""
     sign = 1.0 if trial.sweep.mode == "max" else -1.0
     key = allowed_name(trial.sweep.metric)
     values = [row.value for row in trial.rows if row.key == key and math.isfinite(row.value)]

@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from orchestrator.base.errors import EXIT_NOT_READY, NotReadyError, RunningElsewhereError
+from orchestrator.base.errors import EXIT_BUG, EXIT_NOT_READY, NotReadyError, RunningElsewhereError
 from orchestrator.base.layout import JOURNAL, LOCK
 from orchestrator.base.locks import hold
 from orchestrator.cli import main
@@ -28,6 +28,10 @@ from orchestrator.journal.file import checksum
 from orchestrator.journal.publishing import publish
 from orchestrator.tracking.sync import sync
 from orchestrator.verify import INVARIANTS, Report, replay, verify
+from orchestrator.verify.checking import Checks
+from orchestrator.verify.evidence import SweepEvidence
+from orchestrator.verify.journal_file import JournalFile
+from orchestrator.verify.rules import Finding, Invariant
 
 STUMBLING, STOPPED, DIVERGED, GOOD = range(4)
 """The trials of the store by what is special about them; the stumbling one is the best."""
@@ -434,6 +438,18 @@ def late_report(store: Store) -> None:
     store.journal("UPDATE events SET attempt = 1 WHERE seq = ?", seq)
 
 
+def other_params_of_the_best(store: Store) -> None:
+    store.edit("sweep_closed", None, lambda data: data["best"]["params"].update({"optimizer.lr": 0.5}))
+
+
+def other_repeats_of_the_best(store: Store) -> None:
+    store.edit("sweep_closed", None, set_value("best/repeats", 2))
+
+
+def another_opening_than_its_plan(store: Store) -> None:
+    store.edit("sweep_opened", None, set_value("config/batch_size", 17))
+
+
 def forged_command(store: Store) -> None:
     """A fact that no other record has."""
     store.edit("sweep_opened", None, set_value("environment/command", "another command"))
@@ -718,6 +734,8 @@ BROKEN: list[tuple[int, Callable[[Store], None]]] = [
     (15, other_suggestions),
     *((16, m) for m in (hidden_infinity, not_a_number)),
     *((17, m) for m in (stale_best_trial, stale_best_value, better_history, wrong_best)),
+    *((17, m) for m in (other_params_of_the_best, other_repeats_of_the_best)),
+    (11, another_opening_than_its_plan),
     *((18, m) for m in (wrong_value, wrong_best_epoch, weights_of_another_epoch, weights_of_another_trial)),
     *((21, m) for m in (one_wrong_prediction, surer_predictions, other_top5)),
     *((22, m) for m in (flipped_byte, lost_predictions, changed_copy, lost_copy, stray_artifact)),
@@ -784,6 +802,31 @@ def test_checking_leaves_every_row_as_it_was(store: Store) -> None:
     for _ in range(2):
         assert store.verify().ok
     assert [dump(path) for path in paths] == before
+
+
+# Whose fault it is ----------------------------------------------------------------------------------------------------
+
+
+def test_a_bug_of_a_check_is_none_of_the_sweep(store: Store) -> None:
+    def stumble(sweep: SweepEvidence) -> Iterator[Finding]:
+        raise KeyError("no such key")
+        yield
+
+    with contextlib.closing(JournalFile(store.folder / JOURNAL)) as journal:
+        report = Checks(
+            SweepEvidence(store.folder, journal), None, [Invariant(99, "is checked", sweep=(stumble,))]
+        ).report
+    assert report.violations == []
+    assert report.exit_code == EXIT_BUG
+    told = "VERIFY ITSELF FAILED: in check I99 of the sweep (stumble: KeyError: 'no such key'); this is a bug"
+    assert told in report.summary
+
+
+def test_a_row_that_nobody_can_have_written_is_a_violation(store: Store) -> None:
+    store.of_run(GOOD, "UPDATE metrics SET step = 'first' WHERE key = 'lr' AND step = 1 AND run_uuid = ?")
+    report = store.verify()
+    assert {7, 28} <= set(report.violated)
+    assert report.failures == []
 
 
 # What a person may do -------------------------------------------------------------------------------------------------
