@@ -110,7 +110,7 @@ INVARIANTS = (
         22,
         "files are whole and unchanged",
         trial=(files.declared_files,),
-        sweep=(files.no_leftovers,),
+        sweep=(files.no_leftovers, files.own_mark),
         stored_trial=(files.stored_files,),
         stored_sweep=(files.stored_files_of_sweep,),
     ),

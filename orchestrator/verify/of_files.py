@@ -23,6 +23,7 @@ from orchestrator.base.layout import (
     RUN_CONFIG,
     RUN_ERROR,
     STOP,
+    SWEEP_MARK,
     TEMPORARY,
     TRACKER_LOCK,
     TRACKER_LOG,
@@ -236,6 +237,22 @@ def _sha256(path: Path) -> str | None:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return None
+
+
+def own_mark(sweep: SweepEvidence) -> Iterator[Finding]:
+    """The folder says whose it is; sweeps of earlier versions may have none that does."""
+    try:
+        mark = json.loads((sweep.folder / SWEEP_MARK).read_bytes())
+    except FileNotFoundError:
+        if sweep.publishes_since < sweep.first_suggestion:
+            yield Finding(f"there is no {SWEEP_MARK}", f"one of {sweep.uid}")
+        return
+    except (OSError, ValueError, RecursionError) as error:
+        yield Finding(f"{SWEEP_MARK} cannot be read ({error})", f"the mark of {sweep.uid}")
+        return
+    uid = mark.get("uid") if isinstance(mark, dict) else None
+    if uid not in (sweep.uid, sweep.folder.name):
+        yield Finding(f"{SWEEP_MARK} is of {uid!r:.80}", f"of {sweep.uid}")
 
 
 def no_leftovers(sweep: SweepEvidence) -> Iterator[Finding]:
