@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.base.build import resolve
 from orchestrator.base.errors import OrchestratorError
+from orchestrator.base.targets import resolve
 from orchestrator.verify.evidence import TrialEvidence
 from orchestrator.verify.rules import NotChecked, PartlyChecked
 
@@ -46,10 +46,9 @@ def _split(trial: TrialEvidence, spec: Mapping[str, Any]) -> Split:
     from orchestrator.training.data import load
 
     config = trial.suggested.config
-    allowed = config.get("allowed_targets") or ()
     try:
-        dataset = load(spec, cache=config.get("data_cache"), allowed=allowed, entry=config.get("data_entry") or "")
-        split = {name: spec.get(name, _default(spec, name, allowed)) for name in DEFAULTS}
+        dataset = load(spec, cache=config.get("data_cache"), entry=config.get("data_entry") or "")
+        split = {name: spec.get(name, _default(spec, name)) for name in DEFAULTS}
     except (OrchestratorError, ImportError, ValueError, OSError) as error:
         raise NotChecked(f"the data set is not at hand ({' '.join(str(error).split())[:160]})") from error
     parts = {name: dataset.splits[name] for name in ("train", "val", "test")}
@@ -59,9 +58,9 @@ def _split(trial: TrialEvidence, spec: Mapping[str, Any]) -> Split:
     return {name: (ids, dataset.labels[ids]) for name, ids in (("val", val), ("test", parts["test"]))}
 
 
-def _default(spec: Mapping[str, Any], name: str, allowed: Any) -> Any:
+def _default(spec: Mapping[str, Any], name: str) -> Any:
     """The default of an argument that the spec leaves out."""
-    known = inspect.signature(resolve(spec["_target_"], allowed)).parameters
+    known = inspect.signature(resolve(spec["_target_"])).parameters
     return known[name].default if name in known else DEFAULTS[name]
 
 
