@@ -173,7 +173,8 @@ def tables(tmp_path: Path) -> Callable[..., dict[str, list[tuple[Any, ...]]]]:
         queries = {
             "experiments": "SELECT name, lifecycle_stage FROM experiments",
             "runs": "SELECT name, status, start_time, end_time, lifecycle_stage, source_type FROM runs",
-            "tags": "SELECT name, key, value FROM tags JOIN runs USING (run_uuid) WHERE key <> 'mlflow.parentRunId'",
+            "tags": "SELECT name, key, value FROM tags JOIN runs USING (run_uuid)"
+            " WHERE key NOT IN ('mlflow.parentRunId', 'journal')",  # both differ from sweep to sweep
             "parents": "SELECT r.name, p.name FROM tags JOIN runs r USING (run_uuid) JOIN runs p ON p.run_uuid = tags.value"
             " WHERE key = 'mlflow.parentRunId'",
             "params": "SELECT name, key, value FROM params JOIN runs USING (run_uuid)",

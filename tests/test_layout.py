@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "orchestrator.scheduling": {"base", "journal", "scheduling", "space", "training"},
     "orchestrator.stores": {"base", "journal", "stores"},
     "orchestrator.tracking": {"base", "config", "journal", "stores", "tracking"},
-    "orchestrator.verify": {"base", "config", "journal", "scheduling", "space", "stores", "verify"},
+    "orchestrator.verify": {"base", "config", "journal", "scheduling", "space", "stores", "training", "verify"},
     "orchestrator.housekeeping": {"base", "config", "housekeeping", "journal", "space", "stores", "training"},
     "orchestrator.sweep": {
         *(

@@ -46,6 +46,7 @@ def verify(argv: Sequence[str]) -> int:
         description="Check a sweep's journal, MLflow runs and files against each other; changes nothing.",
     )
     parser.add_argument("name", metavar="NAME", help="a sweep's name, or its name with the id: digits-0a1b2c3d")
+    parser.add_argument("--deep", action="store_true", help="evaluate the kept weights again, on the CPU")
     add_runs_dir(parser)
     options = parser.parse_args(argv)
     from orchestrator.base.rights import granted
@@ -57,8 +58,8 @@ def verify(argv: Sequence[str]) -> int:
     if warning := note(options.runs_dir):
         say(warning)
     with granted(read_user_rights()):
-        report = check(find_sweep(options.runs_dir, options.name), say=say)
-    return errors.EXIT_OK if report.ok else errors.EXIT_VIOLATION
+        report = check(find_sweep(options.runs_dir, options.name), say=say, deep=options.deep)
+    return report.exit_code
 
 
 def list_command(argv: Sequence[str]) -> int:

@@ -436,10 +436,36 @@ class SweepClosed(_Base):
     weights: Sequence[KeptWeights] | None = None
 
 
-Event = SweepOpened | Suggested | Started | Reported | Retrying | Terminal | SweepResumed | SweepClosed
+@dataclass(frozen=True)
+class Published(_Base):
+    """A text or a file is about to be shown in MLflow; `verify` compares what is shown with the digest here.
+
+    Not everything shown has such an event: what another event holds in full (a trial's configuration, a traceback) or with its
+    digest (predictions in `Terminal`, weights in `SweepClosed`) is published by that event.
+
+    Args:
+        run: uid of the run that shows it: `<sweep>`, `<sweep>/<index>`, or the name of another run (a comparison, an ensemble).
+        key: the tag that holds the text, or the name of the artifact.
+        sha256: of the text in UTF-8, or of the file; in hexadecimal.
+        text: the text itself; None of a file.
+        path: of the file, relative to the sweep's folder; None of a text.
+    """
+
+    kind = "published"
+    of_trial = False
+
+    run: str
+    key: str
+    sha256: str
+    text: str | None = None
+    path: str | None = None
+
+
+Event = SweepOpened | Suggested | Started | Reported | Retrying | Terminal | SweepResumed | SweepClosed | Published
 
 KINDS: Mapping[str, type[Event]] = {
-    one.kind: one for one in (SweepOpened, Suggested, Started, Reported, Retrying, Terminal, SweepResumed, SweepClosed)
+    one.kind: one
+    for one in (SweepOpened, Suggested, Started, Reported, Retrying, Terminal, SweepResumed, SweepClosed, Published)
 }
 
 

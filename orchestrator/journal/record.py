@@ -22,6 +22,7 @@ from orchestrator.journal.events import (
     Best,
     Epoch,
     FileRecord,
+    Published,
     Reported,
     Retrying,
     Started,
@@ -174,6 +175,8 @@ class SweepRecord:
                 trial.attempt, trial.started = (entry.attempt or 1) + 1, False
             case Terminal():
                 self._end(self._trial(entry), event, entry.time_ms)
+            case Published():
+                pass  # shown in MLflow; nothing is decided from it
             case _:
                 assert_never(event)
 

@@ -18,6 +18,7 @@ from orchestrator.base.rules import repeat_seed
 from orchestrator.journal.events import (
     Epoch,
     FileRecord,
+    Published,
     Reported,
     Retrying,
     Started,
@@ -131,7 +132,7 @@ class Conductor:
                     self._judge(self.trials[entry.index], reported.epochs)
                 case Terminal():
                     self._after_end(self.trials[entry.index])
-                case Started() | Retrying() | SweepOpened() | SweepResumed() | SweepClosed():
+                case Started() | Retrying() | SweepOpened() | SweepResumed() | SweepClosed() | Published():
                     pass  # the record has taken them
                 case _ as unknown:
                     assert_never(unknown)

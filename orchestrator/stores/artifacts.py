@@ -27,6 +27,7 @@ def put(artifact: Artifact, folder: Path) -> None:
             _put(artifact, target)
         except FileNotFoundError:  # rare: asking first would cost more than the file
             _make(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
             _put(artifact, target)
     except OSError as error:
         if artifact.path is not None and not artifact.path.is_file():

@@ -26,6 +26,7 @@ from orchestrator.stores.runs import (
     Metric,
     RefusedError,
     RunWrite,
+    StoredExperiment,
     StoredRun,
     UnavailableError,
     chunks,
@@ -77,6 +78,7 @@ class ClientStore:
         self._runs: dict[str, StoredRun] = {}
         self._answer_lost = False
         self._pool = ThreadPoolExecutor(CONNECTIONS)
+        self.problems: list[str] = []
 
     @cached_property
     def _client(self) -> Any:
@@ -153,7 +155,8 @@ class ClientStore:
             raise failures[0]
         return [f"{write.uid}: {text}" for write in writes for text in write.refused or ()]
 
-    def runs(self, sweep_uid: str) -> list[StoredRun]:
+    def runs(self, sweep_uid: str, *, whole_store: bool = True) -> list[StoredRun]:
+        """As `RunReader.runs`; a server is never asked for runs that name no sweep."""
         found = self._experiment()
         if found is None:
             return []
@@ -162,6 +165,19 @@ class ClientStore:
             below = self._search(found.experiment_id, f"tags.`mlflow.parentRunId` = '{parent.run_id}'")
             runs |= {run.run_id: run for run in below}
         return list(runs.values())
+
+    def experiment(self) -> StoredExperiment | None:
+        found = self._experiment()
+        if found is None:
+            return None
+        return StoredExperiment(
+            str(found.experiment_id),
+            found.name,
+            found.artifact_location,
+            found.lifecycle_stage,
+            found.creation_time,
+            found.last_update_time,
+        )
 
     def rows(self, runs: Sequence[StoredRun]) -> dict[str, list[Metric]]:
         found: dict[str, list[Metric]] = {run.run_id: [] for run in runs}
@@ -353,6 +369,8 @@ def _run(run: Any) -> StoredRun:
         tags=dict(run.data.tags),
         params=dict(run.data.params),
         latest=tuple(sorted(map(_metric, run.data._metric_objs))),
+        user=run.info.user_id or "",
+        experiment_id=str(run.info.experiment_id),
     )
 
 

@@ -88,7 +88,13 @@ class RunWrite:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as the store has it; `latest` holds the newest number of each metric."""
+    """A run as the store has it.
+
+    Args:
+        latest: the newest number of each metric.
+        user: who made it.
+        columns: what else a local database says of it.
+    """
 
     run_id: str
     name: str
@@ -100,11 +106,31 @@ class StoredRun:
     tags: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
     latest: tuple[Metric, ...] = ()
+    user: str = ""
+    experiment_id: str = ""
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def uid(self) -> str | None:
         """`<sweep>/<index>` of a trial's run, `<sweep>` of a sweep's."""
         return self.tags.get("sweep_uid" if self.tags.get("kind") == "sweep" else "trial_uid")
+
+
+@dataclass(frozen=True)
+class StoredExperiment:
+    """The experiment as the store has it.
+
+    Args:
+        artifact_location: the runs that are made in it keep their artifacts below.
+        stage: `active`, or `deleted`.
+    """
+
+    experiment_id: str
+    name: str
+    artifact_location: str
+    stage: str
+    created_ms: int | None
+    updated_ms: int | None
 
 
 class Store(Protocol):
@@ -130,10 +156,24 @@ class Store(Protocol):
 
 
 class RunReader(Protocol):
-    """One experiment that is only read. Every method raises `UnavailableError` where the store does not answer."""
+    """One experiment that is only read. Every method raises `UnavailableError` where the store does not answer.
 
-    def runs(self, sweep_uid: str) -> list[StoredRun]:
-        """The sweep's own run, those of its trials (deleted ones too), and trials' runs that name no sweep."""
+    Attributes:
+        problems: what was found in rows that cannot have been written so, one sentence each; such a row is left out.
+    """
+
+    problems: list[str]
+
+    def runs(self, sweep_uid: str, *, whole_store: bool = True) -> list[StoredRun]:
+        """The sweep's own run and those of its trials, deleted ones too.
+
+        Args:
+            whole_store: also trials' runs that name no sweep, wherever they are. Without it the time does not depend on how many
+                runs of others the store holds.
+        """
+
+    def experiment(self) -> StoredExperiment | None:
+        """The experiment; None where there is none of its name."""
 
     def rows(self, runs: Sequence[StoredRun]) -> dict[str, list[Metric]]:
         """The whole history of each run, by run id, in the order of key and step."""

@@ -33,6 +33,7 @@ from orchestrator.sweep.resources import gpus_of
 from orchestrator.sweep.retention import Retention
 from orchestrator.sweep.terminal import Progress, View
 from orchestrator.sweep.watching import FolderWatch, watched
+from orchestrator.tracking.describe import note
 from orchestrator.tracking.preflight import check_tracking
 from orchestrator.tracking.supervisor import Supervisor
 from orchestrator.verify import Report, verify
@@ -189,6 +190,7 @@ class Session:
         self.journal.subscribe(shipping)
         self.journal.subscribe(retention)
         _remove_request(self.folder)
+        self.journal.append(note(record))
         try:
             progress = Progress(root.trials * root.repeat, str(self.plan.base["metric"]), str(self.plan.base["mode"]))
             progress.recall(record)
@@ -210,7 +212,9 @@ class Session:
         totals = {state.value: number for state, number in self.conductor.totals.items()}
         best = record.summaries()[:BEST_SHOWN]
         failpoint("closing.before")
-        self.journal.append(SweepClosed(reason, totals, _best_of(best), seconds, retention.kept()), sync=True)
+        closed = SweepClosed(reason, totals, _best_of(best), seconds, retention.kept())
+        self.journal.append(note(record, closed))
+        self.journal.append(closed, sync=True)
         failpoint("closing.after")
         status, waiting = shipping.finish(SHIP_TIMEOUT_S)
         return Result(

@@ -14,6 +14,7 @@ from orchestrator.base.secrets import redact
 from orchestrator.base.text import duration, say, visible, word
 from orchestrator.journal.events import (
     Epoch,
+    Published,
     Reported,
     Retrying,
     Started,
@@ -73,7 +74,7 @@ class Progress:
                 return f"trial {entry.index} starts again from its checkpoint: {event.reason}"
             case Terminal() as event:
                 return self._terminal(entry.index, event)
-            case SweepOpened() | SweepResumed() | SweepClosed():
+            case SweepOpened() | SweepResumed() | SweepClosed() | Published():
                 pass  # the driver says so itself
             case _ as unknown:
                 assert_never(unknown)

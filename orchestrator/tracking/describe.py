@@ -1,4 +1,4 @@
-"""What people read of a sweep in MLflow: the parameters of its runs and the Markdown on the parent run. Pure functions."""
+"""What people read of a sweep in MLflow: the parameters of its runs and the Markdown on the sweep's run. Pure functions."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ from orchestrator.base.groups import GROUPS, SHOWN_GROUPS
 from orchestrator.base.layout import RUN_CONFIG
 from orchestrator.base.secrets import redact
 from orchestrator.base.settings import SHOWN_KEYS
+from orchestrator.journal.events import Published, SweepClosed
+from orchestrator.journal.publishing import text_event
+from orchestrator.journal.record import SweepRecord
 from orchestrator.stores.runs import MAX_PARAM_LENGTH, MAX_TAG_LENGTH, safe_name, text_of
 
 MAX_PARAMS = 20
+
+NOTE = "mlflow.note.content"
+"""MLflow's UI shows this tag as the description of a run."""
 
 
 def trial_params(searched: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
@@ -58,6 +64,17 @@ def _yaml_of(text: str) -> str:
 
 
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+def note(record: SweepRecord, closed: SweepClosed | None = None) -> Published:
+    """The description of a sweep so far, to be published on its run.
+
+    Args:
+        closed: how it ends, once it does.
+    """
+    opened = record.opened.to_data() | {"resumes": [event.changes for event in record.resumes]}
+    opened["trials"] = next((e.trials for e in reversed(record.resumes) if e.trials is not None), opened["trials"])
+    return text_event(record.uid, NOTE, description(opened, closed.to_data() if closed else None))
 
 
 def description(opened: Mapping[str, Any], closed: Mapping[str, Any] | None = None) -> str:

@@ -10,6 +10,7 @@ from typing import Any, assert_never
 from orchestrator.base.layout import RUN_CONFIG, RUN_ERROR
 from orchestrator.base.records import STARTS_OVER, State
 from orchestrator.journal.events import (
+    Published,
     Reported,
     Retrying,
     Started,
@@ -23,7 +24,7 @@ from orchestrator.journal.file import Entry
 from orchestrator.journal.place import located_file
 from orchestrator.journal.record import Scores
 from orchestrator.stores.runs import MAX_TAG_LENGTH, Artifact, Metric, RunWrite, is_finite, safe_name, text_of
-from orchestrator.tracking.describe import description, to_yaml, trial_params
+from orchestrator.tracking.describe import NOTE, description, to_yaml, trial_params
 
 STATUS = {
     State.COMPLETED: "FINISHED",
@@ -35,6 +36,9 @@ STATUS = {
     State.CANCELLED: "KILLED",
 }
 SWEEP_STATUS = {"failed": "FAILED"}
+
+JOURNAL_TAG = "journal"
+"""`<number of the last event> <SHA-256 of the events up to it>`, on the sweep's run."""
 
 
 @dataclass
@@ -55,6 +59,7 @@ class _TrialView:
     waited: bool = False
     ended: bool = False
     last_epoch: int = 0
+    start_ms: int = 0
 
 
 @dataclass
@@ -80,6 +85,8 @@ class SweepView:
     _scores: Scores = field(default_factory=lambda: Scores("max"))
     _ended: int = 0
     _opening: SweepOpened | None = None
+    _start_ms: int = 0
+    _notes_published: bool = False
 
     def fold(self, entry: Entry) -> None:
         """Takes one event."""
@@ -102,6 +109,8 @@ class SweepView:
                 self._sweep_resumed(event)
             case SweepClosed() as event:
                 self._sweep_closed(event, entry.time_ms)
+            case Published() as event:
+                self._published(event, entry.time_ms)
             case _ as unknown:
                 assert_never(unknown)
 
@@ -123,9 +132,19 @@ class SweepView:
             return
         for index, trial in self._trials.items():
             if not trial.ended:
-                write, _ = self._trial_write(index, self.last_ms)
-                self._end(write, State.INTERRUPTED, self.last_ms)
-        self._end(self._sweep_write(), State.INTERRUPTED, self.last_ms)
+                write, trial = self._trial_write(index, self.last_ms)
+                self._end(write, State.INTERRUPTED, trial.start_ms, self.last_ms)
+        self._end(self._sweep_write(), State.INTERRUPTED, self._start_ms, self.last_ms)
+
+    def tag_journal(self, last: int, digest: str) -> None:
+        """Tags the sweep's run with what its journal is: `verify` then finds any event that was changed or cut off since.
+
+        Args:
+            last: number of the last event that the digest covers.
+            digest: `Reader.digest` of the events up to it.
+        """
+        if self.uid:
+            self._sweep_write().tags[JOURNAL_TAG] = f"{last} {digest}"
 
     def _sweep_opened(self, event: SweepOpened, time_ms: int) -> None:
         data = event.to_data()
@@ -135,6 +154,7 @@ class SweepView:
         self.uid = event.uid
         self._opening = event
         self._scores = Scores(event.mode)
+        self._start_ms = time_ms
         write = self._sweep_write()
         write.create = True
         write.name = self.uid
@@ -145,7 +165,7 @@ class SweepView:
             "reason": State.RUNNING.value,
             "metric": text_of(event.metric),
             "mode": text_of(event.mode),
-            "mlflow.note.content": description(data),
+            NOTE: description(data),  # a published one follows, unless an earlier version wrote the journal
         }
         searched = {entry["key"] for entry in event.space}
         fixed = {key: value for key, value in trial_params({}, config).items() if key not in searched}
@@ -183,7 +203,7 @@ class SweepView:
 
     def _terminal(self, entry: Entry, event: Terminal) -> None:
         write, trial = self._trial_write(entry.index, entry.time_ms)
-        self._end(write, event.state, entry.time_ms)
+        self._end(write, event.state, trial.start_ms, entry.time_ms)
         trial.ended = True
         if event.reason and event.reason != event.state:
             write.tags["detail"] = text_of(event.reason)[:MAX_TAG_LENGTH]
@@ -212,19 +232,16 @@ class SweepView:
         self.opened["resumes"] = [*self.opened.get("resumes", []), event.changes]
         self.opened["trials"] = event.trials if event.trials is not None else self.opened["trials"]
         write = self._sweep_write()
-        write.tags |= {
-            "reason": State.RUNNING.value,
-            "resumes": str(len(self.opened["resumes"])),
-            "mlflow.note.content": description(self.opened),
-        }
+        write.tags |= {"reason": State.RUNNING.value, "resumes": str(len(self.opened["resumes"]))}
+        self._describe(write)
         write.status, write.end_ms = "RUNNING", None
 
     def _sweep_closed(self, event: SweepClosed, time_ms: int) -> None:
         self.closed = True
         write = self._sweep_write()
-        write.status, write.end_ms = SWEEP_STATUS.get(event.reason, "FINISHED"), time_ms
-        text = description(self.opened, event.to_data())
-        write.tags |= {"reason": text_of(event.reason), "mlflow.note.content": text}
+        write.status, write.end_ms = SWEEP_STATUS.get(event.reason, "FINISHED"), max(time_ms, self._start_ms)
+        write.tags["reason"] = text_of(event.reason)
+        self._describe(write, event)
         numbers: dict[str, Any] = {f"trials/{state}": count for state, count in event.totals.items()}
         if event.seconds is not None:
             numbers["seconds"] = event.seconds
@@ -246,6 +263,27 @@ class SweepView:
         assert self._opening is not None
         return located_file(path, self.folder, self._opening)
 
+    def _describe(self, write: RunWrite, closed: SweepClosed | None = None) -> None:
+        """Describes a sweep of a version that did not publish its descriptions."""
+        if not self._notes_published:
+            write.tags[NOTE] = description(self.opened, closed.to_data() if closed else None)
+
+    def _published(self, event: Published, time_ms: int) -> None:
+        """Of the sweep's own runs; others are written by whoever makes them."""
+        of_trial = event.run.removeprefix(f"{self.uid}/")
+        if event.run == self.uid:
+            write = self._sweep_write()
+            self._notes_published |= event.key == NOTE
+        elif of_trial.isdecimal() and int(of_trial) in self._trials:
+            write, _ = self._trial_write(int(of_trial), time_ms)
+        else:
+            return
+        if event.text is not None:
+            write.tags[safe_name(event.key)] = event.text[:MAX_TAG_LENGTH]
+        elif event.path is not None:
+            write.artifacts.append(Artifact(event.key, path=self._located(event.path)))
+            write.tags[safe_name(f"sha256.{event.key}")] = event.sha256
+
     def _best_key(self) -> str:
         return "best/" + safe_name(self.opened["metric"]).replace("/", "_")
 
@@ -256,8 +294,9 @@ class SweepView:
         write.metrics += found
         self.weight += len(found)
 
-    def _end(self, write: RunWrite, state: State, time_ms: int) -> None:
-        write.status, write.end_ms = STATUS[state], time_ms
+    def _end(self, write: RunWrite, state: State, start_ms: int, time_ms: int) -> None:
+        """A run ends no earlier than it began, also where the clock was set back meanwhile."""
+        write.status, write.end_ms = STATUS[state], max(time_ms, start_ms)
         write.tags["reason"] = state.value
 
     def _sweep_write(self) -> RunWrite:
@@ -279,7 +318,7 @@ class SweepView:
             config = trial.config or {}
             write.create = True
             write.name = uid
-            write.start_ms = time_ms if started and not trial.waited else trial.suggested_ms
+            write.start_ms = trial.start_ms = time_ms if started and not trial.waited else trial.suggested_ms
             write.tags |= {"kind": "trial", "trial_uid": uid, "sweep_uid": self.uid, "trial": str(index)}
             write.tags |= {"config_index": str(trial.config_index), "repeat": str(trial.repeat)}
             write.params |= trial_params(trial.params, config)

@@ -128,6 +128,7 @@ class Shipper:
         if self._store is None or not self._view.uid:
             return
         self._view.interrupt()
+        self._view.tag_journal(self._folded, self._reader.digest(self._folded))
         self._pending += self._view.take()
         self._write()
         self._store.find(self._view.uid)
@@ -192,6 +193,9 @@ class Shipper:
             self._folded = event.seq
             if self._view.weight >= METRICS_A_BATCH:
                 break
+        digest = self._reader.digest(self._folded)
+        if self._view.closed:
+            self._view.tag_journal(self._folded, digest)
         self._pending += self._view.take()
 
     def _write(self) -> None:

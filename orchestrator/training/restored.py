@@ -13,8 +13,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from orchestrator.training import checkpoint
+from orchestrator.base.build import build
+from orchestrator.training import checkpoint, metrics
+from orchestrator.training.batches import place
 from orchestrator.training.build import build_model, load_data
+from orchestrator.training.device import ran_on, set_up
+from orchestrator.training.evaluate import logits
 
 SHAPE = ("num_classes", "in_channels", "image_size")
 
@@ -38,6 +42,33 @@ def restored_model(config: Mapping[str, Any], weights: Path, *, uid: str, facts:
         model, _ = build_model({**config, "init": {}}, data, torch.device("cpu"))
     model.load_state_dict(loaded.tensors)
     return model.eval()
+
+
+def evaluated_again(config: Mapping[str, Any], weights: Path, *, uid: str) -> tuple[dict[str, float], dict[str, Any]]:
+    """The metrics of validation and test with the weights of a file, computed here on the CPU, and what that ran on (`ran_on`).
+
+    Args:
+        uid: of the trial, which the file must be of.
+
+    Raises:
+        Damaged: the file is not whole, or of another trial.
+        RuntimeError: the weights do not fit the model.
+        ConfigError, NotReadyError: the model's or the data's code, or the data set, is not there.
+    """
+    loaded = checkpoint.load(weights, uid=uid)
+    device = torch.device("cpu")
+    set_up(device, config["cpus_per_trial"])
+    dataset = load_data(config)
+    preprocess = config["preprocess"]
+    data = place(dataset, preprocess, lambda: build(preprocess), device)
+    with _generators_kept():
+        model, channels_last = build_model({**config, "init": {}}, dataset, device)
+    model.load_state_dict(loaded.tensors)
+    found: dict[str, float] = {}
+    for name in ("val", "test"):
+        split = data.splits[name]
+        found |= metrics.evaluated(name, logits(model, split, channels_last=channels_last), split.labels)
+    return found, ran_on(device, "fp32")
 
 
 def same_weights(one: Path, other: Path, *, uid: str) -> bool:

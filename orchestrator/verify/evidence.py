@@ -7,20 +7,23 @@ The journal is read here with a few lines of its own: the classes of its events 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from orchestrator.base.errors import ConfigError, NotReadyError
 from orchestrator.base.layout import trial_folder
 from orchestrator.base.records import State
 from orchestrator.config.plan import SweepPlan, get_key
 from orchestrator.journal.events import (
     Epoch,
     Event,
+    Published,
     Reported,
     Suggested,
     SweepClosed,
@@ -33,6 +36,9 @@ from orchestrator.journal.place import located_file
 from orchestrator.stores.runs import Metric, RunReader, StoredRun
 from orchestrator.stores.settling import address_now, earlier_homes
 from orchestrator.verify.journal_file import JournalFile
+
+if TYPE_CHECKING:
+    from orchestrator.verify.expected import ExpectedRun
 
 
 @dataclass
@@ -68,6 +74,30 @@ class TrialEvidence:
     def suggested(self) -> Suggested:
         """Its (first) suggestion."""
         return next(entry.event for entry in self.entries if isinstance(entry.event, Suggested))
+
+    @cached_property
+    def first(self) -> Entry:
+        """The event of its (first) suggestion."""
+        return next(entry for entry in self.entries if isinstance(entry.event, Suggested))
+
+    @property
+    def entries_and_resumes(self) -> list[Entry]:
+        """Its events and the resumes since its suggestion, in order."""
+        resumes = [entry for entry in self.sweep.resumes if entry.seq > self.first.seq]
+        return sorted([*self.entries, *resumes], key=lambda entry: entry.seq) if resumes else self.entries
+
+    @cached_property
+    def expected(self) -> ExpectedRun:
+        """What its run has to be."""
+        from orchestrator.verify.expected import trial_run
+
+        return trial_run(self)
+
+    def forget(self) -> None:
+        """Drops its numbers, of which a long sweep has too many to hold them all."""
+        self.rows = []
+        for name in ("epochs", "expected"):
+            self.__dict__.pop(name, None)
 
     @property
     def config_index(self) -> int:
@@ -107,13 +137,6 @@ class TrialEvidence:
     def run(self) -> StoredRun | None:
         return self.runs[0] if self.runs else None
 
-    def history(self) -> dict[str, list[Metric]]:
-        """The rows of each metric, by step."""
-        found: dict[str, list[Metric]] = defaultdict(list)
-        for row in self.rows:
-            found[row.key].append(row)
-        return found
-
     @property
     def folder(self) -> Path:
         return trial_folder(self.sweep.folder, self.index)
@@ -126,6 +149,8 @@ class SweepEvidence:
     Args:
         folder: where it lies now; the journal says where it lay when it was launched.
         runs: None where MLflow is not looked at.
+        rows: the metrics of the sweep's own run.
+        thorough: whether also what does not concern this sweep alone, or takes long, is checked.
         best_stored: trial -> its best value of the objective by MLflow's history; filled while the trials are looked at.
         memo: what a check of one trial keeps for the next one.
     """
@@ -134,6 +159,8 @@ class SweepEvidence:
     journal: JournalFile
     reader: RunReader | None = None
     runs: list[StoredRun] | None = None
+    rows: list[Metric] = field(default_factory=list)
+    thorough: bool = True
     best_stored: dict[int, float | None] = field(default_factory=dict)
     memo: dict[str, Any] = field(default_factory=dict)
 
@@ -178,27 +205,50 @@ class SweepEvidence:
 
     @cached_property
     def sweep_entries(self) -> list[Entry]:
-        """The events of the sweep itself: opened, resumed, closed."""
+        """The events of the sweep itself: opened, resumed, closed, published."""
         return [entry for entry in self.journal.entries if entry.trial is None]
 
-    @property
+    @cached_property
     def resumes(self) -> list[Entry]:
         return [entry for entry in self.sweep_entries if isinstance(entry.event, SweepResumed)]
 
     @property
     def closed(self) -> SweepClosed | None:
         """Its closing; None where the sweep was not closed, or resumed since."""
-        last = self.sweep_entries[-1].event
+        last = [entry.event for entry in self.sweep_entries if not isinstance(entry.event, Published)][-1]
         return last if isinstance(last, SweepClosed) else None
+
+    @cached_property
+    def published(self) -> dict[str, dict[str, Published]]:
+        """Run -> key -> what was published last."""
+        found: dict[str, dict[str, Published]] = defaultdict(dict)
+        for entry in self.sweep_entries:
+            if isinstance(entry.event, Published):
+                found[entry.event.run][entry.event.key] = entry.event
+        return dict(found)
+
+    @cached_property
+    def publishes_since(self) -> float:
+        """Number of the first event that an author of `published` events wrote; infinite where an earlier version wrote all."""
+        return next((entry.seq for entry in self.sweep_entries if isinstance(entry.event, Published)), math.inf)
+
+    @cached_property
+    def first_suggestion(self) -> float:
+        """Number of the event with the first trial; infinite where there is none."""
+        return min((trial.first.seq for trial in self.trials.values()), default=math.inf)
+
+    @cached_property
+    def last_ms(self) -> int:
+        """The latest time of any event."""
+        return max(entry.time_ms for entry in self.journal.entries)
 
     @cached_property
     def plans(self) -> list[tuple[int, SweepPlan]]:
         """(number of the event from which it is in force, plan), in order."""
-        begun = [(entry.seq, entry.event) for entry in self.sweep_entries]
         return [
-            (seq, SweepPlan.from_json(event.plan))
-            for seq, event in begun
-            if isinstance(event, SweepOpened | SweepResumed) and event.plan
+            (entry.seq, _plan(self.folder, entry.seq, entry.event.plan))
+            for entry in self.sweep_entries
+            if isinstance(entry.event, SweepOpened) or (isinstance(entry.event, SweepResumed) and entry.event.plan)
         ]
 
     def plan_at(self, seq: int) -> SweepPlan:
@@ -213,6 +263,13 @@ class SweepEvidence:
     def setting(self, key: str, otherwise: Any = None) -> Any:
         """A root key of the plan in force at the end; a sweep of an earlier version may lack it."""
         return self.plan.settings.get(key, otherwise)
+
+    @cached_property
+    def expected(self) -> ExpectedRun:
+        """What the sweep's own run has to be."""
+        from orchestrator.verify.expected import sweep_run
+
+        return sweep_run(self)
 
     @property
     def parent(self) -> StoredRun | None:
@@ -243,11 +300,28 @@ class SweepEvidence:
         return earlier_homes(self.folder.absolute().parent)
 
 
+def _plan(folder: Path, seq: int, text: str) -> SweepPlan:
+    """The plan that an event holds.
+
+    Raises:
+        NotReadyError: it is no plan.
+    """
+    try:
+        return SweepPlan.from_json(text)
+    except (NotReadyError, ConfigError, ImportError):
+        raise
+    except Exception as error:  # whatever the text holds: it is data
+        why = f"{type(error).__name__}: {error}"[:200]
+        raise NotReadyError(
+            f"the journal of {folder.name} is damaged: event {seq} holds no plan ({why}); put a copy in its place"
+        ) from error
+
+
 def fixed(trial: TrialEvidence, key: str) -> Any:
     """The value of a dotted key of the trial's configuration; of a group the name of the choice."""
     config: Mapping[str, Any] = trial.suggested.config
-    choices = config.get("choices") or {}
-    return choices[key] if key in choices else get_key(config, key)
+    choices = config.get("choices")
+    return choices[key] if isinstance(choices, Mapping) and key in choices else get_key(config, key)
 
 
 def header_state(path: Path) -> dict[str, Any]:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
+
+import yaml
 
 from orchestrator.base.layout import (
     BEST,
@@ -18,6 +23,7 @@ from orchestrator.base.layout import (
     RUN_CONFIG,
     RUN_ERROR,
     STOP,
+    SWEEP_MARK,
     TEMPORARY,
     TRACKER_LOCK,
     TRACKER_LOG,
@@ -26,8 +32,10 @@ from orchestrator.base.layout import (
     trial_index,
 )
 from orchestrator.base.records import State
-from orchestrator.stores.runs import local_folder, safe_name
+from orchestrator.stores.runs import StoredRun, local_folder
 from orchestrator.verify.evidence import SweepEvidence, TrialEvidence, header_state
+from orchestrator.verify.expected import ExpectedRun, allowed_name
+from orchestrator.verify.of_store import OWN_RUNS
 from orchestrator.verify.rules import Finding
 
 CHECKPOINTS_KEPT = 2
@@ -80,27 +88,145 @@ def stored_files(trial: TrialEvidence) -> Iterator[Finding]:
         return
     weights = (trial.sweep.closed.weights if trial.sweep.closed else None) or ()
     kept = [file for file in weights if file["trial"] == trial.index]
-    declared = {Path(file["path"]).name: file for file in (*trial.terminal.artifacts, *kept)}
+    declared = {
+        Path(file["path"]).name: (trial.sweep.current_path(file["path"]), file["sha256"])
+        for file in (*trial.terminal.artifacts, *kept)
+    }
+    error = {RUN_ERROR} if trial.terminal.error else set()
+    yield from _stored(trial.sweep, trial.run, trial.uid, declared, {RUN_CONFIG} | error)
+
+
+def stored_files_of_sweep(sweep: SweepEvidence) -> Iterator[Finding]:
+    """The same of the sweep's own run, and of every comparison or ensemble."""
+    if sweep.parent is not None:
+        yield from _stored(sweep, sweep.parent, sweep.uid, {}, {RUN_CONFIG})
+    for run in sweep.runs or ():
+        if run.tags.get("kind") in OWN_RUNS and not run.deleted and run.name in sweep.published:
+            yield from _stored(sweep, run, run.name, {}, set())
+
+
+def _stored(
+    sweep: SweepEvidence, run: StoredRun, uid: str, declared: Mapping[str, tuple[Path, str]], texts: set[str]
+) -> Iterator[Finding]:
+    """A run's files.
+
+    Args:
+        declared: name -> (where it lies beside the journal, SHA-256), to which comes what was published.
+        texts: names of other files that it has to have, whose contents are looked at elsewhere.
+    """
+    published = sweep.published.get(uid, {})
+    files = {
+        **declared,
+        **{k: (sweep.current_path(e.path), e.sha256) for k, e in published.items() if e.path is not None},
+    }
     prefix = "sha256."
-    tagged = {key.removeprefix(prefix): value for key, value in trial.run.tags.items() if key.startswith(prefix)}
-    for name, file in declared.items():
-        if tagged.get(safe_name(name)) != file["sha256"]:
-            yield Finding(f"its run's tag sha256.{name} is {tagged.get(safe_name(name))}", file["sha256"])
-    folder = local_folder(trial.sweep.current_address(trial.run.artifact_uri))
+    tagged = {key.removeprefix(prefix): value for key, value in run.tags.items() if key.startswith(prefix)}
+    if run.tags.get("kind") not in OWN_RUNS:
+        for name, (_, sha256) in files.items():
+            if tagged.get(allowed_name(name)) != sha256:
+                yield Finding(f"its run's tag sha256.{name} is {tagged.get(allowed_name(name))}", sha256, f"run {uid}")
+    folder = _folder_of(sweep, run)
     if folder is None:
         return
-    for name, file in declared.items():
-        if _same_file(folder / name, trial.sweep.current_path(file["path"])):
+    for name, (path, right) in files.items():
+        if name in declared and _same_file(folder / name, path):
             continue  # its contents are looked at there
-        sha256 = _sha256(folder / name)
-        if sha256 != file["sha256"]:
-            yield Finding(f"{name} of its run is {_hash_text(sha256)}", f"SHA-256 {file['sha256']}")
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        found = _sha256(folder / name)
+        if found != right:
+            yield Finding(f"{name} of its run is {_hash_text(found)}", f"SHA-256 {right}", f"run {uid}")
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
     # Weights that an earlier closing kept stay in the store when later ones are better.
-    for name in sorted(there - set(declared) - {RUN_CONFIG, RUN_ERROR} - set(tagged)):
-        yield Finding(f"a file {name} in its run", "only what the journal declares")
-    if RUN_CONFIG not in there:
-        yield Finding(f"its run has no {RUN_CONFIG}", "its configuration")
+    for name in sorted(there - set(files) - {RUN_CONFIG, RUN_ERROR} - set(tagged)):
+        yield Finding(f"a file {name} in its run", "only what the journal declares", f"run {uid}")
+    for name in sorted(texts - there):
+        yield Finding(f"its run has no {name}", "what the journal says", f"run {uid}")
+    if RUN_ERROR in there - texts and uid != sweep.uid:
+        yield Finding(f"its run has an {RUN_ERROR}", "none, as it did not fail", f"run {uid}")
+
+
+def texts(trial: TrialEvidence) -> Iterator[Finding]:
+    """The configuration and the traceback in a trial's run are those of its events."""
+    if trial.run is not None:
+        yield from _same_config(trial.sweep, trial.run, trial.expected)
+        yield from _same_error(trial.sweep, trial.run, trial.expected)
+
+
+def texts_of_sweep(sweep: SweepEvidence) -> Iterator[Finding]:
+    """The configuration in the sweep's run is the one that all trials start from; published texts are of their digests."""
+    for run, entries in sweep.published.items():
+        for key, event in entries.items():
+            if event.text is not None and hashlib.sha256(event.text.encode()).hexdigest() != event.sha256:
+                yield Finding(f"the text of {key} is of another digest", f"SHA-256 {event.sha256}", f"run {run}")
+    if sweep.parent is not None:
+        yield from _same_config(sweep, sweep.parent, sweep.expected)
+
+
+def _same_config(sweep: SweepEvidence, run: StoredRun, expected: ExpectedRun) -> Iterator[Finding]:
+    folder = _folder_of(sweep, run)
+    if folder is None:
+        return
+    try:
+        found = _sections((folder / RUN_CONFIG).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return  # told by the invariant of files
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        yield Finding(f"{RUN_CONFIG} cannot be read ({' '.join(str(error).split())[:160]})", "its configuration")
+        return
+    right = {str(key): _plain(value) for key, value in expected.config.items()}
+    others = [key for key in sorted({*found, *right}) if found.get(key) != right.get(key)]
+    if others:
+        yield Finding(f"{RUN_CONFIG} of its run has another {', '.join(others)[:200]}", "its configuration")
+
+
+def _folder_of(sweep: SweepEvidence, run: StoredRun) -> Path | None:
+    """Where the artifacts of a run lie now; None where they do not lie in a folder of this machine."""
+    return local_folder(sweep.current_address(run.artifact_uri))
+
+
+def _sections(text: str) -> dict[str, str]:
+    """The root keys of a YAML file, each with its value as JSON. Trials share most of them, so that each is parsed once.
+
+    Raises:
+        ValueError: something stands there twice, or is no mapping.
+        yaml.YAMLError: it is not YAML.
+    """
+    found: dict[str, str] = {}
+    for section in re.split(r"\n(?=[^\s-])", text):
+        for key, value in _section(section).items():
+            if key in found:
+                raise ValueError(f"{key} stands there twice")
+            found[key] = value
+    return found
+
+
+@lru_cache(1_000)
+def _section(text: str) -> dict[str, str]:
+    loaded = yaml.load(text, _Loader)
+    if not isinstance(loaded, Mapping):
+        raise ValueError(f"{text[:80]!r} is no key with a value")
+    return {str(key): _plain(value) for key, value in loaded.items()}
+
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _plain(value: object) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _same_error(sweep: SweepEvidence, run: StoredRun, expected: ExpectedRun) -> Iterator[Finding]:
+    folder = _folder_of(sweep, run)
+    if folder is None or not expected.error:
+        return
+    try:
+        found = (folder / RUN_ERROR).read_bytes().decode()
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        yield Finding(f"{RUN_ERROR} cannot be read ({error})", "the traceback of its end")
+        return
+    if found != expected.error:
+        yield Finding(f"{RUN_ERROR} of its run is another text", "the traceback of its end")
 
 
 def _same_file(one: Path, other: Path) -> bool:
@@ -119,6 +245,22 @@ def _sha256(path: Path) -> str | None:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return None
+
+
+def own_mark(sweep: SweepEvidence) -> Iterator[Finding]:
+    """The folder says whose it is; sweeps of earlier versions may have none that does."""
+    try:
+        mark = json.loads((sweep.folder / SWEEP_MARK).read_bytes())
+    except FileNotFoundError:
+        if sweep.publishes_since < sweep.first_suggestion:
+            yield Finding(f"there is no {SWEEP_MARK}", f"one of {sweep.uid}")
+        return
+    except (OSError, ValueError, RecursionError) as error:
+        yield Finding(f"{SWEEP_MARK} cannot be read ({error})", f"the mark of {sweep.uid}")
+        return
+    uid = mark.get("uid") if isinstance(mark, dict) else None
+    if uid not in (sweep.uid, sweep.folder.name):
+        yield Finding(f"{SWEEP_MARK} is of {uid!r:.80}", f"of {sweep.uid}")
 
 
 def no_leftovers(sweep: SweepEvidence) -> Iterator[Finding]:

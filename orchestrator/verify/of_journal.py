@@ -161,7 +161,7 @@ def _may_repeat(plan: SweepPlan) -> bool:
 def _first_of_sampler(sweep: SweepEvidence, config_index: int) -> int:
     """The first configuration that the sampler of this one suggested."""
     begun = [0, *(entry.event.first_config_index for entry in sweep.resumes if isinstance(entry.event, SweepResumed))]
-    return max(first for first in begun if first <= config_index)
+    return max((first for first in begun if first <= config_index), default=0)
 
 
 def attempts(trial: TrialEvidence) -> Iterator[Finding]:
@@ -273,6 +273,56 @@ def best_by_journal(sweep: SweepEvidence) -> Iterator[Finding]:
         yield Finding(
             f"sweep_closed says {best_text(said)}", f"{best_text(expected)}, by the trials' ends", "the best trial"
         )
+
+
+def best_is_described(sweep: SweepEvidence) -> Iterator[Finding]:
+    """What the closing says of the best configuration beside its value: its settings, its repeats, their spread."""
+    best = require_closed(sweep).best
+    first = sweep.trials.get(best["trial"]) if best else None
+    if best is None or first is None:
+        return
+    values: dict[int, float] = {}
+    members = [trial for trial in sweep.trials.values() if trial.config_index == first.config_index]
+    for trial in members:
+        value = trial.terminal.value if trial.terminal else None
+        if trial.state in (State.COMPLETED, State.STOPPED, State.CANCELLED) and isinstance(value, int | float):
+            values[trial.index] = float(value)
+    judged = next((trial.index for trial in members if trial.suggested.judged and trial.index in values), None)
+    unselected = [value for index, value in values.items() if index != judged] or list(values.values())
+    expected = {
+        "params": first.suggested.params,
+        "repeats": len(values),
+        "spread": statistics.stdev(unselected) if len(unselected) > 1 else None,
+        "selected": values.get(judged) if judged is not None and len(values) > 1 else None,
+    }
+    for key, right in expected.items():
+        said: Any = best.get(key)
+        if key in best and not _about(said, right):
+            yield Finding(f"sweep_closed says {key} {said}", f"{right}", "the best trial")
+
+
+def _about(said: object, right: object) -> bool:
+    """Whether both are equal, but for the rounding of a number."""
+    if isinstance(said, int | float) and isinstance(right, int | float):
+        return math.isclose(said, right, rel_tol=1e-9)
+    return said == right
+
+
+def opening_repeats_plan(sweep: SweepEvidence) -> Iterator[Finding]:
+    """What the opening says for readers is what its plan says."""
+    opened = sweep.opened
+    plan = json.loads(opened.plan)
+    pairs = {
+        "metric": (opened.metric, plan["base"].get("metric")),
+        "mode": (opened.mode, plan["base"].get("mode")),
+        "trials": (opened.trials, plan["settings"].get("trials")),
+        "config": (opened.config, plan["base"]),
+        "sampler": (opened.sampler, plan["sampler"]),
+        "scheduler": (opened.scheduler, plan["scheduler"]),
+    }
+    for key, (said, right) in pairs.items():
+        if said and _canonical(said) != _canonical(right):
+            yield Finding(f"sweep_opened says another {key} than its plan", "the same")
 
 
 def is_same_best(said: tuple[Any, Any] | None, expected: tuple[int, float] | None) -> bool:

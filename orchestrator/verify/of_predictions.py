@@ -12,6 +12,8 @@ from typing import Any
 
 from orchestrator.base.layout import PREDICTIONS
 from orchestrator.base.records import State
+from orchestrator.journal.events import Reported
+from orchestrator.verify.data_split import own_split
 from orchestrator.verify.evidence import TrialEvidence, header_state
 from orchestrator.verify.rules import Finding
 
@@ -38,42 +40,56 @@ class Stored:
 
 
 def recomputed_scores(trial: TrialEvidence) -> Iterator[Finding]:
-    """Accuracy and loss follow from the stored predictions: validation's as of the best epoch, the test's as of the end."""
+    """Every metric follows from the stored predictions: validation's as of the best epoch, the test's as of the end."""
     stored = predictions(trial)
     if stored is None or trial.terminal is None:
         return
     best = trial.terminal.best_epoch
     at_best: Mapping[str, Any] = next((epoch["metrics"] for epoch in trial.epochs if epoch["epoch"] == best), {})
-    on_gpu = float(trial.sweep.setting("gpus_per_trial", 0)) > 0
+    on_gpu = float(trial.sweep.setting("gpus_per_trial", 0) or 0) > 0
     for split, logged in (("val", at_best), ("test", trial.terminal.metrics)):
         arrays = stored.of(split)
         if arrays is None or len(arrays["logits"]) != len(arrays["labels"]) or not len(arrays["labels"]):
             yield Finding(f"the predictions lack logits or labels of {split}", "both, of every example")
             continue
-        loss, correct = _scores(arrays["logits"], arrays["labels"])
-        accuracy = correct / len(arrays["labels"])
-        said_loss, said_accuracy = logged.get(f"{split}/loss"), logged.get(f"{split}/accuracy")
-        if split == "test" and not math.isfinite(loss):
-            if said_loss is not None:
-                yield Finding(f"test/loss of the predictions is {loss}", f"{said_loss}, as logged")
+        scores = _scores(arrays["logits"], arrays["labels"])
+        if split == "test" and not math.isfinite(scores["loss"]):
+            if logged.get("test/loss") is not None:
+                yield Finding(f"test/loss of the predictions is {scores['loss']}", f"{logged['test/loss']}, as logged")
             continue  # rightly left out, as is the accuracy of logits that are no numbers
-        if not _near(accuracy, said_accuracy, 0.0, GPU_ACCURACY_TOLERANCE if on_gpu else 0.0):
-            yield Finding(f"{split}/accuracy of the predictions is {accuracy}", f"{said_accuracy}, as logged")
-        if not _near(loss, said_loss, GPU_LOSS_TOLERANCE if on_gpu else LOSS_TOLERANCE, LOSS_ROUNDING):
-            yield Finding(f"{split}/loss of the predictions is {loss}", f"{said_loss}, as logged")
+        for name, value in scores.items():
+            said = logged.get(f"{split}/{name}")
+            if said is None and name not in ("loss", "accuracy"):
+                continue  # a version that did not compute it
+            if name in ("loss", "nll"):
+                near = _near(value, said, GPU_LOSS_TOLERANCE if on_gpu else LOSS_TOLERANCE, LOSS_ROUNDING)
+            else:
+                near = _near(value, said, 0.0, GPU_ACCURACY_TOLERANCE if on_gpu else 0.0)
+            if not near:
+                yield Finding(f"{split}/{name} of the predictions is {value}", f"{said}, as logged")
 
 
-def _scores(logits_NK: Any, labels_N: Any) -> tuple[float, int]:
-    """Mean cross-entropy, and how many rows have their largest logit at the label."""
+def _scores(logits_NK: Any, labels_N: Any) -> dict[str, float]:
+    """Mean cross-entropy under both of its names, and the shares of rows with the label first or among the first five.
+
+    Of equal logits the first one counts as the larger.
+    """
     import numpy as np
 
-    labels_N = np.clip(labels_N, 0, logits_NK.shape[1] - 1)
+    examples, classes = logits_NK.shape
+    labels_N = np.clip(labels_N, 0, classes - 1)
     with np.errstate(all="ignore"):
         shifted_NK = logits_NK - logits_NK.max(axis=1, keepdims=True)
         log_sums_N = np.log(np.exp(shifted_NK).sum(axis=1))
         losses_N = log_sums_N - np.take_along_axis(shifted_NK, labels_N[:, None], axis=1)[:, 0]
         loss = float(losses_N.astype(np.float64).mean())
-    return loss, int((logits_NK.argmax(axis=1) == labels_N).sum())
+    ranks_N = (np.argsort(-logits_NK, axis=1, kind="stable") == labels_N[:, None]).argmax(axis=1)
+    return {
+        "loss": loss,
+        "accuracy": int((ranks_N == 0).sum()) / examples,
+        "top5_accuracy": int((ranks_N < 5).sum()) / examples,
+        "nll": loss,
+    }
 
 
 def _near(value: float, said: Any, relative: float, absolute: float) -> bool:
@@ -81,7 +97,10 @@ def _near(value: float, said: Any, relative: float, absolute: float) -> bool:
 
 
 def predictions_fit(trial: TrialEvidence) -> Iterator[Finding]:
-    """The predictions are of this trial and of the whole split, in the order and with the classes of the other trials'."""
+    """The predictions are of this trial and of the whole split, in the order of its ids, which are those of the data set's split.
+
+    They have the classes of the other trials', and say of themselves what the journal says of them.
+    """
     import numpy as np
 
     stored = predictions(trial)
@@ -95,6 +114,7 @@ def predictions_fit(trial: TrialEvidence) -> Iterator[Finding]:
     ):
         if stored.state.get(key) != expected:
             yield Finding(f"{PREDICTIONS.name} has {key} {stored.state.get(key)}", f"{expected}")
+    yield from _header_fits(trial, stored.state)
     classes = list(stored.state.get("classes") or ())
     facts = trial.sweep.plan.facts
     searched = any(key == "data" or key.startswith("data.") for key in trial.sweep.plan.space.keys)
@@ -116,6 +136,8 @@ def predictions_fit(trial: TrialEvidence) -> Iterator[Finding]:
             continue
         if len(np.unique(ids)) != rows:
             yield Finding(f"{split} has {rows - len(np.unique(ids))} ids twice", "each example once")
+        elif (np.diff(ids) < 0).any():
+            yield Finding(f"the ids of {split} are in another order", "ascending")
         logged = trial.terminal.metrics if trial.terminal else {}
         if split == "test" and not np.isfinite(logits).all() and "test/loss" not in logged:
             continue  # left out of the record, which says so
@@ -127,6 +149,45 @@ def predictions_fit(trial: TrialEvidence) -> Iterator[Finding]:
             yield Finding(f"{shifted} rows of {split} do not have 0 as highest logit", "all, so that rows sum to 1")
         order.update(ids.tobytes() + labels.tobytes())
     yield from _like_the_first(trial, order.hexdigest(), classes)
+    yield from _of_its_split(trial, stored)
+
+
+def _header_fits(trial: TrialEvidence, state: Mapping[str, Any]) -> Iterator[Finding]:
+    """What the file says of the trial beside its arrays; times and speeds of an epoch that was trained again are its own."""
+    if trial.terminal is None:
+        return
+    end = trial.terminal
+    if state.get("metrics") != end.metrics:
+        yield Finding(f"{PREDICTIONS.name} has the metrics {state.get('metrics')}", f"{end.metrics}")
+    if state.get("best_value") != end.value:
+        yield Finding(f"{PREDICTIONS.name} has best_value {state.get('best_value')}", f"{end.value}")
+    again = any(entry.event.notes for entry in trial.of(Reported) if isinstance(entry.event, Reported))
+    history = state.get("history")
+    reported = [[epoch["epoch"], epoch["time_ms"], dict(epoch["metrics"])] for epoch in trial.epochs]
+    if history is not None and history != reported and not again:
+        yield Finding(f"{PREDICTIONS.name} has another history of its epochs", "that of its reports")
+
+
+def _of_its_split(trial: TrialEvidence, stored: Stored) -> Iterator[Finding]:
+    """Validation and test share no example; where the data set is at hand, the ids are those of its split."""
+    import numpy as np
+
+    arrays = {split: stored.of(split) for split in ("val", "test")}
+    ids = {split: found["ids"] for split, found in arrays.items() if found is not None}
+    if len(ids) == 2 and (shared := len(np.intersect1d(ids["val"], ids["test"]))):
+        yield Finding(f"{shared} examples are in validation and in test", "none")
+    if not trial.sweep.thorough:
+        return
+    own = own_split(trial)
+    for split, found in arrays.items():
+        if found is None or own is None:
+            continue
+        right, labels = own[split]
+        if not np.array_equal(found["ids"], right):
+            wrong = len(np.setdiff1d(found["ids"], right))
+            yield Finding(f"{wrong} ids of {split} are not of it", "those of the data set's own split")
+        elif not np.array_equal(found["labels"], labels):
+            yield Finding(f"labels of {split} are others", "those of the data set")
 
 
 def _like_the_first(trial: TrialEvidence, order: str, classes: list[Any]) -> Iterator[Finding]:
@@ -156,5 +217,5 @@ def _read_predictions(trial: TrialEvidence) -> Stored | None:
         return None
     try:
         return Stored(load(paths[0].read_bytes()), header_state(paths[0]))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError):
         return None

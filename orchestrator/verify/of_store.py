@@ -1,37 +1,54 @@
-"""What MLflow says against what the journal says: the same trials, epochs, numbers, settings and ends."""
+"""What MLflow says against what the journal says: the same trials, names, epochs, numbers, settings, tags, times and ends."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.base.records import State
-from orchestrator.journal.events import Started, Terminal
-from orchestrator.stores.runs import MAX_PARAM_LENGTH, Metric, StoredRun, safe_name, text_of
-from orchestrator.verify.evidence import SweepEvidence, TrialEvidence, fixed
+from orchestrator.journal.events import Started
+from orchestrator.stores.runs import Metric, StoredRun
+from orchestrator.verify.evidence import SweepEvidence, TrialEvidence
+from orchestrator.verify.expected import NOTE, ExpectedRun, allowed_name, is_finite
 from orchestrator.verify.of_journal import best_configuration, best_text, is_same_best, require_closed, short
-from orchestrator.verify.rules import Finding
-
-ENDED = ("FINISHED", "FAILED", "KILLED")
-
-STATUS = {
-    State.COMPLETED: "FINISHED",
-    State.STOPPED: "FINISHED",
-    State.DIVERGED: "FAILED",
-    State.INFEASIBLE: "FAILED",
-    State.FAILED: "FAILED",
-    State.INTERRUPTED: "KILLED",
-    State.CANCELLED: "KILLED",
-}
-"""How a trial's end is shown in MLflow."""
+from orchestrator.verify.rules import Finding, NotChecked, Note
 
 HIDDEN_INFINITY = 1.797e308
 """MLflow stores an infinity as the largest number that there is."""
 
-CLOCKS_APART_MS = 300_000
-"""How far the clocks of the machines of a cluster may be apart; on one machine there is one clock."""
+OWN_RUNS = ("comparison", "ensemble")
+"""Kinds of runs beside a sweep's that a `published` event vouches for."""
+
+OUR_TAGS = {
+    *(
+        "kind",
+        "sweep_uid",
+        "trial_uid",
+        "trial",
+        "config_index",
+        "repeat",
+        "attempt",
+        "reason",
+        "retry_reason",
+        "detail",
+    ),
+    *("restarted_from_scratch", "best_epoch", "best_trial", "best_value", "metric", "mode", "resumes", "journal"),
+    *("mlflow.runName", "mlflow.user", "mlflow.parentRunId"),
+}
+OUR_PREFIXES = ("ran_on.", "sha256.")
+"""What a person may add to a run: tags of any other name, and text after a description of ours. Nothing else."""
+
+CONSTANT_COLUMNS = {
+    "source_type": "UNKNOWN",
+    "source_name": "",
+    "entry_point_name": "",
+    "source_version": "",
+    "deleted_time": None,
+}
+"""What a local store says of every run of ours."""
 
 
 def one_run(trial: TrialEvidence) -> Iterator[Finding]:
@@ -40,18 +57,32 @@ def one_run(trial: TrialEvidence) -> Iterator[Finding]:
 
 
 def only_known_runs(sweep: SweepEvidence) -> Iterator[Finding]:
-    """No active run of the sweep, or of no sweep, is of a trial that the journal does not know; one run is the sweep's own."""
+    """No active run of the sweep, or of no sweep, is of a trial that the journal does not know; one run is the sweep's own.
+
+    A comparison or an ensemble is known by what was published of it.
+    """
     known = {trial.uid for trial in sweep.trials.values()}
-    for run in _active(sweep):
-        if run.tags.get("kind") != "sweep" and run.uid not in known:
-            yield Finding(f"run {run.run_id} has trial_uid {run.uid}", "one that the journal knows", f"run {run.name}")
     own = [run for run in _active(sweep) if run.tags.get("kind") == "sweep"]
     if len(own) != 1:
         yield Finding(f"{len(own)} active runs of kind sweep", "1")
     for run in _active(sweep):
-        above = run.tags.get("mlflow.parentRunId")
-        if own and run.tags.get("kind") == "trial" and above != own[0].run_id:
+        kind, above = run.tags.get("kind"), run.tags.get("mlflow.parentRunId")
+        if kind in OWN_RUNS and run.name in sweep.published:
+            yield from _is_as_published(run, sweep)
+        elif kind != "sweep" and run.uid not in known:
+            yield Finding(f"run {run.run_id} has trial_uid {run.uid}", "one that the journal knows", f"run {run.name}")
+        elif own and kind == "trial" and above != own[0].run_id:
             yield Finding(f"run {run.run_id} lies below run {above}", f"below {own[0].run_id}", f"run {run.name}")
+
+
+def _is_as_published(run: StoredRun, sweep: SweepEvidence) -> Iterator[Finding]:
+    """The texts of a run that no trial stands behind."""
+    for key, event in sweep.published[run.name].items():
+        if event.text is None:
+            continue
+        shown = run.tags.get(allowed_name(key))
+        if shown is None or hashlib.sha256(shown.encode()).hexdigest() != event.sha256:
+            yield Finding(f"{key} is {_cut(shown)}", f"a text of SHA-256 {event.sha256}", f"run {run.name}")
 
 
 def _active(sweep: SweepEvidence) -> list[StoredRun]:
@@ -67,27 +98,47 @@ def distinct_runs(sweep: SweepEvidence) -> Iterator[Finding]:
 
 def run_ended(trial: TrialEvidence) -> Iterator[Finding]:
     """The run has ended as the trial has."""
-    for run in trial.runs:
-        yield from _ended(run, STATUS[trial.state], trial.state.value)
+    if trial.run is not None:
+        yield from _same_end(trial.run, trial.expected)
 
 
 def sweep_run_ended(sweep: SweepEvidence) -> Iterator[Finding]:
-    if sweep.parent is None:
-        return
-    if sweep.closed is None:
-        yield from _ended(sweep.parent, "KILLED", State.INTERRUPTED.value)
-    else:
-        reason = str(sweep.closed.reason)
-        yield from _ended(sweep.parent, "FAILED" if reason == "failed" else "FINISHED", reason)
+    if sweep.parent is not None:
+        yield from _same_end(sweep.parent, sweep.expected)
 
 
-def _ended(run: StoredRun, status: str, reason: str) -> Iterator[Finding]:
-    if run.status not in ENDED or run.status != status:
-        yield Finding(f"its run is {run.status}", status)
-    if run.tags.get("reason") != reason:
-        yield Finding(f"its run's reason is {run.tags.get('reason')}", reason)
-    if run.start_ms is None or run.end_ms is None or run.end_ms < run.start_ms:
-        yield Finding(f"its run lasts from {run.start_ms} to {run.end_ms}", "an end, not before its start")
+def _same_end(run: StoredRun, expected: ExpectedRun) -> Iterator[Finding]:
+    if run.status != expected.status:
+        yield Finding(f"its run is {run.status}", expected.status)
+    if run.tags.get("reason") != expected.tags["reason"]:
+        yield Finding(f"its run's reason is {run.tags.get('reason')}", expected.tags["reason"])
+
+
+def times(trial: TrialEvidence) -> Iterator[Finding]:
+    if trial.run is not None:
+        yield from _same_times(trial.run, trial.expected)
+
+
+def times_of_sweep(sweep: SweepEvidence) -> Iterator[Finding]:
+    if sweep.parent is not None:
+        yield from _same_times(sweep.parent, sweep.expected)
+
+
+def _same_times(run: StoredRun, expected: ExpectedRun) -> Iterator[Finding]:
+    if run.start_ms != expected.start_ms:
+        yield Finding(f"its run began at {run.start_ms}", f"{expected.start_ms} (milliseconds since 1970)")
+    if run.end_ms != expected.end_ms:
+        yield Finding(f"its run ended at {run.end_ms}", f"{expected.end_ms} (milliseconds since 1970)")
+
+
+def clock(sweep: SweepEvidence) -> Iterator[Finding | Note]:
+    """Events are in the order of their numbers; a clock that was set back is told, and wrong in nothing."""
+    before = sweep.journal.entries[0]
+    for entry in sweep.journal.entries:
+        if entry.time_ms < before.time_ms:
+            back_s = (before.time_ms - entry.time_ms) / 1000
+            yield Note(f"the clock was set back by {back_s:,.1f} s between events {before.seq} and {entry.seq}")
+        before = entry
 
 
 def totals_of_store(sweep: SweepEvidence) -> Iterator[Finding]:
@@ -105,60 +156,43 @@ def totals_of_store(sweep: SweepEvidence) -> Iterator[Finding]:
         yield Finding(f"the sweep's run shows {shown}", f"{said}", "the sweep's run")
 
 
-def epochs_as_reported(trial: TrialEvidence) -> Iterator[Finding]:
+def rows_as_reported(trial: TrialEvidence) -> Iterator[Finding]:
     """Each metric has one row an epoch, with the time and the value that the journal reports, and one row at the end."""
-    expected = _expected(trial)
-    history = trial.history()
-    for key in sorted({*expected, *history}):
-        ours, theirs = expected.get(key, []), [row[1:] for row in history.get(key, [])]
-        if ours == theirs:
+    yield from _same_rows(trial.rows, trial.expected.rows if trial.run else ())
+
+
+def rows_of_sweep(sweep: SweepEvidence) -> Iterator[Finding]:
+    """The sweep's run has the best value at each trial that improved it, and the totals at each closing."""
+    if sweep.parent is not None:
+        yield from _same_rows(sweep.rows, sweep.expected.rows)
+
+
+def _same_rows(found: Sequence[Metric], expected: Iterable[Metric]) -> Iterator[Finding]:
+    by_key, due_by_key = _by_key(found), _by_key(expected)
+    for key in sorted({*by_key, *due_by_key}):
+        rows, due = by_key.get(key, []), due_by_key.get(key, [])
+        steps, due_steps = [row.step for row in rows], [row.step for row in due]
+        if rows == due:
             continue
-        steps, due = [row[0] for row in theirs], [row[0] for row in ours]
-        if steps != due:
-            yield Finding(f"{key} has the steps {short(steps)}", short(due) or "none")
+        if steps != due_steps:
+            yield Finding(f"{key} has the steps {short(steps) or 'none'}", short(due_steps) or "none")
         else:
-            other = next(place for place, row in enumerate(theirs) if row != ours[place])
-            yield Finding(f"{key} at step {steps[other]} is {theirs[other][1:]}", f"{ours[other][1:]} (time, value)")
+            row, right = next((row, right) for row, right in zip(rows, due, strict=True) if row != right)
+            yield Finding(f"{key} at step {row.step} is {row[2:]}", f"{right[2:]} (time, value)")
 
 
-def _expected(trial: TrialEvidence) -> dict[str, list[tuple[int, int, float]]]:
-    """(step, time, value) of each metric, by what the journal says; MLflow is given finite numbers alone."""
-    found: dict[str, list[tuple[int, int, float]]] = {}
-    for epoch in trial.epochs:
-        for key, value in epoch["metrics"].items():
-            _add(found, key, epoch["epoch"], epoch["time_ms"], value)
-    end = trial.terminal
-    if end is None:
-        return found
-    step = end.best_epoch or end.epoch or 0
-    time_ms = trial.of(Terminal)[0].time_ms
-    for key, value in end.metrics.items():
-        _add(found, key, step, time_ms, value)
-    if end.best_epoch is not None and isinstance(end.value, int | float):
-        _add(found, _best_key(trial.sweep), step, time_ms, end.value)
-        _add(found, "best/epoch", step, time_ms, end.best_epoch)
+def _by_key(rows: Iterable[Metric]) -> dict[str, list[Metric]]:
+    found: dict[str, list[Metric]] = {}
+    for row in sorted(rows):
+        found.setdefault(row.key, []).append(row)
     return found
-
-
-def _add(found: dict[str, list[tuple[int, int, float]]], key: str, step: int, time_ms: int, value: Any) -> None:
-    if _is_finite(value):
-        found.setdefault(safe_name(key), []).append((step, time_ms, float(value)))
-
-
-def _is_finite(value: Any) -> bool:
-    """The journal writes other numbers as words."""
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _best_key(sweep: SweepEvidence) -> str:
-    return "best/" + safe_name(sweep.metric).replace("/", "_")
 
 
 def whole_epochs(trial: TrialEvidence) -> Iterator[Finding]:
     """The metrics of an epoch are there together, or not at all."""
     there = {(row.key, row.step) for row in trial.rows}
     for epoch in trial.epochs:
-        finite = {safe_name(key) for key, value in epoch["metrics"].items() if _is_finite(value)}
+        finite = {allowed_name(key) for key, value in epoch["metrics"].items() if is_finite(value)}
         lacking = {key for key in finite if (key, epoch["epoch"]) not in there}
         if lacking and lacking != finite:
             yield Finding(f"epoch {epoch['epoch']} lacks {', '.join(sorted(lacking))}", "all its metrics, or none")
@@ -171,7 +205,7 @@ def newest_is_last(trial: TrialEvidence) -> Iterator[Finding]:
 
 def newest_of_sweep_is_last(sweep: SweepEvidence) -> Iterator[Finding]:
     if sweep.parent is not None:
-        yield from _newest(sweep.parent, sweep.memo["rows of the sweep's run"])
+        yield from _newest(sweep.parent, sweep.rows)
 
 
 def _newest(run: StoredRun, rows: Sequence[Metric]) -> Iterator[Finding]:
@@ -191,58 +225,78 @@ def _row_text(row: Metric | None) -> str:
     return "missing" if row is None else f"{row.value} at step {row.step} (time {row.time_ms})"
 
 
-def times_in_order(trial: TrialEvidence) -> Iterator[Finding]:
+def params(trial: TrialEvidence) -> Iterator[Finding]:
+    """The run shows every searched setting, and those fixed ones that there is room for."""
     if trial.run is not None:
-        yield from _in_order(trial.run, trial.rows, _tolerance_ms(trial.sweep))
+        must = {allowed_name(key) for key in trial.suggested.params}
+        yield from _same_entries("param", trial.run.params, trial.expected.params, must, trial.expected.exact)
 
 
-def times_of_sweep_in_order(sweep: SweepEvidence) -> Iterator[Finding]:
+def params_of_sweep(sweep: SweepEvidence) -> Iterator[Finding]:
     if sweep.parent is not None:
-        yield from _in_order(sweep.parent, sweep.memo["rows of the sweep's run"], 0)
+        expected = sweep.expected
+        yield from _same_entries("param", sweep.parent.params, expected.params, {"trials"}, expected.exact)
 
 
-def _in_order(run: StoredRun, rows: Sequence[Metric], tolerance_ms: int) -> Iterator[Finding]:
-    """Later steps have later times, and all lie between the start and the end of the run."""
-    before: dict[str, Metric] = {}
-    for row in sorted(rows, key=lambda row: (row.key, row.step, row.time_ms)):
-        last = before.get(row.key)
-        if last is not None and row.time_ms < last.time_ms - tolerance_ms:
-            yield Finding(
-                f"step {row.step} of {row.key} is of {row.time_ms}", f"not before {last.time_ms} (step {last.step})"
-            )
-        before[row.key] = row
-    if not rows or run.start_ms is None or run.end_ms is None:
-        return
-    first, last = min(rows, key=lambda row: row.time_ms), max(rows, key=lambda row: row.time_ms)
-    if first.time_ms < run.start_ms - tolerance_ms:
-        yield Finding(
-            f"step {first.step} of {first.key} is of {first.time_ms}", f"not before its run began ({run.start_ms})"
-        )
-    if last.time_ms > run.end_ms + tolerance_ms:
-        yield Finding(f"step {last.step} of {last.key} is of {last.time_ms}", f"not after its run ended ({run.end_ms})")
+def tags(trial: TrialEvidence) -> Iterator[Finding]:
+    """The run has the tags that the journal gives it, the name and the maker that its columns say, and what a person added."""
+    if trial.run is not None:
+        yield from _same_tags(trial.run, trial.expected, trial.sweep)
 
 
-def _tolerance_ms(sweep: SweepEvidence) -> int:
-    return 0 if str(sweep.plan.cluster["_target_"]).endswith("LocalCluster") else CLOCKS_APART_MS
+def tags_of_sweep(sweep: SweepEvidence) -> Iterator[Finding]:
+    if sweep.parent is not None:
+        yield from _same_tags(sweep.parent, sweep.expected, sweep)
 
 
-def settings_as_suggested(trial: TrialEvidence) -> Iterator[Finding]:
-    """The run has every searched setting, and no setting that the trial's configuration has not."""
-    if trial.run is None:
-        return
-    params: Mapping[str, Any] = trial.suggested.params
-    searched = {safe_name(key): text_of(value)[:MAX_PARAM_LENGTH] for key, value in params.items()}
-    for key, value in searched.items():
-        if trial.run.params.get(key) != value:
-            yield Finding(f"{key} is {trial.run.params.get(key)} in its run", value)
-    for key, shown in trial.run.params.items():
-        value = text_of(fixed(trial, key))[:MAX_PARAM_LENGTH]
-        if key not in searched and shown != value:
-            yield Finding(f"{key} is {shown} in its run", value)
+def _same_tags(run: StoredRun, expected: ExpectedRun, sweep: SweepEvidence) -> Iterator[Finding]:
+    above = {} if expected.uid == sweep.uid or sweep.parent is None else {"mlflow.parentRunId": sweep.parent.run_id}
+    due = expected.tags | above | {"mlflow.user": run.user}
+    if description := due.pop(NOTE, None):
+        yield from _same_description(run.tags.get(NOTE), description)
+    for key, values in expected.may_have.items():
+        if key not in due and run.tags.get(key) in values:
+            due[key] = run.tags[key]
+    published = {allowed_name(key) for key in sweep.published.get(expected.uid, ())} - {NOTE}
+    ours = {key: value for key, value in run.tags.items() if is_ours(key) or key in published}
+    if expected.uid == sweep.uid:
+        ours.pop("journal", None)  # is the journal's own invariant
+    yield from _same_entries("tag", ours, due, {"kind", "reason"}, expected.exact)
+    if run.name != expected.uid:
+        yield Finding(f"its run is called {run.name!r}", repr(expected.uid))
+    for column, value in run.columns.items():
+        if value != CONSTANT_COLUMNS[column]:
+            yield Finding(f"{column} of its run is {value!r}", repr(CONSTANT_COLUMNS[column]))
+
+
+def is_ours(key: str) -> bool:
+    """Whether a tag is one that we write; a person's own are any others."""
+    return key in OUR_TAGS or key.startswith(OUR_PREFIXES)
+
+
+def _same_description(shown: str | None, published: str) -> Iterator[Finding]:
+    """A person may go on where the description ends."""
+    if not (shown or "").startswith(published.rstrip()):
+        yield Finding(f"its description is {_cut(shown)}", f"{_cut(published)}, as published, and whatever follows")
+
+
+def _same_entries(
+    what: str, found: Mapping[str, str], expected: Mapping[str, str], must: set[str], exact: bool
+) -> Iterator[Finding]:
+    for key in sorted({*found, *expected}):
+        ours, right = found.get(key), expected.get(key)
+        if ours != right and not (ours is None and not exact and key not in must):
+            yield Finding(f"the {what} {key} is {_cut(ours)}", _cut(right))
+
+
+def _cut(text: str | None) -> str:
+    if text is None:
+        return "missing"
+    return repr(text) if len(text) <= 120 else f"{text[:120]!r}... ({len(text)} letters)"
 
 
 def attempts_in_run(trial: TrialEvidence) -> Iterator[Finding]:
-    begun = [str(event.attempt) for event in trial.of(Started)]
+    begun = [str(entry.attempt) for entry in trial.of(Started)]
     if trial.run is not None and begun and trial.run.tags.get("attempt") != begun[-1]:
         yield Finding(f"its run says attempt {trial.run.tags.get('attempt')}", begun[-1])
 
@@ -259,7 +313,7 @@ def storable(trial: TrialEvidence) -> Iterator[Finding]:
 def best_value(trial: TrialEvidence) -> float | None:
     """The best of the objective in the history of the trial's run; None where there is none."""
     sign = 1.0 if trial.sweep.mode == "max" else -1.0
-    key = safe_name(trial.sweep.metric)
+    key = allowed_name(trial.sweep.metric)
     values = [row.value for row in trial.rows if row.key == key and math.isfinite(row.value)]
     return max(values, key=lambda value: sign * value, default=None)
 
@@ -276,7 +330,7 @@ def best_is_right(sweep: SweepEvidence) -> Iterator[Finding]:
     if expected is None or sweep.parent is None:
         return
     trial, value = sweep.parent.tags.get("best_trial"), _number(sweep.parent.tags.get("best_value"))
-    index = expected[0] if trial == f"{sweep.uid}/{expected[0]}" else trial
+    index: Any = expected[0] if trial == f"{sweep.uid}/{expected[0]}" else trial
     if not is_same_best((index, value), expected):
         yield Finding(f"the sweep's run says {trial}, {value}", best_text(expected), "the best trial")
 
@@ -286,3 +340,42 @@ def _number(text: str | None) -> float | None:
         return float(text or "")
     except ValueError:
         return None
+
+
+def experiment(sweep: SweepEvidence) -> Iterator[Finding]:
+    """The experiment is there, and the sweep's runs lie in it and keep their files below its folder."""
+    found = sweep.reader.experiment() if sweep.reader else None
+    if found is None:
+        yield Finding("there is no experiment of its name", "the one that its runs lie in", "the experiment")
+        return
+    if found.stage != "active":
+        yield Finding(f"it is {found.stage}", "active", f"experiment {found.name}")
+    if found.created_ms is None or found.updated_ms is None or found.updated_ms < found.created_ms:
+        yield Finding(
+            f"it was made at {found.created_ms} and changed at {found.updated_ms}",
+            "two times, the second one not before the first",
+            f"experiment {found.name}",
+        )
+    for run in _active(sweep):
+        if run.experiment_id != found.experiment_id:
+            yield Finding(f"it lies in experiment {run.experiment_id}", found.experiment_id, f"run {run.name}")
+        place = f"{found.artifact_location.rstrip('/')}/{run.run_id}/artifacts"
+        if run.artifact_uri != place:
+            yield Finding(f"its files lie at {run.artifact_uri}", place, f"run {run.name}")
+
+
+def same_journal(sweep: SweepEvidence) -> Iterator[Finding]:
+    """The journal is the one whose digest the sweep's run carries; only what came since is not in it."""
+    if sweep.parent is None:
+        return
+    tag = sweep.parent.tags.get("journal")
+    if tag is None:
+        if not math.isfinite(sweep.publishes_since):
+            raise NotChecked("an earlier version wrote no digest of the journal")
+        yield Finding("its run has no digest of the journal", "one of all events", "the sweep's run")
+        return
+    last, _, digest = tag.partition(" ")
+    if not last.isdecimal() or sweep.journal.digest(int(last)) != digest:
+        yield Finding(f"the journal is not the one of {tag!r:.100}", "the events that were shipped", "the journal")
+    elif int(last) != sweep.journal.entries[-1].seq:
+        yield Finding(f"the digest ends with event {last}", f"event {sweep.journal.entries[-1].seq}", "the sweep's run")

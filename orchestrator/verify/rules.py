@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from orchestrator.base.errors import EXIT_BUG, EXIT_NOT_READY, EXIT_OK, EXIT_VIOLATION
+
 
 class Finding(NamedTuple):
     """What one check found wrong: of the trial that it looked at, or of what `subject` names."""
@@ -13,6 +15,12 @@ class Finding(NamedTuple):
     found: str
     expected: str
     subject: str | None = None
+
+
+class Note(NamedTuple):
+    """What is worth telling and not wrong."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class PartlyChecked(NotChecked):
     """A check was made of a part alone, which the message names."""
 
 
-Check = Callable[[Any], Iterable[Finding]]
+Check = Callable[[Any], Iterable[Finding | Note]]
 
 
 @dataclass(frozen=True)
@@ -69,16 +77,32 @@ class Report:
         checked: the numbers of the invariants that were checked.
         skipped: number -> why it was not.
         partly: number -> what of it was left out.
+        notes: what is worth telling and not wrong.
+        failures: what went wrong within a check: bugs of ours, and nothing about the sweep.
+        without_store: why MLflow was not looked at, where it should have been.
     """
 
     checked: list[int] = field(default_factory=list)
     skipped: dict[int, str] = field(default_factory=dict)
     partly: dict[int, str] = field(default_factory=dict)
     violations: list[Violation] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    without_store: str | None = None
 
     @property
     def ok(self) -> bool:
-        return not self.violations
+        """Whether nothing wrong was found; it may be that not everything was looked at."""
+        return not self.violations and not self.failures
+
+    @property
+    def exit_code(self) -> int:
+        """Of the command: a violation, a bug of ours, or a store that could not be looked at."""
+        if self.violations:
+            return EXIT_VIOLATION
+        if self.failures:
+            return EXIT_BUG
+        return EXIT_NOT_READY if self.without_store else EXIT_OK
 
     @property
     def violated(self) -> list[int]:
@@ -97,4 +121,8 @@ class Report:
                 for reason in reasons
             )
             text += f" ({len(self.skipped)} skipped: {told})"
-        return text
+        if self.notes:
+            text += f"; {len(self.notes)} {'note' if len(self.notes) == 1 else 'notes'}"
+        if self.failures:
+            text += f"; VERIFY ITSELF FAILED: {'; '.join(self.failures)}"
+        return f"NOT VERIFIED AGAINST MLFLOW: {self.without_store}; {text}" if self.without_store else text

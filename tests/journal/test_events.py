@@ -21,7 +21,7 @@ from tests.synthetic import CONFIG
 
 
 def test_the_kinds_are_those_of_format_1() -> None:
-    of_sweep = {"sweep_opened", "sweep_resumed", "sweep_closed"}
+    of_sweep = {"sweep_opened", "sweep_resumed", "sweep_closed", "published"}
     of_trials = {"suggested", "started", "reported", "retrying", "terminal"}
     assert set(KINDS) == of_sweep | of_trials
     assert {kind for kind, one in KINDS.items() if not one.of_trial} == of_sweep
@@ -38,6 +38,7 @@ def test_what_every_journal_of_format_1_holds_is_required_and_nothing_else() -> 
         "terminal": {"state", "epoch", "value", "best_epoch", "metrics", "artifacts"},
         "sweep_resumed": set(),
         "sweep_closed": {"reason", "totals", "best"},
+        "published": {"run", "key", "sha256"},
     }
 
 

@@ -91,7 +91,7 @@ def sqlite_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
     return [(trial, json.loads(text)) for trial, text in rows]
 
 
-def test_other_sweeps_of_the_experiment_are_left_out(shipped: Any, new_sweep: Any, ship: Any, tmp_path: Path) -> None:
+def test_other_sweeps_of_the_store_are_left_out(shipped: Any, new_sweep: Any, ship: Any, tmp_path: Path) -> None:
     other = new_sweep("digits-ffffffff")
     other.run_trial(0)
     other.finish(1)
@@ -99,8 +99,11 @@ def test_other_sweeps_of_the_experiment_are_left_out(shipped: Any, new_sweep: An
     with contextlib.closing(SqliteReader(tmp_path / "mlflow.db", "digits lr")) as reader:
         assert len(reader.runs(shipped.uid)) == 5
         assert len(reader.runs(other.uid)) == 2
+        assert reader.runs("digits-00000000") == []
+        for sweep in (shipped, other):
+            assert reader.runs(sweep.uid, whole_store=False) == reader.runs(sweep.uid)
     with contextlib.closing(SqliteReader(tmp_path / "mlflow.db", "another experiment")) as reader:
-        assert reader.runs(shipped.uid) == []
+        assert len(reader.runs(shipped.uid)) == 5, "wherever they lie"
 
 
 def test_a_number_that_is_none_is_nan(shipped: Any, reader: SqliteReader, tmp_path: Path) -> None:

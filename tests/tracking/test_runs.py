@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from orchestrator.journal.events import Event, Reported, Started, Suggested, SweepOpened, SweepResumed
+from orchestrator.base.records import State
+from orchestrator.journal.events import (
+    Event,
+    Published,
+    Reported,
+    Started,
+    Suggested,
+    SweepClosed,
+    SweepOpened,
+    SweepResumed,
+    Terminal,
+)
 from orchestrator.journal.file import Entry
 from orchestrator.tracking.runs import SweepView
 
@@ -40,3 +53,44 @@ def test_what_an_attempt_computed_on_is_told() -> None:
     (run,) = [write for write in view.take() if write.kind == "trial"]
     told = {key: value for key, value in run.tags.items() if key.startswith("ran_on.")}
     assert told == {"ran_on.device": "cpu", "ran_on.precision": "fp32", "ran_on.tf32": "false", "ran_on.threads": "1"}
+
+
+def test_a_published_text_is_shown_as_it_was_recorded() -> None:
+    """It replaces what the tracker would have written itself, then and when the sweep is closed."""
+    published = Published("s-1", "mlflow.note.content", "0" * 64, text="by the driver")
+    view = SweepView()
+    for seq, event in enumerate([OPENED, published, SweepClosed("finished", {}, None)], start=1):
+        view.fold(Entry(seq, seq, None, None, event))
+    (run,) = view.take()
+    assert run.tags["mlflow.note.content"] == "by the driver"
+    assert run.status == "FINISHED"
+
+
+def test_a_published_file_is_an_artifact_of_its_run() -> None:
+    view = SweepView(Path("/sweep"))
+    published = Published("s-1/0", "curve.png", "ab" * 32, path="figures/curve.png")
+    elsewhere = Published("a comparison", "curve.png", "ab" * 32, path="figures/curve.png")
+    for seq, event in enumerate([OPENED, SUGGESTED, published, elsewhere], start=1):
+        view.fold(Entry(seq, seq, 0 if event.of_trial else None, None, event))
+    sweep, trial = view.take()
+    assert [artifact.name for artifact in sweep.artifacts] == ["config.yaml"]
+    assert [(a.name, a.path) for a in trial.artifacts][1:] == [("curve.png", Path("/sweep/figures/curve.png"))]
+    assert trial.tags["sha256.curve.png"] == "ab" * 32
+
+
+def test_a_run_ends_no_earlier_than_it_began() -> None:
+    """The clock was set back by a day while the sweep ran."""
+    end = Terminal(State.FAILED, 0, None, None, {}, [])
+    events: list[tuple[int, Event]] = [
+        (100, OPENED),
+        (200, SUGGESTED),
+        (300, Started()),
+        (-500, end),
+        (-400, SweepClosed("finished", {}, None)),
+    ]
+    view = SweepView()
+    for seq, (time_ms, event) in enumerate(events, start=1):
+        view.fold(Entry(seq, time_ms, 0 if event.of_trial else None, 1 if event.of_trial else None, event))
+    sweep, trial = view.take()
+    assert (sweep.start_ms, sweep.end_ms) == (100, 100)
+    assert (trial.start_ms, trial.end_ms) == (300, 300)

@@ -6,11 +6,12 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,42 +19,20 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from orchestrator.base.errors import NotReadyError, RunningElsewhereError
+from orchestrator.base.errors import EXIT_BUG, EXIT_NOT_READY, NotReadyError, RunningElsewhereError
 from orchestrator.base.layout import JOURNAL, LOCK
 from orchestrator.base.locks import hold
+from orchestrator.base.rights import Rights, granted
 from orchestrator.cli import main
 from orchestrator.journal.cursor import read_status, write_status
 from orchestrator.journal.file import checksum
+from orchestrator.journal.publishing import publish
 from orchestrator.tracking.sync import sync
 from orchestrator.verify import INVARIANTS, Report, replay, verify
-
-OWN_MODEL = '''
-"""A linear model that fails once, where it is told to."""
-
-import os
-from pathlib import Path
-
-import torch
-
-
-class Own(torch.nn.Module):
-    def __init__(self, size, num_classes, stumbles, marker):
-        super().__init__()
-        self.stumbles, self.marker = stumbles, Path(marker)
-        self.layer = torch.nn.Linear(size, num_classes)
-
-    def forward(self, images):
-        in_a_trial = self.training and not images.is_meta and os.environ.get("ORCHESTRATOR_DRIVER") is None
-        if in_a_trial and self.stumbles and not self.marker.exists():
-            self.marker.touch()
-            raise RuntimeError("stumbled")
-        return self.layer(images.flatten(1))
-
-
-def own(*, num_classes: int, in_channels: int, image_size: tuple[int, int], norm=None, activation=None,
-        stumbles: bool = False, marker: str = "") -> torch.nn.Module:
-    return Own(in_channels * image_size[0] * image_size[1], num_classes, stumbles, marker)
-'''
+from orchestrator.verify.checking import Checks
+from orchestrator.verify.evidence import SweepEvidence
+from orchestrator.verify.journal_file import JournalFile
+from orchestrator.verify.rules import Finding, Invariant
 
 STUMBLING, STOPPED, DIVERGED, GOOD = range(4)
 """The trials of the store by what is special about them; the stumbling one is the best."""
@@ -142,7 +121,7 @@ class Store:
         for key, value in tags.items():
             self.mlflow("INSERT INTO tags VALUES (?, ?, 'ghost')", key, value)
 
-    def artifacts(self, trial: int) -> Path:
+    def artifacts(self, trial: int | None) -> Path:
         ((uri,),) = self.mlflow("SELECT artifact_uri FROM runs WHERE run_uuid = ?", self.run(trial))
         return Path(uri)
 
@@ -178,34 +157,6 @@ def header(path: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> tuple[Path, Path]:
-    """(runs folder, copy of it) of a sweep of which a trial completed, one stumbled first, one was stopped and one diverged."""
-    folder = tmp_path_factory.mktemp("verified")
-    (folder / "mine" / "model").mkdir(parents=True)
-    (folder / "mine" / "own_stumbling.py").write_text(OWN_MODEL)
-    (folder / "mine" / "model" / "own.yaml").write_text("_target_: own_stumbling.own\nstumbles: false\nmarker: ''\n")
-    own = ["--config-dir", "mine", "model=own", "allowed_targets=[own_stumbling]", f"model.marker={folder / 'marker'}"]
-    space = ["model.stumbles=true,false", "optimizer.lr=0.05,0.001,3e38", "sampler=grid"]
-    stops = ["scheduler=asha", "scheduler.grace_epochs=2", "scheduler.reduction_factor=2"]
-    keys = [
-        "name=good",
-        "data=synthetic",
-        "data.noise=1.5",
-        "epochs=3",
-        "batch_size=16",
-        "report_every_s=0",
-        "max_concurrent=1",
-    ]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("ORCHESTRATOR_DRIVER", "1")  # the model stumbles in workers only
-        patch.setenv("ORCHESTRATOR_SETTINGS", str(folder / "no-settings.yaml"))
-        assert main(["launch", *own, *space, *stops, *keys]) == 0
-    shutil.copytree(folder / "runs", folder / "pristine")
-    return folder / "runs", folder / "pristine"
-
-
 @pytest.fixture
 def store(good: tuple[Path, Path]) -> Store:
     """The store as the sweep left it, where it left it: its records name absolute paths."""
@@ -219,7 +170,7 @@ def test_a_good_sweep_has_nothing_wrong_with_it(store: Store) -> None:
     lines: list[str] = []
     report = store.verify(say=lines.append)
     assert report.violations == []
-    assert report.summary == "verified: 22/22"
+    assert report.summary == "verified: 26/26"
     assert [line.split()[0] for line in lines[1:-1]] == [f"I{invariant.number}" for invariant in INVARIANTS]
     assert all(line.endswith(": ok") for line in lines[1:-1])
     assert lines[-1] == report.summary
@@ -488,6 +439,69 @@ def late_report(store: Store) -> None:
     store.journal("UPDATE events SET attempt = 1 WHERE seq = ?", seq)
 
 
+def other_params_of_the_best(store: Store) -> None:
+    store.edit("sweep_closed", None, lambda data: data["best"]["params"].update({"optimizer.lr": 0.5}))
+
+
+def other_repeats_of_the_best(store: Store) -> None:
+    store.edit("sweep_closed", None, set_value("best/repeats", 2))
+
+
+def another_opening_than_its_plan(store: Store) -> None:
+    store.edit("sweep_opened", None, set_value("config/batch_size", 17))
+
+
+def forged_command(store: Store) -> None:
+    """A fact that no other record has."""
+    store.edit("sweep_opened", None, set_value("environment/command", "another command"))
+
+
+def forged_digest(store: Store) -> None:
+    store.tag(None, "journal", f"{len(store.journal('SELECT seq FROM events', stamped=False))} {'ab' * 32}")
+
+
+def lost_digest(store: Store) -> None:
+    store.of_run(None, "DELETE FROM tags WHERE key = 'journal' AND run_uuid = ?")
+
+
+def another_description(store: Store) -> None:
+    store.tag(None, "mlflow.note.content", "another description")
+
+
+def another_configuration_in_the_run(store: Store) -> None:
+    path = store.artifacts(GOOD) / "config.yaml"
+    path.write_text(path.read_text().replace("batch_size: 16", "batch_size: 17"))
+
+
+def another_configuration_of_the_sweep(store: Store) -> None:
+    path = store.artifacts(None) / "config.yaml"
+    path.write_text(path.read_text().replace("batch_size: 16", "batch_size: 17"))
+
+
+def renamed_run(store: Store) -> None:
+    store.of_run(GOOD, "UPDATE runs SET name = 'mine' WHERE run_uuid = ?")
+
+
+def forged_tag(store: Store) -> None:
+    store.mlflow("INSERT INTO tags VALUES ('restarted_from_scratch', 'true', ?)", store.run(GOOD))
+
+
+def lost_tag(store: Store) -> None:
+    store.of_run(GOOD, "DELETE FROM tags WHERE key = 'config_index' AND run_uuid = ?")
+
+
+def deleted_experiment(store: Store) -> None:
+    store.mlflow("UPDATE experiments SET lifecycle_stage = 'deleted'")
+
+
+def moved_artifacts(store: Store) -> None:
+    store.of_run(GOOD, "UPDATE runs SET artifact_uri = '/elsewhere' WHERE run_uuid = ?")
+
+
+def trigger(store: Store) -> None:
+    store.journal("CREATE TRIGGER t AFTER INSERT ON events BEGIN DELETE FROM events; END", stamped=False)
+
+
 def other_suggestions(store: Store) -> None:
     """Two trials with each other's configuration, in the journal alone and without a fault in themselves."""
     (one, first), (other, second) = store.events("suggested", DIVERGED)[0], store.events("suggested", GOOD)[0]
@@ -579,6 +593,48 @@ def swapped_ids(store: Store) -> None:
     store.rewrite(GOOD, change)
 
 
+def permuted_rows(store: Store) -> None:
+    """Logits, ids and labels together: every score stays what it was."""
+
+    def change(arrays: dict[str, Any], state: dict[str, Any]) -> None:
+        for name in ("logits", "ids", "labels"):
+            arrays[f"test_{name}"][[0, 1]] = arrays[f"test_{name}"][[1, 0]]
+
+    for trial in (STUMBLING, GOOD):
+        store.rewrite(trial, change)
+
+
+def ids_of_the_test_in_validation(store: Store) -> None:
+    def change(arrays: dict[str, Any], state: dict[str, Any]) -> None:
+        arrays["val_ids"][-1] = arrays["test_ids"][-1]
+
+    for trial in (STUMBLING, GOOD):
+        store.rewrite(trial, change)
+
+
+def ids_of_training_in_validation(store: Store) -> None:
+    def change(arrays: dict[str, Any], state: dict[str, Any]) -> None:
+        known = {*arrays["val_ids"].tolist(), *arrays["test_ids"].tolist()}
+        arrays["val_ids"][0] = min(set(range(max(known))) - known)
+        arrays["val_ids"].sort()
+
+    for trial in (STUMBLING, GOOD):
+        store.rewrite(trial, change)
+
+
+def other_metrics_in_the_file(store: Store) -> None:
+    store.rewrite(GOOD, lambda arrays, state: state["metrics"].update({"test/accuracy": 0.125}))
+
+
+def other_history_in_the_file(store: Store) -> None:
+    store.rewrite(GOOD, lambda arrays, state: state["history"][0][2].update({"val/loss": 0.5}))
+
+
+def other_top5(store: Store) -> None:
+    store.edit("terminal", GOOD, lambda data: data["metrics"].update({"test/top5_accuracy": 0.5}))
+    store.rewrite(GOOD, lambda arrays, state: state["metrics"].update({"test/top5_accuracy": 0.5}))
+
+
 def lost_row(store: Store) -> None:
     def change(arrays: dict[str, Any], state: dict[str, Any]) -> None:
         for name in ("logits", "ids", "labels"):
@@ -663,13 +719,14 @@ def lost_weights(store: Store) -> None:
 
 BROKEN: list[tuple[int, Callable[[Store], None]]] = [
     *((1, m) for m in (ghost_of_the_sweep, ghost_of_no_sweep, ghost_below_the_sweep, deleted_run, moved_run)),
-    *((2, m) for m in (reopened_run, reopened_sweep, wrong_status, end_before_start)),
+    *((2, m) for m in (reopened_run, reopened_sweep, wrong_status)),
     *((3, m) for m in (second_end, report_after_the_end, no_end)),
     *((4, m) for m in (wrong_total, wrong_total_in_the_run, too_few_configurations)),
     *((7, m) for m in (drop_a_step, double_a_step, another_value, epochs_of_no_journal, lost_epoch)),
+    (7, time_goes_backwards),
     (8, half_an_epoch),
     *((9, m) for m in (stale_newest, missing_newest, stale_newest_of_the_sweep)),
-    *((10, m) for m in (time_goes_backwards, after_the_end, before_the_start)),
+    *((10, m) for m in (end_before_start, after_the_end, before_the_start)),
     *((11, m) for m in (another_searched_param, another_fixed_param, lost_param, another_configuration, another_seed)),
     *((12, m) for m in (twin, same_configuration_twice, same_place_twice)),
     *((13, m) for m in (no_start, start_without_cause, gap_in_attempts, never_suggested, too_many_retries)),
@@ -678,15 +735,24 @@ BROKEN: list[tuple[int, Callable[[Store], None]]] = [
     (15, other_suggestions),
     *((16, m) for m in (hidden_infinity, not_a_number)),
     *((17, m) for m in (stale_best_trial, stale_best_value, better_history, wrong_best)),
+    *((17, m) for m in (other_params_of_the_best, other_repeats_of_the_best)),
+    (11, another_opening_than_its_plan),
     *((18, m) for m in (wrong_value, wrong_best_epoch, weights_of_another_epoch, weights_of_another_trial)),
-    *((21, m) for m in (one_wrong_prediction, surer_predictions)),
+    *((21, m) for m in (one_wrong_prediction, surer_predictions, other_top5)),
     *((22, m) for m in (flipped_byte, lost_predictions, changed_copy, lost_copy, stray_artifact)),
     *((22, m) for m in (wrong_hash_in_the_run, undeclared_predictions, leftover, empty_file)),
     (22, changed_copy_of_weights),
     *((23, m) for m in (swapped_ids, lost_row, doubled_id, nan_logit, shifted_logits, other_classes)),
+    *((23, m) for m in (permuted_rows, ids_of_the_test_in_validation, ids_of_training_in_validation)),
+    *((23, m) for m in (other_metrics_in_the_file, other_history_in_the_file)),
     *((23, m) for m in (other_data, predictions_of_another_trial)),
     *((24, m) for m in (orphan_checkpoint, third_checkpoint, weights_elsewhere)),
     *((24, m) for m in (weights_that_should_have_gone, lost_weights)),
+    *((31, m) for m in (forged_command, forged_digest, lost_digest)),
+    *((32, m) for m in (another_configuration_in_the_run, another_configuration_of_the_sweep)),
+    *((33, m) for m in (renamed_run, forged_tag, lost_tag, another_description)),
+    *((34, m) for m in (deleted_experiment, moved_artifacts)),
+    (28, trigger),
     *((28, m) for m in (broken_reference, changed_event, lost_event, broken_event, broken_index)),
 ]
 
@@ -699,7 +765,8 @@ def test_each_fault_is_told_by_its_invariant(store: Store, number: int, broken: 
     assert told, f"told instead: {[str(violation) for violation in report.violations]}"
     assert all(violation.found and violation.expected and violation.subject for violation in told)
     holding = len(report.checked) - len(report.violated)
-    assert report.summary.startswith(f"verified: {holding}/{len(report.checked)}")
+    assert f"verified: {holding}/{len(report.checked)}" in report.summary
+    assert report.failures == []
 
 
 def test_every_invariant_has_its_fault() -> None:
@@ -723,7 +790,7 @@ def test_other_sweeps_may_write_to_the_store_during_the_check(store: Store) -> N
         if line.startswith(store.uid):
             store.mlflow("INSERT INTO experiment_tags SELECT 'another', 'tag', experiment_id FROM experiments LIMIT 1")
 
-    assert store.verify(say=disturb).summary == "verified: 22/22"
+    assert store.verify(say=disturb).summary == "verified: 26/26"
 
 
 def test_checking_leaves_every_row_as_it_was(store: Store) -> None:
@@ -738,9 +805,131 @@ def test_checking_leaves_every_row_as_it_was(store: Store) -> None:
     assert [dump(path) for path in paths] == before
 
 
+# Whose fault it is ----------------------------------------------------------------------------------------------------
+
+
+def test_a_bug_of_a_check_is_none_of_the_sweep(store: Store) -> None:
+    def stumble(sweep: SweepEvidence) -> Iterator[Finding]:
+        raise KeyError("no such key")
+        yield
+
+    with contextlib.closing(JournalFile(store.folder / JOURNAL)) as journal:
+        report = Checks(
+            SweepEvidence(store.folder, journal), None, [Invariant(99, "is checked", sweep=(stumble,))]
+        ).report
+    assert report.violations == []
+    assert report.exit_code == EXIT_BUG
+    told = "VERIFY ITSELF FAILED: in check I99 of the sweep (stumble: KeyError: 'no such key'); this is a bug"
+    assert told in report.summary
+
+
+def test_a_row_that_nobody_can_have_written_is_a_violation(store: Store) -> None:
+    store.of_run(GOOD, "UPDATE metrics SET step = 'first' WHERE key = 'lr' AND step = 1 AND run_uuid = ?")
+    report = store.verify()
+    assert {7, 28} <= set(report.violated)
+    assert report.failures == []
+
+
+# What a person may do -------------------------------------------------------------------------------------------------
+
+
+def test_a_person_may_tag_runs_and_go_on_with_descriptions(store: Store) -> None:
+    for trial in (None, GOOD):
+        store.mlflow("INSERT INTO tags VALUES ('seen by', 'me', ?)", store.run(trial))
+    store.mlflow("INSERT INTO tags VALUES ('mlflow.note.content', 'the one to look at', ?)", store.run(GOOD))
+    store.of_run(None, "UPDATE tags SET value = value || ' Seen.' WHERE key = 'mlflow.note.content' AND run_uuid = ?")
+    assert store.verify().summary == "verified: 26/26"
+
+
+def test_a_comparison_is_known_by_what_was_published_of_it(store: Store) -> None:
+    store.ghost(kind="comparison", **{"mlflow.parentRunId": store.run(None), "report": "A is better"})
+    store.mlflow("UPDATE runs SET artifact_uri = replace(artifact_uri, ?, 'ghost')", store.run(GOOD))
+    assert 1 in store.verify().violated
+    publish(store.folder, "ghost", "report", "A is better")
+    sync(store.folder)
+    assert 1 not in store.verify().violated
+    store.mlflow("UPDATE tags SET value = 'B is better' WHERE key = 'report'")
+    assert 1 in store.verify().violated
+
+
+HOUR_MS = 3_600_000
+
+
+@pytest.mark.parametrize("step_ms", [-HOUR_MS, 24 * HOUR_MS, -400 * 24 * HOUR_MS, 12 * 365 * 24 * HOUR_MS])
+def test_a_step_of_the_clock_is_a_note(store: Store, step_ms: int) -> None:
+    """The driver's clock was set while the stumbling trial ran, and back again while the good one did."""
+    first, second = (store.events("reported", trial)[1][0] for trial in (STUMBLING, GOOD))
+    store.journal("UPDATE events SET time_ms = time_ms + ? WHERE seq > ? AND seq <= ?", step_ms, first, second)
+    shutil.rmtree(store.runs / "artifacts")
+    for path in store.runs.glob("mlflow.db*"):
+        path.unlink()
+    shutil.rmtree(store.folder / "tracking")
+    sync(store.folder)
+    report = store.verify()
+    assert [str(violation) for violation in report.violations] == []
+    assert report.summary == "verified: 26/26; 1 note"
+    (note,) = report.notes
+    back = first if step_ms < 0 else second
+    told = re.fullmatch(rf"the clock was set back by ([\d,.]+) s between events {back} and {back + 1}", note)
+    assert told
+    assert float(told[1].replace(",", "")) == pytest.approx(abs(step_ms) / 1000, rel=1e-3)
+    rows = store.mlflow("SELECT start_time, end_time FROM runs")
+    assert all(start <= end for start, end in rows)
+
+
+# The kept weights once more -------------------------------------------------------------------------------------------
+
+
+def zeroed(path: Path) -> bytes:
+    """The same file with weights of zero and the stamp that belongs to them: nothing in it tells."""
+    from orchestrator.training import checkpoint
+
+    loaded = checkpoint.load(path, uid=None)
+    return checkpoint.pack({name: tensor * 0 for name, tensor in loaded.tensors.items()}, loaded.state, stamp=True)
+
+
+@pytest.fixture
+def allowed(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rights:
+    """The sweep's own model, which no journal can allow: as the user's settings do, and as rights."""
+    mine = store.runs.parent / "mine"
+    (tmp_path / "settings.yaml").write_text(f"allowed_targets: [own_stumbling]\nimport_paths: ['{mine}']\n")
+    monkeypatch.setenv("ORCHESTRATOR_SETTINGS", str(tmp_path / "settings.yaml"))
+    return Rights(("own_stumbling",), (str(mine),))
+
+
+@pytest.mark.usefixtures("allowed")
+def test_the_kept_weights_give_the_recorded_numbers(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", store.uid, "--runs-dir", str(store.runs), "--deep"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "I19  the kept weights give the recorded numbers: ok" in lines
+    assert lines[-1] == "verified: 27/27"
+
+
+def test_weights_of_zero_under_a_matching_hash_are_found(store: Store, allowed: Rights) -> None:
+    """Every record of their SHA-256 is changed, too: the digest of the journal tells of that, the evaluation of the weights."""
+    path = store.trial(GOOD) / "best.safetensors"
+    contents = zeroed(path)
+    for place in (path, store.artifacts(GOOD) / path.name):
+        place.unlink()
+        place.write_bytes(contents)
+    digest = hashlib.sha256(contents).hexdigest()
+
+    def change(data: dict[str, Any]) -> None:
+        next(kept for kept in data["weights"] if kept["trial"] == GOOD)["sha256"] = digest
+
+    store.edit("sweep_closed", None, change)
+    store.tag(GOOD, f"sha256.{path.name}", digest)
+    assert store.verify().violated == [31]
+    with granted(allowed):
+        report = store.verify(deep=True)
+    assert report.violated == [19, 31]
+    told = [violation for violation in report.violations if violation.number == 19]
+    assert {violation.subject for violation in told} == {f"trial {GOOD}"}
+
+
 # What cannot be checked -----------------------------------------------------------------------------------------------
 
-OF_MLFLOW_ALONE = [1, 2, 8, 9, 10, 16]
+OF_MLFLOW_ALONE = [1, 2, 8, 9, 10, 16, 31, 32, 33, 34]
 
 
 @pytest.mark.slow
@@ -787,7 +976,7 @@ def test_without_mlflow_the_rest_is_checked(store: Store) -> None:
     report = store.verify()
     assert report.ok
     assert list(report.skipped) == OF_MLFLOW_ALONE
-    assert report.summary == "verified: 16/16 (6 skipped: I1, I2, I8, I9, I10, I16: tracking=none)"
+    assert report.summary == "verified: 16/16 (10 skipped: I1, I2, I8, I9, I10, I16, I31, I32, I33, I34: tracking=none)"
     wrong_best(store)
     assert store.verify().violated == [17], "what the journal says of itself is"
 
@@ -798,7 +987,11 @@ def test_events_that_wait_for_mlflow_are_no_violation(store: Store) -> None:
     report = store.verify()
     assert report.ok
     assert list(report.skipped) == OF_MLFLOW_ALONE
-    assert f"12 events wait for MLflow; run `orchestrator sync {store.uid}`" in report.summary
+    assert report.exit_code == EXIT_NOT_READY
+    told = (
+        f"NOT VERIFIED AGAINST MLFLOW: 14 events wait for MLflow; run `orchestrator sync {store.uid}`; verified: 16/16"
+    )
+    assert report.summary.startswith(told)
 
 
 def test_a_store_that_does_not_answer_is_no_violation(store: Store) -> None:
@@ -807,7 +1000,14 @@ def test_a_store_that_does_not_answer_is_no_violation(store: Store) -> None:
         leftover_file.unlink()
     report = store.verify()
     assert report.ok
-    assert "is not an MLflow store" in report.summary
+    assert report.exit_code == EXIT_NOT_READY
+    assert re.match("NOT VERIFIED AGAINST MLFLOW: .* is not an MLflow store", report.summary)
+
+
+@pytest.mark.parametrize("uri", ["nosuch://store", "sqlite:///mlflow.db?mode=ro", ""])
+def test_a_store_at_an_odd_address_does_not_count_as_verified(store: Store, uri: str) -> None:
+    store.edit("sweep_opened", None, set_value("tracking/uri", uri))
+    assert store.verify().exit_code != 0
 
 
 def test_a_store_that_is_gone_is_a_violation(store: Store) -> None:
@@ -830,22 +1030,22 @@ def test_an_interrupted_sweep_is_right_as_it_is(store: Store) -> None:
     sync(store.folder)
     report = store.verify()
     assert [str(violation) for violation in report.violations] == []
-    assert report.summary == "verified: 21/21 (1 skipped: I17: the sweep is not closed)"
+    assert report.summary == "verified: 25/25 (1 skipped: I17: the sweep is not closed)"
     reopened_run(store)
-    assert store.verify().violated == [2]
+    assert store.verify().violated == [2, 10]
 
 
 def test_a_folder_that_was_moved_is_checked_where_it_is(store: Store) -> None:
     moved = store.runs / "elsewhere"
     store.folder.rename(moved)
-    assert verify(moved).summary == "verified: 22/22"
+    assert verify(moved).summary == "verified: 26/26"
 
 
 def test_a_sweep_that_runs_is_not_checked_by_others(store: Store) -> None:
     with hold(store.folder / LOCK, "runs it"):
         with pytest.raises(RunningElsewhereError, match=rf"process {os.getpid()} on .* runs {store.uid} now"):
             store.verify()
-        assert store.verify(own=True).summary == "verified: 22/22"
+        assert store.verify(own=True).summary == "verified: 26/26"
 
 
 def test_a_journal_that_cannot_be_read_is_refused_by_name(store: Store, tmp_path: Path) -> None:
@@ -862,14 +1062,14 @@ def test_a_journal_that_cannot_be_read_is_refused_by_name(store: Store, tmp_path
 def test_the_command_tells_and_exits(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     where = ["--runs-dir", str(store.runs)]
     assert main(["verify", "good", *where]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "verified: 22/22"
+    assert capsys.readouterr().out.splitlines()[-1] == "verified: 26/26"
 
     stale_best_value(store)
     assert main(["verify", store.uid, *where]) == 7
     lines = capsys.readouterr().out.splitlines()
     assert "I17  the best trial is the best: VIOLATED (1)" in lines
     assert any(line.startswith("I17 the best trial: the sweep's run says") for line in lines)
-    assert lines[-1] == "verified: 21/22"
+    assert lines[-1] == "verified: 24/26"
 
     with hold(store.folder / LOCK, "runs it"):
         assert main(["verify", "good", *where]) == 6
@@ -879,7 +1079,7 @@ def test_the_command_tells_and_exits(store: Store, capsys: pytest.CaptureFixture
 def test_no_heavy_library_is_imported(store: Store) -> None:
     program = (
         "import sys; from pathlib import Path; from orchestrator.verify import verify;"
-        "assert verify(Path(sys.argv[1])).summary == 'verified: 22/22';"
+        "assert verify(Path(sys.argv[1])).summary == 'verified: 26/26';"
         "print([name for name in ('torch', 'mlflow', 'ray', 'optuna', 'scipy') if name in sys.modules])"
     )
     done = subprocess.run(

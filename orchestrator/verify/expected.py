@@ -1,0 +1,283 @@
+"""What MLflow has to hold of a sweep, folded from its journal: a second opinion, which shares no code with the tracker.
+
+Names and values are spelled here once more, too. Wordings are not: what MLflow shows in words is in the journal.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, TypeGuard
+
+from orchestrator.base.groups import GROUPS, SHOWN_GROUPS
+from orchestrator.base.records import STARTS_OVER, State
+from orchestrator.base.settings import SHOWN_KEYS
+from orchestrator.journal.events import (
+    Reported,
+    Retrying,
+    Started,
+    SweepClosed,
+    SweepResumed,
+    Terminal,
+)
+from orchestrator.stores.runs import MAX_NAME_LENGTH, MAX_PARAM_LENGTH, MAX_TAG_LENGTH, Metric
+from orchestrator.verify.evidence import SweepEvidence, TrialEvidence
+
+STATUS = {
+    State.COMPLETED: "FINISHED",
+    State.STOPPED: "FINISHED",
+    State.DIVERGED: "FAILED",
+    State.INFEASIBLE: "FAILED",
+    State.FAILED: "FAILED",
+    State.INTERRUPTED: "KILLED",
+    State.CANCELLED: "KILLED",
+}
+"""How a trial's end is shown in MLflow."""
+
+CAN_BE_BEST = (State.COMPLETED, State.STOPPED, State.CANCELLED)
+MOST_PARAMS = 20
+NOTE = "mlflow.note.content"
+
+
+@dataclass
+class ExpectedRun:
+    """One run as it has to be.
+
+    Args:
+        exact: whether an entry that is missing is wrong, too; runs of earlier versions may lack what they did not show.
+        may_have: tags that may be missing, or have one of these values.
+        rows: all its metrics.
+        config: its configuration.
+        error: the traceback that it ended with.
+    """
+
+    uid: str
+    exact: bool
+    start_ms: int = 0
+    end_ms: int = 0
+    status: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    may_have: dict[str, set[str]] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    rows: set[Metric] = field(default_factory=set)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+
+def trial_run(trial: TrialEvidence) -> ExpectedRun:
+    """The run of a trial."""
+    sweep, suggested = trial.sweep, trial.first
+    uid = trial.uid
+    run = ExpectedRun(uid, exact=suggested.seq > sweep.publishes_since, config=trial.suggested.config)
+    run.tags = {
+        "kind": "trial",
+        "trial_uid": uid,
+        "sweep_uid": sweep.uid,
+        "trial": str(trial.index),
+        "config_index": str(trial.config_index),
+        "repeat": str(trial.repeat),
+        "mlflow.runName": uid,
+    }
+    run.params = shown_params(trial.suggested.params, trial.suggested.config)
+    run.rows = trial_rows(trial)
+    began_ms, waited, state = None, False, State.INTERRUPTED
+    ended_ms = sweep.last_ms
+    for entry in trial.entries_and_resumes:
+        event = entry.event
+        if isinstance(event, SweepResumed):
+            waited = waited or began_ms is None
+            continue
+        if isinstance(event, Started):
+            if began_ms is None:
+                began_ms = suggested.time_ms if waited else event.began_ms or entry.time_ms
+            run.tags["attempt"] = str(entry.attempt)
+            continue
+        if isinstance(event, Reported | Retrying | Terminal) and began_ms is None:
+            began_ms = suggested.time_ms
+        if isinstance(event, Reported):
+            ran_on = event.ran_on if isinstance(event.ran_on, Mapping) else {}
+            run.tags |= {f"ran_on.{key}": spelled(value) for key, value in ran_on.items() if value is not None}
+            if STARTS_OVER in event.notes:
+                run.tags["restarted_from_scratch"] = "true"
+        elif isinstance(event, Retrying):
+            run.tags["retry_reason"] = spelled(event.reason)[:MAX_TAG_LENGTH]
+        elif isinstance(event, Terminal):
+            state, ended_ms, run.error = event.state, entry.time_ms, event.error
+            if event.reason and event.reason != event.state:
+                run.tags["detail"] = spelled(event.reason)[:MAX_TAG_LENGTH]
+            if event.best_epoch is not None and is_finite(event.value):
+                run.tags["best_epoch"] = str(event.best_epoch)
+            for file in event.artifacts:
+                run.tags[allowed_name(f"sha256.{_last_part(file['path'])}")] = file["sha256"]
+    run.tags["reason"] = state.value
+    run.status = STATUS.get(state, "KILLED")
+    run.start_ms = suggested.time_ms if began_ms is None else began_ms
+    run.end_ms = max(ended_ms, run.start_ms)
+    _add_weights(run, trial)
+    _add_published(run, sweep)
+    return run
+
+
+def _add_weights(run: ExpectedRun, trial: TrialEvidence) -> None:
+    """The last closing says which weights are kept; what an earlier one kept may have gone before it was shipped."""
+    for entry in trial.sweep.sweep_entries:
+        if not isinstance(entry.event, SweepClosed):
+            continue
+        for kept in entry.event.weights or ():
+            if kept["trial"] == trial.index:
+                key = allowed_name(f"sha256.{_last_part(kept['path'])}")
+                run.may_have.setdefault(key, set()).add(kept["sha256"])
+                if entry.event is trial.sweep.closed:
+                    run.tags[key] = kept["sha256"]
+
+
+def sweep_run(sweep: SweepEvidence) -> ExpectedRun:
+    """The sweep's own run."""
+    opened, exact = sweep.opened, 0 < sweep.publishes_since < sweep.first_suggestion
+    run = ExpectedRun(sweep.uid, exact=exact, config=opened.config)
+    searched = {entry.get("key") for entry in opened.space if isinstance(entry, Mapping)}
+    shown = shown_params({}, opened.config)
+    run.params = {"trials": spelled(opened.trials)} | {key: v for key, v in shown.items() if key not in searched}
+    run.tags = {
+        "kind": "sweep",
+        "sweep_uid": sweep.uid,
+        "metric": spelled(opened.metric),
+        "mode": spelled(opened.mode),
+        "mlflow.runName": sweep.uid,
+    }
+    run.start_ms = sweep.sweep_entries[0].time_ms
+    best = _BestSoFar(opened.mode)
+    ended = resumes = 0
+    status, reason, end_ms = "KILLED", State.INTERRUPTED.value, sweep.last_ms
+    for entry in sweep.journal.entries:
+        event = entry.event
+        if isinstance(event, Terminal) and entry.trial in sweep.trials:
+            ended += 1
+            if (mean := best.after(sweep.trials[entry.trial], event)) is not None:
+                run.rows.add(Metric(best_key(sweep), ended, entry.time_ms, mean))
+        elif isinstance(event, SweepResumed):
+            resumes += 1
+            run.tags["resumes"] = str(resumes)
+            status, reason, end_ms = "KILLED", State.INTERRUPTED.value, sweep.last_ms
+        elif isinstance(event, SweepClosed):
+            status, reason, end_ms = _closed_status(event.reason), spelled(event.reason), entry.time_ms
+            numbers = {f"trials/{state}": count for state, count in event.totals.items()} | {"seconds": event.seconds}
+            for key, value in numbers.items():
+                if is_finite(value):
+                    run.rows.add(Metric(allowed_name(key), ended, entry.time_ms, float(value)))
+            if event.best:
+                run.tags["best_trial"] = f"{sweep.uid}/{event.best['trial']}"
+                run.tags["best_value"] = spelled(event.best["value"])
+    run.tags["reason"], run.status, run.end_ms = reason, status, max(end_ms, run.start_ms)
+    _add_published(run, sweep)
+    return run
+
+
+def _closed_status(reason: str) -> str:
+    return "FAILED" if reason == "failed" else "FINISHED"
+
+
+def _add_published(run: ExpectedRun, sweep: SweepEvidence) -> None:
+    for key, event in sweep.published.get(run.uid, {}).items():
+        if event.text is not None:
+            run.tags[allowed_name(key)] = event.text[:MAX_TAG_LENGTH]
+        elif event.path is not None:
+            run.tags[allowed_name(f"sha256.{key}")] = event.sha256
+
+
+class _BestSoFar:
+    """The mean of the best configuration while trials end: of those with the most repeats the best mean, then the lower index."""
+
+    def __init__(self, mode: str) -> None:
+        self._sign = 1.0 if mode == "max" else -1.0
+        self._values: dict[int, dict[int, float]] = {}
+        self._judged: dict[int, int] = {}
+        self._key: tuple[int, float, int] | None = None
+
+    def after(self, trial: TrialEvidence, end: Terminal) -> float | None:
+        """The new best mean, if this end changes it."""
+        if end.state not in CAN_BE_BEST or not is_finite(end.value):
+            return None
+        config = trial.config_index
+        values = self._values.setdefault(config, {})
+        values[trial.index] = float(end.value)
+        if trial.suggested.judged:
+            self._judged[config] = trial.index
+        unselected = [value for index, value in values.items() if index != self._judged.get(config)]
+        key = (len(values), self._sign * statistics.fmean(unselected or values.values()), -config)
+        before = self._key
+        if before is not None and key < before:
+            return None
+        self._key = key
+        return None if before is not None and before[1] == key[1] else self._sign * key[1]
+
+
+def trial_rows(trial: TrialEvidence) -> set[Metric]:
+    """Every number of a trial: one row an epoch for each metric that is finite, and one at its end."""
+    found: set[Metric] = set()
+    for epoch in trial.epochs:
+        _add(found, epoch["metrics"], epoch["epoch"], epoch["time_ms"])
+    for entry in trial.of(Terminal):
+        end = entry.event
+        assert isinstance(end, Terminal)
+        numbers = dict(end.metrics)
+        if end.best_epoch is not None and is_finite(end.value):
+            numbers |= {best_key(trial.sweep): end.value, "best/epoch": end.best_epoch}
+        _add(found, numbers, end.best_epoch or end.epoch or 0, entry.time_ms)
+    return found
+
+
+def _add(found: set[Metric], numbers: Mapping[str, Any], step: int, time_ms: int) -> None:
+    for key, value in numbers.items():
+        if is_finite(value):
+            found.add(Metric(allowed_name(key), step, time_ms, float(value)))
+
+
+def best_key(sweep: SweepEvidence) -> str:
+    """The name of the metric that is the best of the objective."""
+    return "best/" + allowed_name(sweep.metric).replace("/", "_")
+
+
+def shown_params(searched: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
+    """The searched values, and as many of the fixed settings as make 20 in all: choices, then root keys, then arguments."""
+    choices = config.get("choices")
+    choices = choices if isinstance(choices, Mapping) else {}
+    fixed = [(group, choices[group]) for group in GROUPS if choices.get(group) not in (None, "default", "none")]
+    fixed += [(key, config[key]) for key in SHOWN_KEYS if config.get(key) is not None]
+    for group in SHOWN_GROUPS:
+        spec = config.get(group)
+        if isinstance(spec, Mapping):
+            fixed += [(f"{group}.{name}", value) for name, value in spec.items() if name != "_target_"]
+    found = {allowed_name(key): spelled(value)[:MAX_PARAM_LENGTH] for key, value in searched.items()}
+    for key, value in fixed:
+        if len(found) < MOST_PARAMS:
+            found.setdefault(allowed_name(key), spelled(value)[:MAX_PARAM_LENGTH])
+    return found
+
+
+def is_finite(value: object) -> TypeGuard[float]:
+    """Whether it is a number that MLflow is given; the journal writes others as words."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def spelled(value: object) -> str:
+    """A value as MLflow shows it."""
+    words: dict[object, str] = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)
+
+
+_ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-. :/")
+
+
+@lru_cache(4_096)
+def allowed_name(name: str) -> str:
+    """A name of MLflow: `_` for what it does not allow, and before a part of the path that is empty, `.` or `..`."""
+    kept = "".join(letter if letter in _ALLOWED else "_" for letter in name)[:MAX_NAME_LENGTH]
+    return "/".join(f"_{part}" if part in ("", ".", "..") else part for part in kept.split("/"))
+
+
+def _last_part(path: str) -> str:
+    return path.rpartition("/")[2]
