@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from orchestrator.base import layout, locks, removal
-from orchestrator.base.errors import NotReadyError, RunningElsewhereError
+from orchestrator.base.errors import NewerFormatError, NotReadyError, RunningElsewhereError
 from orchestrator.base.layout import JOURNAL, JOURNAL_COMPANIONS, SWEEP_MARK
 from orchestrator.base.removal import Folder
 from orchestrator.housekeeping.disk import disk_use
@@ -97,12 +97,20 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _contents(folder: Path) -> tuple[SweepOpened | None, int]:
-    """What the sweep began with, and the number of its trials; nothing of a damaged journal, which may be deleted, too."""
+    """What the sweep began with, and the number of its trials; nothing of a damaged journal, which may be deleted, too.
+
+    Raises:
+        NewerFormatError: a newer version wrote it.
+    """
     opened, trials = None, 0
-    with contextlib.suppress(NotReadyError, sqlite3.Error):
+    try:
         for entry in read_events(folder):
             opened = entry.event if isinstance(entry.event, SweepOpened) else opened
             trials += isinstance(entry.event, Suggested)
+    except NewerFormatError:
+        raise
+    except (NotReadyError, sqlite3.Error):
+        pass
     return opened, trials
 
 

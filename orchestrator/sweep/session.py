@@ -190,7 +190,7 @@ class Session:
         self.journal.subscribe(shipping)
         self.journal.subscribe(retention)
         _remove_request(self.folder)
-        self.journal.append(note(record))
+        self.journal.append(note(record, self.folder))
         try:
             progress = Progress(root.trials * root.repeat, str(self.plan.base["metric"]), str(self.plan.base["mode"]))
             progress.recall(record)
@@ -213,7 +213,7 @@ class Session:
         best = record.summaries()[:BEST_SHOWN]
         failpoint("closing.before")
         closed = SweepClosed(reason, totals, _best_of(best), seconds, retention.kept())
-        self.journal.append(note(record, closed))
+        self.journal.append(note(record, self.folder, closed))
         self.journal.append(closed, sync=True)
         failpoint("closing.after")
         status, waiting = shipping.finish(SHIP_TIMEOUT_S)

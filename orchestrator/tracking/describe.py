@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -66,13 +67,17 @@ def _yaml_of(text: str) -> str:
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
-def note(record: SweepRecord, closed: SweepClosed | None = None) -> Published:
+def note(record: SweepRecord, folder: Path, closed: SweepClosed | None = None) -> Published:
     """The description of a sweep so far, to be published on its run.
 
     Args:
+        folder: where the sweep lies now.
         closed: how it ends, once it does.
     """
-    opened = record.opened.to_data() | {"resumes": [event.changes for event in record.resumes]}
+    opened = record.opened.to_data() | {
+        "folder": str(folder.absolute()),
+        "resumes": [event.changes for event in record.resumes],
+    }
     opened["trials"] = next((e.trials for e in reversed(record.resumes) if e.trials is not None), opened["trials"])
     return text_event(record.uid, NOTE, description(opened, closed.to_data() if closed else None))
 

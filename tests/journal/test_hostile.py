@@ -141,3 +141,29 @@ def check_forgeries(
 
 def test_forged_journals_are_told_and_end_in_no_traceback(runs: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert check_forgeries(runs, lambda number: number % 151 == 7, capfd) > 40
+
+
+@pytest.mark.parametrize("newer", ["format", "kind"])
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_what_a_newer_version_wrote_is_refused_by_every_command(
+    runs: Path, newer: str, command: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    journal = runs / INTERRUPTED / "journal.sqlite"
+    with sqlite3.connect(journal) as db:
+        if newer == "format":
+            db.execute("PRAGMA user_version = 9")
+        else:
+            db.execute("UPDATE events SET kind = 'paused' WHERE seq = 3")
+            row = db.execute("SELECT seq, time_ms, kind, trial, attempt, data FROM events WHERE seq = 3").fetchone()
+            db.execute("UPDATE events SET crc = ? WHERE seq = 3", (zlib.crc32(" ".join(map(str, row)).encode()),))
+    db.close()
+    before = sorted((path, path.stat().st_size) for path in (runs / INTERRUPTED).rglob("*.safetensors"))
+    code = main([*command, "--yes"] if command[0] == "delete" else command)
+    said = "".join(capfd.readouterr())
+    if command == ["status"]:
+        assert code == 0
+        assert f"{INTERRUPTED}  damaged" in said
+    else:
+        assert code == 3 or command[0] == "status", said
+        assert "use the version that wrote it" in said or "a newer version wrote it" in said, said
+    assert before == sorted((path, path.stat().st_size) for path in (runs / INTERRUPTED).rglob("*.safetensors"))
