@@ -130,6 +130,31 @@ def test_deletes(runs: Path) -> None:
     db.close()
 
 
+FORMAT_2 = json.loads((GOLDEN / "expected-2.json").read_text())
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_sweeps_of_format_2_verify_load_resume_and_delete_wherever_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with tarfile.open(GOLDEN / "sweeps-2.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    ended, cut = FORMAT_2["ended"], FORMAT_2["cut"]
+    for name in (ended, cut):
+        assert main(["verify", name]) == 0
+    assert sum(p.numel() for p in orchestrator.load_model(f"{ended}/0").parameters()) > 100
+    assert main(["resume", cut]) == 0
+    assert re.search(r"verified: (\d+)/\1\n", capsys.readouterr().out)
+    check_equal(trials_of(tmp_path / "runs" / cut), FORMAT_2["sweeps"][cut])
+    assert main(["verify", ended]) == 0
+    for name in (ended, cut):
+        assert main(["delete", name, "--yes"]) == 0
+    with sqlite3.connect(tmp_path / "runs" / "mlflow.db") as db:
+        assert db.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+    db.close()
+
+
 # versions between
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from typing import Literal, TypedDict
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import JOURNAL, JOURNAL_COMPANIONS, SWEEP_MARK
@@ -13,6 +14,14 @@ from orchestrator.journal.file import Reader
 FORMAT = 1
 OPENING_BYTES = 1 << 18
 """The first event of a journal lies within so many bytes."""
+
+
+class SweepMark(TypedDict):
+    """What `sweep.json` holds: whose folder it is, and in which runs folder."""
+
+    format: Literal[1]
+    uid: str
+    store: str
 
 
 def write_mark(folder: Folder, uid: str, store_id: str) -> None:

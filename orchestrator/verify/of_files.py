@@ -12,6 +12,8 @@ from pathlib import Path
 
 import yaml
 
+from orchestrator.base.decode import check, read_json
+from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import (
     BEST,
     CHECKPOINT_NAME,
@@ -23,6 +25,7 @@ from orchestrator.base.layout import (
     RUN_CONFIG,
     RUN_ERROR,
     STOP,
+    STORE_MARK,
     SWEEP_MARK,
     TEMPORARY,
     TRACKER_LOCK,
@@ -32,6 +35,8 @@ from orchestrator.base.layout import (
     trial_index,
 )
 from orchestrator.base.records import State
+from orchestrator.journal.marking import SweepMark
+from orchestrator.journal.place import read_identity
 from orchestrator.stores.runs import StoredRun, local_folder
 from orchestrator.verify.evidence import SweepEvidence, TrialEvidence, header_state
 from orchestrator.verify.expected import ExpectedRun, allowed_name
@@ -250,17 +255,21 @@ def _sha256(path: Path) -> str | None:
 def own_mark(sweep: SweepEvidence) -> Iterator[Finding]:
     """The folder says whose it is; sweeps of earlier versions may have none that does."""
     try:
-        mark = json.loads((sweep.folder / SWEEP_MARK).read_bytes())
+        mark = read_json((sweep.folder / SWEEP_MARK).read_bytes())
+        check(mark, SweepMark, SWEEP_MARK)
+        identity = read_identity(sweep.folder.parent)
     except FileNotFoundError:
         if sweep.publishes_since < sweep.first_suggestion:
             yield Finding(f"there is no {SWEEP_MARK}", f"one of {sweep.uid}")
         return
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, NotReadyError) as error:
         yield Finding(f"{SWEEP_MARK} cannot be read ({error})", f"the mark of {sweep.uid}")
         return
-    uid = mark.get("uid") if isinstance(mark, dict) else None
-    if uid not in (sweep.uid, sweep.folder.name):
-        yield Finding(f"{SWEEP_MARK} is of {uid!r:.80}", f"of {sweep.uid}")
+    if mark["uid"] not in (sweep.uid, sweep.folder.name) or mark.keys() != SweepMark.__annotations__.keys():
+        yield Finding(f"{SWEEP_MARK} is {mark!r:.160}", f"of {sweep.uid}")
+    here = identity.id if identity else f"none (no {STORE_MARK})"
+    if mark["store"] != here:
+        yield Finding(f"{SWEEP_MARK} names the runs folder {mark['store']!r:.80}", f"that where it lies: {here}")
 
 
 def no_leftovers(sweep: SweepEvidence) -> Iterator[Finding]:

@@ -81,8 +81,8 @@ def test_sync_finds_and_ships_what_was_refused_on_a_server(
         sweep.run_trial(index)
     sweep.finish(3)
     ship(sweep, end=True)
-    expected = tables(server.database)
     assert sync(sweep.folder) == f"{server.uri} had everything already"
+    expected = tables(server.database)
 
     # What the cursor of an earlier version says, that took BAD_REQUEST for final.
     of_trial = "(SELECT run_uuid FROM runs WHERE name = 'lost-00000000/1')"
