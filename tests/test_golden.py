@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -153,6 +154,70 @@ def test_sweeps_of_format_2_verify_load_resume_and_delete_wherever_they_lie(
     with sqlite3.connect(tmp_path / "runs" / "mlflow.db") as db:
         assert db.execute("SELECT count(*) FROM runs").fetchone() == (0,)
     db.close()
+
+
+def test_an_adopted_copy_verifies_deeply_and_keeps_its_description(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with tarfile.open(GOLDEN / "sweeps-2.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    assert main(["sync", FORMAT_2["ended"]]) == 0  # the folder is at home here from now on
+    shutil.copytree("runs", "copy")
+    assert main(["adopt", "copy"]) == 0
+    (name,) = (path.name for path in Path("copy").glob("second-*"))
+    assert main(["verify", name, "--deep", "--runs-dir", "copy"]) == 0
+    with sqlite3.connect("copy/mlflow.db") as db:
+        db.execute(
+            "DELETE FROM tags WHERE key = 'mlflow.note.content' AND run_uuid IN (SELECT run_uuid FROM runs WHERE name = ?)",
+            (name,),
+        )
+    db.close()
+    capsys.readouterr()
+    assert main(["verify", name, "--runs-dir", "copy"]) == 7
+    assert "its description is" in capsys.readouterr().out
+
+
+COMMANDS = ["verify", "sync", "stop"]
+PIPES = [
+    "lock",
+    "tracking/cursor.json",
+    "sweep.json",
+    "trials/00000/best.safetensors",
+    "trials/00000/artifacts/predictions.safetensors",
+]
+
+
+@pytest.mark.parametrize("name", PIPES)
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with tarfile.open(GOLDEN / "sweeps-2.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    sweep = FORMAT_2["ended"]
+    path = tmp_path / "runs" / sweep / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+    def hangs(*args: object) -> None:
+        raise AssertionError(f"a command waits for {name}")
+
+    before = signal.signal(signal.SIGALRM, hangs)
+    signal.alarm(60)
+    try:
+        for command in (
+            ["status"],
+            ["status", sweep],
+            ["show", f"{sweep}/0"],
+            ["verify", sweep],
+            ["sync", sweep],
+            ["stop", sweep],
+        ):
+            assert main(command) in (0, 2, 3, 7), command
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 # versions between

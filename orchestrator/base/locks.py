@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -15,6 +17,7 @@ from typing import IO, NotRequired, TypedDict
 
 from orchestrator.base.decode import check, read_json
 from orchestrator.base.errors import NotReadyError, RunningElsewhereError
+from orchestrator.base.regular import open_regular, read_regular
 
 DRIVING = "works on sweep"
 """What the driver says that it is doing."""
@@ -73,10 +76,16 @@ def hold(path: Path, doing: str, wait_s: float = 1.0) -> Iterator[None]:
 
 def holder(path: Path) -> Holder | None:
     """Who holds the lock at `path` now; None where nobody does. A dead process holds nothing, whatever the file says."""
-    with contextlib.suppress(FileNotFoundError, IsADirectoryError), path.open() as file:
-        if not _try(file.fileno(), fcntl.LOCK_SH):
-            return _named(path) or Holder("unknown", 0)
-    return None
+    try:
+        descriptor = open_regular(path)
+    except PermissionError:
+        raise
+    except OSError:  # not there, or nothing that a process of ours has made
+        return None
+    try:
+        return None if _try(descriptor, fcntl.LOCK_SH) else _named(path) or Holder("unknown", 0)
+    finally:
+        os.close(descriptor)
 
 
 def _opened(path: Path) -> IO[str]:
@@ -90,7 +99,11 @@ def _opened(path: Path) -> IO[str]:
 
 def _without_links(path: str, flags: int) -> int:
     """A link would have what it leads to emptied."""
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "Not a regular file", path)
+    return descriptor
 
 
 def _try(descriptor: int, kind: int) -> bool:
@@ -103,7 +116,7 @@ def _try(descriptor: int, kind: int) -> bool:
 
 def _named(path: Path) -> Holder | None:
     try:
-        told = read_json(path.read_bytes())
+        told = read_json(read_regular(path))
         check(told, _Told, "the lock")
         return Holder(told["host"], told["pid"], told.get("doing", ""))
     except (OSError, ValueError):  # its holder is just writing it

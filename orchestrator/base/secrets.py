@@ -39,9 +39,15 @@ _USERINFO = re.compile(rf"({_SCHEME})[^/\s]\S*@")
 """The same within a text: up to the last @ of the word."""
 
 _QUERY = re.compile(
-    r"(?i)([?&;][\w.-]*(?:token|key|secret|passw(?:or)?d|pwd|auth|sig|signature|credentials?)[\w.-]*=)[^&;\s'\"]+"
+    r"(?i)([?&;#][\w.-]*(?:token|key|secret|passw(?:or)?d|pwd|auth|sig|signature|credentials?)[\w.-]*=)[^&;\s'\"]+"
 )
 _HEADER = re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?(?:bearer|basic)?\s*)[^\s'\",}]+")
+
+_NAMED = re.compile(
+    r"(?i)((?:^|[\s{,.+])(?:[\w.]*(?:passw(?:or)?d|pwd|secret|credentials?|api_?key)|(?:tracking|cluster|mlflow)[\w.]*token)"
+    r"['\"]?\s*[=:]\s*)([^\s,}]+)"
+)
+"""A key that says that its value is a secret. (A `token` may be a layer's.)"""
 
 _taken: set[str] = set()
 """What this process took out of its command line."""
@@ -59,10 +65,9 @@ def take_out(arguments: Sequence[str]) -> list[str]:
             place > 0 and arguments[place - 1] == "--uri"
         )
         found = _WHOLE.search(argument)
+        _remember(_values_of_query(argument))
         if found is None:
-            hidden = _QUERY.sub(rf"\1{HIDDEN}", argument)
-            _remember(_values_of_query(argument))
-            bare.append(hidden)
+            bare.append(_hidden(argument, tracks=tracks))
             continue
         user, _, password = found[2].partition(":")
         _remember((password, unquote(password)))
@@ -74,6 +79,21 @@ def take_out(arguments: Sequence[str]) -> list[str]:
         replaced = found[1] if tracks and web else f"{found[1]}{HIDDEN}@"
         bare.append(_QUERY.sub(rf"\1{HIDDEN}", argument[: found.start()] + replaced + argument[found.end() :]))
     return bare
+
+
+def _hidden(argument: str, *, tracks: bool) -> str:
+    """An argument in which no address is whole, without what may be a secret in it: the value of a key of that name, a mistyped
+    address up to its last @."""
+    named = _NAMED.search(argument)
+    if named:
+        _remember((named[2],))
+        argument = f"{argument[: named.start(2)]}{HIDDEN}{argument[named.end(2) :]}"
+    if tracks and "@" in argument:
+        key, _, value = argument.rpartition("=") if argument.count("=") == 1 else argument.partition("=")
+        secret, _, rest = value.rpartition("@")
+        _remember((secret.rpartition(":")[2],))
+        argument = f"{key}={HIDDEN}@{rest}"
+    return _QUERY.sub(rf"\1{HIDDEN}", argument)
 
 
 def bare_address(uri: str) -> str:

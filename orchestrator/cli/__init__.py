@@ -100,8 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _begin_again(arguments: Sequence[str]) -> None:
     """This program again, under a command line that no list of processes shows a password of; it is in the environment now."""
     say(
-        "the password was taken out of the address and is recorded nowhere; later commands about this sweep find it in the "
-        "environment: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+        "the password was taken out of the command line and is recorded nowhere; for later commands set"
+        " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment",
         sys.stderr,
     )
     interpreter = sys.orig_argv[1 : len(sys.orig_argv) - len(arguments)]

@@ -47,17 +47,23 @@ def verify(argv: Sequence[str]) -> int:
     )
     parser.add_argument("name", metavar="NAME", help="a sweep's name, or its name with the id: digits-0a1b2c3d")
     parser.add_argument("--deep", action="store_true", help="evaluate the kept weights again, on the CPU")
+    parser.add_argument("rights", nargs="*", metavar="allowed_targets=...", help="and import_paths=...: your own code")
     add_runs_dir(parser)
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)
     from orchestrator.base.rights import granted
-    from orchestrator.config.rights import read_user_rights
+    from orchestrator.config.rights import typed_rights
     from orchestrator.journal.finding import find_sweep
     from orchestrator.journal.place import note
     from orchestrator.verify import verify as check
 
     if warning := note(options.runs_dir):
         say(warning)
-    with granted(read_user_rights()):
+    rights, others = typed_rights(options.rights)
+    if others:
+        raise ConfigError(
+            Problem(others[0], "is not an argument of verify: allowed_targets=... and import_paths=... are")
+        )
+    with granted(rights):
         report = check(find_sweep(options.runs_dir, options.name), say=say, deep=options.deep)
     return report.exit_code
 

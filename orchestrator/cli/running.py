@@ -91,7 +91,9 @@ def resume_command(argv: Sequence[str]) -> int:
         description="Continue a sweep that was interrupted, or add trials to one that has ended.",
     )
     parser.add_argument("name", metavar="NAME", help="the sweep's name, or its name with the id: digits-0a1b2c3d")
-    parser.add_argument("overrides", nargs="*", help="a new search space, sampler, scheduler, concurrency or budget")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], help="a new search space, sampler, scheduler, concurrency or budget"
+    )
     parser.add_argument("--more", type=int, metavar="N", help="add N trials")
     add_runs_dir(parser)
     options = parser.parse_intermixed_args(argv)

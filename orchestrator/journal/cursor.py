@@ -14,6 +14,7 @@ from orchestrator.base.decode import COUNT, check, check_fields, read_json
 from orchestrator.base.failpoints import failpoint
 from orchestrator.base.layout import CURSOR, TRACKER_LOCK, TRACKING
 from orchestrator.base.locks import hold, holder
+from orchestrator.base.regular import read_regular
 
 CURSOR_FORMAT = 1
 
@@ -38,7 +39,7 @@ class ShipStatus:
 def read_status(sweep_folder: Path) -> ShipStatus:
     """How far the sweep's journal has been shipped; the beginning where the cursor is missing or unreadable."""
     try:
-        data = read_json((sweep_folder / TRACKING / CURSOR).read_bytes())
+        data = read_json(read_regular(sweep_folder / TRACKING / CURSOR))
         check(data, Mapping[str, Any], "the cursor")
         if data.pop("format", None) != CURSOR_FORMAT:
             return ShipStatus()

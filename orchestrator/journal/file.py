@@ -286,7 +286,7 @@ class Reader:
             self._db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=30.0)
         try:
             with _readable(path):
-                _check_version(self._db, path)
+                check_version(self._db, path)
         except NotReadyError:
             self._db.close()
             raise
@@ -398,7 +398,7 @@ def _connect_for_writing(path: Path, *, create: bool) -> sqlite3.Connection:
     try:
         with _readable(path):
             if not create:
-                _check_version(db, path)
+                check_version(db, path)
                 for row in _whole_rows(db, path, 0, -1):  # nothing is added to a damaged journal
                     entry_of(path, *row)
             db.execute(f"PRAGMA journal_mode = {'DELETE' if on_network_file_system(path) else 'WAL'}")
@@ -416,7 +416,12 @@ def _connect_for_writing(path: Path, *, create: bool) -> sqlite3.Connection:
     return db
 
 
-def _check_version(db: sqlite3.Connection, path: Path) -> None:
+def check_version(db: sqlite3.Connection, path: Path) -> None:
+    """Refuses a journal whose format is newer than this program's, and a file that is none.
+
+    Raises:
+        NewerFormatError, NotReadyError: it is one of these.
+    """
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version == 0 and not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         raise NotReadyError(f"the journal {path} is empty: its sweep has not begun")

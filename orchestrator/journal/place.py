@@ -17,6 +17,7 @@ from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from orchestrator.base.decode import read_json
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import (
     ADOPTING,
@@ -26,6 +27,7 @@ from orchestrator.base.layout import (
     STORE_MARK,
     SWEEP_MARK,
 )
+from orchestrator.base.regular import read_regular
 from orchestrator.base.removal import opened
 from orchestrator.journal.events import SweepOpened
 from orchestrator.journal.file import Reader
@@ -297,7 +299,7 @@ def check_sweep(folder: Path, store_id: str | None) -> None:
 def read_sweep_mark(folder: Path) -> dict[str, Any]:
     """What `sweep.json` says; empty where there is none that can be read."""
     with contextlib.suppress(OSError, ValueError):
-        data = json.loads((folder / SWEEP_MARK).read_bytes())
+        data = read_json(read_regular(folder / SWEEP_MARK))
         if isinstance(data, dict):
             return data
     return {}

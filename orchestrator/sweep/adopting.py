@@ -255,6 +255,9 @@ def _with_identity(
         if request := data.get("request"):
             kept = [text for text in request.get("overrides") or () if text.split("=")[0].split(".")[0] != "tracking"]
             data["request"] = {**request, "overrides": kept}
+    if kind == "published":
+        run, slash, index = str(data["run"]).partition("/")
+        data["run"] = f"{sweep.new if run == opening.uid else run}{slash}{index}"
     for key in ("artifacts", "weights"):
         if kind in ("terminal", "sweep_closed") and data.get(key):
             data[key] = [

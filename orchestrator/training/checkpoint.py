@@ -25,6 +25,7 @@ from orchestrator.base.decode import COUNT, TIME_MS, Fits, check, read_json
 from orchestrator.base.failpoints import failpoint
 from orchestrator.base.layout import ARTIFACTS, CHECKPOINT, CHECKPOINT_NAME, TEMPORARY, UNFINISHED
 from orchestrator.base.records import STARTS_OVER
+from orchestrator.base.regular import read_regular
 from orchestrator.base.removal import Folder, discard, opened_trial
 from orchestrator.training.private import to_safetensors
 
@@ -159,7 +160,7 @@ def load(path: Path, *, uid: str | None, sha256: str | None = None, shape: Any =
         Damaged: unreadable, not of this SHA-256 or that of its stamp, of another format version, or of another trial.
     """
     try:
-        contents = path.read_bytes()
+        contents = read_regular(path)
     except OSError as error:
         raise Damaged(f"it cannot be read ({error.strerror})") from error
     if sha256 is not None and hashlib.sha256(contents).hexdigest() != sha256:

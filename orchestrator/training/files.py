@@ -18,6 +18,7 @@ from torch import Tensor
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import BEST, FENCE, PREDICTIONS
 from orchestrator.base.records import Trial
+from orchestrator.base.regular import read_regular
 from orchestrator.base.removal import opened_trial
 from orchestrator.training import checkpoint, predictions
 from orchestrator.training.checkpoint import Loaded, SavedCheckpoint
@@ -108,8 +109,7 @@ class TrialFiles:
     def _fence(self) -> int:
         """That of the latest attempt that claimed the folder."""
         try:
-            with open(self.folder / FENCE) as file:
-                return int(file.read())
+            return int(read_regular(self.folder / FENCE))
         except FileNotFoundError:
             return 1
         except ValueError as error:

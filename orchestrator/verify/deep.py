@@ -29,7 +29,7 @@ def same_scores(trial: TrialEvidence) -> Iterator[Finding]:
     from orchestrator.training.restored import evaluated_again
 
     try:
-        found, ran_on = evaluated_again(current_config(trial.suggested.config), weights, uid=trial.uid)
+        found, ran_on = evaluated_again(current_config(trial.suggested.config), weights, uid=trial.uid_in_files)
     except Damaged as error:
         yield Finding(f"{BEST} cannot be used: {error}", "the weights of its best epoch")
         return
@@ -37,7 +37,10 @@ def same_scores(trial: TrialEvidence) -> Iterator[Finding]:
         yield Finding(f"{BEST} does not fit the model ({' '.join(str(error).split())[:160]})", "weights that do")
         return
     except (OrchestratorError, ImportError, OSError) as error:
-        raise PartlyChecked(f"not evaluated again ({' '.join(str(error).split())[:160]})") from error
+        why = " ".join(str(error).split())[:160]
+        raise PartlyChecked(
+            f"not evaluated again ({why}); for your own code add allowed_targets= and import_paths="
+        ) from error
     best = trial.terminal.best_epoch
     at_best: Mapping[str, Any] = next((epoch["metrics"] for epoch in trial.epochs if epoch["epoch"] == best), {})
     recorded = {key: value for key, value in at_best.items() if key.startswith("val/")} | dict(trial.terminal.metrics)

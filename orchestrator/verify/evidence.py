@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.base.errors import ConfigError, NotReadyError
 from orchestrator.base.layout import trial_folder
 from orchestrator.base.records import State
+from orchestrator.base.regular import open_regular
 from orchestrator.config.plan import SweepPlan, get_key
 from orchestrator.journal.events import (
     Epoch,
@@ -284,7 +285,7 @@ class SweepEvidence:
         for folder, _, names in os.walk(self.folder):
             for name in names:
                 path = Path(folder, name)
-                found.append((path.relative_to(self.folder), path.stat().st_size))
+                found.append((path.relative_to(self.folder), path.lstat().st_size))
         return found
 
     def current_path(self, path: str) -> Path:
@@ -326,7 +327,7 @@ def fixed(trial: TrialEvidence, key: str) -> Any:
 
 def header_state(path: Path) -> dict[str, Any]:
     """What a safetensors file of ours says of itself, without its tensors."""
-    with path.open("rb") as file:
+    with open(open_regular(path), "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > path.stat().st_size:
             raise ValueError("its header is longer than the file")

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.journal.events import Epoch, Reported, SweepOpened, UnknownKindError, event_from
-from orchestrator.journal.file import Entry, checksum
+from orchestrator.journal.file import Entry, check_version, checksum
 from orchestrator.stores.sqlite_read import database_problems
 
 EVENTS_TABLE = (
@@ -42,6 +42,7 @@ class JournalFile:
         self.epoch_numbers: dict[int, list[int]] = {}
         self._digest = hashlib.sha256()
         try:
+            check_version(self._db, path)
             self._version = self._data_version()
             self.entries = list(self._read())
             self.problems += [*database_problems(self._db), *self._foreign_parts()]
@@ -53,7 +54,8 @@ class JournalFile:
             raise
         if not self.entries or not isinstance(self.entries[0].event, SweepOpened):
             self._db.close()
-            raise NotReadyError(f"the journal {path} does not begin with the opening of a sweep")
+            why = f" ({self.problems[0]})" if self.problems else ""
+            raise NotReadyError(f"the journal {path} does not begin with the opening of a sweep{why}")
         self.opened = self.entries[0].event
 
     def epochs(self, reports: Sequence[Entry]) -> list[Epoch]:

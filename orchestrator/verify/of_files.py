@@ -35,6 +35,7 @@ from orchestrator.base.layout import (
     trial_index,
 )
 from orchestrator.base.records import State
+from orchestrator.base.regular import read_regular
 from orchestrator.journal.marking import SweepMark
 from orchestrator.journal.place import read_identity
 from orchestrator.stores.runs import StoredRun, local_folder
@@ -140,6 +141,9 @@ def _stored(
         if found != right:
             yield Finding(f"{name} of its run is {_hash_text(found)}", f"SHA-256 {right}", f"run {uid}")
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    for name in sorted(there):
+        if (folder / name).is_symlink() or not (folder / name).is_file():
+            yield Finding(f"{name} of its run is a link, or no file", "a file", f"run {uid}")
     # Weights that an earlier closing kept stay in the store when later ones are better.
     for name in sorted(there - set(files) - {RUN_CONFIG, RUN_ERROR} - set(tagged)):
         yield Finding(f"a file {name} in its run", "only what the journal declares", f"run {uid}")
@@ -171,7 +175,7 @@ def _same_config(sweep: SweepEvidence, run: StoredRun, expected: ExpectedRun) ->
     if folder is None:
         return
     try:
-        found = _sections((folder / RUN_CONFIG).read_text(encoding="utf-8"))
+        found = _sections(read_regular(folder / RUN_CONFIG).decode())
     except FileNotFoundError:
         return  # told by the invariant of files
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
@@ -224,7 +228,7 @@ def _same_error(sweep: SweepEvidence, run: StoredRun, expected: ExpectedRun) -> 
     if folder is None or not expected.error:
         return
     try:
-        found = (folder / RUN_ERROR).read_bytes().decode()
+        found = read_regular(folder / RUN_ERROR).decode()
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:
@@ -247,7 +251,7 @@ def _hash_text(sha256: str | None) -> str:
 
 def _sha256(path: Path) -> str | None:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(read_regular(path)).hexdigest()
     except OSError:
         return None
 
@@ -255,7 +259,7 @@ def _sha256(path: Path) -> str | None:
 def own_mark(sweep: SweepEvidence) -> Iterator[Finding]:
     """The folder says whose it is; sweeps of earlier versions may have none that does."""
     try:
-        mark = read_json((sweep.folder / SWEEP_MARK).read_bytes())
+        mark = read_json(read_regular(sweep.folder / SWEEP_MARK))
         check(mark, SweepMark, SWEEP_MARK)
         identity = read_identity(sweep.folder.parent)
     except FileNotFoundError:
@@ -281,6 +285,9 @@ def no_leftovers(sweep: SweepEvidence) -> Iterator[Finding]:
         goes_on = sweep.closed is None and (path.parts[0] == TUNE or (trial and trial.state is State.INTERRUPTED))
         if goes_on:
             continue
+        full = sweep.folder / path
+        if full.is_symlink() or not full.is_file():
+            yield Finding("a link, a pipe or another thing that is no file", "only files", str(path))
         if path.suffix == TEMPORARY:
             yield Finding("a temporary file", "none", str(path))
         elif size == 0 and path.name not in MAY_BE_EMPTY:

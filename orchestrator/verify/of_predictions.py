@@ -12,6 +12,7 @@ from typing import Any
 
 from orchestrator.base.layout import PREDICTIONS
 from orchestrator.base.records import State
+from orchestrator.base.regular import read_regular
 from orchestrator.journal.events import Reported
 from orchestrator.verify.data_split import own_split
 from orchestrator.verify.evidence import TrialEvidence, header_state
@@ -216,6 +217,6 @@ def _read_predictions(trial: TrialEvidence) -> Stored | None:
     if not paths:
         return None
     try:
-        return Stored(load(paths[0].read_bytes()), header_state(paths[0]))
+        return Stored(load(read_regular(paths[0])), header_state(paths[0]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError):
         return None

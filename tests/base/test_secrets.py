@@ -50,6 +50,15 @@ def test_the_address_may_follow_its_option() -> None:
         ("tracking.uri=postgresql://me:hunter22@host/db", "tracking.uri=postgresql://***@host/db"),
         ("tracking={uri: http://me:hunter22@host}", "tracking={uri: http://***@host}"),
         ("tracking.uri=http://host?token=hunter22", "tracking.uri=http://host?token=***"),
+        ("tracking.uri=http://host#token=hunter22", "tracking.uri=http://host#token=***"),
+        ("tracking.uri=http:/me:hunter22@host", "tracking.uri=***@host"),
+        ("tracking.uri=//me:hunter22@host", "tracking.uri=***@host"),
+        ("tracking.uri=me:hunter22@host", "tracking.uri=***@host"),
+        ("tracking.password=hunter22", "tracking.password=***"),
+        ("tracking.token=hunter22", "tracking.token=***"),
+        ("MLFLOW_TRACKING_PASSWORD=hunter22", "MLFLOW_TRACKING_PASSWORD=***"),
+        ("tracking={kind:server,password:hunter22}", "tracking={kind:server,password:***}"),
+        ("+data.password=hunter22", "+data.password=***"),
         ("tracking.uri=http://host/x?a=1&api_key=hunter22", "tracking.uri=http://host/x?a=1&api_key=***"),
     ],
 )
@@ -61,7 +70,13 @@ def test_anywhere_else_they_are_hidden(typed: str, hidden: str) -> None:
 
 @pytest.mark.parametrize(
     "argument",
-    ["model=resnet_cifar,wrn", "data.root=file:///data/photos@2024", "optimizer.lr=tag(log,interval(1e-4,1))", "a@b"],
+    [
+        "model=resnet_cifar,wrn",
+        "data.root=file:///data/photos@2024",
+        "optimizer.lr=tag(log,interval(1e-4,1))",
+        "a@b",
+        "model.class_token=true",
+    ],
 )
 def test_other_arguments_stay(argument: str) -> None:
     assert take_out([argument]) == [argument]
