@@ -183,7 +183,7 @@ def test_planning_in_a_child_survives_what_a_users_module_prints(tmp_path: Path)
     )
     assert done.returncode == 0, done.stderr
     assert "hello from a module" in done.stdout
-    assert [path.name.rsplit("-", 1)[0] for path in (tmp_path / "runs").glob("*")] == ["ete"]
+    assert [path.name.rsplit("-", 1)[0] for path in (tmp_path / "runs").glob("*-*")] == ["ete"]
 
 
 def test_a_server_that_is_away_is_told_before_anything_is_created(

@@ -46,11 +46,11 @@ def serve(runs_dir: Path, *, port: int = 5000, uri: str | None = None, say: Call
         say(f"the dashboard of this server is at {redact(uri)}")
         return
     settings = check_tracking({"kind": "local", "uri": uri}, runs_dir)
-    if settings["uri"] == local_store(runs_dir.resolve())["uri"]:
-        runs_dir.mkdir(parents=True, exist_ok=True)
-        settle(runs_dir)
     listener = _listen(port)
     with listener:
+        if settings["uri"] == local_store(runs_dir.resolve())["uri"]:
+            runs_dir.mkdir(parents=True, exist_ok=True)
+            settle(runs_dir)
         address = f"http://{HOST}:{listener.getsockname()[1]}"
         say(f"starting MLflow for {settings['uri']} (takes some seconds) ...")
         _prepare(Path(settings["uri"].removeprefix(SQLITE)), Path(settings["artifacts"]))

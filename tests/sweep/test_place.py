@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -625,5 +626,5 @@ def test_an_adopted_sweep_resumes_and_verifies(tmp_path: Path, capsys: pytest.Ca
     said = capsys.readouterr().out.splitlines()
     (uid,) = [line.split()[-1] for line in said if line.startswith(f"{INTERRUPTED} is now ")]
     assert main(["resume", uid, "--runs-dir", str(copy)]) == 0
-    assert "verified: 22/22" in capsys.readouterr().out
+    assert re.search(r"verified: (\d+)/\1\n", capsys.readouterr().out)
     assert digest(runs) == before

@@ -51,13 +51,14 @@ def swept(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
         patch.chdir(folder)
         patch.setenv("ORCHESTRATOR_SETTINGS", str(folder / "no-settings.yaml"))
         assert main(["launch", "--config-dir", "mine", "model=own", ALLOWED, *keys]) == 0
+    (folder / "runs").rename(folder / "kept")
     return folder
 
 
 @pytest.fixture
 def runs(swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the sweep, in whose folder the user stands; nothing of it is imported any more."""
-    shutil.copytree(swept / "runs", tmp_path / "runs")
+    shutil.copytree(swept / "kept", tmp_path / "runs")  # as moved: nothing lies where it was made
     shutil.copytree(swept / "mine", tmp_path / "mine")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ORCHESTRATOR_SETTINGS", str(tmp_path / "no-settings.yaml"))

@@ -36,6 +36,7 @@ LET_THROUGH = {
     "mlflow/experiments/last_update_time": "MLflow itself changes it when somebody edits the experiment",
     "mlflow/experiments/workspace": "no column of ours: MLflow's own default stands there",
     "mlflow/experiment_tags": "a person may edit the tags of an experiment, which other sweeps share",
+    "file/store.json": "where the folder lay when it was written last; its id is compared with the sweep's mark",
     "file/runs/lock": "says who drives the sweep while a process holds it, and nothing afterwards",
     "file/runs/tracking/lock": "says who ships the sweep while a process holds it, and nothing afterwards",
     "file/runs/tracking/shipper.log": "a log for people",
@@ -324,6 +325,8 @@ def sort_of(name: Path) -> str:
     """The place of a file in a count, without the numbers of sweeps, runs and trials."""
     if name.parts[0] == "artifacts":
         return f"file/artifacts/{name.name}"
+    if len(name.parts) == 1:
+        return f"file/{name}"
     return "/".join(("file/runs", *(part for part in name.parts[1:] if not part.isdecimal())))
 
 
