@@ -7,6 +7,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +149,10 @@ def test_a_server_that_does_not_answer_says_so() -> None:
 
 
 def same_records(one: RunReader, other: RunReader, uid: str) -> None:
-    """The two read the same runs and the same histories."""
-    ours, theirs = by_name(one, uid), by_name(other, uid)
+    """The two read the same runs and the same histories; columns that MLflow's client does not tell are left out."""
+    ours, theirs = (
+        {name: replace(run, columns={}) for name, run in by_name(reader, uid).items()} for reader in (one, other)
+    )
     assert ours == theirs
     assert len(ours) == 5
     assert one.rows(list(ours.values())) == other.rows(list(theirs.values()))
