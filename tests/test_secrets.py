@@ -36,11 +36,14 @@ def holds(contents: bytes) -> list[bytes]:
 def test_a_password_of_the_tracking_address_reaches_nothing(tmp_path: Path) -> None:
     server = Server(tmp_path)
     seen: list[bytes] = []
+    drivers: set[bytes] = set()  # what was watched, so that an empty list says something
     done = threading.Event()
 
     def watch() -> None:
         while not done.wait(0.05):
             for line in command_lines().split(b"\n"):
+                if b"launch" in line and b"name=planted" in line:
+                    drivers.add(line)
                 if holds(line):
                     seen.append(line)
 
@@ -73,6 +76,7 @@ def test_a_password_of_the_tracking_address_reaches_nothing(tmp_path: Path) -> N
         watcher.join()
         assert b"verified" in said
         assert not holds(said)
+        assert drivers
         assert not seen
         files = [path for path in tmp_path.rglob("*") if path.is_file()]
         assert len(files) > 10

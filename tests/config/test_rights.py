@@ -76,7 +76,7 @@ def recorded(target: str, **more: Any) -> dict[str, Any]:
 
 
 def test_a_record_that_needs_more_says_what_to_pass() -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match="a record gives no rights") as caught:
         check_recorded("sweep a-0", recorded("my_nets.Net"), Rights())
     assert "add  allowed_targets=[my_nets.Net] import_paths=[/x/mine]" in str(caught.value)
     assert "a record gives no rights" in str(caught.value)
