@@ -33,6 +33,12 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     assert f"usage: orchestrator {command}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["resume", "verify", "sync", "stop", "delete"])
+def test_what_is_missing_is_the_name_alone(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command]) == 2
+    assert capsys.readouterr().err.strip().endswith("the following arguments are required: NAME")
+
+
 def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["lunch"]) == 2
     assert "did you mean launch?" in capsys.readouterr().err
@@ -142,6 +148,7 @@ def test_a_signal_ends_a_sweep_and_leaves_no_process(
         assert {row[0] for row in db.execute(reasons)} == {"interrupted"}
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_a_sweep_at_once(tmp_path: Path, endless_sweep: subprocess.Popen[str]) -> None:
     os.kill(endless_sweep.pid, signal.SIGINT)
     time.sleep(0.05)

@@ -175,6 +175,7 @@ decode_files(["a.png", "a.png"], images, resize=False, progress=lambda *_: None,
     assert not (tmp_path / "marker").exists(), (tmp_path / "marker").read_text()
 
 
+@pytest.mark.slow
 def test_an_own_model_is_found_behind_everything_else(tmp_path: Path, script: str) -> None:
     """The user allows a module of the folder: it is imported, and what lies beside it under a library's name is not."""
     (hostile(tmp_path) / "mine" / "model").mkdir(parents=True)

@@ -62,9 +62,12 @@ def refusal(name: str, rights: Rights) -> str | None:
         return None
     if parts[0] != OUR_PACKAGE and _is_below(name, rights.targets):
         return None
-    classes = ", ".join(f"{package}.<Class>" for package in TORCH)
-    can = "" if parts[0] == OUR_PACKAGE else f", or what allowed_targets=[{parts[0]}] names on the command line"
-    return f"is not allowed; a target is what a choice of the catalogue names, {classes}{can}"
+    open_to_all = f"targets of the catalogue and public classes of {', '.join(TORCH[:-1])} and {TORCH[-1]}"
+    if parts[0] == OUR_PACKAGE:
+        return f"is not allowed: of {OUR_PACKAGE} a choice may name what the catalogue names"
+    return (
+        f"is not allowed; if it is yours, add allowed_targets=[{parts[0]}] to the command (open to all: {open_to_all})"
+    )
 
 
 @functools.cache

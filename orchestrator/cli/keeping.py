@@ -19,8 +19,12 @@ def status_command(argv: Sequence[str]) -> int:
     parser.add_argument(
         "name", nargs="?", metavar="NAME", help="a sweep's name, or its name with the id: digits-0a1b2c3d"
     )
+    parser.add_argument(
+        "--check", action="store_true", help="also check the journals and the MLflow database for damage"
+    )
     add_runs_dir(parser)
     options = parser.parse_args(argv)
+    from orchestrator.housekeeping.databases import check_databases
     from orchestrator.housekeeping.overview import detail_lines, look, survey, table_lines
     from orchestrator.journal.finding import find_sweep
     from orchestrator.journal.place import note
@@ -28,14 +32,21 @@ def status_command(argv: Sequence[str]) -> int:
     if warning := note(options.runs_dir):
         say(warning)
     if options.name is not None:
-        _say_all(detail_lines(look(find_sweep(options.runs_dir, options.name))))
+        sweeps = [look(find_sweep(options.runs_dir, options.name))]
+        _say_all(detail_lines(sweeps[0]))
     elif sweeps := survey(options.runs_dir):
         _say_all(table_lines(sweeps))
     else:
         say(
             f"there is no sweep in {options.runs_dir}; `orchestrator launch` makes one, --runs-dir names another folder"
         )
-    return errors.EXIT_OK
+    code = errors.EXIT_OK
+    if options.check and sweeps:
+        say("")
+        for checked in check_databases(sweeps):
+            _say_all(checked.lines)
+            code = errors.EXIT_VIOLATION if checked.problems else code
+    return code
 
 
 def show_command(argv: Sequence[str]) -> int:

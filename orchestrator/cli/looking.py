@@ -47,7 +47,9 @@ def verify(argv: Sequence[str]) -> int:
     )
     parser.add_argument("name", metavar="NAME", help="a sweep's name, or its name with the id: digits-0a1b2c3d")
     parser.add_argument("--deep", action="store_true", help="evaluate the kept weights again, on the CPU")
-    parser.add_argument("rights", nargs="*", metavar="allowed_targets=...", help="and import_paths=...: your own code")
+    parser.add_argument(
+        "rights", nargs="*", default=[], metavar="allowed_targets=...", help="and import_paths=...: your own code"
+    )
     add_runs_dir(parser)
     options = parser.parse_intermixed_args(argv)
     from orchestrator.base.rights import granted

@@ -182,7 +182,7 @@ class Search:
             if not dot and group in GROUPS:
                 problems += [p for v in condition.values if (p := self.specs.catalogue.unknown(group, v))]
             elif not (self.specs.any_has(group, name) if dot and group in GROUPS else condition.key in SEARCHABLE_KEYS):
-                problems.append(self.specs.unknown(condition.key))
+                problems += self.specs.unknown(condition.key)
         self.problems += [replace(p, key=f"when.{p.key}", where=entry.where) for p in problems]
         return not problems
 
@@ -240,7 +240,7 @@ class Search:
             names = choices_of(entry, self.specs.catalogue, [])  # problems are reported where the specs are read
             return [Parameter(entry.key, Choice(tuple(names)), entry.conditions)] if names else []
         if entry.key not in SEARCHABLE_KEYS:
-            self.problems.append(self.specs.unknown(entry.key, self.overrides.text(entry.key), entry.where))
+            self.problems += self.specs.unknown(entry.key, self.overrides.text(entry.key), entry.where)
             return []
         domain = self._domain(entry)
         return [Parameter(entry.key, domain, entry.conditions)] if domain else []
@@ -275,7 +275,7 @@ class Search:
         if entry.where is not None and self.specs.any_has(group, name):
             self.notes.append(f"{entry.key} is not searched: {group}={', '.join(in_play)} has no {name}")
         else:
-            self.problems.append(self.specs.unknown(entry.key, self.overrides.text(entry.key), entry.where))
+            self.problems += self.specs.unknown(entry.key, self.overrides.text(entry.key), entry.where)
 
     def _usual(self, entry: Entry, having: Sequence[str]) -> list[tuple[Domain, list[str]]]:
         """The usual ranges of a key, with the choices that have each; a choice that gives none keeps its value."""

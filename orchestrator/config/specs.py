@@ -76,6 +76,15 @@ class Specs:
         except (ConfigError, KeyError):
             return {}
 
+    @staticmethod
+    def _is_found(spec: Mapping[str, Any]) -> bool:
+        """Whether the target of a spec is allowed and there, so that its arguments are known."""
+        try:
+            resolve(spec.get("_target_")) if spec else None
+        except ConfigError:
+            return False
+        return True
+
     def having(self, group: str, name: str) -> list[str]:
         """The choices in play that have an argument."""
         return [choice for choice, spec in self.of.get(group, {}).items() if name in self.arguments(group, spec)]
@@ -98,7 +107,7 @@ class Specs:
         for key, value in fixed.items():
             group, _, name = key.partition(".")
             if not self.any_has(group, name) if group in GROUPS and name else True:
-                self.problems.append(self.unknown(key, str(value), f"search={search}"))
+                self.problems += self.unknown(key, str(value), f"search={search}")
                 continue
             if key in overrides or name in self._beside(group):
                 continue
@@ -121,23 +130,26 @@ class Specs:
                 annotated = as_annotated(override, self.arguments(group, spec)[name].annotation)
                 spec[name] = self.composed.late.get(key, annotated)
             if not having:
-                self.problems.append(self.unknown(key, typed(override)))
+                self.problems += self.unknown(key, typed(override))
 
-    def unknown(self, key: str, value: str | None = None, where: str | None = None) -> Problem:
-        """The problem of a key that nothing has, with what there is."""
+    def unknown(self, key: str, value: str | None = None, where: str | None = None) -> list[Problem]:
+        """The problem of a key that nothing has, with what there is; none where a choice of its group cannot be looked into."""
         value = "''" if value == "" else value
         group, _, name = key.partition(".")
+        if name and any(not self._is_found(spec) for spec in self.of.get(group, {}).values()):
+            return []  # it may well have the key; that it is not allowed, or not there, is told by `check`
         if name and group in self.of:
             names = {n for spec in self.of[group].values() for n in self.arguments(group, spec)}
             problem = unknown_key(key, value, names, f"{group}.")
             has_none = f"{group}={', '.join(self.of[group])} has no {name}"
-            return replace(problem, why=problem.why.replace("unknown key", has_none), value=value, where=where)
+            return [replace(problem, why=problem.why.replace("unknown key", has_none), value=value, where=where)]
         roots = [*ROOT_KEYS, *self.catalogue.files]
         inner = [f"{g}.{n}" for g in self.of for spec in self.of[g].values() for n in self.arguments(g, spec)]
         by_last = {full.partition(".")[2]: full for full in sorted(inner, key=lambda k: k.startswith("optimizer."))}
         last = nearest(key.rpartition(".")[2], by_last)
-        near = nearest(key, roots) or nearest(key, inner) or (by_last[last] if last else None)
-        return Problem(key, "unknown key", value, near, where, (*roots, "the keys of each group (model.width)"))
+        near = (nearest(key, inner) if name else None) or nearest(key, roots) or nearest(key, inner)
+        near = near or (by_last[last] if last else None)
+        return [Problem(key, "unknown key", value, near, where, (*roots, "the keys of each group (model.width)"))]
 
     def check(self) -> None:
         """Check every spec against its target's signature, whose defaults are written down."""

@@ -123,7 +123,8 @@ def adopt(folder: Path, *, anyway: bool = False, say: Callable[[str], None] = pr
     except (OSError, sqlite3.Error, UnavailableError) as error:
         again = f"run `orchestrator adopt {folder}` again"
         raise NotReadyError(f"{folder} could not be adopted to the end ({error}); {again}") from error
-    say(f"{runs_dir} has {len(plan.sweeps)} sweeps of its own")
+    count = len(plan.sweeps)
+    say(f"{runs_dir} has {count} sweep{'s' if count != 1 else ''} of its own")
 
 
 def _read_plan(runs_dir: Path) -> _Plan | None:

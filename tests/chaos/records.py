@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -136,11 +136,19 @@ def faults_of_journal(folder: Path) -> list[str]:
         epochs = [epoch["epoch"] for epoch in trial.epochs]
         if epochs != list(range(1, len(epochs) + 1)):
             found.append(f"trial {trial.index} has epochs {epochs}")
-        if trial.attempts != list(range(1, len(trial.attempts) + 1)):
-            found.append(f"trial {trial.index} has attempts {trial.attempts}")
         if not trial.ended:
             found.append(f"trial {trial.index} has not ended")
-    return found
+    return found + attempts_without_a_trace(folder / layout.JOURNAL)
+
+
+def attempts_without_a_trace(journal: Path) -> list[str]:
+    """Attempts that neither began nor were retried: a worker that is killed at once may leave the retry alone."""
+    numbers: dict[int, list[int]] = defaultdict(list)
+    with contextlib.closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as db:
+        for kind, trial, attempt in db.execute("SELECT kind, trial, attempt FROM events ORDER BY seq"):
+            if kind == "started" or (kind == "retrying" and attempt not in numbers[trial]):
+                numbers[trial].append(attempt)
+    return [f"trial {i} has attempts {seen}" for i, seen in numbers.items() if seen != list(range(1, len(seen) + 1))]
 
 
 def faults(folder: Path, database: Path) -> list[str]:

@@ -128,6 +128,7 @@ ROWS = [
     launch("1-unknown-root-key", "trails=3", r"did you mean trials\?"),
     launch("1-unknown-key-of-a-choice", "model.widht=3", r"model=mlp has no widht; did you mean model\.width\? known: "),
     launch("1-all-at-once", "trails=3 model.widht=3 optimizer=adamm epochs=0", r"4 problems", also=("adamm", "epochs=0")),
+    launch("1-unknown-group", "optimzer.lr=0.2", r"optimzer\.lr=0\.2: unknown key; did you mean optimizer\.lr\?"),
     experiment("2-unknown-key-in-yaml", "trails: 3\n", r"trails=3: unknown key.*trials\? \(.*mine\.yaml:2\)"),
     experiment("2-unknown-key-of-a-choice-in-yaml", "model:\n  widht: 3\n", r"did you mean model\.width\? \(.*mine\.yaml:3\)"),
     launch("3-append", "+foo=1", r"foo=1: unknown key"),

@@ -482,6 +482,18 @@ def test_own_targets_must_be_allowed_by_the_user_not_by_the_yaml(own: Path, tmp_
     assert "did you mean allowed_targets?" in refused("model=mine", config_dir=own)
 
 
+@pytest.mark.parametrize("key", ["model.size=5", "model.size=5,6", "norm=batch", "experiment=sized"])
+def test_without_the_right_only_the_right_is_missed(own: Path, key: str) -> None:
+    """What cannot be imported may well have the key, and take a norm: nothing is said of it."""
+    lines = "# @package _global_\nspace: {model.size: 'choice(1, 2)'}\nwhen: {model.size=1: {optimizer.lr: usual}}\n"
+    write(own / "experiment/sized.yaml", lines)
+    message = refused("model=mine", key, config_dir=own)
+    assert message.startswith(
+        "model._target_=my_nets_for_test.Net: is not allowed; if it is yours, add allowed_targets="
+    )
+    assert "\n" not in message
+
+
 def test_own_model_that_takes_no_norm(own: Path) -> None:
     write(own / "my_nets_for_test.py", "def make(*, num_classes: int): ...\n")
     write(own / "model/mine.yaml", "_target_: my_nets_for_test.make\n")

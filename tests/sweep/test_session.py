@@ -224,6 +224,7 @@ def test_asha_stops_at_its_rungs() -> None:
         assert data["value"] is not None
 
 
+@pytest.mark.slow
 def test_tpe_one_at_a_time_is_the_same_twice() -> None:
     values = []
     for runs in ("a", "b"):

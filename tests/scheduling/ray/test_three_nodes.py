@@ -22,6 +22,8 @@ from orchestrator.base.records import NODE_LOST
 from orchestrator.journal.events import Retrying, SweepOpened, Terminal
 from orchestrator.journal.file import Entry, Reader
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 TOKEN = "a-token-of-the-tests-0123456789abcdef"
 SMALL = [
