@@ -111,14 +111,13 @@ def resume_command(argv: Sequence[str]) -> int:
     if (other := holder(folder / LOCK)) is not None:
         raise RunningElsewhereError(f"{other} works on sweep {folder.name} already")
     record = read_sweep(folder)
-    if record.opening is None:
-        raise NotReadyError(f"{folder.name} was killed before its first trial; launch it again")
+    record.check_opened()
     if record.closed is not None and options.more is None and not options.overrides:
         return _nothing_to_do(folder, record)
     rights, overrides = typed_rights(options.overrides)
     SweepPlan.from_json(record.plan)  # a damaged one is told as that
     check_recorded(f"sweep {folder.name}", json.loads(record.plan), rights)
-    before = (record.resumes[-1].request if record.resumes else None) or record.opening.request
+    before = (record.resumes[-1].request if record.resumes else None) or record.opened.request
     if not before and overrides:
         why = f"sweep {folder.name} was launched from Python, so its plan can only be changed there; resume it without"
         raise ConfigError(Problem(" ".join(overrides), why))

@@ -117,11 +117,21 @@ class SweepRecord:
         """What the sweep began with.
 
         Raises:
-            NotReadyError: nothing was recorded yet, or the journal begins otherwise.
+            NotReadyError: its driver was killed before anything was recorded.
+        """
+        self.check_opened()
+        assert self.opening is not None
+        return self.opening
+
+    def check_opened(self) -> None:
+        """
+        Raises:
+            NotReadyError: its driver was killed before anything was recorded.
         """
         if self.opening is None:
-            raise NotReadyError("the journal does not begin with the opening of a sweep")
-        return self.opening
+            raise NotReadyError(
+                "the sweep was killed before its first trial, and nothing is recorded of it; launch it again"
+            )
 
     @property
     def uid(self) -> str:

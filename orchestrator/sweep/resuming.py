@@ -66,6 +66,7 @@ def resume(
         _check_folder(folder)
         settle_sweep(folder)
         record = read_sweep(folder)
+        record.check_opened()
         old = SweepPlan.from_json(record.plan)
         plan, changes = checked(record, with_gpus_of(old.settings, new), more=more, trials=trials)
         if record.closed is not None and not changes and not new_budget:

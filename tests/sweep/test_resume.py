@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from orchestrator.base.errors import ConfigError, RunningElsewhereError
+from orchestrator.base.errors import ConfigError, NotReadyError, RunningElsewhereError
 from orchestrator.base.layout import JOURNAL, LOCK
 from orchestrator.base.locks import DRIVING, hold
 from orchestrator.base.records import State
@@ -193,6 +193,19 @@ def test_a_second_driver_is_sent_away(closed: Path, capsys: pytest.CaptureFixtur
         with pytest.raises(RunningElsewhereError, match=rf"process {os.getpid()} on .* works on sweep closed-"):
             resume(closed, made)
     assert re.search(rf"process {os.getpid()} on \S+ works on sweep closed-", capsys.readouterr().err)
+
+
+def test_a_sweep_of_which_nothing_was_recorded_is_launched_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "runs" / "early-00000001"
+    folder.mkdir(parents=True)
+    Journal(folder / JOURNAL, create=True).close()  # as a driver leaves it that dies before its first commit
+    assert main(["resume", "early", "--runs-dir", str(folder.parent)]) == 3
+    words = "killed before its first trial, and nothing is recorded of it; launch it again"
+    assert words in capsys.readouterr().err
+    with pytest.raises(NotReadyError, match=words):
+        resume(folder, plan([*SMALL, SEARCH, "epochs=1", "trials=2"]))
 
 
 def test_the_newest_of_a_name_is_meant(capsys: pytest.CaptureFixture[str]) -> None:
