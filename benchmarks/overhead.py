@@ -255,8 +255,9 @@ def _sample(root: Any) -> tuple[dict[str, float], float]:
 def results(options: argparse.Namespace) -> None:
     """Reports of 100 epochs with 5 metrics, appended as fast as the journal takes them, until the last is in MLflow."""
     from orchestrator.base.layout import JOURNAL
-    from orchestrator.journal.events import Epoch, Reported, Started, Suggested, SweepOpened
+    from orchestrator.journal.events import Reported, Started, Suggested, SweepOpened
     from orchestrator.journal.file import Journal
+    from orchestrator.journal.parts import Epoch
     from orchestrator.tracking.supervisor import start_shipper, wait_until_shipped
 
     print(machine())

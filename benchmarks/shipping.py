@@ -18,8 +18,6 @@ from pathlib import Path
 
 from orchestrator.base.records import State
 from orchestrator.journal.events import (
-    Epoch,
-    FileRecord,
     Reported,
     Started,
     Suggested,
@@ -28,6 +26,7 @@ from orchestrator.journal.events import (
     Terminal,
 )
 from orchestrator.journal.file import Journal
+from orchestrator.journal.parts import Epoch, FileRecord
 from orchestrator.stores.schema import create
 from orchestrator.tracking.supervisor import start_shipper, wait_until_shipped
 

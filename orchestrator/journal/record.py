@@ -19,9 +19,6 @@ from orchestrator.base.layout import JOURNAL
 from orchestrator.base.records import CAN_BE_BEST, TERMINAL, State
 from orchestrator.base.targets import with_current_names
 from orchestrator.journal.events import (
-    Best,
-    Epoch,
-    FileRecord,
     Published,
     Reported,
     Retrying,
@@ -33,6 +30,7 @@ from orchestrator.journal.events import (
     Terminal,
 )
 from orchestrator.journal.file import Entry, Reader
+from orchestrator.journal.parts import Best, Epoch, FileRecord
 
 ATTEMPTS_A_GENERATION = 1_000_000
 

@@ -16,8 +16,6 @@ from orchestrator.base.layout import TRIALS
 from orchestrator.base.records import State, Trial, charged_retries
 from orchestrator.base.rules import repeat_seed
 from orchestrator.journal.events import (
-    Epoch,
-    FileRecord,
     Published,
     Reported,
     Retrying,
@@ -29,6 +27,7 @@ from orchestrator.journal.events import (
     Terminal,
 )
 from orchestrator.journal.file import Entry, Journal
+from orchestrator.journal.parts import Epoch, FileRecord
 from orchestrator.journal.record import SweepRecord, TrialRecord
 from orchestrator.scheduling.configurations import Configurations
 from orchestrator.scheduling.samplers import Sampler

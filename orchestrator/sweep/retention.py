@@ -12,8 +12,9 @@ from orchestrator.base.layout import ARTIFACTS, BEST, CHECKPOINT_NAME, UNFINISHE
 from orchestrator.base.recorded import read_plan
 from orchestrator.base.records import State
 from orchestrator.base.removal import Folder, RefusedRemovalError, opened_trial
-from orchestrator.journal.events import KeptWeights, Suggested, Terminal
+from orchestrator.journal.events import Suggested, Terminal
 from orchestrator.journal.file import Entry
+from orchestrator.journal.parts import KeptWeights
 from orchestrator.journal.place import written_path
 from orchestrator.journal.record import Scores, SweepRecord, TrialRecord
 

@@ -23,10 +23,11 @@ from orchestrator.config.plan import SweepPlan, domain_max, trial_config
 from orchestrator.config.resuming import placed
 from orchestrator.config.rights import retyped
 from orchestrator.journal.cursor import ShipStatus
-from orchestrator.journal.events import Best, SweepClosed
+from orchestrator.journal.events import SweepClosed
 from orchestrator.journal.file import Journal
 from orchestrator.journal.finding import runs_dir_option
 from orchestrator.journal.marking import is_sweep
+from orchestrator.journal.parts import Best
 from orchestrator.journal.record import Summary, SweepRecord
 from orchestrator.stores.opening import local_path
 from orchestrator.sweep.resources import gpus_of

@@ -13,7 +13,6 @@ from orchestrator.base.records import CAN_BE_BEST, State, better
 from orchestrator.base.secrets import redact
 from orchestrator.base.text import duration, say, visible, word
 from orchestrator.journal.events import (
-    Epoch,
     Published,
     Reported,
     Retrying,
@@ -25,6 +24,7 @@ from orchestrator.journal.events import (
     Terminal,
 )
 from orchestrator.journal.file import Entry
+from orchestrator.journal.parts import Epoch
 from orchestrator.journal.record import SweepRecord
 
 LINE_EVERY_S = 10.0

@@ -22,7 +22,6 @@ from orchestrator.base.records import State
 from orchestrator.base.regular import open_regular
 from orchestrator.config.plan import SweepPlan, get_key
 from orchestrator.journal.events import (
-    Epoch,
     Event,
     Published,
     Reported,
@@ -33,6 +32,7 @@ from orchestrator.journal.events import (
     Terminal,
 )
 from orchestrator.journal.file import Entry
+from orchestrator.journal.parts import Epoch
 from orchestrator.journal.place import located_file
 from orchestrator.stores.runs import Metric, RunReader, StoredRun
 from orchestrator.stores.settling import address_now, earlier_homes

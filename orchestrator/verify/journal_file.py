@@ -15,8 +15,9 @@ from typing import Any
 from urllib.parse import quote
 
 from orchestrator.base.errors import NotReadyError
-from orchestrator.journal.events import Epoch, Reported, SweepOpened, UnknownKindError, event_from
+from orchestrator.journal.events import Reported, SweepOpened, UnknownKindError, event_from
 from orchestrator.journal.file import Entry, check_version, checksum
+from orchestrator.journal.parts import Epoch
 from orchestrator.stores.sqlite_read import database_problems
 
 EVENTS_TABLE = (

@@ -15,8 +15,9 @@ import pytest
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import JOURNAL
-from orchestrator.journal.events import Epoch, Reported, Started, Suggested
+from orchestrator.journal.events import Reported, Started, Suggested
 from orchestrator.journal.file import Entry, Journal, Reader, finite
+from orchestrator.journal.parts import Epoch
 from orchestrator.journal.record import read_sweep
 from tests.synthetic import CONFIG
 
