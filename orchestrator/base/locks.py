@@ -74,6 +74,22 @@ def hold(path: Path, doing: str, wait_s: float = 1.0) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def folder_locked(folder: Path) -> Iterator[None]:
+    """One process at a time makes what belongs into a folder; the others wait.
+
+    Raises:
+        OSError: there is no such folder, or it cannot be opened.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems lock no folder
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def holder(path: Path) -> Holder | None:
     """Who holds the lock at `path` now; None where nobody does. A dead process holds nothing, whatever the file says."""
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.metadata
 import importlib.util
 import os
@@ -17,6 +16,7 @@ from urllib.parse import quote
 
 from orchestrator.base import removal
 from orchestrator.base.layout import MLFLOW_DATABASE
+from orchestrator.base.locks import folder_locked
 from orchestrator.base.processes import python
 from orchestrator.journal.file import on_network_file_system
 from orchestrator.stores.runs import UnavailableError
@@ -125,7 +125,7 @@ def create(path: Path, artifact_root: Path) -> None:
     """
     if revision(path) is not None:
         return
-    with unavailable_if_it_fails(f"the MLflow store {path} cannot be created"), _locked(path.parent):
+    with unavailable_if_it_fails(f"the MLflow store {path} cannot be created"), folder_locked(path.parent):
         removal.remove_abandoned(path.parent, _UNFINISHED)  # this process holds the lock
         if revision(path) is not None:
             return
@@ -190,17 +190,6 @@ def _place(new: Path, path: Path) -> None:
             os.replace(new, path)
     except OSError:  # a file system without links
         os.replace(new, path)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some network file systems lock no folder
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def connect(path: Path, *, write: bool = False, timeout_s: float | None = None) -> sqlite3.Connection:

@@ -7,7 +7,6 @@ place, in one transaction; until then readers map them (`address_now`).
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import sqlite3
@@ -18,6 +17,7 @@ from pathlib import Path
 from orchestrator.base import removal
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import MLFLOW_ARTIFACTS, MLFLOW_DATABASE, STORE_MARK
+from orchestrator.base.locks import folder_locked
 from orchestrator.journal.marking import write_mark
 from orchestrator.journal.place import (
     CopyError,
@@ -53,7 +53,11 @@ def settle(runs_dir: Path) -> Identity:
         CopyError: it is a copy, or its MLflow store belongs to another folder.
         NotReadyError: the folder or its store cannot be written, or its identity is damaged.
     """
-    with _locked(runs_dir):
+    with contextlib.ExitStack() as stack:
+        try:  # two drivers that begin at once in a new folder agree on one identity
+            stack.enter_context(folder_locked(runs_dir))
+        except OSError as error:
+            raise NotReadyError(f"{runs_dir} cannot be opened ({error.strerror})") from error
         path = runs_dir.resolve() / MLFLOW_DATABASE
         situation = refuse_copy(runs_dir)
         store_id = _id_of_store(runs_dir)
@@ -207,18 +211,3 @@ def _there(db: sqlite3.Connection) -> Iterator[tuple[str, str]]:
     for table, column in ADDRESSES:
         if any(row[1] == column for row in db.execute(f'PRAGMA table_info("{table}")').fetchall()):
             yield table, column
-
-
-@contextlib.contextmanager
-def _locked(runs_dir: Path) -> Iterator[None]:
-    """Two drivers that begin at once in a new folder agree on one identity."""
-    try:
-        descriptor = os.open(runs_dir, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise NotReadyError(f"{runs_dir} cannot be opened ({error.strerror})") from error
-    try:
-        with contextlib.suppress(OSError):  # some network file systems lock no folder
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -75,7 +75,7 @@ def resume(
         if budget_s and not new_budget and (spent := spent_s(record)) >= budget_s:
             why = f"is used up ({spent:.0f} s); say how long it may go on from now with time_budget_s=SECONDS"
             raise ConfigError(Problem("time_budget_s", why, budget_s))
-        checked_tracking(plan, folder.parent, context)
+        checked_tracking(plan, folder.parent, context, record.uid)
         waiting = DiskWait(plan.root.disk_wait_s, context.say)
         with (
             connected_cluster(plan, context) as cluster,

@@ -124,10 +124,13 @@ def connected_cluster(plan: SweepPlan, context: DriverContext) -> Iterator[Clust
         yield cluster
 
 
-def checked_tracking(plan: SweepPlan, runs_dir: Path, context: DriverContext) -> Mapping[str, Any]:
+def checked_tracking(
+    plan: SweepPlan, runs_dir: Path, context: DriverContext, sweep: str | None = None
+) -> Mapping[str, Any]:
+    """The checked settings of a sweep that is launched, or of the one with this uid that goes on."""
     tracking = context.tracking
     if tracking is None:
-        tracking = check_tracking(plan.tracking, runs_dir, name=plan.root.name)
+        tracking = check_tracking(plan.tracking, runs_dir, name=plan.root.name, sweep=sweep)
     if tracking.get("unreachable"):
         context.say(f"the sweep goes on without MLflow for now: {tracking['unreachable']}")
     return tracking

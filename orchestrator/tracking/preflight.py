@@ -24,8 +24,9 @@ from orchestrator.base.secrets import redact
 from orchestrator.config.settings import LocalTracking, NoTracking, ServerTracking
 from orchestrator.journal.place import SQLITE
 from orchestrator.stores.client import ClientStore
+from orchestrator.stores.holding import check_holder
 from orchestrator.stores.opening import local_store
-from orchestrator.stores.runs import UnavailableError, deleted_experiment
+from orchestrator.stores.runs import HOLDER_TAG, UnavailableError, deleted_experiment
 from orchestrator.stores.schema import connect, fits, other_version, revision
 
 LIMIT_S = 120.0
@@ -35,7 +36,9 @@ REQUEST_TIMEOUT_S = 4
 _KINDS = {choice.__name__: choice for choice in (LocalTracking, ServerTracking, NoTracking)}
 
 
-def check_tracking(spec: Mapping[str, Any], runs_dir: Path, *, name: str | None = None) -> dict[str, Any]:
+def check_tracking(
+    spec: Mapping[str, Any], runs_dir: Path, *, name: str | None = None, sweep: str | None = None
+) -> dict[str, Any]:
     """The tracking settings with everything filled in: `kind`, `uri`, `artifacts`, `experiment`, `required`.
 
     Nothing is created. A server that is not needed (`required: false`) may be away; `unreachable` says so then.
@@ -43,17 +46,19 @@ def check_tracking(spec: Mapping[str, Any], runs_dir: Path, *, name: str | None 
     Args:
         spec: the `tracking` choice, with the `_target_` or the `kind` of its class.
         name: of the sweep, which is the name of its experiment where the spec gives none.
+        sweep: its uid where it is to go on; a store elsewhere knows which folder ships it.
 
     Raises:
         ConfigError: the address is none that can be used.
+        CopyError: another folder ships the sweep to this store.
         NotReadyError: no MLflow answers there, MLflow cannot use the store, or the experiment is deleted.
     """
     settings = _settings(spec)
     experiment = spec.get("experiment") or name
     if isinstance(settings, LocalTracking):
-        return _check_local(settings, runs_dir.resolve(), experiment)
+        return _check_local(settings, runs_dir.resolve(), experiment, sweep)
     if isinstance(settings, ServerTracking):
-        return _check_server(settings, experiment)
+        return _check_server(settings, runs_dir, experiment, sweep)
     return {"kind": "none"}
 
 
@@ -69,32 +74,40 @@ def _settings(spec: Mapping[str, Any]) -> LocalTracking | ServerTracking | NoTra
         raise ConfigError(Problem(f"tracking.{argument}", why)) from error
 
 
-def _check_local(settings: LocalTracking, runs_dir: Path, experiment: str | None) -> dict[str, Any]:
+def _check_local(settings: LocalTracking, runs_dir: Path, experiment: str | None, sweep: str | None) -> dict[str, Any]:
     uri = settings.uri or local_store(runs_dir)["uri"]
     path = Path(uri.removeprefix(SQLITE))
     artifacts = Path(settings.artifacts or path.parent / MLFLOW_ARTIFACTS)
-    _check_database(path, experiment)
+    holder = _check_database(path, experiment, sweep)
+    if sweep is not None and uri != local_store(runs_dir)["uri"]:
+        check_holder(holder, runs_dir, sweep)
     for folder in (path.parent, artifacts):
         _check_writable(folder)
     rest = {"artifacts": str(artifacts), "experiment": settings.experiment, "required": True}
     return {"kind": "local", "uri": uri, **rest}
 
 
-def _check_database(path: Path, experiment: str | None) -> None:
-    """An existing file must be a store whose tables we know, or one that the installed MLflow can open."""
+def _check_database(path: Path, experiment: str | None, sweep: str | None) -> str | None:
+    """An existing file must be a store whose tables we know, or one that the installed MLflow can open; who ships the sweep."""
     try:
         if revision(path) is None:
-            return
+            return None
         if not fits(path) and (problem := other_version(path)):
             raise NotReadyError(problem)
         with contextlib.closing(connect(path)) as db:
             row = db.execute(
                 "SELECT experiment_id FROM experiments WHERE name = ? AND lifecycle_stage = 'deleted'", (experiment,)
             ).fetchone()
+            holder = db.execute(
+                "SELECT h.value FROM tags s JOIN tags h USING (run_uuid)"
+                " WHERE s.key = 'sweep_uid' AND s.value = ? AND h.key = ?",
+                (sweep, HOLDER_TAG),
+            ).fetchone()
     except (UnavailableError, sqlite3.Error, OSError) as error:
         raise NotReadyError(f"{error}; move the file away or set tracking.uri") from error
     if experiment and row:
         raise NotReadyError(deleted_experiment(experiment, row[0]))
+    return str(holder[0]) if holder else None
 
 
 def _check_writable(folder: Path) -> None:
@@ -106,22 +119,29 @@ def _check_writable(folder: Path) -> None:
         )
 
 
-def _check_server(settings: ServerTracking, experiment: str | None) -> dict[str, Any]:
+def _check_server(
+    settings: ServerTracking, runs_dir: Path, experiment: str | None, sweep: str | None
+) -> dict[str, Any]:
     uri = settings.uri.rstrip("/")
     rest = {"artifacts": None, "experiment": settings.experiment, "required": settings.required}
     resolved = {"kind": "server", "uri": uri, **rest}
-    problem = _problem_of_server(uri, experiment)
+    problem, holder = _ask_server(uri, experiment, sweep)
     if problem and settings.required:
         raise NotReadyError(problem)
+    if sweep is not None:
+        check_holder(holder, runs_dir, sweep)
     return {**resolved, "unreachable": problem} if problem else resolved
 
 
-def _problem_of_server(uri: str, experiment: str | None) -> str:
-    """Why the server cannot be used, or nothing; asked by a process that gives back what MLflow takes, and can be cut off."""
+def _ask_server(uri: str, experiment: str | None, sweep: str | None) -> tuple[str, str | None]:
+    """(why the server cannot be used, or nothing; who ships the sweep to it).
+
+    Asked by a process that gives back what MLflow takes, and can be cut off.
+    """
     try:
         child = subprocess.run(
             python("-W", "ignore", "-m", __name__),
-            input=json.dumps([uri, experiment or "Default"]),
+            input=json.dumps([uri, experiment or "Default", sweep]),
             capture_output=True,
             text=True,
             check=False,
@@ -129,11 +149,14 @@ def _problem_of_server(uri: str, experiment: str | None) -> str:
             env={"MLFLOW_HTTP_REQUEST_TIMEOUT": str(REQUEST_TIMEOUT_S), **os.environ},
         )
     except subprocess.TimeoutExpired:
-        return _not_there(uri, f"no answer within {LIMIT_S:g} s")
-    if child.returncode:
+        return _not_there(uri, f"no answer within {LIMIT_S:g} s"), None
+    try:
+        child.check_returncode()
+        problem, holder = json.loads(child.stdout.strip().splitlines()[-1])
+    except (subprocess.CalledProcessError, ValueError, TypeError, IndexError):
         why = (child.stderr.strip().splitlines() or [f"exit {child.returncode}"])[-1]
-        return redact(f"{uri} cannot be checked ({why})")
-    return child.stdout.strip()
+        return redact(f"{uri} cannot be checked ({why})"), None
+    return str(problem), holder
 
 
 def _not_there(uri: str, why: str) -> str:
@@ -147,44 +170,87 @@ def _not_there(uri: str, why: str) -> str:
 
 
 def main() -> None:
-    """The child's side: reads address and experiment, and says what is wrong with them, if anything is."""
-    uri, experiment = json.load(sys.stdin)
-    problem = _without_credentials(uri, experiment)
-    if problem is None:
-        with contextlib.closing(ClientStore(uri, experiment)) as store:
-            try:
-                store.experiment_id()
-            except UnavailableError as error:
-                problem = str(error)
-    print(problem or "")
-
-
-def _without_credentials(uri: str, experiment: str) -> str | None:
-    """What a plain request shows, long before MLflow is imported; None where only MLflow's client can tell.
-
-    That is where the server wants credentials, or certificates that Python does not know.
-    """
-    parts = urlsplit(uri)
-    address = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    question = f"{address}/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(experiment, safe='')}"
+    """The child's side: reads address, experiment and sweep; says what is wrong, if anything, and who ships the sweep."""
+    uri, experiment, sweep = json.load(sys.stdin)
+    problem, holder = "", None
     try:
-        with urllib.request.urlopen(question, timeout=REQUEST_TIMEOUT_S) as answer:
-            found = json.load(answer)["experiment"]
-            return (
-                deleted_experiment(experiment, found["experiment_id"]) if found["lifecycle_stage"] == "deleted" else ""
-            )
+        holder = _without_credentials(uri, experiment, sweep)
+    except _NotUsableError as error:
+        problem = str(error)
+    except _NeedsClientError:
+        try:
+            holder = _by_client(uri, experiment, sweep)
+        except UnavailableError as error:
+            problem = str(error)
+    print(json.dumps([problem, holder]))
+
+
+class _NotUsableError(Exception):
+    """Why a server cannot be used."""
+
+
+class _NeedsClientError(Exception):
+    """Only MLflow's client can tell: the server wants credentials, or has certificates that Python does not know."""
+
+
+def _without_credentials(uri: str, experiment: str, sweep: str | None) -> str | None:
+    """What plain requests show, long before MLflow is imported: the folder that ships the sweep.
+
+    Raises:
+        _NotUsableError, _NeedsClientError: see there.
+    """
+    name = quote(experiment, safe="")
+    try:
+        found = _asked(uri, f"experiments/get-by-name?experiment_name={name}")["experiment"]
+        if found["lifecycle_stage"] == "deleted":
+            raise _NotUsableError(deleted_experiment(experiment, found["experiment_id"]))
+        if sweep is None:
+            return None
+        wanted = f"tags.sweep_uid = '{sweep}' AND tags.kind = 'sweep'"
+        question = {"experiment_ids": [found["experiment_id"]], "filter": wanted, "max_results": 1}
+        runs = _asked(uri, "runs/search", question).get("runs") or []
+        tags = {tag["key"]: tag["value"] for run in runs for tag in run["data"].get("tags") or []}
+        return tags.get(HOLDER_TAG)
     except urllib.error.HTTPError as error:
         with error:
             if error.code in (401, 403):
-                return None
+                raise _NeedsClientError from error
             if b"RESOURCE_DOES_NOT_EXIST" in error.read():
-                return ""
-            return _not_there(uri, f"what answers there is no MLflow server: its API gives {error.code}")
-    except (ValueError, KeyError, TypeError):
-        return _not_there(uri, "what answers there is no MLflow server")
+                return None
+            why = f"what answers there is no MLflow server: its API gives {error.code}"
+            raise _NotUsableError(_not_there(uri, why)) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _NotUsableError(_not_there(uri, "what answers there is no MLflow server")) from error
     except (OSError, HTTPException) as error:
-        why = getattr(error, "reason", error)
-        return None if isinstance(why, ssl.SSLError) else _not_there(uri, f"no answer: {why}")
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLError):
+            raise _NeedsClientError from error
+        raise _NotUsableError(_not_there(uri, f"no answer: {reason}")) from error
+
+
+def _by_client(uri: str, experiment: str, sweep: str | None) -> str | None:
+    """The same asked by MLflow's client.
+
+    Raises:
+        UnavailableError: the server cannot be used.
+    """
+    with contextlib.closing(ClientStore(uri, experiment)) as store:
+        if store.experiment_id() is None or sweep is None:
+            return None
+        tags = [run.tags for run in store.runs(sweep, whole_store=False) if run.uid == sweep]
+        return tags[0].get(HOLDER_TAG) if tags else None
+
+
+def _asked(uri: str, what: str, question: Mapping[str, Any] | None = None) -> Any:
+    """The answer of MLflow's REST API; a question is posted."""
+    parts = urlsplit(uri)
+    address = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    body = None if question is None else json.dumps(question).encode()
+    request = urllib.request.Request(
+        f"{address}/api/2.0/mlflow/{what}", data=body, headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT_S) as answer:
+        return json.load(answer)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import socket
 import sqlite3
@@ -13,7 +14,11 @@ from typing import Any
 import pytest
 
 from orchestrator.base.errors import ConfigError, NotReadyError
+from orchestrator.journal.place import STORE_MARK, CopyError
+from orchestrator.stores.holding import holder_tag
+from orchestrator.stores.runs import HOLDER_TAG, RunWrite
 from orchestrator.stores.schema import create
+from orchestrator.stores.settling import settle
 from orchestrator.stores.sqlite import SqliteStore
 from orchestrator.tracking import preflight
 from orchestrator.tracking.preflight import check_tracking
@@ -175,3 +180,24 @@ def _change(path: Path, statement: str) -> None:
     with db:
         db.execute(statement)
     db.close()
+
+
+def test_a_store_elsewhere_says_which_folder_ships_a_sweep(tmp_path: Path) -> None:
+    """Each of two folders with one identity is told apart by the place that the run's tag names."""
+    store, runs, copy = tmp_path / "team", tmp_path / "runs", tmp_path / "copy"
+    for folder in (store, runs, copy):
+        folder.mkdir()
+    path = _store(store)
+    identity = settle(runs)
+    (copy / STORE_MARK).write_text(
+        identity.to_json().replace(str(runs), str(copy)).replace(str(runs.stat().st_ino), str(copy.stat().st_ino))
+    )
+    with contextlib.closing(SqliteStore(path, "lr", store / "artifacts")) as writer:
+        writer.open()
+        tags = {"sweep_uid": "lr-0a1b2c3d", "kind": "sweep", HOLDER_TAG: str(holder_tag(runs))}
+        writer.write([RunWrite("lr-0a1b2c3d", "sweep", create=True, name="lr-0a1b2c3d", start_ms=1, tags=tags)])
+    spec = local(f"sqlite:///{path}")
+    assert check_tracking(spec, runs, sweep="lr-0a1b2c3d")["uri"] == f"sqlite:///{path}"
+    assert check_tracking(spec, copy, sweep="lr-ffffffff")["uri"] == f"sqlite:///{path}", "another sweep"
+    with pytest.raises(CopyError, match=rf"shipped from \S+:{runs}, and this is \S+:{copy}"):
+        check_tracking(spec, copy, sweep="lr-0a1b2c3d")

@@ -26,8 +26,10 @@ from orchestrator.cli import main
 from orchestrator.journal.cursor import read_status
 from orchestrator.journal.events import SweepOpened
 from orchestrator.journal.file import checksum
+from orchestrator.journal.place import CopyError
 from orchestrator.stores.delete import tracked_runs
 from orchestrator.stores.runs import HOLDER_TAG, UnavailableError
+from orchestrator.tracking import preflight
 from orchestrator.tracking.preflight import check_tracking
 from orchestrator.tracking.supervisor import start_shipper, wait_until_shipped
 from orchestrator.tracking.sync import sync
@@ -454,6 +456,13 @@ def test_runs_on_a_server_have_one_holder(server: Server, tmp_path: Path, capsys
             f"shipped from {socket.gethostname()}:{elsewhere}, and this is {socket.gethostname()}:{copy.parent}" in told
         )
         assert "--yes" in told
+    spec = {"kind": "server", "uri": server.uri, "experiment": "held"}
+    for ask in (preflight._without_credentials, preflight._by_client):
+        assert ask(server.uri, "held", uid) == holder_on(server, uid)
+        assert ask(server.uri, "held", "held-ffffffff") is None
+    with pytest.raises(CopyError, match=f"shipped from {socket.gethostname()}:{elsewhere}"):
+        check_tracking(spec, copy.parent, sweep=uid)  # before a resume
+    assert check_tracking(spec, tmp_path / ".hidden", sweep=uid)["kind"] == "server"
     assert main(["adopt", str(copy.parent), "--yes"]) == 0
     (own,) = [path.parent.name for path in copy.parent.glob("*/journal.sqlite")]
     assert own != uid
