@@ -11,6 +11,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, O
 from hydra.errors import HydraException
 
 from orchestrator.base.build import mismatch
+from orchestrator.base.errors import nearest
 from orchestrator.base.plain import why_not_plain
 from orchestrator.space import Choice, Domain, Interval, Range
 
@@ -81,6 +82,15 @@ def _reason(error: Exception, value: str) -> str:
     lines = [line.strip() for line in str(found).splitlines() if line.strip() not in ("", "None")]
     if not lines or not isinstance(error, HydraException | ValueError):
         return f"it is neither a value nor one of {SWEEPS}"
+    if letter := re.match(
+        r"LexerNoViableAltException\((.+)\)$", lines[0]
+    ):  # of ANTLR, which Hydra's parser is made with
+        return f"the character {letter[1]} has no meaning here; a text with it stands in quotation marks"
+    if re.match(r"(extraneous|mismatched|missing|no viable)", lines[0]):
+        return f"it is neither a value nor one of {SWEEPS}"
+    if unknown := re.match(r"Unknown function '(\w+)'", lines[0]):
+        near = nearest(unknown[1], re.findall(r"(\w+)\(", SWEEPS))
+        return f"there is no function {unknown[1]}" + (f"; did you mean {near}?" if near else f", but {SWEEPS}")
     return lines[0]
 
 
