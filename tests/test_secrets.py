@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.base.secrets import take_out
 from orchestrator.cli import main
 from tests.chaos.server import Server
 
@@ -110,7 +111,14 @@ BAD = [
     ["sync", "{}"],
     ["{}"],
     ["dashboard", "--port", "{}"],
-]
+    ["launch", "tracking=server", "tracking.url=user:Xq7.planted@localhost:5999"],
+    ["launch", "tracking=server", "tracking.url=http//user:Xq7.planted@localhost:5999"],
+    *(["launch", "tracking=server", f"tracking.uri=http://localhost:5999/{x}"] for x in
+      ("?pass=Xq7.planted", "?jwt=Xq7.planted", "#Xq7.planted", "?a=1&b=Xq7.planted", "?Xq7.planted")),
+    *(["launch", "tracking=server", f"tracking.{key}=Xq7.planted"] for key in ("passwort", "pass", "headers", "user", "jwt")),
+    *(["launch", option, "Xq7.planted"] for option in ("--password", "--token", "--api-key", "-pw", "--pass")),
+    ["dashboard", "--uri", "http://127.0.0.1:1/?pass=Xq7.planted"],
+]  # fmt: skip
 ADDRESSES = [
     f"http://researcher:{PLANTED}@127.0.0.1:1",
     f"https://{PLANTED}@127.0.0.1:1/x",
@@ -118,6 +126,11 @@ ADDRESSES = [
     "http://127.0.0.1:1/?token=Xq7.planted",
     "http://researcher:Xq7%2Eplanted@127.0.0.1:1",
 ]
+
+
+def test_a_path_with_odd_letters_is_not_touched() -> None:
+    arguments = ["tracking.uri=sqlite:////tmp/a?b#c=d.db", "model.passes=3", "name=a?b#c", "tracking.experiment=a#b"]
+    assert take_out(arguments) == arguments
 
 
 @pytest.mark.parametrize(("row", "arguments"), list(enumerate(BAD)), ids=[" ".join(arguments) for arguments in BAD])

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
 import socket
-import stat
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,7 +15,7 @@ from typing import IO, NotRequired, TypedDict
 
 from orchestrator.base.decode import check, read_json
 from orchestrator.base.errors import NotReadyError, RunningElsewhereError
-from orchestrator.base.regular import open_regular, read_regular
+from orchestrator.base.regular import open_own, open_regular, read_regular
 
 DRIVING = "works on sweep"
 """What the driver says that it is doing."""
@@ -108,18 +106,9 @@ def _opened(path: Path) -> IO[str]:
     """The lock file; of the folders above it only the last is made, so that none is made where a sweep's is gone."""
     try:
         path.parent.mkdir(exist_ok=True)
-        return open(path, "a+", opener=_without_links)
+        return open(path, "a+", opener=open_own)  # a link would have what it leads to emptied
     except OSError as error:
         raise NotReadyError(f"the lock {path} cannot be opened ({error.strerror or error})") from error
-
-
-def _without_links(path: str, flags: int) -> int:
-    """A link would have what it leads to emptied."""
-    descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o666)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "Not a regular file", path)
-    return descriptor
 
 
 def _try(descriptor: int, kind: int) -> bool:

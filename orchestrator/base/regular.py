@@ -1,4 +1,4 @@
-"""Reading files that others may have put there: regular ones alone, so that no pipe or device is waited for."""
+"""Files that others may have put there: only regular ones are opened, so that no pipe or device is waited for."""
 
 from __future__ import annotations
 
@@ -29,3 +29,29 @@ def read_regular(path: Path) -> bytes:
     """
     with open(open_regular(path), "rb") as file:
         return file.read()
+
+
+def open_own(path: str | os.PathLike[str], flags: int) -> int:
+    """A descriptor of a regular file that this program writes; neither it nor the folder in which it lies may be a link.
+
+    Args:
+        flags: as of `os.open`.
+
+    Raises:
+        OSError: there is a link, a pipe, a socket, a device or a folder in its place; or it cannot be opened.
+    """
+    folder, name = os.path.split(os.fspath(path))
+    try:
+        above = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666, dir_fd=above)
+        finally:
+            os.close(above)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise OSError(error.errno, "it, or the folder in which it lies, is a link", os.fspath(path)) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
+    return descriptor

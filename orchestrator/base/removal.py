@@ -118,12 +118,23 @@ class Folder:
         os.replace(aside, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
         os.fsync(self._descriptor)
 
-    def rename(self, name: str, new: str) -> None:
+    def write_aside(self, name: str, text: str) -> str:
+        """Puts a file for `name` beside it, to be renamed; returns what it is called. It is not fsynced."""
+        _check_name(name)
+        aside = f"{name}{TEMPORARY}"
+        self.remove_file(aside)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with open(os.open(aside, flags, 0o666, dir_fd=self._descriptor), "w", encoding="utf-8") as file:
+            file.write(text)
+        return aside
+
+    def rename(self, name: str, new: str, *, durable: bool = True) -> None:
         """Gives a file or folder in here another name; a file of that name is replaced by a file."""
         for one in (name, new):
             _check_name(one)
         os.rename(name, new, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
-        os.fsync(self._descriptor)
+        if durable:
+            os.fsync(self._descriptor)
 
     def make_own(self, name: str) -> None:
         """Turns a file that has other names elsewhere (hard links) into a copy, so that writing to it changes no other."""

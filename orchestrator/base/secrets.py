@@ -49,6 +49,15 @@ _NAMED = re.compile(
 )
 """A key that says that its value is a secret. (A `token` may be a layer's.)"""
 
+_TRACKING = re.compile(r"\+*tracking\.(?!(?:uri|artifacts|experiment|required|kind|_target_)=)[^=]*=(.+)", re.DOTALL)
+"""A key of the tracking settings that there is none of: who knows what its value was to be."""
+
+_OPTION = re.compile(r"(?i)--?(?:[\w-]*(?:passw(?:or)?d?|pwd|secret|credentials?|api-?key|token)|pass|pw)")
+"""An option by whose name its value is a secret; no command of ours has one."""
+
+_BEHIND = re.compile(r"[?#].+", re.DOTALL)
+"""Query and fragment of an address."""
+
 _taken: set[str] = set()
 """What this process took out of its command line."""
 
@@ -66,6 +75,14 @@ def take_out(arguments: Sequence[str]) -> list[str]:
         )
         found = _WHOLE.search(argument)
         _remember(_values_of_query(argument))
+        if place > 0 and _OPTION.fullmatch(arguments[place - 1]):
+            _remember((argument,))
+            bare.append(HIDDEN)
+            continue
+        if unknown := _TRACKING.fullmatch(argument):
+            _remember((unknown[1],))
+            bare.append(f"{argument[: unknown.start(1)]}{HIDDEN}")
+            continue
         if found is None:
             bare.append(_hidden(argument, tracks=tracks))
             continue
@@ -77,7 +94,9 @@ def take_out(arguments: Sequence[str]) -> list[str]:
             if password:
                 os.environ[PASSWORD] = unquote(password)
         replaced = found[1] if tracks and web else f"{found[1]}{HIDDEN}@"
-        bare.append(_QUERY.sub(rf"\1{HIDDEN}", argument[: found.start()] + replaced + argument[found.end() :]))
+        rest = argument[found.end() :]
+        rest = _without_query(rest) if tracks and web else rest
+        bare.append(_QUERY.sub(rf"\1{HIDDEN}", argument[: found.start()] + replaced + rest))
     return bare
 
 
@@ -93,7 +112,20 @@ def _hidden(argument: str, *, tracks: bool) -> str:
         secret, _, rest = value.rpartition("@")
         _remember((secret.rpartition(":")[2],))
         argument = f"{key}={HIDDEN}@{rest}"
+    if tracks:
+        key, _, value = argument.partition("=")
+        if not key.endswith("uri"):  # the address behind `--uri`
+            argument = _without_query(argument)
+        elif not value.startswith(("sqlite:", "file:", "/")):  # a path may hold anything
+            argument = f"{key}={_without_query(value)}"
     return _QUERY.sub(rf"\1{HIDDEN}", argument)
+
+
+def _without_query(address: str) -> str:
+    """An address whose query and fragment are hidden: no tracking server is told by them."""
+    for found in _BEHIND.finditer(address):
+        _remember(part for part in re.split(r"[?#&;=]", found[0]) if len(part) >= SHORTEST)
+    return _BEHIND.sub(lambda found: f"{found[0][0]}{HIDDEN}", address)
 
 
 def bare_address(uri: str) -> str:

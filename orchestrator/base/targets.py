@@ -66,7 +66,8 @@ def refusal(name: str, rights: Rights) -> str | None:
     if parts[0] == OUR_PACKAGE:
         return f"is not allowed: of {OUR_PACKAGE} a choice may name what the catalogue names"
     return (
-        f"is not allowed; if it is yours, add allowed_targets=[{parts[0]}] to the command (open to all: {open_to_all})"
+        f"is not allowed; if it is yours, add allowed_targets=[{parts[0]}] to the command, and import_paths=[FOLDER] where"
+        f" it lies elsewhere (open to all: {open_to_all})"
     )
 
 
@@ -169,6 +170,10 @@ def _attribute(target: str, owner: Any, stem: str, name: str) -> Any:
     try:
         return getattr(owner, name)
     except AttributeError:
+        if isinstance(owner, ModuleType) and getattr(owner, "__file__", None) is None:
+            here = next(iter(getattr(owner, "__path__", ())), "here")
+            why = f"{stem} is the folder {here}, no module; import_paths=[FOLDER] names the folder in which the module lies"
+            raise _wrong(target, why) from None
         near = nearest(name, [known for known in dir(owner) if not known.startswith("_")])
         raise _wrong(target, f"{stem} has no {name}", near and f"{stem}.{near}") from None
 

@@ -11,9 +11,9 @@ import traceback
 from collections.abc import Sequence
 
 from orchestrator.base import errors
-from orchestrator.base.errors import ConfigError, OrchestratorError, Problem, nearest
+from orchestrator.base.errors import ConfigError, NotReadyError, OrchestratorError, Problem, nearest
 from orchestrator.base.processes import python
-from orchestrator.base.secrets import take_out
+from orchestrator.base.secrets import PASSWORD, take_out
 from orchestrator.base.signals import Interrupted
 from orchestrator.base.text import say
 
@@ -68,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code (design: 0 done, 2 bad input, 3 not ready, 4 no result, ...)."""
     arguments = take_out(sys.argv[1:] if argv is None else argv)
     try:
+        _check_current_folder()
         if argv is None and arguments != sys.argv[1:]:
             _begin_again(arguments)
         if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -97,13 +98,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return errors.EXIT_BUG
 
 
+def _check_current_folder() -> None:
+    """
+    Raises:
+        NotReadyError: it was removed, so that no relative path means anything.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise NotReadyError("the current folder is gone; change to another one, and type the command again") from error
+
+
 def _begin_again(arguments: Sequence[str]) -> None:
     """This program again, under a command line that no list of processes shows a password of; it is in the environment now."""
-    say(
-        "the password was taken out of the command line and is recorded nowhere; for later commands set"
-        " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment",
-        sys.stderr,
-    )
+    what = "what may be a password was taken out of the command line and is recorded nowhere"
+    if os.environ.get(PASSWORD):
+        what += "; for later commands set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment"
+    say(what, sys.stderr)
     interpreter = sys.orig_argv[1 : len(sys.orig_argv) - len(arguments)]
     command = python(*interpreter, *arguments)
     os.execv(command[0], command)

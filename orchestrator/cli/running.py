@@ -57,6 +57,7 @@ def launch_command(argv: Sequence[str]) -> int:
         for line in describe_plan(_plan_here(options)):
             say(line)
         return errors.EXIT_OK
+    _refuse_copy_at_once(options)
     say("checking the sweep ...")
     request = {
         "overrides": list(options.overrides),
@@ -85,6 +86,16 @@ def launch_command(argv: Sequence[str]) -> int:
     return _closed(result, str(plan.base["metric"]), plan.rights)
 
 
+def _refuse_copy_at_once(options: argparse.Namespace) -> None:
+    """Before half a minute of checks, where the folder can be told from the command line alone."""
+    from orchestrator.journal.place import refuse_copy
+
+    typed = [text.partition("=")[2] for text in options.overrides if text.startswith("runs_dir=")]
+    in_files = options.config_dir or any(text.startswith("experiment=") for text in options.overrides)
+    if typed or not in_files:
+        refuse_copy(Path(typed[-1] if typed else "runs").expanduser())
+
+
 def resume_command(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="orchestrator resume",
@@ -103,11 +114,13 @@ def resume_command(argv: Sequence[str]) -> int:
     from orchestrator.config.resuming import merged
     from orchestrator.config.rights import check_recorded, spelled, split_rights, typed_rights
     from orchestrator.journal.finding import find_sweep
+    from orchestrator.journal.place import refuse_copy
     from orchestrator.journal.record import read_sweep
 
     if options.more is not None and options.more < 1:
         raise ConfigError(Problem("--more", "must be at least 1", options.more))
     folder = find_sweep(options.runs_dir, options.name)
+    refuse_copy(folder.parent)  # at once, before half a minute of checks
     if (other := holder(folder / LOCK)) is not None:
         raise RunningElsewhereError(f"{other} works on sweep {folder.name} already")
     record = read_sweep(folder)
@@ -150,11 +163,12 @@ def resume_command(argv: Sequence[str]) -> int:
 
 
 def _nothing_to_do(folder: Path, record: SweepRecord) -> int:
+    from orchestrator.config.rights import retyped_for
     from orchestrator.journal.cursor import read_status
 
     reason = record.closed.reason if record.closed else None
     say(f"nothing to do: sweep {folder.name} is closed ({reason})")
-    command = f"orchestrator resume {folder.name}{runs_dir_option(folder)}"
+    command = f"orchestrator resume {folder.name}{runs_dir_option(folder)}{retyped_for(json.loads(record.plan))}"
     if reason == "budget":
         say(f"  {command} time_budget_s=600    goes on with what the budget cut off")
     else:
@@ -402,6 +416,9 @@ def train_command(argv: Sequence[str]) -> int:
 
     if again:
         others = [override for override in options.overrides if not override.startswith("from=")]
+        if elsewhere := [text for text in others if text.startswith("runs_dir=")]:
+            why = "says nothing of where the trial lies; name the folder of its sweep with --runs-dir"
+            raise ConfigError(Problem("runs_dir", why, elsewhere[-1].partition("=")[2]))
         return train_again(again[-1], others, runs_dir=options.runs_dir, folder=options.folder)
     return train_one(
         options.overrides, config_dir=options.config_dir, config_name=options.config_name, folder=options.folder

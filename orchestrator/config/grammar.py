@@ -53,6 +53,8 @@ def parse(text: str) -> Override:
         override = _PARSER.parse_override(text)
         why = why_not_plain(_innermost(override.value()))
     except Exception as error:  # the parser is Hydra's: functions such as int() and sort() raise what comes
+        if "://" in key or ("://" in text and "=" not in text):
+            raise ValueError("is an address without a key; write tracking.uri=ADDRESS") from error
         if "=" not in text:
             raise ValueError(f"has no value; write {text}=VALUE") from error
         raise ValueError(f"cannot be read: {_reason(error, value)}") from error
@@ -78,6 +80,8 @@ def _reason(error: Exception, value: str) -> str:
         return "a bracket is left open, or closed twice"
     if value.count("'") % 2 or value.count('"') % 2:
         return "a quotation mark is left open"
+    if "=" in value and not re.search(r"[(\[{'\"]", value):
+        return f"a value with = in it stands in quotation marks:  KEY='\"{value}\"'"
     found = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
     lines = [line.strip() for line in str(found).splitlines() if line.strip() not in ("", "None")]
     if not lines or not isinstance(error, HydraException | ValueError):

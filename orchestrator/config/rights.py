@@ -39,7 +39,15 @@ def read_user_rights() -> Rights:
 
 
 def rights_of(targets: Sequence[str], import_paths: Sequence[str], base: Path) -> Rights:
-    """Rights as they are written; a relative folder lies below `base`."""
+    """Rights as they are written; a relative folder lies below `base`.
+
+    Raises:
+        ConfigError: one holds a character that no name and no path has.
+    """
+    for key, texts in zip(KEYS, (targets, import_paths), strict=True):
+        for text in texts:
+            if not text.isprintable():
+                raise ConfigError(Problem(key, "holds a character that no name has", repr(text)))
     return Rights(tuple(targets), tuple(str(base / Path(path).expanduser()) for path in import_paths))
 
 
@@ -77,6 +85,12 @@ def retyped(rights: Rights) -> str:
     return "".join(f" {shlex.quote(text)}" for text in spelled(replace(rights, targets=tuple(more)))) if more else ""
 
 
+def retyped_for(plan: Mapping[str, Any]) -> str:
+    """What has to be typed behind a command about a recorded plan that uses code of the user's; nothing where it uses none."""
+    lacking = [name for target in targets_in(plan) if refusal(name := current_name(target), Rights())]
+    return retyped(Rights(tuple(lacking), tuple(_recorded_folders(plan)))) if lacking else ""
+
+
 def check_recorded(what: str, plan: Mapping[str, Any], rights: Rights, *, how: str = "") -> None:
     """Raise ConfigError, with what to pass, where a record names targets that these rights do not allow.
 
@@ -98,7 +112,7 @@ def check_recorded(what: str, plan: Mapping[str, Any], rights: Rights, *, how: s
     raise ConfigError(
         Problem(
             "allowed_targets",
-            f"{what} uses {', '.join(lacking)}, which is not in the catalogue, and a record gives no rights; if you trust that"
+            f"{what} uses {', '.join(lacking)}, not in the catalogue, and a record gives no rights; if you trust that"
             f" code, add  {told}",
         )
     )

@@ -13,7 +13,7 @@ from orchestrator.housekeeping.overview import Overview
 from orchestrator.stores.opening import local_path, store_settings
 from orchestrator.stores.runs import UnavailableError
 from orchestrator.stores.schema import connect, unavailable_if_it_fails
-from orchestrator.stores.sqlite_read import database_problems
+from orchestrator.stores.sqlite_read import database_problems, foreign_parts
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ def check_databases(sweeps: Sequence[Overview]) -> Iterator[Checked]:
         addresses.setdefault(str(settings["uri"]), local_path(settings))
     for address, path in addresses.items():
         if path is not None:
-            yield Checked(f"MLflow store {path}", _problems(path))
+            yield Checked(f"MLflow store {path}", _problems(path, of_store=True))
         elif address.startswith("http"):
             yield Checked(f"MLflow server {redact(address)}", looked_at=False)
 
 
-def _problems(path: Path) -> list[str]:
+def _problems(path: Path, *, of_store: bool = False) -> list[str]:
     try:
         with unavailable_if_it_fails("it cannot be read"), contextlib.closing(connect(path)) as db:
-            return database_problems(db)
+            return database_problems(db) + (foreign_parts(db) if of_store else [])
     except UnavailableError as error:
         return [redact(str(error))]

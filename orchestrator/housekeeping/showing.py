@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.base.layout import BEST, CHECKPOINT, trial_folder
+from orchestrator.base.recorded import read_plan
 from orchestrator.base.records import State
+from orchestrator.config.rights import retyped_for
 from orchestrator.housekeeping.commands import request_of, searched_keys, train_command
 from orchestrator.housekeeping.disk import disk_use, size
 from orchestrator.housekeeping.overview import block, plan_settings, when
@@ -43,7 +45,8 @@ def trial_lines(story: TrialStory) -> list[str]:
 
 def commands(story: TrialStory) -> list[str]:
     """The commands that do the trial again: from the journal, and from today's files."""
-    found = [f"orchestrator train from={story.name}{runs_dir_option(story.folder)}"]
+    rights = retyped_for(read_plan(story.begun_by.plan)) if story.begun_by.plan else ""
+    found = [f"orchestrator train from={story.name}{runs_dir_option(story.folder)}{rights}"]
     if request := request_of(story.begun_by):
         found.append(train_command(request, story.trial, searched_keys(story.begun_by.plan)))
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from orchestrator.base.failpoints import failpoint
 from orchestrator.base.layout import CURSOR, TRACKER_LOCK, TRACKING
 from orchestrator.base.locks import hold, holder
 from orchestrator.base.regular import read_regular
+from orchestrator.base.removal import opened_below
 
 CURSOR_FORMAT = 1
 
@@ -51,13 +51,17 @@ def read_status(sweep_folder: Path) -> ShipStatus:
 
 
 def write_status(sweep_folder: Path, status: ShipStatus) -> None:
-    """Replaces the cursor. It is not fsynced: an older one only means that some events are shipped once more."""
-    path = sweep_folder / TRACKING / CURSOR
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"format": CURSOR_FORMAT, **asdict(status)}))
-    failpoint("cursor.before")
-    os.replace(temporary, path)
-    failpoint("cursor.after")
+    """Replaces the cursor. It is not fsynced: an older one only means that some events are shipped once more.
+
+    Raises:
+        RefusedRemovalError: `tracking/` is a link.
+        OSError: it cannot be written.
+    """
+    with opened_below(sweep_folder) as sweep, sweep.inside(TRACKING) as folder:
+        aside = folder.write_aside(CURSOR, json.dumps({"format": CURSOR_FORMAT, **asdict(status)}))
+        failpoint("cursor.before")
+        folder.rename(aside, CURSOR, durable=False)
+        failpoint("cursor.after")
 
 
 def ship_lock(sweep_folder: Path, wait_s: float = 2.0) -> AbstractContextManager[None]:

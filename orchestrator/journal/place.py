@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
@@ -36,6 +37,9 @@ FORMAT = 1
 SQLITE = "sqlite:///"
 HERE = "."
 """What `SweepOpened.folder` is where the paths of a journal are relative."""
+
+STORE_ID = re.compile(r"[0-9a-f]{32}")
+"""The identity of a runs folder and its store."""
 
 PLACES_KEPT = 8
 """So many earlier places of a folder are remembered."""
@@ -136,7 +140,7 @@ def read_identity(runs_dir: Path) -> Identity | None:
         data = json.loads(text or b"")
         if data["format"] != FORMAT:
             raise NotReadyError(f"{path} has format {data['format']!r}; this version reads {FORMAT}")
-        if not re.fullmatch(r"[0-9a-f]{32}", data["id"]):
+        if not STORE_ID.fullmatch(data["id"]):
             raise ValueError("its id is none")
         return Identity(data["id"], _place_from(data), tuple(_place_from(one) for one in data.get("before", ())))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -163,7 +167,7 @@ def look(runs_dir: Path) -> Situation:
     if here is None:
         return Situation(Standing.NEW, None)
     if (runs_dir / ADOPTING).exists():
-        raise NotReadyError(f"`orchestrator adopt {runs_dir}` was cut off; run it again")
+        raise NotReadyError(f"`{adopt_command(runs_dir)}` was cut off; run it again")
     identity = read_identity(runs_dir)
     if identity is None:
         return _look_at_older(runs_dir, here)
@@ -243,6 +247,11 @@ def _opening(folder: Path) -> SweepOpened | None:
     return None
 
 
+def adopt_command(folder: Path) -> str:
+    """What gives a folder an identity of its own, as it is typed."""
+    return f"orchestrator adopt {shlex.quote(str(folder))}"
+
+
 def refuse_copy(runs_dir: Path, situation: Situation | None = None) -> Situation:
     """The situation of a folder that is no copy.
 
@@ -254,7 +263,7 @@ def refuse_copy(runs_dir: Path, situation: Situation | None = None) -> Situation
     if situation.standing is Standing.COPY:
         raise CopyError(
             f"{runs_dir.resolve()} is a copy of {situation.original}: both carry the same identity, and what is written would be"
-            f" taken for the other's. Work there, or give the copy an identity of its own:  orchestrator adopt {runs_dir}"
+            f" taken for the other's. Work there, or give the copy an identity of its own:  {adopt_command(runs_dir)}"
         )
     return situation
 
@@ -269,7 +278,7 @@ def note(runs_dir: Path) -> str | None:
         return None
     return (
         f"note: {runs_dir} is a copy of {situation.original}; before it is written to, give it an identity of its own:"
-        f"  orchestrator adopt {runs_dir}"
+        f"  {adopt_command(runs_dir)}"
     )
 
 
@@ -282,7 +291,7 @@ def check_sweep(folder: Path, store_id: str | None) -> None:
     Raises:
         CopyError: its folder was renamed or copied, or comes from another runs folder.
     """
-    adopt = f"give it an identity of its own:  orchestrator adopt {folder}"
+    adopt = f"give it an identity of its own:  {adopt_command(folder)}"
     opening, mark = _opening(folder), read_sweep_mark(folder)
     uid = opening.uid if opening else mark.get("uid", folder.name)
     if uid != folder.name:

@@ -177,6 +177,7 @@ class ClientStore:
             found.lifecycle_stage,
             found.creation_time,
             found.last_update_time,
+            found.tags,
         )
 
     def rows(self, runs: Sequence[StoredRun]) -> dict[str, list[Metric]]:
@@ -191,6 +192,9 @@ class ClientStore:
 
     def integrity(self) -> list[str] | None:
         return None
+
+    def foreign_parts(self) -> list[str]:
+        return []
 
     def changed(self) -> bool | None:
         return None

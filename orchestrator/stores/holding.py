@@ -7,7 +7,7 @@ import re
 import socket
 from pathlib import Path
 
-from orchestrator.journal.place import CopyError, Identity, read_identity
+from orchestrator.journal.place import CopyError, Identity, adopt_command, read_identity
 from orchestrator.stores.runs import HOLDER_TAG
 
 _HOLDER = re.compile(r"([0-9a-f]{32}) ([^:]*):(/.*)#(\d+)")
@@ -38,7 +38,7 @@ def check_holder(said: str | None, runs_dir: Path, sweep_uid: str) -> None:
     here = f"{socket.gethostname()}:{identity.place.path}"
     raise CopyError(
         f"the runs of {sweep_uid} in its MLflow store are shipped from {other}, and this is {here}: one is a copy of the other."
-        f" Work there, or give this one an identity of its own:  orchestrator adopt {runs_dir} --yes  (if the other is gone for"
+        f" Work there, or give this one an identity of its own:  {adopt_command(runs_dir)} --yes  (if the other is gone for"
         f" good, remove the tag {HOLDER_TAG} from the run {sweep_uid} in MLflow)"
     )
 

@@ -131,6 +131,7 @@ class StoredExperiment:
     stage: str
     created_ms: int | None
     updated_ms: int | None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 class Store(Protocol):
@@ -180,6 +181,9 @@ class RunReader(Protocol):
 
     def integrity(self) -> list[str] | None:
         """What the database finds wrong with itself; None where it cannot be asked."""
+
+    def foreign_parts(self) -> list[str]:
+        """What acts by itself in the database, and is none of MLflow's; nothing where it cannot be asked."""
 
     def changed(self) -> bool | None:
         """Whether reading again would give something else; None where that cannot be told."""

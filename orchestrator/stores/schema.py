@@ -42,6 +42,9 @@ COLUMNS = {
 }
 """The columns that our SQL names; `*` marks those of the primary key, on which `ON CONFLICT` and `OR IGNORE` rely."""
 
+WRITTEN = {*COLUMNS, "logged_models", "model_versions"}
+"""The tables that we write to; a deletion also reaches those that refer to them."""
+
 SCHEMA = Path(__file__).with_name("mlflow_schema.sql")
 """MLflow's tables as its own migrations leave them, written by `python -m orchestrator.stores.copy_schema`; see `_fill`."""
 
@@ -197,12 +200,33 @@ def connect(path: Path, *, write: bool = False, timeout_s: float | None = None) 
 
     Args:
         timeout_s: how long to wait for another connection's transaction; `BUSY_TIMEOUT_S` where absent.
+
+    Raises:
+        sqlite3.Error: it cannot be opened; or it is to be written, and has triggers.
     """
     uri = f"file:{quote(str(path.absolute()))}?mode={'rw' if write else 'ro'}"
     timeout_s = BUSY_TIMEOUT_S if timeout_s is None else timeout_s
     db = sqlite3.connect(uri, uri=True, timeout=timeout_s, isolation_level=None)
-    db.execute("PRAGMA foreign_keys = ON")
+    try:
+        db.execute("PRAGMA foreign_keys = ON")
+        if write and (triggers := triggers_in_reach(db)):
+            raise sqlite3.DatabaseError(
+                f"it has a trigger, {triggers[0]!r:.80}, that MLflow never makes and that would act on what is written; drop it"
+            )
+    except BaseException:
+        db.close()
+        raise
     return db
+
+
+def triggers_in_reach(db: sqlite3.Connection) -> list[str]:
+    """The triggers on tables that we write to, or that refer to those; MLflow has none there."""
+    found = []
+    for name, table in db.execute("SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        above = {row[0] for row in db.execute('SELECT "table" FROM pragma_foreign_key_list(?)', (table,))}
+        if table in WRITTEN or above & WRITTEN:
+            found.append(str(name))
+    return found
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from orchestrator.journal.place import (
     Place,
     Situation,
     Standing,
+    adopt_command,
     as_if_from,
     check_sweep,
     look,
@@ -68,7 +69,7 @@ def settle(runs_dir: Path) -> Identity:
         if store_id not in (None, identity.id):
             raise CopyError(
                 f"the MLflow store {path} belongs to another runs folder (its id is {store_id}, that of this one {identity.id});"
-                f" put the right one in its place, or give the folder an identity of its own:  orchestrator adopt {runs_dir}"
+                f" put the right one in its place, or give the folder an identity of its own:  {adopt_command(runs_dir)}"
             )
         if situation.standing is not Standing.HOME:
             if situation.homes:
@@ -178,7 +179,7 @@ def _id_of_store(runs_dir: Path) -> str | None:
     if len(rows) > 1:
         raise CopyError(
             f"the MLflow store {path} has experiments of several runs folders ({', '.join(str(row[0]) for row in rows)}); give"
-            f" this one an identity of its own:  orchestrator adopt {runs_dir}"
+            f" this one an identity of its own:  {adopt_command(runs_dir)}"
         )
     return str(rows[0][0]) if rows else None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.stores.runs import Metric, StoredExperiment, StoredRun, chunks
-from orchestrator.stores.schema import connect, unavailable_if_it_fails
+from orchestrator.stores.schema import connect, triggers_in_reach, unavailable_if_it_fails
 from orchestrator.stores.sqlite import derived_run_id
 
 RUNS_A_QUERY = 500
@@ -74,7 +74,9 @@ class SqliteReader:
         for row in self._query(query, (self._experiment,)):
             if not self._is_sound("experiments", row, ((int,), (str,), (str,), (str,), _NUMBER, _NUMBER)):
                 continue
-            return StoredExperiment(str(row[0]), *row[1:])
+            tags = dict(self._query("SELECT key, value FROM experiment_tags WHERE experiment_id = ?", (row[0],)))
+            number, name, place, stage, created_ms, updated_ms = row
+            return StoredExperiment(str(number), name, place, stage, created_ms, updated_ms, tags)
         return None
 
     def integrity(self) -> list[str] | None:
@@ -82,6 +84,12 @@ class SqliteReader:
             return []
         with self._unavailable_if_it_fails():
             return database_problems(self._db)
+
+    def foreign_parts(self) -> list[str]:
+        if self._db is None:
+            return []
+        with self._unavailable_if_it_fails():
+            return foreign_parts(self._db)
 
     def changed(self) -> bool | None:
         if self._db is None:
@@ -223,6 +231,13 @@ run_uuid IN (
 )
 """
 """The runs of the sweep, which are all younger than its own: nothing older is read."""
+
+
+def foreign_parts(db: sqlite3.Connection) -> list[str]:
+    """What acts by itself in an MLflow store, or stands in for a table: MLflow makes no views, and no triggers on what we write."""
+    views = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'view' ORDER BY name")]
+    named = [("trigger", name) for name in triggers_in_reach(db)] + [("view", name) for name in views]
+    return [f"the {kind} {name!r:.80} is none of MLflow's" for kind, name in named]
 
 
 def database_problems(db: sqlite3.Connection) -> list[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.base import removal
+from orchestrator.base.decode import read_json
 from orchestrator.base.errors import ConfigError, NotReadyError, Problem
 from orchestrator.base.layout import (
     ADOPTING,
@@ -33,6 +34,7 @@ from orchestrator.base.layout import (
     UID,
 )
 from orchestrator.base.locks import hold
+from orchestrator.base.regular import read_regular
 from orchestrator.base.removal import Folder
 from orchestrator.journal.cursor import ship_lock
 from orchestrator.journal.events import SweepOpened
@@ -42,9 +44,11 @@ from orchestrator.journal.marking import write_mark
 from orchestrator.journal.place import (
     HERE,
     SQLITE,
+    STORE_ID,
     CopyError,
     Identity,
     Standing,
+    adopt_command,
     check_sweep,
     located_file,
     located_tracking,
@@ -121,7 +125,7 @@ def adopt(folder: Path, *, anyway: bool = False, say: Callable[[str], None] = pr
                 say(f"{sweep.uid} is now {sweep.new}")
             opened.remove_file(ADOPTING)
     except (OSError, sqlite3.Error, UnavailableError) as error:
-        again = f"run `orchestrator adopt {folder}` again"
+        again = f"run `{adopt_command(folder)}` again"
         raise NotReadyError(f"{folder} could not be adopted to the end ({error}); {again}") from error
     count = len(plan.sweeps)
     say(f"{runs_dir} has {count} sweep{'s' if count != 1 else ''} of its own")
@@ -130,16 +134,23 @@ def adopt(folder: Path, *, anyway: bool = False, say: Callable[[str], None] = pr
 def _read_plan(runs_dir: Path) -> _Plan | None:
     """What an earlier call had begun; None where there is none."""
     path = runs_dir / ADOPTING
-    if not path.exists():
-        return None
     try:
-        data = json.loads(path.read_bytes())
+        data = read_json(read_regular(path))
         sweeps = tuple(_Renamed(one["folder"], one["uid"], one["new"]) for one in data["sweeps"])
-        whole = all(UID.fullmatch(one.new) and "/" not in one.folder for one in sweeps) and data["format"] == FORMAT
+        store, homes = data["store"], data["homes"]
+        whole = STORE_ID.fullmatch(store) and (homes is None or isinstance(homes, list))
+        whole = whole and all(os.path.isabs(home) for home in homes or ())
+        whole = (
+            whole
+            and all(UID.fullmatch(one.new) and "/" not in one.folder for one in sweeps)
+            and data["format"] == FORMAT
+        )
         if not whole:
             raise ValueError("its names are none")
-        return _Plan(str(data["store"]), None if data["homes"] is None else tuple(map(str, data["homes"])), sweeps)
-    except (ValueError, TypeError, KeyError) as error:
+        return _Plan(store, None if homes is None else tuple(homes), sweeps)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise NotReadyError(
             f"{path} is damaged ({error}); remove the folder and make the copy again, then adopt it"
         ) from error

@@ -20,7 +20,7 @@ from orchestrator.stores.opening import local_store
 from orchestrator.stores.runs import UnavailableError
 from orchestrator.stores.schema import create, other_version
 from orchestrator.stores.settling import settle
-from orchestrator.tracking.preflight import check_tracking
+from orchestrator.tracking.preflight import ADVICE, check_tracking
 
 HOST = "127.0.0.1"
 GRACE_S = 2
@@ -42,14 +42,20 @@ def serve(runs_dir: Path, *, port: int = 5000, uri: str | None = None, say: Call
         NotReadyError: the port is in use (names by whom), or the store or server is not as it should be.
     """
     if uri is not None and not uri.startswith(("sqlite:", "file:")):
-        check_tracking({"kind": "server", "uri": uri}, runs_dir)
+        try:
+            check_tracking({"kind": "server", "uri": uri}, runs_dir)
+        except NotReadyError as error:  # the way out is that of a sweep
+            raise NotReadyError(str(error).partition(ADVICE)[0]) from error
         say(f"the dashboard of this server is at {redact(uri)}")
         return
+    if uri is None and not runs_dir.is_dir():
+        raise NotReadyError(
+            f"there is no folder {runs_dir}; `orchestrator launch` makes one, --runs-dir names another folder of sweeps"
+        )
     settings = check_tracking({"kind": "local", "uri": uri}, runs_dir)
     listener = _listen(port)
     with listener:
         if settings["uri"] == local_store(runs_dir.resolve())["uri"]:
-            runs_dir.mkdir(parents=True, exist_ok=True)
             settle(runs_dir)
         address = f"http://{HOST}:{listener.getsockname()[1]}"
         say(f"starting MLflow for {settings['uri']} (takes some seconds) ...")

@@ -32,6 +32,9 @@ from orchestrator.stores.schema import connect, fits, other_version, revision
 LIMIT_S = 120.0
 """How long the check of a server may take; MLflow is imported within that."""
 
+ADVICE = "; start one on that machine with "
+"""Where the advice for a sweep begins in what is told of a server."""
+
 REQUEST_TIMEOUT_S = 4
 _KINDS = {choice.__name__: choice for choice in (LocalTracking, ServerTracking, NoTracking)}
 
@@ -163,7 +166,7 @@ def _not_there(uri: str, why: str) -> str:
     parts = urlsplit(uri)
     port = parts.port or {"http": 80, "https": 443}[parts.scheme]
     return (
-        f"no MLflow server at {redact(uri)} ({why}); start one on that machine with "
+        f"no MLflow server at {redact(uri)} ({why}){ADVICE}"
         f"`mlflow server --host 0.0.0.0 --port {port}`, use tracking=local, or let the sweep run without it "
         "(tracking.required=false, then `orchestrator sync NAME`)"
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from orchestrator.base.layout import JOURNAL, TRACKER_LOG, TRACKING
 from orchestrator.base.processes import python
+from orchestrator.base.regular import open_own
 from orchestrator.journal.cursor import ShipStatus, is_shipping, read_status
 from orchestrator.journal.events import Reported, Started, Terminal
 from orchestrator.journal.file import Entry, Reader
@@ -131,7 +132,7 @@ def start_shipper(sweep_folder: Path) -> subprocess.Popen[bytes]:
     folder = sweep_folder / TRACKING
     folder.mkdir(exist_ok=True)
     command = ["-m", "orchestrator.tracking.shipper", str(sweep_folder), "--parent-pid", str(os.getpid())]
-    with (folder / TRACKER_LOG).open("ab") as log:
+    with open(open_own(folder / TRACKER_LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as log:
         return subprocess.Popen(
             python(*command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )

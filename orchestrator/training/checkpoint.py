@@ -218,7 +218,7 @@ def write_all(files: Mapping[Path, bytes], guard: Guard = lambda: None) -> None:
 
 
 def _write_flushed(path: str, contents: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
     try:
         with memoryview(contents) as left:
             done = 0

@@ -55,6 +55,7 @@ def verify(folder: Path, *, say: Callable[[str], None] | None = None, own: bool 
         except UnavailableError as error:  # the store went away meanwhile
             alone = SweepEvidence(folder, sweep.journal, thorough=sweep.thorough)
             report = Checks(alone, redact(str(error)), invariants).report
+    report.wanted = frozenset({DEEP.number} if deep else ())
     if say:
         for line in lines_of(report, invariants):
             say(line)

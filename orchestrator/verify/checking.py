@@ -9,7 +9,16 @@ from orchestrator.stores.runs import UnavailableError, chunks
 from orchestrator.verify import of_store as store
 from orchestrator.verify.evidence import SweepEvidence, TrialEvidence
 from orchestrator.verify.invariants import INVARIANTS
-from orchestrator.verify.rules import Check, Invariant, NotChecked, Note, PartlyChecked, Report, Violation
+from orchestrator.verify.rules import (
+    Check,
+    Invariant,
+    NotApplicable,
+    NotChecked,
+    Note,
+    PartlyChecked,
+    Report,
+    Violation,
+)
 
 TRIALS_AT_ONCE = 100
 """So many trials' metrics are held at a time."""
@@ -74,6 +83,8 @@ class Checks:
                 violation = Violation(number, finding.subject or subject, finding.found, finding.expected)
                 self.report.violations.append(violation)
             self._ran.add(number)
+        except NotApplicable:
+            return
         except NotChecked as skip:
             self._skipped[number] = str(skip)
             if isinstance(skip, PartlyChecked):

@@ -50,7 +50,7 @@ def _split(trial: TrialEvidence, spec: Mapping[str, Any]) -> Split:
         dataset = load(spec, cache=config.get("data_cache"), entry=config.get("data_entry") or "")
         split = {name: spec.get(name, _default(spec, name)) for name in DEFAULTS}
     except (OrchestratorError, ImportError, ValueError, OSError) as error:
-        raise NotChecked(f"the data set is not at hand ({' '.join(str(error).split())[:160]})") from error
+        raise NotChecked(f"the data set is not at hand ({' '.join(str(error).split())[:400]})") from error
     parts = {name: dataset.splits[name] for name in ("train", "val", "test")}
     target = str(spec.get("_target_"))
     by_rule = target.startswith(OURS) and not target.startswith(OWN_VALIDATION)

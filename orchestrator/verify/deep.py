@@ -11,7 +11,7 @@ from orchestrator.base.records import State
 from orchestrator.base.upgrades import current_config
 from orchestrator.journal.events import Reported
 from orchestrator.verify.evidence import TrialEvidence
-from orchestrator.verify.rules import Finding, Invariant, PartlyChecked
+from orchestrator.verify.rules import Finding, Invariant, NotApplicable, NotChecked
 
 SAME_MACHINE = ("device", "cpu_capability", "threads", "torch")
 """Where these are as they were, the CPU computes the same bits."""
@@ -24,7 +24,7 @@ def same_scores(trial: TrialEvidence) -> Iterator[Finding]:
     """Validation as at the best epoch, and the test as at the end."""
     weights = trial.folder / BEST
     if trial.terminal is None or trial.state not in (State.COMPLETED, State.STOPPED) or not weights.is_file():
-        return
+        raise NotApplicable
     from orchestrator.training.checkpoint import Damaged
     from orchestrator.training.restored import evaluated_again
 
@@ -37,8 +37,8 @@ def same_scores(trial: TrialEvidence) -> Iterator[Finding]:
         yield Finding(f"{BEST} does not fit the model ({' '.join(str(error).split())[:160]})", "weights that do")
         return
     except (OrchestratorError, ImportError, OSError) as error:
-        why = " ".join(str(error).split())[:160]
-        raise PartlyChecked(
+        why = " ".join(str(error).split())[:400]
+        raise NotChecked(
             f"not evaluated again ({why}); for your own code add allowed_targets= and import_paths="
         ) from error
     best = trial.terminal.best_epoch

@@ -34,6 +34,7 @@ from orchestrator.journal.events import (
 from orchestrator.journal.file import Entry
 from orchestrator.journal.parts import Epoch
 from orchestrator.journal.place import located_file
+from orchestrator.stores.opening import local_store, store_settings
 from orchestrator.stores.runs import Metric, RunReader, StoredRun
 from orchestrator.stores.settling import address_now, earlier_homes
 from orchestrator.verify.journal_file import JournalFile
@@ -218,6 +219,18 @@ class SweepEvidence:
         """Its closing; None where the sweep was not closed, or resumed since."""
         last = [entry.event for entry in self.sweep_entries if not isinstance(entry.event, Published)][-1]
         return last if isinstance(last, SweepClosed) else None
+
+    @property
+    def of_others(self) -> set[str]:
+        """The names of runs that are no trial's and not the sweep's, and of which something was published."""
+        return {name for name in self.published if name.partition("/")[0] != self.uid}
+
+    @property
+    def own_store(self) -> Path | None:
+        """The runs folder, where the sweep is tracked in the store that lies there."""
+        runs_dir = self.folder.absolute().parent
+        address = str(store_settings(self.opened, self.folder)["uri"])
+        return runs_dir if address == local_store(runs_dir)["uri"] else None
 
     @cached_property
     def published(self) -> dict[str, dict[str, Published]]:

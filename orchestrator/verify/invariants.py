@@ -22,6 +22,8 @@ def _store_is_whole(sweep: SweepEvidence) -> Iterator[Finding]:
     """The rows of the sweep hold what such rows can; the whole database, which others share, is looked at on request."""
     for problem in dict.fromkeys(sweep.reader.problems if sweep.reader else ()):
         yield Finding(problem, "what its column holds", "the MLflow store")
+    for problem in sweep.reader.foreign_parts() if sweep.reader else ():
+        yield Finding(problem, "tables alone", "the MLflow store")
     if not sweep.thorough:
         raise PartlyChecked("the sweep's own rows")
     problems = sweep.reader.integrity() if sweep.reader else None

@@ -107,7 +107,7 @@ def stored_files_of_sweep(sweep: SweepEvidence) -> Iterator[Finding]:
     if sweep.parent is not None:
         yield from _stored(sweep, sweep.parent, sweep.uid, {}, {RUN_CONFIG})
     for run in sweep.runs or ():
-        if run.tags.get("kind") in OWN_RUNS and not run.deleted and run.name in sweep.published:
+        if run.tags.get("kind") in OWN_RUNS and not run.deleted and run.name in sweep.of_others:
             yield from _stored(sweep, run, run.name, {}, set())
 
 
@@ -133,6 +133,8 @@ def _stored(
                 yield Finding(f"its run's tag sha256.{name} is {tagged.get(allowed_name(name))}", sha256, f"run {uid}")
     folder = _folder_of(sweep, run)
     if folder is None:
+        if sweep.own_store is not None:
+            yield Finding(f"its files lie at {run.artifact_uri}", "a folder of this machine", f"run {uid}")
         return
     for name, (path, right) in files.items():
         if name in declared and _same_file(folder / name, path):
@@ -149,7 +151,7 @@ def _stored(
         yield Finding(f"a file {name} in its run", "only what the journal declares", f"run {uid}")
     for name in sorted(texts - there):
         yield Finding(f"its run has no {name}", "what the journal says", f"run {uid}")
-    if RUN_ERROR in there - texts and uid != sweep.uid:
+    if RUN_ERROR in there - texts:
         yield Finding(f"its run has an {RUN_ERROR}", "none, as it did not fail", f"run {uid}")
 
 

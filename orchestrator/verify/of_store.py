@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from orchestrator.base.errors import NotReadyError
+from orchestrator.base.layout import JOURNAL
 from orchestrator.base.records import State
 from orchestrator.journal.events import Started
-from orchestrator.stores.runs import Metric, StoredRun
+from orchestrator.journal.file import Reader
+from orchestrator.journal.finding import sweeps_in
+from orchestrator.journal.place import read_identity
+from orchestrator.stores.opening import local_store, store_settings
+from orchestrator.stores.runs import HOLDER_TAG, STORE_ID_TAG, Metric, StoredExperiment, StoredRun, local_folder
 from orchestrator.verify.evidence import SweepEvidence, TrialEvidence
 from orchestrator.verify.expected import NOTE, ExpectedRun, allowed_name, is_finite
 from orchestrator.verify.of_journal import best_configuration, best_text, is_same_best, require_closed, short
@@ -35,6 +43,7 @@ OUR_TAGS = {
         "retry_reason",
         "detail",
     ),
+    HOLDER_TAG,
     *("restarted_from_scratch", "best_epoch", "best_trial", "best_value", "metric", "mode", "resumes", "journal"),
     *("mlflow.runName", "mlflow.user", "mlflow.parentRunId"),
 }
@@ -67,7 +76,7 @@ def only_known_runs(sweep: SweepEvidence) -> Iterator[Finding]:
         yield Finding(f"{len(own)} active runs of kind sweep", "1")
     for run in _active(sweep):
         kind, above = run.tags.get("kind"), run.tags.get("mlflow.parentRunId")
-        if kind in OWN_RUNS and run.name in sweep.published:
+        if kind in OWN_RUNS and run.name in sweep.of_others:
             yield from _is_as_published(run, sweep)
         elif kind != "sweep" and run.uid not in known:
             yield Finding(f"run {run.run_id} has trial_uid {run.uid}", "one that the journal knows", f"run {run.name}")
@@ -261,6 +270,8 @@ def _same_tags(run: StoredRun, expected: ExpectedRun, sweep: SweepEvidence) -> I
     ours = {key: value for key, value in run.tags.items() if is_ours(key) or key in published}
     if expected.uid == sweep.uid:
         ours.pop("journal", None)  # is the journal's own invariant
+        if sweep.own_store is None:
+            ours.pop(HOLDER_TAG, None)  # a store elsewhere is told who ships
     yield from _same_entries("tag", ours, due, {"kind", "reason"}, expected.exact)
     if run.name != expected.uid:
         yield Finding(f"its run is called {run.name!r}", repr(expected.uid))
@@ -356,12 +367,42 @@ def experiment(sweep: SweepEvidence) -> Iterator[Finding]:
             "two times, the second one not before the first",
             f"experiment {found.name}",
         )
+    yield from _own_place(sweep, found)
     for run in _active(sweep):
         if run.experiment_id != found.experiment_id:
             yield Finding(f"it lies in experiment {run.experiment_id}", found.experiment_id, f"run {run.name}")
         place = f"{found.artifact_location.rstrip('/')}/{run.run_id}/artifacts"
         if run.artifact_uri != place:
             yield Finding(f"its files lie at {run.artifact_uri}", place, f"run {run.name}")
+
+
+def _own_place(sweep: SweepEvidence, found: StoredExperiment) -> Iterator[Finding]:
+    """In the store of its own runs folder an experiment has that folder's identity, and its files lie where they belong."""
+    runs_dir = sweep.own_store
+    if runs_dir is None:
+        return
+    identity, tag = read_identity(runs_dir), found.tags.get(STORE_ID_TAG)
+    if identity and tag not in (None, identity.id):
+        yield Finding(f"its tag {STORE_ID_TAG} is {_cut(tag)}", _cut(identity.id), f"experiment {found.name}")
+    settings = store_settings(sweep.opened, sweep.folder)
+    root = Path(settings.get("artifacts") or local_store(runs_dir)["artifacts"])
+    place = local_folder(sweep.current_address(found.artifact_location))
+    if place is None or (
+        place.resolve() != (root / found.experiment_id).resolve() and not _is_artifacts(place, runs_dir)
+    ):
+        yield Finding(
+            f"its files lie at {found.artifact_location}", f"{root / found.experiment_id}", f"experiment {found.name}"
+        )
+
+
+def _is_artifacts(place: Path, runs_dir: Path) -> bool:
+    """Whether another sweep of the folder was launched with these artifacts: the first one of an experiment decides."""
+    for folder in sweeps_in(runs_dir):
+        with contextlib.suppress(NotReadyError), contextlib.closing(Reader(folder / JOURNAL)) as reader:
+            artifacts = store_settings(reader.opened(), folder).get("artifacts")
+            if artifacts and Path(artifacts).resolve() == place.parent.resolve():
+                return True
+    return False
 
 
 def same_journal(sweep: SweepEvidence) -> Iterator[Finding]:

@@ -44,6 +44,10 @@ class PartlyChecked(NotChecked):
     """A check was made of a part alone, which the message names."""
 
 
+class NotApplicable(Exception):  # noqa: N818 - nothing is wrong
+    """There is nothing that a check could look at, which is neither checked nor left out."""
+
+
 Check = Callable[[Any], Iterable[Finding | Note]]
 
 
@@ -80,6 +84,7 @@ class Report:
         notes: what is worth telling and not wrong.
         failures: what went wrong within a check: bugs of ours, and nothing about the sweep.
         without_store: why MLflow was not looked at, where it should have been.
+        wanted: the numbers that the caller asked for by name, `--deep`.
     """
 
     checked: list[int] = field(default_factory=list)
@@ -89,6 +94,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     without_store: str | None = None
+    wanted: frozenset[int] = frozenset()
 
     @property
     def ok(self) -> bool:
@@ -97,12 +103,13 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """Of the command: a violation, a bug of ours, or a store that could not be looked at."""
+        """Of the command: a violation, a bug of ours, or what should have been looked at and could not be."""
         if self.violations:
             return EXIT_VIOLATION
         if self.failures:
             return EXIT_BUG
-        return EXIT_NOT_READY if self.without_store else EXIT_OK
+        missed = self.wanted & {*self.skipped, *self.partly}
+        return EXIT_NOT_READY if self.without_store or missed else EXIT_OK
 
     @property
     def violated(self) -> list[int]:

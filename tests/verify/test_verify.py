@@ -717,6 +717,47 @@ def lost_weights(store: Store) -> None:
     store.edit("sweep_closed", None, set_value("weights", [kept]))
 
 
+def artifacts_on_another_machine(store: Store) -> None:
+    shutil.rmtree(store.runs / "artifacts")
+    store.mlflow("UPDATE experiments SET artifact_location = 's3://elsewhere/' || experiment_id")
+    store.mlflow("UPDATE runs SET artifact_uri = 's3://elsewhere/' || experiment_id || '/' || run_uuid || '/artifacts'")
+
+
+def artifacts_in_another_folder(store: Store) -> None:
+    """Whole, and with every address changed."""
+    shutil.copytree(store.runs / "artifacts", store.runs.parent / "elsewhere", dirs_exist_ok=True)
+    old, new = str(store.runs / "artifacts"), str(store.runs.parent / "elsewhere")
+    store.mlflow("UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)", old, new)
+    store.mlflow("UPDATE runs SET artifact_uri = replace(artifact_uri, ?, ?)", old, new)
+
+
+def another_identity_of_the_store(store: Store) -> None:
+    store.mlflow("UPDATE experiment_tags SET value = ? WHERE key = 'orchestrator.store_id'", "0" * 32)
+
+
+def twin_under_the_sweeps_name(store: Store) -> None:
+    store.ghost(kind="ensemble", sweep_uid=store.uid)
+    store.mlflow("UPDATE runs SET name = ? WHERE run_uuid = 'ghost'", store.uid)
+    store.mlflow("INSERT INTO tags SELECT key, value, 'ghost' FROM tags WHERE key = 'mlflow.note.content'"
+                 " AND run_uuid = (SELECT run_uuid FROM runs WHERE name = ? AND run_uuid <> 'ghost')", store.uid)  # fmt: skip
+
+
+def error_of_the_sweep(store: Store) -> None:
+    (store.artifacts(None) / "error.txt").write_text("It failed, they say.")
+
+
+def holder_of_a_local_sweep(store: Store) -> None:
+    store.mlflow("INSERT INTO tags VALUES ('orchestrator.holder', 'them', ?)", store.run(None))
+
+
+def trigger_in_the_store(store: Store) -> None:
+    store.mlflow("CREATE TRIGGER sweeping AFTER DELETE ON runs BEGIN DELETE FROM runs; END")
+
+
+def view_in_the_store(store: Store) -> None:
+    store.mlflow("CREATE VIEW seen AS SELECT * FROM runs")
+
+
 BROKEN: list[tuple[int, Callable[[Store], None]]] = [
     *((1, m) for m in (ghost_of_the_sweep, ghost_of_no_sweep, ghost_below_the_sweep, deleted_run, moved_run)),
     *((2, m) for m in (reopened_run, reopened_sweep, wrong_status)),
@@ -752,7 +793,11 @@ BROKEN: list[tuple[int, Callable[[Store], None]]] = [
     *((32, m) for m in (another_configuration_in_the_run, another_configuration_of_the_sweep)),
     *((33, m) for m in (renamed_run, forged_tag, lost_tag, another_description)),
     *((34, m) for m in (deleted_experiment, moved_artifacts)),
-    (28, trigger),
+    *((34, m) for m in (artifacts_on_another_machine, artifacts_in_another_folder, another_identity_of_the_store)),
+    (1, twin_under_the_sweeps_name),
+    (22, error_of_the_sweep),
+    (33, holder_of_a_local_sweep),
+    *((28, m) for m in (trigger, trigger_in_the_store, view_in_the_store)),
     *((28, m) for m in (broken_reference, changed_event, lost_event, broken_event, broken_index)),
 ]
 
@@ -903,6 +948,17 @@ def test_the_kept_weights_give_the_recorded_numbers(store: Store, capsys: pytest
     lines = capsys.readouterr().out.splitlines()
     assert "I19  the kept weights give the recorded numbers: ok" in lines
     assert lines[-1] == "verified: 27/27"
+
+
+def test_what_was_asked_for_and_could_not_be_done_is_no_success(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The model is the user's own, and nobody allows it."""
+    monkeypatch.setenv("ORCHESTRATOR_SETTINGS", str(store.runs / "none.yaml"))
+    assert main(["verify", store.uid, "--runs-dir", str(store.runs), "--deep"]) == 3
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("verified: 26/26 (1 skipped: I19: not evaluated again (")
+    assert "add allowed_targets=[own_stumbling]" in last
 
 
 def test_weights_of_zero_under_a_matching_hash_are_found(store: Store, allowed: Rights) -> None:

@@ -27,6 +27,7 @@ from orchestrator.training.data.source import Contents, Progress, Source
 FORMAT_VERSION = 1
 FILES = frozenset({"entry.json", "images.npy", "labels.npy", "part.npy"})
 _OURS = re.compile(r"[a-z0-9_]+-[0-9a-f]{16}(\.tmp-[0-9a-f]+)?")
+_OUR_LOCK = re.compile(r"\.([a-z0-9_]+-[0-9a-f]{16}|[a-z0-9_]+\.fetch)\.lock")
 
 
 def cache_folder(cache: Path | str | None = None) -> Path:
@@ -100,7 +101,9 @@ def clear_cache(cache: Path | str | None = None) -> int:
     folder = cache_folder(cache)
     freed = 0
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if not _OURS.fullmatch(path.name) or not path.is_dir():
+        if not _OURS.fullmatch(path.name) or not path.is_dir() or path.is_symlink():
+            continue
+        if ".tmp-" not in path.name and not any(path.iterdir()):  # an entry appears whole
             continue
         try:
             with _locked(folder, path.name.split(".")[0], wait=False):
@@ -108,7 +111,7 @@ def clear_cache(cache: Path | str | None = None) -> int:
                 _remove(folder, path.name)
         except BlockingIOError:
             continue
-    for lock in folder.glob(".*.lock"):
+    for lock in [path for path in folder.glob(".*.lock") if _OUR_LOCK.fullmatch(path.name)]:
         try:
             with _locked(folder, lock.name[1 : -len(".lock")], wait=False), removal.opened(folder) as opened:
                 opened.remove_file(lock.name)
@@ -198,7 +201,7 @@ def _locked(folder: Path, name: str, *, wait: bool = True) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     while True:
         with _writing(folder):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
         try:
             with _writing(folder):
                 fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
