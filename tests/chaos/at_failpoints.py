@@ -64,8 +64,9 @@ def one_sweep(drivers: Drivers, runs_dir: Path, chance: random.Random, most: int
     deadline = time.monotonic() + SETTLE_S
     while is_shipping(folder) and time.monotonic() < deadline:
         time.sleep(0.02)
-    if not read_status(folder).ended:
-        sync(folder)  # as a driver tells its user whose shipper died at the end
+    status = read_status(folder)
+    if not status.ended or status.shipped < read_sweep(folder).last_seq:
+        sync(folder)  # as `resume` and `status` tell a user whose driver, or shipper, died at the end
     return killed, [*faults(folder, runs_dir / "mlflow.db"), *map(str, verify(folder).violations)]
 
 
