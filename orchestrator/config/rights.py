@@ -35,7 +35,10 @@ def read_user_rights() -> Rights:
     problems += [Problem(key, why, value) for key, value in given.items() if (why := mismatch(value, list[str]))]
     if problems:
         raise ConfigError([replace(problem, where=str(path)) for problem in problems])
-    return rights_of(given["allowed_targets"], given["import_paths"], path.parent)
+    try:
+        return rights_of(given["allowed_targets"], given["import_paths"], path.parent)
+    except ConfigError as error:
+        raise ConfigError([replace(problem, where=str(path)) for problem in error.problems]) from error
 
 
 def rights_of(targets: Sequence[str], import_paths: Sequence[str], base: Path) -> Rights:

@@ -234,7 +234,7 @@ run_uuid IN (
 
 
 def foreign_parts(db: sqlite3.Connection) -> list[str]:
-    """What acts by itself in an MLflow store, or stands in for a table: MLflow makes no views, and no triggers on what we write."""
+    """What acts by itself in an MLflow store, or stands in for a table; MLflow makes no views, and triggers elsewhere alone."""
     views = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'view' ORDER BY name")]
     named = [("trigger", name) for name in triggers_in_reach(db)] + [("view", name) for name in views]
     return [f"the {kind} {name!r:.80} is none of MLflow's" for kind, name in named]

@@ -132,6 +132,8 @@ ROWS = [
     launch("1-two-commas", "optimizer.lr=1,,2", r"cannot be read: it is neither a value nor one of choice\(a, b\), range"),
     launch("1-unknown-function", "optimizer.lr=intervall(1,2)", r"no function intervall; did you mean interval\?"),
     launch("1-unknown-function-far", "optimizer.lr=f(1,2)", r"there is no function f, but choice\(a, b\), range\("),
+    launch("1-address-without-a-key", "http://127.0.0.1:5000", r"is an address without a key; write tracking\.uri=ADDRESS"),
+    launch("1-equals-in-a-value", "name=a=b", r"a value with = in it stands in quotation marks:  KEY='\"a=b\"'"),
     launch("1-unknown-group", "optimzer.lr=0.2", r"optimzer\.lr=0\.2: unknown key; did you mean optimizer\.lr\?"),
     experiment("2-unknown-key-in-yaml", "trails: 3\n", r"trails=3: unknown key.*trials\? \(.*mine\.yaml:2\)"),
     experiment("2-unknown-key-of-a-choice-in-yaml", "model:\n  widht: 3\n", r"did you mean model\.width\? \(.*mine\.yaml:3\)"),

@@ -47,12 +47,15 @@ def test_the_settings_file_adds_rights(settings: Path) -> None:
         ("allowed_targets: 3", "allowed_targets=3: must be a list of texts"), ("import_paths: {a: b}", "must be a list of texts"),
         ("allowed_target: [a]", "did you mean allowed_targets"), ("- a", "must hold a mapping"),
         ("allowed_targets: [[a]]", "must be a list of texts"),
+        ('import_paths: ["a\\0b"]', "import_paths.*holds a character that no name has"),
+        ('allowed_targets: ["a\\e[2J"]', "allowed_targets.*holds a character that no name has"),
     ],
 )  # fmt: skip
 def test_a_settings_file_of_another_form_is_refused_by_name(settings: Path, text: str, why: str) -> None:
     settings.write_text(text)
     with pytest.raises(ConfigError, match=why) as caught:
         read_user_rights()
+    assert "\0" not in str(caught.value)
     assert str(settings) in str(caught.value)
 
 

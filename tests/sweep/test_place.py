@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -22,7 +23,7 @@ from orchestrator.base.layout import JOURNAL
 from orchestrator.cli import main
 from orchestrator.journal.events import event_from
 from orchestrator.journal.file import Journal
-from orchestrator.journal.place import CopyError, Standing, look, read_identity
+from orchestrator.journal.place import CopyError, Standing, adopt_command, look, read_identity
 from orchestrator.stores.settling import settle, settle_sweep
 from orchestrator.tracking.sync import sync
 from tests.synthetic import Sweep
@@ -321,6 +322,13 @@ def copied(tmp_path: Path, old: bool) -> Iterator[tuple[Path, Path]]:
     before = digest(runs)
     yield runs, copy
     assert digest(runs) == before
+
+
+def test_the_way_out_of_a_copy_can_be_pasted(tmp_path: Path) -> None:
+    """Whatever its name is."""
+    for name in ("copy", "eine Kopie ü 日本", "it's"):
+        command = adopt_command(tmp_path / name)
+        assert shlex.split(command) == ["orchestrator", "adopt", str(tmp_path / name)]
 
 
 def test_a_copy_is_read_and_not_written(copied: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -87,6 +88,29 @@ def test_a_command_needs_the_rights_on_its_own_line(
     assert (runs.parent / "mine").samefile(Path(sys.modules["own_net_of_rights"].__file__ or "").parent)
     if command[0] == "train":
         assert "equal to the recorded trial: yes" in capsys.readouterr().out
+
+
+def test_commands_that_are_shown_can_be_pasted(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sweep of the user's own model: each printed command has the rights without which it would be refused."""
+    assert main(["show", "own/0"]) == 0
+    (again,) = [line for line in capsys.readouterr().out.splitlines() if "orchestrator train from=" in line]
+    assert main(["resume", "own", ALLOWED, "import_paths=[mine]"]) == 0
+    (more,) = [line for line in capsys.readouterr().out.splitlines() if "orchestrator resume" in line]
+    for line in (again, more):
+        words = shlex.split(line[line.index("orchestrator") :].partition("    adds")[0])
+        assert "allowed_targets=[own_net_of_rights.net]" in words
+        assert any(word.startswith("import_paths=[") for word in words)
+
+
+def test_a_folder_under_the_name_of_a_module_is_told_as_one(
+    runs: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The user stands beside `own_net_of_rights/`, a folder, in which a module of that name lies: Python takes the folder."""
+    (tmp_path / "own_net_of_rights").mkdir()
+    assert main(["train", "from=own/0", ALLOWED]) == 2
+    told = capsys.readouterr().err
+    assert f"own_net_of_rights is the folder {tmp_path / 'own_net_of_rights'}, no module" in told
+    assert "import_paths=[FOLDER] names the folder in which the module lies" in told
 
 
 def test_modules_of_the_current_folder_need_no_import_paths(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

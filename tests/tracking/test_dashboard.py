@@ -29,5 +29,12 @@ def test_a_port_that_does_not_exist_is_told(tmp_path: Path, port: int) -> None:
 def test_a_server_that_is_away_is_told(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        with pytest.raises(NotReadyError, match="no MLflow server at"):
+        with pytest.raises(NotReadyError, match="no MLflow server at") as caught:
             serve(tmp_path, uri=f"http://127.0.0.1:{probe.getsockname()[1]}")
+    assert "tracking" not in str(caught.value), "a dashboard has no such settings"
+
+
+def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(NotReadyError, match=r"there is no folder .*typo; .*--runs-dir names another"):
+        serve(tmp_path / "typo", port=0)
+    assert list(tmp_path.iterdir()) == []
