@@ -393,6 +393,8 @@ def _connect_for_writing(path: Path, *, create: bool) -> sqlite3.Connection:
         raise NotReadyError(f"{path} exists already; it belongs to another sweep")
     if not create and not path.is_file():
         raise NotReadyError(f"there is no journal at {path}")
+    if path.is_symlink():
+        raise NotReadyError(f"the journal {path} is a link; put the file itself in its place")
     with _readable(path):
         db = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
     try:

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from orchestrator.base.errors import NotReadyError
-from orchestrator.base.layout import ADOPTING, CURSOR, HEARTBEAT, STORE_MARK, TRACKER_LOG, TRACKING
+from orchestrator.base.layout import ADOPTING, CURSOR, HEARTBEAT, JOURNAL, STORE_MARK, TRACKER_LOG, TRACKING
 from orchestrator.base.locks import hold
 from orchestrator.cli import main
+from orchestrator.journal.file import Journal
 from orchestrator.tracking.supervisor import start_shipper
 from orchestrator.training import heartbeat
 from orchestrator.training.heartbeat import Heartbeat
@@ -104,6 +105,15 @@ def test_a_lock_is_never_taken_through_a_link(tmp_path: Path, foreign: Path, kin
     with pytest.raises(NotReadyError, match="is a link"), hold(path, "works"):
         pass
     untouched(foreign)
+
+
+def test_a_journal_that_is_a_link_is_not_written(tmp_path: Path, runs: Path) -> None:
+    (tmp_path / "other").mkdir()
+    before = (runs / UID / JOURNAL).read_bytes()
+    (tmp_path / "other" / JOURNAL).symlink_to(runs / UID / JOURNAL)
+    with pytest.raises(NotReadyError, match="is a link; put the file itself in its place"):
+        Journal(tmp_path / "other" / JOURNAL)
+    assert (runs / UID / JOURNAL).read_bytes() == before
 
 
 def test_a_pipe_for_what_an_adoption_left_is_told(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
