@@ -48,13 +48,13 @@ def serve(runs_dir: Path, *, port: int = 5000, uri: str | None = None, say: Call
             raise NotReadyError(str(error).partition(ADVICE)[0]) from error
         say(f"the dashboard of this server is at {redact(uri)}")
         return
-    if uri is None and not runs_dir.is_dir():
-        raise NotReadyError(
-            f"there is no folder {runs_dir}; `orchestrator launch` makes one, --runs-dir names another folder of sweeps"
-        )
     settings = check_tracking({"kind": "local", "uri": uri}, runs_dir)
     listener = _listen(port)
     with listener:
+        if uri is None and not runs_dir.is_dir():
+            raise NotReadyError(
+                f"there is no folder {runs_dir}; `orchestrator launch` makes one, --runs-dir names another folder of sweeps"
+            )
         if settings["uri"] == local_store(runs_dir.resolve())["uri"]:
             settle(runs_dir)
         address = f"http://{HOST}:{listener.getsockname()[1]}"

@@ -192,7 +192,6 @@ REMOVES = {"rmtree", "unlink", "rmdir", "removedirs", "TemporaryDirectory", "Nam
 ELSEWHERE = {
     ("orchestrator/stores/artifacts.py", "os.replace"): "a file that is whole takes its name",
     ("orchestrator/stores/schema.py", "os.replace"): "a store that is whole takes its name",
-    ("orchestrator/journal/cursor.py", "os.replace"): "a cursor that is whole takes its name",
     ("orchestrator/training/checkpoint.py", "os.replace"): "a file that is whole takes its name",
     ("orchestrator/training/data/cache.py", "rename"): "an entry that is whole takes its name",
     ("orchestrator/config/machine.py", "rename"): "the probe of a file system tries just this",

@@ -49,8 +49,8 @@ def test_the_address_may_follow_its_option() -> None:
         ("trackng.uri=http://me:hunter22@host", "trackng.uri=http://***@host"),
         ("tracking.uri=postgresql://me:hunter22@host/db", "tracking.uri=postgresql://***@host/db"),
         ("tracking={uri: http://me:hunter22@host}", "tracking={uri: http://***@host}"),
-        ("tracking.uri=http://host?token=hunter22", "tracking.uri=http://host?token=***"),
-        ("tracking.uri=http://host#token=hunter22", "tracking.uri=http://host#token=***"),
+        ("tracking.uri=http://host?token=hunter22", "tracking.uri=http://host?***"),
+        ("tracking.uri=http://host#token=hunter22", "tracking.uri=http://host#***"),
         ("tracking.uri=http:/me:hunter22@host", "tracking.uri=***@host"),
         ("tracking.uri=//me:hunter22@host", "tracking.uri=***@host"),
         ("tracking.uri=me:hunter22@host", "tracking.uri=***@host"),
@@ -59,7 +59,7 @@ def test_the_address_may_follow_its_option() -> None:
         ("MLFLOW_TRACKING_PASSWORD=hunter22", "MLFLOW_TRACKING_PASSWORD=***"),
         ("tracking={kind:server,password:hunter22}", "tracking={kind:server,password:***}"),
         ("+data.password=hunter22", "+data.password=***"),
-        ("tracking.uri=http://host/x?a=1&api_key=hunter22", "tracking.uri=http://host/x?a=1&api_key=***"),
+        ("tracking.uri=http://host/x?a=1&api_key=hunter22", "tracking.uri=http://host/x?***"),
     ],
 )
 def test_anywhere_else_they_are_hidden(typed: str, hidden: str) -> None:
