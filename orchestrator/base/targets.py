@@ -66,7 +66,7 @@ def refusal(name: str, rights: Rights) -> str | None:
     if parts[0] == OUR_PACKAGE:
         return f"is not allowed: of {OUR_PACKAGE} a choice may name what the catalogue names"
     return (
-        f"is not allowed; if it is yours, add allowed_targets=[{parts[0]}] to the command, and import_paths=[FOLDER] where"
+        f"is not allowed; if it is yours, add allowed_targets=[{name}] to the command, and import_paths=[FOLDER] where"
         f" it lies elsewhere (open to all: {open_to_all})"
     )
 

@@ -958,7 +958,7 @@ def test_what_was_asked_for_and_could_not_be_done_is_no_success(
     assert main(["verify", store.uid, "--runs-dir", str(store.runs), "--deep"]) == 3
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("verified: 26/26 (1 skipped: I19: not evaluated again (")
-    assert "add allowed_targets=[own_stumbling]" in last
+    assert "add allowed_targets=[own_stumbling.own]" in last
 
 
 def test_weights_of_zero_under_a_matching_hash_are_found(store: Store, allowed: Rights) -> None:
