@@ -155,13 +155,24 @@ class Specs:
         """Check every spec against its target's signature, whose defaults are written down."""
         for group, specs in self.of.items():
             for spec in specs.values():
-                self.problems += check(group, spec, provided=PROVIDED.get(group, ()))
+                self.problems += self._is_the_loss_itself(group, spec) or check(
+                    group, spec, provided=PROVIDED.get(group, ())
+                )
                 for name, declared in self.arguments(group, spec).items():
                     default = declared.default
                     if name not in spec and _is_json(default):
                         spec[name] = list(default) if isinstance(default, tuple) else default
         for group in OF_MODEL:
             self._check_taken(group)
+
+    def _is_the_loss_itself(self, group: str, spec: Mapping[str, Any]) -> list[Problem]:
+        """Where the target of a loss is not what makes it: two arguments or more of it have no value, as outputs and labels."""
+        arguments = self.arguments(group, spec)
+        lacking = [name for name, one in arguments.items() if one.default is one.empty and name not in spec]
+        if group != "loss" or len(lacking) < 2:
+            return []
+        why = f"takes {', '.join(lacking)}, so it is the loss itself; name a function that takes its settings and returns it"
+        return [Problem(f"{group}._target_", why, spec["_target_"])]
 
     def _check_taken(self, group: str) -> None:
         """A norm or activation, say, chosen for a model that takes none would be searched in vain."""

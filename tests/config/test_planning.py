@@ -494,6 +494,16 @@ def test_without_the_right_only_the_right_is_missed(own: Path, key: str) -> None
     assert "\n" not in message
 
 
+def test_a_loss_that_is_not_made_by_its_target_is_told_as_one(own: Path) -> None:
+    write(own / "my_nets_for_test.py", "def focal(logits, labels, gamma=2.0): ...\n")
+    write(own / "loss/focal.yaml", "_target_: my_nets_for_test.focal\n")
+    message = refused("loss=focal", "allowed_targets=[my_nets_for_test]", config_dir=own)
+    assert message.startswith(
+        "loss._target_=my_nets_for_test.focal: takes logits, labels, so it is the loss itself; name a function"
+    )
+    assert "\n" not in message
+
+
 def test_own_model_that_takes_no_norm(own: Path) -> None:
     write(own / "my_nets_for_test.py", "def make(*, num_classes: int): ...\n")
     write(own / "model/mine.yaml", "_target_: my_nets_for_test.make\n")
