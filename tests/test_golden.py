@@ -134,13 +134,18 @@ def test_deletes(runs: Path) -> None:
 FORMAT_2 = json.loads((GOLDEN / "expected-2.json").read_text())
 
 
-@pytest.mark.usefixtures("ray_cluster")
-def test_sweeps_of_format_2_verify_load_resume_and_delete_wherever_they_lie(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def in_format_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder holds the sweeps of format 2."""
     monkeypatch.chdir(tmp_path)
     with tarfile.open(GOLDEN / "sweeps-2.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
+
+
+@pytest.mark.usefixtures("ray_cluster", "in_format_2")
+def test_sweeps_of_format_2_verify_load_resume_and_delete_wherever_they_lie(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ended, cut = FORMAT_2["ended"], FORMAT_2["cut"]
     for name in (ended, cut):
         assert main(["verify", name]) == 0
@@ -156,12 +161,10 @@ def test_sweeps_of_format_2_verify_load_resume_and_delete_wherever_they_lie(
     db.close()
 
 
+@pytest.mark.usefixtures("in_format_2")
 def test_an_adopted_copy_verifies_deeply_and_keeps_its_description(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    with tarfile.open(GOLDEN / "sweeps-2.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
     assert main(["sync", FORMAT_2["ended"]]) == 0  # the folder is at home here from now on
     shutil.copytree("runs", "copy")
     assert main(["adopt", "copy"]) == 0
@@ -189,12 +192,8 @@ PIPES = [
 
 
 @pytest.mark.parametrize("name", PIPES)
-def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with tarfile.open(GOLDEN / "sweeps-2.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
+@pytest.mark.usefixtures("in_format_2")
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path, name: str) -> None:
     sweep = FORMAT_2["ended"]
     path = tmp_path / "runs" / sweep / name
     path.unlink(missing_ok=True)
