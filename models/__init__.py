@@ -5,8 +5,10 @@ The names are the files of conf/model, each with the function that builds the ne
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +45,24 @@ def create(
         own: the architecture's own arguments, such as `depth` or `width`; without one, the value of its file applies.
 
     Raises:
-        ValueError: no such name, a setting outside its range, or images too small for the architecture.
+        ValueError: no such name, an argument that the architecture does not have, a setting outside its range, a choice that
+            makes no sense for it, or images too small for it.
     """
+    function, values = _choice(name)
+    _check_names(name, function, own)
+    model: nn.Module = function(
+        num_classes=num_classes,
+        in_channels=in_channels,
+        image_size=image_size,
+        norm=norm,
+        activation=activation,
+        **values | own,
+    )
+    return model
+
+
+def _choice(name: str) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
+    """The function that builds an architecture, and the values of its file."""
     if name not in names():
         nearest = get_close_matches(name, names(), n=1)
         hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(names())}"
@@ -54,15 +72,15 @@ def create(
     spec = yaml.safe_load((CHOICES / f"{name}.yaml").read_text(encoding="utf-8"))
     module, _, function = spec["_target_"].rpartition(".")
     values = {key: value for key, value in spec.items() if key not in ("_target_", "search")}
-    model: nn.Module = getattr(import_module(module), function)(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        image_size=image_size,
-        norm=norm,
-        activation=activation,
-        **values | own,
-    )
-    return model
+    return getattr(import_module(module), function), values
+
+
+def _check_names(name: str, function: Callable[..., nn.Module], own: Iterable[str]) -> None:
+    known = signature(function).parameters
+    for key in own:
+        if key not in known:
+            reason = getattr(function, "takes_no", {}).get(key)
+            raise ValueError(f"{name} takes no {key}" + (f": {reason}" if reason else f"; it takes {', '.join(known)}"))
 
 
 def facts(model: nn.Module) -> dict[str, list[Any]]:
