@@ -15,10 +15,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
+    from models.description import Description
     from models.layers.activation import Activation
     from models.layers.norm import Norm
 
 CHOICES = Path(__file__).resolve().parents[1] / "conf" / "model"
+
+NOT_ARGUMENTS = ("_target_", "search", "paper")
+"""Keys of a file that are no arguments: the function, the usual ranges, and the images and classes of the paper."""
 
 
 def names() -> list[str]:
@@ -48,7 +52,7 @@ def create(
         ValueError: no such name, an argument that the architecture does not have, a setting outside its range, a choice that
             makes no sense for it, or images too small for it.
     """
-    function, values = _choice(name)
+    function, values, _ = _choice(name)
     _check_names(name, function, own)
     model: nn.Module = function(
         num_classes=num_classes,
@@ -61,8 +65,48 @@ def create(
     return model
 
 
-def _choice(name: str) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
-    """The function that builds an architecture, and the values of its file."""
+def describe(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    in_channels: int = 3,
+    image_size: tuple[int, int] | None = None,
+    norm: Norm | None = None,
+    activation: Activation | None = None,
+    **own: Any,
+) -> Description:
+    """What the network `name` costs: parameters, multiply-adds, activation memory, depth, receptive field, each layer.
+
+    It is built on the meta device, so that the largest takes neither memory nor more than a second or two.
+
+    Args:
+        num_classes, image_size: those of the paper where absent, which stand in the file of the architecture; else 10
+            classes of 32x32 images.
+
+    Raises:
+        ValueError: as for `create`.
+    """
+    import torch
+
+    from models.checks import ImageTooSmallError
+    from models.description import describe_network
+
+    paper = _choice(name)[2]
+    num_classes = num_classes or paper.get("num_classes", 10)
+    size = image_size or (paper.get("image_size", 32),) * 2
+    parts: dict[str, Any] = {"num_classes": num_classes, "in_channels": in_channels, "norm": norm, **own}
+    smallest = 1
+    with torch.device("meta"):
+        try:
+            create(name, image_size=(1, 1), activation=activation, **parts)
+        except ImageTooSmallError as error:
+            smallest = error.minimum
+        model = create(name, image_size=size, activation=activation, **parts)
+    return describe_network(model, in_channels=in_channels, image_size=size, smallest_image=smallest)
+
+
+def _choice(name: str) -> tuple[Callable[..., nn.Module], dict[str, Any], dict[str, Any]]:
+    """The function that builds an architecture, the values of its file, and what the paper's figures are for."""
     if name not in names():
         nearest = get_close_matches(name, names(), n=1)
         hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(names())}"
@@ -71,8 +115,8 @@ def _choice(name: str) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
 
     spec = yaml.safe_load((CHOICES / f"{name}.yaml").read_text(encoding="utf-8"))
     module, _, function = spec["_target_"].rpartition(".")
-    values = {key: value for key, value in spec.items() if key not in ("_target_", "search")}
-    return getattr(import_module(module), function), values
+    values = {key: value for key, value in spec.items() if key not in NOT_ARGUMENTS}
+    return getattr(import_module(module), function), values, spec.get("paper", {})
 
 
 def _check_names(name: str, function: Callable[..., nn.Module], own: Iterable[str]) -> None:
