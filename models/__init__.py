@@ -6,6 +6,7 @@ The names are the files of conf/model, each with the function that builds the ne
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from csv import DictReader
 from difflib import get_close_matches
 from importlib import import_module
 from inspect import signature
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from models.layers.norm import Norm
 
 CHOICES = Path(__file__).resolve().parents[1] / "conf" / "model"
+FIGURES = Path(__file__).with_name("figures.csv")
 
 NOT_ARGUMENTS = ("_target_", "search", "paper")
 """Keys of a file that are no arguments: the function, the usual ranges, and the images and classes of the paper."""
@@ -105,15 +107,34 @@ def describe(
     return describe_network(model, in_channels=in_channels, image_size=size, smallest_image=smallest)
 
 
+def paper(name: str) -> dict[str, int]:
+    """`image_size` and `num_classes` of the paper, as far as the file of an architecture gives them; {} for any other name."""
+    path = CHOICES / f"{name}.yaml"
+    return dict(_read(path).get("paper", {})) if path.is_file() else {}
+
+
+def figures() -> dict[str, dict[str, int]]:
+    """Name -> what `describe` gives for each architecture at the images and classes of its paper.
+
+    They are read from a file, as working them out for all takes a while: `python -m models.figures` writes it.
+    """
+    with FIGURES.open(encoding="utf-8", newline="") as file:
+        return {row.pop("name"): {key: int(value) for key, value in row.items()} for row in DictReader(file)}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import yaml
+
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+
+
 def _choice(name: str) -> tuple[Callable[..., nn.Module], dict[str, Any], dict[str, Any]]:
     """The function that builds an architecture, the values of its file, and what the paper's figures are for."""
     if name not in names():
         nearest = get_close_matches(name, names(), n=1)
         hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(names())}"
         raise ValueError(f"no model is called {name!r}; {hint}")
-    import yaml
-
-    spec = yaml.safe_load((CHOICES / f"{name}.yaml").read_text(encoding="utf-8"))
+    spec = _read(CHOICES / f"{name}.yaml")
     module, _, function = spec["_target_"].rpartition(".")
     values = {key: value for key, value in spec.items() if key not in NOT_ARGUMENTS}
     return getattr(import_module(module), function), values, spec.get("paper", {})

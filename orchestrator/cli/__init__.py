@@ -31,7 +31,7 @@ orchestrator: hyperparameter sweeps of deep vision networks
   orchestrator delete NAME             delete a sweep: journal, checkpoints, MLflow runs
   orchestrator adopt FOLDER            give a copied folder of sweeps an identity of its own
 
-  orchestrator list [GROUP]            the choices: models, data sets, optimizers, search spaces, ...
+  orchestrator list [GROUP [CHOICE]]   the choices: models, data sets, optimizers, search spaces, ...
   orchestrator sync NAME               send a sweep's waiting events to MLflow
   orchestrator verify NAME             check a sweep's journal, MLflow runs and files against each other
   orchestrator cache [--clear]         show or clear the cache of decoded images
@@ -55,7 +55,7 @@ COMMANDS = {
     "delete": "keeping:delete_command",
     "adopt": "keeping:adopt_command",
     "dashboard": "looking:dashboard",
-    "list": "looking:list_command",
+    "list": "listing:list_command",
     "sync": "looking:sync_command",
     "verify": "looking:verify",
     "cache": "looking:cache",

@@ -1,4 +1,4 @@
-"""dashboard, list, sync, verify and cache."""
+"""dashboard, sync, verify and cache."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.base import errors
-from orchestrator.base.errors import ConfigError, Problem, nearest
-from orchestrator.base.text import say, table
+from orchestrator.base.errors import ConfigError, Problem
+from orchestrator.base.text import say
 from orchestrator.cli.parser import Parser, add_runs_dir
 
 
@@ -68,29 +68,6 @@ def verify(argv: Sequence[str]) -> int:
     with granted(rights):
         report = check(find_sweep(options.runs_dir, options.name), say=say, deep=options.deep)
     return report.exit_code
-
-
-def list_command(argv: Sequence[str]) -> int:
-    parser = Parser(prog="orchestrator list", description="List the choices of a group, or the groups.")
-    parser.add_argument("group", nargs="?")
-    parser.add_argument("--config-dir", type=Path)
-    options = parser.parse_args(argv)
-    from orchestrator.config.catalogue import choices, groups
-
-    if options.group is None:
-        for group in groups(options.config_dir):
-            say(f"{group:<12} {', '.join(name for name, _ in choices(group, options.config_dir))}")
-        return errors.EXIT_OK
-    if options.group not in groups(options.config_dir):
-        known = groups(options.config_dir)
-        raise ConfigError(
-            Problem(
-                options.group, f"is not a group; there are {', '.join(known)}", nearest=nearest(options.group, known)
-            )
-        )
-    for line in table(["choice", "what it is"], [list(row) for row in choices(options.group, options.config_dir)]):
-        say(line)
-    return errors.EXIT_OK
 
 
 def cache(argv: Sequence[str]) -> int:

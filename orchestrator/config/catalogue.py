@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from orchestrator.base.errors import ConfigError, Problem, nearest
 from orchestrator.base.settings import CONF
 
 
@@ -19,6 +20,21 @@ def choices(group: str, extra: Path | None = None) -> list[tuple[str, str]]:
         for path in sorted(path for path in (root / group).glob("*.yaml") if path.is_file()):
             found[path.stem] = _first_comment(path)
     return sorted(found.items())
+
+
+def file_of(group: str, choice: str, extra: Path | None = None) -> Path:
+    """The file of a choice.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for root in reversed(_roots(extra)):
+        if (path := root / group / f"{choice}.yaml").is_file():
+            return path
+    known = [name for name, _ in choices(group, extra)]
+    raise ConfigError(
+        Problem(f"{group}={choice}", f"is not in conf/{group}", nearest=nearest(choice, known), known=tuple(known))
+    )
 
 
 def _roots(extra: Path | None) -> list[Path]:

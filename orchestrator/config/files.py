@@ -77,6 +77,7 @@ class Catalogue:
         if not isinstance(target, str):
             why = "must be the dotted name of a function or class"
             raise ConfigError(Problem(f"{group}._target_", why, target, where=_place(path, "_target_")))
+        spec.pop("paper", None)  # what the figures of an architecture are for
         search = spec.pop("search", None) or {}
         if not isinstance(search, Mapping):
             why = "must be a mapping: argument -> its usual range, or role -> argument"

@@ -10,10 +10,11 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from orchestrator.base.errors import NotReadyError
+from orchestrator.base.errors import NotReadyError, Problem
 from orchestrator.base.groups import GROUPS, PARTS
 from orchestrator.base.rights import Rights, granted
 from orchestrator.config.plan import SweepPlan
@@ -119,6 +120,22 @@ def compose_job(overrides: Sequence[str], *, config_dir: str | Path | None = Non
         ],
     }
     return yaml.safe_dump(job, sort_keys=False, allow_unicode=True)
+
+
+def fixed_trial(overrides: Sequence[str], *, config_dir: str | Path | None = None) -> tuple[dict[str, Any], Rights]:
+    """The configuration of a trial in which nothing is searched, and the rights that it needs; nothing is tried or read.
+
+    Raises:
+        ConfigError: the overrides have a problem, or search something.
+    """
+    draft = Draft(config_dir, "launch")
+    with granted(Rights()):
+        made = draft.plan([*overrides, "search=none"])
+    if draft.overrides.swept:
+        key = next(iter(draft.overrides.swept))
+        draft.problems.append(Problem(key, "must be one value here: nothing is searched"))
+    draft.raise_problems()
+    return dict(made.base), made.rights
 
 
 def _with_probes(draft: Draft, made: SweepPlan, say: Callable[[str], None] | None, fetch: bool) -> SweepPlan:

@@ -67,7 +67,11 @@ class Specs:
         if not isinstance(node, Mapping) or name not in self.catalogue.files[group]:
             return {}
         own = yaml_files.read(self.catalogue.files[group][name])
-        return {k: v for k, v in node.items() if k != "search" and v != "???" and (k not in own or own[k] != v)}
+        return {
+            k: v
+            for k, v in node.items()
+            if k not in ("search", "paper") and v != "???" and (k not in own or own[k] != v)
+        }
 
     def arguments(self, group: str, spec: Mapping[str, Any]) -> dict[str, Argument]:
         """What can be set of a choice; nothing where its target cannot be found, which `check` reports."""
