@@ -55,6 +55,14 @@ def table(header: list[str], rows: list[list[str]]) -> list[str]:
     ]
 
 
+def short(number: float) -> str:
+    """A large number in three digits: 11.7M, 4.09G."""
+    for factor, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= 0.9995 * factor:
+            return f"{number / factor:.3g}{letter}"
+    return f"{number:g}"
+
+
 def word(value: object) -> str:
     """A value in few characters."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -236,14 +236,15 @@ def _plan_here(options: argparse.Namespace) -> Any:
     from orchestrator.config.planning import plan
 
     tell = partial(say, out=sys.stderr)
-    fetch = not getattr(options, "plan", False)
+    only_shown = bool(getattr(options, "plan", False))
     given = getattr(options, "rights", None)
     return plan(
         options.overrides,
         config_dir=options.config_dir,
         config_name=options.config_name,
         say=tell,
-        fetch=fetch,
+        fetch=not only_shown,
+        costs=only_shown,
         rights=None if given is None else Rights(*map(tuple, given)),
     )
 

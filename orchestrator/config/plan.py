@@ -15,6 +15,7 @@ from orchestrator.base.recorded import read_plan
 from orchestrator.base.rights import Rights, granted, in_force
 from orchestrator.base.rules import FIRST_RULES
 from orchestrator.base.settings import ROOT_KEYS, Settings
+from orchestrator.base.text import short, table
 from orchestrator.base.upgrades import current_plan
 from orchestrator.space import Space
 
@@ -137,6 +138,7 @@ def describe_plan(plan: SweepPlan) -> list[str]:
     ]
     if (parameters := plan.facts.get("parameters")) is not None:
         lines.append(f"parameters      {parameters:,} in the largest model")
+    lines += _block("cost", _costs(plan, epochs))
     at_a_time = settings.max_concurrent or plan.facts.get("fits")
     lines += [
         f"resources       {settings.cpus_per_trial:g} CPU, {_gpus(settings)} a trial",
@@ -145,6 +147,40 @@ def describe_plan(plan: SweepPlan) -> list[str]:
         *_block("notes", list(plan.notes)),
     ]
     return lines
+
+
+COSTS_SHOWN = 12
+
+
+def _costs(plan: SweepPlan, epochs: int) -> list[str]:
+    """What a trial of each architecture costs, the cheapest first: multiply-adds of all images and epochs, forward.
+
+    Of each the cheapest and the dearest configuration that was tried are shown where there are too many.
+    """
+    different = {
+        (name.partition(",")[0], adds): (name, parameters, adds)
+        for name, parameters, adds in reversed(plan.facts.get("costs", []))
+    }  # a norm or activation costs no multiply-adds
+    costs = sorted(different.values(), key=lambda cost: (cost[2], cost[0]))
+    if not costs:
+        return []
+    images, least = plan.facts["train"], max(costs[0][2], 1)
+    shown = costs if len(costs) <= COSTS_SHOWN else [*costs[: COSTS_SHOWN // 2], *costs[-COSTS_SHOWN // 2 :]]
+    rows = [
+        [
+            name,
+            f"{short(parameters)} parameters",
+            f"{short(adds)} multiply-adds an image",
+            f"{short(adds * images * epochs)} a trial",
+            f"x {short(adds / least)}",
+        ]
+        for name, parameters, adds in shown
+    ]
+    lines = table(rows[0], rows[1:])
+    if len(shown) < len(costs):
+        lines.insert(COSTS_SHOWN // 2, f"... {len(costs) - len(shown)} between ...")
+    total = f"{short(images * epochs)} images a trial ({images:,} in each of {epochs:,} epochs)"
+    return [*lines, f"{total}; a training step costs about three times its forward multiply-adds"]
 
 
 def domain_max(space: Space, key: str) -> int:

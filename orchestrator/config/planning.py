@@ -31,6 +31,7 @@ def plan(
     config_name: str = "launch",
     say: Callable[[str], None] | None = None,
     fetch: bool = True,
+    costs: bool = False,
     rights: Rights | None = None,
 ) -> SweepPlan:
     """What a sweep with these overrides would do, checked down to one build of every choice; creates nothing but the cache of
@@ -41,6 +42,7 @@ def plan(
     Args:
         say: called with a line of progress while images are decoded, where that takes long.
         fetch: bring data that are not here; otherwise a note says that nothing was tried on them.
+        costs: work out what a trial of each architecture costs, for `describe_plan`.
         rights: of whoever resumes a sweep, whose overrides stand in a journal and give none; those of the overrides where absent.
 
     Raises:
@@ -48,7 +50,7 @@ def plan(
         NotReadyError: data are not there, or runs_dir cannot be written or has no room.
     """
     with granted(Rights()):
-        made = _with_capability(_tried(Draft(config_dir, config_name, given=rights), overrides, say, fetch))
+        made = _with_capability(_tried(Draft(config_dir, config_name, given=rights), overrides, say, fetch, costs))
     runs_dir = Path(made.settings["runs_dir"])
     check_writable(runs_dir)
     if "parameters" in made.facts:
@@ -56,12 +58,14 @@ def plan(
     return made
 
 
-def _tried(draft: Draft, overrides: Sequence[str], say: Callable[[str], None] | None, fetch: bool) -> SweepPlan:
+def _tried(
+    draft: Draft, overrides: Sequence[str], say: Callable[[str], None] | None, fetch: bool, costs: bool
+) -> SweepPlan:
     """The plan whose configurations were tried; it puts the rights of the overrides in force."""
     while True:
         made = draft.plan(overrides)
         draft.raise_problems()
-        made = _with_probes(draft, made, say, fetch)
+        made = _with_probes(draft, made, say, fetch, costs)
         if not (failing := draft.failing()):
             break
         # fewer each time; the last ones stay, with their problems
@@ -138,14 +142,16 @@ def fixed_trial(overrides: Sequence[str], *, config_dir: str | Path | None = Non
     return dict(made.base), made.rights
 
 
-def _with_probes(draft: Draft, made: SweepPlan, say: Callable[[str], None] | None, fetch: bool) -> SweepPlan:
+def _with_probes(
+    draft: Draft, made: SweepPlan, say: Callable[[str], None] | None, fetch: bool, costs: bool
+) -> SweepPlan:
     """The plan with what trying its configurations showed."""
     from orchestrator.training import preflight
     from orchestrator.training.data.loading import absolute_paths
 
     made = replace(made, base={**made.base, "data": absolute_paths(made.base["data"], Path.cwd())})
     configs = probes(made)
-    result = preflight.check(configs, say, fetch=fetch, budget_s=BUDGET_S)
+    result = preflight.check(configs, say, fetch=fetch, costs=costs, budget_s=BUDGET_S)
     for problem in result.problems:
         everywhere = problem.where is not None and problem.where.startswith(EVERY_TRIAL)
         draft.problems.append(replace(problem, where=None) if everywhere else problem)

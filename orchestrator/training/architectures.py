@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import models
 from orchestrator.base.build import build
 from orchestrator.base.errors import ConfigError, Problem
+from orchestrator.base.text import short
 
 if TYPE_CHECKING:
     from models.description import Convention, Description
@@ -27,14 +28,6 @@ def overview(choices: Sequence[tuple[str, str]]) -> list[list[str]]:
             cells = [*map(short, sizes), *(str(figures[key]) for key in ("depth", "image_size", "smallest_image"))]
         table.append([name, *cells, text])
     return table
-
-
-def short(number: float) -> str:
-    """A large number in three digits: 11.7M, 4.09G."""
-    for factor, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= 0.9995 * factor:
-            return f"{number / factor:.3g}{letter}"
-    return f"{number:g}"
 
 
 def summary(found: Description) -> list[str]:

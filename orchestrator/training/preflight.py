@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from models import facts as facts_of_model
 from models.outputs import Outputs
+from models.tracing import trace
 from orchestrator.base.build import build
 from orchestrator.base.errors import ConfigError, OrchestratorError, Problem
 from orchestrator.base.groups import OF_MODEL, TRIAL_GROUPS
@@ -74,6 +75,7 @@ def check(
     say: Callable[[str], None] | None = None,
     *,
     fetch: bool = True,
+    costs: bool = False,
     budget_s: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
 ) -> Preflight:
@@ -84,13 +86,14 @@ def check(
     Args:
         say: told how far the decoding of images is, where it takes long.
         fetch: bring data that are not here; otherwise nothing is tried on them, and the facts are empty.
+        costs: work out what each model costs, as the fact `costs`: [label, parameters, multiply-adds of an image] of each.
         budget_s: seconds for all configurations after the first, with which modules and data are loaded.
         clock: in seconds, never backwards.
 
     Raises:
         NotReadyError: the data are missing or damaged.
     """
-    probe = _Probe(say)
+    probe = _Probe(say, costs)
     tried = _try(probe.check_without_data, configs, budget_s / 2, clock)
     if not probe.found and (fetch or all(data_are_here(config) for _, config in configs)):
         tried = _try(probe.check_on_data, configs[:tried], budget_s / 2, clock)
@@ -117,6 +120,7 @@ def _try(
 @dataclass
 class _Probe:
     say: Callable[[str], None] | None
+    costs: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
     found: dict[tuple[str, str, str], tuple[Problem, list[str]]] = field(default_factory=dict)
     _tried: dict[str, Any] = field(default_factory=dict)
@@ -160,6 +164,8 @@ class _Probe:
         parameters = count_parameters(model)
         if parameters > self.facts.get("parameters", -1):
             self.facts |= {"parameters": parameters, "largest": label}
+        if self.costs:
+            self._once("costs", config, MODEL_KEYS, partial(self._add_cost, label, config, model, dataset))
         for name, values in facts_of_model(model).items():
             self.facts[name] = sorted([*values, *(v for v in self.facts.get(name, []) if v not in values)])
         with self._collect(label, config, "loss"):
@@ -171,6 +177,16 @@ class _Probe:
                 (*MODEL_KEYS, "optimizer"),
                 partial(build_optimizer, config, model),
             )
+
+    def _add_cost(self, label: str, config: Mapping[str, Any], model: nn.Module, dataset: Dataset) -> None:
+        label = ", ".join(part for part in label.split(", ") if part.split("=")[0].split(".")[0] in MODEL_KEYS)
+        name = label if "model=" in label else ", ".join(filter(None, (f"model={config['choices']['model']}", label)))
+        image = torch.zeros(1, dataset.in_channels, *dataset.image_size, device="meta")
+        try:
+            multiply_adds = sum(affine.multiply_adds for affine in trace(model.eval(), image)[1].affine)
+        except Exception:  # code of the user's may do what has no answer without numbers; it was tried with them
+            return
+        self.facts.setdefault("costs", []).append([name, count_parameters(model), multiply_adds])
 
     def _note(self, dataset: Dataset) -> None:
         if "fingerprint" not in self.facts:
