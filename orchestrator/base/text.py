@@ -60,7 +60,7 @@ def short(number: float) -> str:
     for factor, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= 0.9995 * factor:
             return f"{number / factor:.3g}{letter}"
-    return f"{number:g}"
+    return f"{number:.3g}"
 
 
 def word(value: object) -> str:
