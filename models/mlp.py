@@ -8,11 +8,15 @@ from torch import nn
 from models import checks
 from models.initializers import initialize
 from models.initializers.kaiming import kaiming
-from models.layers.activation import Activation, relu
+from models.layers.activation import Activation, identity, relu
 from models.layers.block import linear_block
 from models.layers.norm import Norm, no_norm
 
+NO_CONVOLUTIONS = "it has no convolutions"
+NO_HIDDEN = "it has no hidden features"
 
+
+@checks.takes_no(stem=NO_CONVOLUTIONS, dropout=NO_HIDDEN, width=NO_HIDDEN)
 def linear(
     *,
     num_classes: int,
@@ -23,13 +27,19 @@ def linear(
 ) -> nn.Sequential:
     """One linear map from pixels to logits: multinomial logistic regression under cross-entropy.
 
-    It has no hidden features: `norm` and `activation` change nothing.
+    Raises:
+        RefusedError: a norm or an activation other than `no_norm()` and `identity()`: there are no hidden features.
     """
+    if norm not in (None, no_norm()):
+        raise checks.RefusedError("linear has no hidden features to normalize; use norm=none, or model=mlp")
+    if activation not in (None, identity()):
+        raise checks.RefusedError("linear has no hidden features to activate; use activation=identity, or model=mlp")
     model = nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size[0] * image_size[1], num_classes))
     initialize(model, kaiming(), torch.default_generator)
     return model
 
 
+@checks.takes_no(stem=NO_CONVOLUTIONS)
 def mlp(
     *,
     num_classes: int,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from models import checks
 from models.layers.place import Layout, Place
@@ -44,9 +45,13 @@ class Norm:
             )
 
 
+def _no_layer(num_features: int, place: Place) -> nn.Module:
+    return nn.Identity()
+
+
 def no_norm() -> Norm:
     """No normalization."""
-    return Norm(lambda num_features, place: nn.Identity())
+    return Norm(_no_layer)
 
 
 def batch_norm(*, eps: float = 1e-5, momentum: float = 0.1) -> Norm:
@@ -104,6 +109,63 @@ def group_norm(*, num_groups: int = 8, eps: float = 1e-5) -> Norm:
     return Norm(layer)
 
 
+def instance_norm(*, eps: float = 1e-5) -> Norm:
+    """Each channel of each example over the positions of a map, or over the tokens; with a gain and a shift a channel.
+
+    The same in training and in evaluation. Over a single position a channel would always be normalized to 0, so that
+    nothing of the image came through: vectors are refused while a network is built, maps of 1x1 when one arrives.
+
+    Source: Ulyanov et al. 2016, Instance Normalization: The Missing Ingredient for Fast Stylization, arXiv:1607.08022.
+    """
+    checks.positive("eps", eps)
+
+    def layer(num_features: int, place: Place) -> nn.Module:
+        if place.layout is Layout.VECTORS:
+            raise checks.RefusedError(
+                "instance normalization is over the positions of a map, and vectors have none; use norm=layer"
+            )
+        kind = TokenInstanceNorm if place.layout is Layout.TOKENS else MapInstanceNorm
+        return kind(num_features, eps=eps, affine=True)
+
+    return Norm(layer, absorbs_bias=True)
+
+
+def weight_norm() -> Norm:
+    """No layer: each weight vector is a length g times a direction v / |v|, which are learned instead of it.
+
+    There is one length for each output of the convolution or linear layer. An initialization sets both, so that the network
+    starts as one without.
+
+    Our deviation: no initialization from a first mini-batch.
+
+    Source: Salimans and Kingma 2016, Weight Normalization, arXiv:1602.07868.
+    """
+    return Norm(_no_layer, wrap=parametrizations.weight_norm)
+
+
+def local_response_norm(
+    *, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0, after_activation: bool = True
+) -> Norm:
+    """Each feature x divided by (k + alpha * the sum of x^2 over `size` neighbouring features)^beta, at each position.
+
+    A vector or token is taken as a map of one position. torch's layer divides its alpha by `size`: it gets `size` times ours.
+
+    Args:
+        after_activation: as in AlexNet; else before.
+
+    Source: Krizhevsky et al. 2012, ImageNet Classification with Deep Convolutional Neural Networks, section 3.3.
+    """
+    checks.at_least("size", size, 1)
+    for name, value in (("alpha", alpha), ("beta", beta), ("k", k)):
+        checks.positive(name, value)
+
+    def layer(num_features: int, place: Place) -> nn.Module:
+        kind = nn.LocalResponseNorm if place.layout is Layout.MAPS else FeatureLocalResponseNorm
+        return kind(size, alpha=alpha * size, beta=beta, k=k)
+
+    return Norm(layer, after_activation=after_activation)
+
+
 def groups_for(num_features: int, num_groups: int, layout: Layout) -> int:
     """The largest divisor of `num_features` that is at most `num_groups`.
 
@@ -114,9 +176,17 @@ def groups_for(num_features: int, num_groups: int, layout: Layout) -> int:
 
 
 class FittedGroupNorm(nn.GroupNorm):
-    """Group normalization that reports its number of groups to `models.facts`."""
+    """Group normalization that reports its number of groups to `models.facts`, and refuses groups of one value."""
 
     asked: int
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1:].numel() == self.num_groups:
+            raise checks.RefusedError(
+                "group normalization has no variance over groups of one value, such as a channel of a 1x1 map;"
+                " use fewer groups or larger images"
+            )
+        return super().forward(x)
 
     def own_facts(self) -> dict[str, list[int]]:
         """`group_norm`: [channels, groups asked for, groups in force]."""
@@ -135,3 +205,30 @@ class TokenBatchNorm(nn.BatchNorm1d):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.flatten(0, 1)).view_as(x)
+
+
+class MapInstanceNorm(nn.InstanceNorm2d):
+    """Instance normalization that refuses maps of one position, in training and in evaluation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2:].numel() == 1:
+            raise checks.RefusedError(
+                "instance normalization has no variance over the one position of a 1x1 map; use larger images or another norm"
+            )
+        return super().forward(x)
+
+
+class TokenInstanceNorm(nn.InstanceNorm1d):
+    """Instance normalization over the tokens of each example: (N, T, C) -> (N, T, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] == 1:
+            raise checks.RefusedError("instance normalization has no variance over one token; use another norm")
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+
+
+class FeatureLocalResponseNorm(nn.LocalResponseNorm):
+    """Local response normalization over the last axis: vectors (N, C) or tokens (N, T, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(0, -2).unsqueeze(2)).view_as(x)

@@ -1,13 +1,16 @@
 """What every choice in conf/model, conf/norm, conf/activation and conf/init must do: a new file is found by listing.
 
-Choices are combined pairwise over families, each at its smallest member; every other name is built once.
+Choices are combined pairwise over families, each at its smallest member; every other name is built once. In the plain suite
+each choice occurs at least once; `-m slow` runs all pairs.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -20,19 +23,32 @@ import yaml
 from torch import Tensor, nn
 
 import models
-from models.initializers import initialize
+from models.checks import ImageTooSmallError, RefusedError
+from models.initializers import Scheme, initialize
 from models.outputs import Outputs, main_output
-from tests.models.pairwise import pairwise
+from tests.models.pairwise import Pair, each_choice_once, pairwise
 
 CONF = Path(__file__).parents[2] / "conf"
-NUM_CLASSES, IN_CHANNELS, BATCH = 5, 3, 4
+NUM_CLASSES, BATCH = 5, 4
 OF_THE_ENGINE = {"num_classes", "in_channels", "image_size", "norm", "activation"}
+COMPUTED_PARAMETERS = 20_000_000
+"""Larger networks are looked at on the meta device only."""
+
+ANY = ".*"
+REFUSED = [
+    # function, group, choices, what the message says
+    ("models.mlp.linear", "norm", "(?!default|none).*", "linear has no hidden features to normalize"),
+    ("models.mlp.linear", "activation", "(?!default|identity).*", "linear has no hidden features to activate"),
+    ("models.mlp.mlp", "norm", "instance", "vectors have none"),
+]
+"""All that a family refuses, as regular expressions: a refusal that is not listed here fails."""
 
 
 def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+@cache
 def load(group: str, name: str) -> dict[str, Any]:
     spec: dict[str, Any] = yaml.safe_load((CONF / group / f"{name}.yaml").read_text()) or {}
     return spec
@@ -49,13 +65,13 @@ def arguments(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def smallest_arguments(spec: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a choice, with each whole number at the low end of its usual range."""
+    """The arguments of a choice, with each whole number, and the width, at the low end of its usual range."""
     found = arguments(spec)
     for key, text in spec.get("search", {}).items():
-        if type(found.get(key)) is int:
+        if type(found.get(key)) is int or (key == "width" and key in found):
             kind, numbers = re.fullmatch(r".*\b(range|choice|interval)\(([^()]*)\).*", text).groups()  # type: ignore[union-attr]
-            values = [int(float(number)) for number in numbers.split(",")]
-            found[key] = min(values) if kind == "choice" else values[0]
+            values = [float(number) for number in numbers.split(",")]
+            found[key] = type(found[key])(min(values) if kind == "choice" else values[0])
     return found
 
 
@@ -64,61 +80,167 @@ def build(group: str, name: str) -> Any:
     return target(spec)(**arguments(spec)) if spec else None
 
 
-def build_model(name: str, norm: str = "default", activation: str = "default", size: int | None = None) -> nn.Module:
-    """The smallest network of a name, its own initialization drawn from seed 0."""
-    spec = load("model", name)
-    size = size or smallest_image(name)
-    parts = {"norm": build("norm", norm), "activation": build("activation", activation)}
-    torch.manual_seed(0)
-    model: nn.Module = target(spec)(
-        num_classes=NUM_CLASSES, in_channels=IN_CHANNELS, image_size=(size, size), **parts, **smallest_arguments(spec)
-    )
-    return model
+@dataclass(frozen=True)
+class Combination:
+    """A network to build, small, and how: the names of choices, `smallest` or `larger` images, and the channels."""
+
+    name: str
+    norm: str = "default"
+    activation: str = "default"
+    init: str = "default"
+    size: str = "smallest"
+    channels: str = "3"
+
+    def image_size(self) -> tuple[int, int]:
+        """The larger images are oblong, and leave two positions where the smallest leave one."""
+        least = smallest_image(self.name)
+        return (least, 2 * least + 1) if self.size == "larger" else (least, least)
+
+    def model(self) -> nn.Module:
+        """The network, its own initialization drawn from seed 0."""
+        torch.manual_seed(0)
+        return self._built(self.image_size())
+
+    def _built(self, image_size: tuple[int, int]) -> nn.Module:
+        spec = load("model", self.name)
+        parts = {"norm": build("norm", self.norm), "activation": build("activation", self.activation)}
+        shape = {"num_classes": NUM_CLASSES, "in_channels": int(self.channels), "image_size": image_size}
+        model: nn.Module = target(spec)(**shape, **parts, **smallest_arguments(spec))
+        return model
+
+    def scheme(self) -> Scheme | None:
+        scheme: Scheme | None = build("init", self.init)
+        return scheme
+
+    def images(self) -> Tensor:
+        shape = (BATCH, int(self.channels), *self.image_size())
+        return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
 @cache
 def smallest_image(name: str) -> int:
-    for size in (8, 16, 32, 64, 128, 224):
-        try:
-            with torch.device("meta"):
-                build_model(name, size=size)
-        except ValueError as error:
-            if "needs at least" not in str(error):
-                raise
-        else:
-            return size
-    raise AssertionError(f"{name} takes no image up to 224x224")
+    try:
+        with torch.device("meta"):
+            Combination(name)._built((1, 1))
+    except ImageTooSmallError as error:
+        return error.minimum
+    return 1
 
 
 def families() -> list[str]:
-    """Of the names that share a function, the one whose network has the fewest parameters."""
+    """Of the names that share a function and the arguments that are text or flags, the one with the smallest numbers."""
     members: dict[str, list[str]] = {}
     for name in choices("model"):
-        members.setdefault(load("model", name)["_target_"], []).append(name)
-    return [names[0] if len(names) == 1 else min(names, key=count_parameters) for names in members.values()]
+        spec = load("model", name)
+        kinds = {key: value for key, value in arguments(spec).items() if isinstance(value, str | bool)}
+        members.setdefault(f"{spec['_target_']} {kinds}", []).append(name)
+    return [min(names, key=total) for names in members.values()]
 
 
-def count_parameters(name: str) -> int:
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in build_model(name).parameters())
+def total(name: str) -> float:
+    """The sum of all numbers among a network's arguments."""
+    numbers = re.findall(r"\b\d+(?:\.\d+)?\b", str(list(smallest_arguments(load("model", name)).values())))
+    return sum(map(float, numbers))
 
 
-def images(name: str) -> Tensor:
-    size = smallest_image(name)
-    return torch.randn(BATCH, IN_CHANNELS, size, size, generator=torch.Generator().manual_seed(1))
+def reason_for_refusal(name: str, group: str, choice: str) -> str | None:
+    """A regular expression of the message with which a network refuses a choice; None where it takes it."""
+    function = load("model", name)["_target_"]
+    for pattern, of, names, reason in REFUSED:
+        if re.fullmatch(pattern, function) and of == group and re.fullmatch(names, choice):
+            return reason
+    return None
 
 
 FAMILIES = families()
-COMBINATIONS = pairwise(FAMILIES, choices("norm"), choices("activation"), choices("init"))
-combined = pytest.mark.parametrize(("name", "norm", "activation", "init"), COMBINATIONS)
+GROUPS = {
+    "model": FAMILIES,
+    **{group: choices(group) for group in ("norm", "activation", "init")},
+    "size": ["smallest", "larger"],
+    "channels": ["1", "3"],
+}
 
 
-@combined
-def test_model_gives_logits_and_every_parameter_a_gradient(name: str, norm: str, activation: str, init: str) -> None:
-    model = build_model(name, norm, activation)
-    initialize(model, build("init", init), torch.Generator().manual_seed(0), images(name))
+def excluded(pair: Pair) -> bool:
+    (first, one), (second, other) = ((list(GROUPS)[place], choice) for place, choice in pair)
+    if first == "model" and second in ("norm", "activation"):
+        return reason_for_refusal(one, second, other) is not None
+    # The smallest images may leave one position, over which a channel or a small group has no variance.
+    return first == "norm" and one in ("instance", "group") and other == "smallest"
 
-    outputs = model(images(name))
+
+ROWS = pairwise(*GROUPS.values(), excluded=excluded)
+PLAIN = set(each_choice_once(ROWS))
+REFUSALS = [
+    (name, group, choice)
+    for name in FAMILIES
+    for group in ("norm", "activation")
+    for choice in choices(group)
+    if reason_for_refusal(name, group, choice)
+]
+FURTHER = sorted(set(choices("model")) - set(FAMILIES))
+
+
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, id="-".join(row), marks=[] if row in PLAIN else [pytest.mark.slow]) for row in ROWS]
+)
+def test_combination(row: tuple[str, ...]) -> None:
+    combination = Combination(*row)
+    model, again = combination.model(), combination.model()
+
+    has_the_same_shapes_on_the_meta_device(combination, model)
+    initializes_repeatably(combination, model, again)
+    trains(model, combination.images())
+    computes_in_bf16(model, combination.images())
+    comes_back_from_its_state(model, again, combination.images())
+    evaluates_each_example_by_itself(model, combination.images())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FURTHER)
+def test_further_name(name: str) -> None:
+    with torch.device("meta"):
+        if sum(parameter.numel() for parameter in Combination(name).model().parameters()) > COMPUTED_PARAMETERS:
+            pytest.skip("large: the meta device has it")
+    model, images = Combination(name).model(), Combination(name).images()
+
+    trains(model, images)
+    evaluates_each_example_by_itself(model, images)
+
+
+def has_the_same_shapes_on_the_meta_device(combination: Combination, model: nn.Module) -> None:
+    with torch.device("meta"):
+        meta = combination.model()
+        initialize(meta, combination.scheme(), torch.Generator("cpu"))
+
+    assert all(tensor.is_meta for tensor in meta.state_dict().values())
+    assert shapes(meta) == shapes(model)
+
+
+def shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {key: tensor.shape for key, tensor in model.state_dict().items()}
+
+
+def initializes_repeatably(combination: Combination, model: nn.Module, again: nn.Module) -> None:
+    """Leaves `model` with the weights of seed 0, and `again` with those of seed 1."""
+    assert torch.equal(weights(model), weights(again)), "the own initialization"
+    scheme, images = combination.scheme(), combination.images()
+    initialize(model, scheme, torch.Generator().manual_seed(0), images)
+    initialize(again, scheme, torch.Generator().manual_seed(0), images)
+    assert torch.equal(weights(model), weights(again)), "the same seed"
+    initialize(again, scheme, torch.Generator().manual_seed(1), images)
+    # `default` leaves the architecture's own, drawn from the global seed.
+    assert torch.equal(weights(model), weights(again)) == (combination.init == "default"), "another seed"
+    assert weights(model).isfinite().all()
+
+
+def weights(model: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def trains(model: nn.Module, images: Tensor) -> None:
+    """All classifiers give logits, and every parameter gets a gradient."""
+    outputs = model.train()(images)
     heads = (outputs.main, *outputs.auxiliary) if isinstance(outputs, Outputs) else (outputs,)
     losses = [F.cross_entropy(logits, torch.arange(BATCH) % NUM_CLASSES) for logits in heads]
     torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
@@ -131,65 +253,35 @@ def test_model_gives_logits_and_every_parameter_a_gradient(name: str, norm: str,
         assert parameter.grad.isfinite().all(), key
 
 
-@combined
-def test_initialization_is_finite_and_repeats_from_its_generator(
-    name: str, norm: str, activation: str, init: str
-) -> None:
-    model, again, other = (build_model(name, norm, activation) for _ in range(3))
-
-    for network, seed in ((model, 0), (again, 0), (other, 1)):
-        initialize(network, build("init", init), torch.Generator().manual_seed(seed), images(name))
-
-    assert main_output(model(images(name))).isfinite().all()
-    assert torch.equal(weights(model), weights(again))
-    # `default` leaves the architecture's own, drawn from the global seed.
-    assert torch.equal(weights(model), weights(other)) == (init == "default")
+def computes_in_bf16(model: nn.Module, images: Tensor) -> None:
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert main_output(model.eval()(images)).isfinite().all()
 
 
-def weights(model: nn.Module) -> Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
-
-
-@combined
-def test_evaluation_treats_each_example_by_itself(name: str, norm: str, activation: str, init: str) -> None:
-    model, batch = in_double_precision(name, norm, activation, init)
+def comes_back_from_its_state(model: nn.Module, again: nn.Module, images: Tensor) -> None:
+    again.load_state_dict(copy.deepcopy(model.state_dict()))
 
     with torch.no_grad():
-        alone = torch.cat([main_output(model(image[None])) for image in batch])
-        torch.testing.assert_close(main_output(model(batch)), alone)
+        assert torch.equal(main_output(again.eval()(images)), main_output(model.eval()(images)))
 
 
-@combined
-def test_channels_last_gives_what_contiguous_gives(name: str, norm: str, activation: str, init: str) -> None:
-    model, batch = in_double_precision(name, norm, activation, init)
+def evaluates_each_example_by_itself(model: nn.Module, images: Tensor) -> None:
+    """One alone gives what it gives in a batch, in either layout in memory.
 
+    In double precision: in float, the norm of a small group would magnify rounding.
+    """
+    model, images = model.eval().double(), images.double()
     with torch.no_grad():
-        expected = main_output(model(batch))
+        expected = main_output(model(images))
+        torch.testing.assert_close(main_output(model(images[:1])), expected[:1])
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        torch.testing.assert_close(main_output(model(batch.to(memory_format=torch.channels_last))), expected)
+        torch.testing.assert_close(main_output(model(images.to(memory_format=torch.channels_last))), expected)
 
 
-def in_double_precision(name: str, norm: str, activation: str, init: str) -> tuple[nn.Module, Tensor]:
-    """A network for evaluation and its images; in float, the norm of a small group would magnify rounding."""
-    model = build_model(name, norm, activation)
-    initialize(model, build("init", init), torch.Generator().manual_seed(0), images(name))
-    return model.eval().double(), images(name).double()
-
-
-@combined
-def test_meta_device_builds_and_initializes_the_same_shapes(name: str, norm: str, activation: str, init: str) -> None:
-    real = build_model(name, norm, activation)
-
-    with torch.device("meta"):
-        meta = build_model(name, norm, activation)
-        initialize(meta, build("init", init), torch.Generator("cpu"))
-
-    assert all(tensor.is_meta for tensor in meta.state_dict().values())
-    assert shapes(meta) == shapes(real)
-
-
-def shapes(model: nn.Module) -> dict[str, torch.Size]:
-    return {key: tensor.shape for key, tensor in model.state_dict().items()}
+@pytest.mark.parametrize(("name", "group", "choice"), REFUSALS)
+def test_what_makes_no_sense_is_refused_with_the_reason(name: str, group: str, choice: str) -> None:
+    with torch.device("meta"), pytest.raises(RefusedError, match=reason_for_refusal(name, group, choice)):
+        Combination(name, **{group: choice}).model()
 
 
 @pytest.mark.parametrize("name", choices("model"))
@@ -197,8 +289,8 @@ def test_every_name_gives_logits_at_its_own_values(name: str) -> None:
     """On the meta device, where the largest costs nothing; at 32x32, or the smallest images that it takes."""
     size = max(32, smallest_image(name))
     with torch.device("meta"):
-        model = models.create(name, num_classes=NUM_CLASSES, in_channels=IN_CHANNELS, image_size=(size, size))
-        logits = main_output(model(torch.zeros(BATCH, IN_CHANNELS, size, size)))
+        model = models.create(name, num_classes=NUM_CLASSES, in_channels=3, image_size=(size, size))
+        logits = main_output(model(torch.zeros(BATCH, 3, size, size)))
 
     assert logits.shape == (BATCH, NUM_CLASSES)
 
@@ -220,9 +312,14 @@ def test_conf_holds_every_argument_and_ranges_for_its_own_keys(group: str, name:
 
     assert arguments(spec).keys() == defaults.keys()
     if [load(group, other).get("_target_") for other in choices(group)].count(spec["_target_"]) == 1:
-        assert arguments(spec) == defaults, "one default in one place"
+        assert arguments(spec) == {key: plain(value) for key, value in defaults.items()}, "one default in one place"
     usual = {key: text for key, text in spec.get("search", {}).items() if text not in spec["search"]}  # without roles
     assert usual.keys() <= defaults.keys()
+
+
+def plain(value: Any) -> Any:
+    """As YAML gives it."""
+    return [plain(each) for each in value] if isinstance(value, tuple) else value
 
 
 @pytest.mark.parametrize("group", ["norm", "activation", "init"])

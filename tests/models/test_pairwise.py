@@ -6,7 +6,7 @@ from itertools import combinations, product
 
 import pytest
 
-from tests.models.pairwise import pairwise
+from tests.models.pairwise import Pair, each_choice_once, pairwise
 
 
 def group(name: str, size: int) -> list[str]:
@@ -45,3 +45,28 @@ def test_the_rows_are_the_same_every_time() -> None:
     groups = group("a", 4), group("b", 3), group("c", 5)
 
     assert pairwise(*groups) == pairwise(*groups)
+
+
+def test_excluded_pairs_are_left_out_and_all_others_meet() -> None:
+    groups = group("a", 5), group("b", 4), group("c", 3)
+
+    def excluded(pair: Pair) -> bool:
+        return pair in (((0, "a1"), (1, "b2")), ((0, "a1"), (1, "b3")), ((1, "b2"), (2, "c1")))
+
+    rows = pairwise(*groups, excluded=excluded)
+
+    for one, other in combinations(range(3), 2):
+        wanted = {(a, b) for a, b in product(groups[one], groups[other]) if not excluded(((one, a), (other, b)))}
+        assert {(row[one], row[other]) for row in rows} == wanted
+
+
+def test_a_part_of_the_rows_holds_every_choice() -> None:
+    groups = group("family", 40), group("norm", 8), group("activation", 15)
+    rows = pairwise(*groups)
+
+    kept = each_choice_once(rows)
+
+    assert set(kept) <= set(rows)
+    assert len(kept) <= 40 + 8 + 15
+    for place, choices in enumerate(groups):
+        assert {row[place] for row in kept} == set(choices)

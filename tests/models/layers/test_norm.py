@@ -7,7 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers.norm import Norm, batch_norm, group_norm, groups_for, layer_norm, no_norm
+from models.layers.norm import (
+    Norm,
+    batch_norm,
+    group_norm,
+    groups_for,
+    instance_norm,
+    layer_norm,
+    local_response_norm,
+    no_norm,
+    weight_norm,
+)
 from models.layers.place import Layout, Place
 
 VECTORS, MAPS, TOKENS = (Place(layout) for layout in (Layout.VECTORS, Layout.MAPS, Layout.TOKENS))
@@ -134,10 +144,19 @@ def test_groups_adapt_to_the_channels(num_features: int, num_groups: int, layout
     assert groups_for(num_features, num_groups, layout) == groups
 
 
-def test_only_batch_norm_absorbs_the_bias() -> None:
-    absorbs = [norm.absorbs_bias for norm in (no_norm(), batch_norm(), layer_norm(), group_norm())]
+NORMS = {
+    "none": no_norm(),
+    "batch": batch_norm(),
+    "layer": layer_norm(),
+    "group": group_norm(),
+    "instance": instance_norm(),
+    "weight": weight_norm(),
+    "local_response": local_response_norm(),
+}
 
-    assert absorbs == [False, True, False, False]
+
+def test_batch_and_instance_norm_alone_absorb_the_bias() -> None:
+    assert {name for name, norm in NORMS.items() if norm.absorbs_bias} == {"batch", "instance"}
 
 
 def test_settings_are_checked() -> None:
@@ -153,3 +172,10 @@ def test_settings_are_checked() -> None:
         group_norm(num_groups=0)
     with pytest.raises(ValueError, match="eps must be positive and finite, got 0"):
         group_norm(eps=0)
+    with pytest.raises(ValueError, match="eps must be positive and finite, got 0"):
+        instance_norm(eps=0)
+    with pytest.raises(ValueError, match="size must be at least 1, got 0"):
+        local_response_norm(size=0)
+    for name in ("alpha", "beta", "k"):
+        with pytest.raises(ValueError, match=f"{name} must be positive and finite, got 0"):
+            local_response_norm(**{name: 0})  # type: ignore[arg-type]
