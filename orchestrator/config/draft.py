@@ -77,7 +77,7 @@ class Draft:
         self._read_rights(composed)
         self._read_settings(composed)
         entries = self._without_what_the_model_lacks(entries)
-        entries = [self._usable(entry) if is_open(entry) else entry for entry in entries]
+        entries = [self._usable(entry) if self._may_be_narrowed(entry) else entry for entry in entries]
         specs = self._read_specs(composed, entries)
         base = {
             "choices": {group: specs.chosen[group] for group in GROUPS},
@@ -102,7 +102,7 @@ class Draft:
 
     def _without_what_the_model_lacks(self, entries: list[Entry]) -> list[Entry]:
         """The default search, which nobody asked for, leaves out a group of the model that it does not take."""
-        if self.chosen.get("search") != DEFAULT_SEARCH or "search" in self.overrides:
+        if not self._searches_by_default():
             return entries
         try:
             spec, _ = self.catalogue.choice("model", self.chosen["model"])
@@ -113,8 +113,15 @@ class Draft:
         self.notes += [f"{key} is not searched: model={self.chosen['model']} takes none" for key in lacking]
         return [entry for entry in entries if entry.key not in lacking]
 
+    def _searches_by_default(self) -> bool:
+        return self.chosen.get("search") == DEFAULT_SEARCH and "search" not in self.overrides
+
+    def _may_be_narrowed(self, entry: Entry) -> bool:
+        """Whether choices that cannot run are left out: of all that there are, or of those that nobody asked for."""
+        return is_open(entry) or (self._searches_by_default() and entry.key in OF_MODEL and bool(entry.where))
+
     def _usable(self, entry: Entry) -> Entry:
-        """An entry for all choices of a group, narrowed to those that can run; a note names the others."""
+        """An entry for choices of a group, narrowed to those that can run; a note names the others."""
         reasons: dict[str, str] = {}
         names = choices_of(entry, self.catalogue, [])
         for name in names:

@@ -11,7 +11,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from models import facts as facts_of_model
+from models.checks import RefusedError
 from models.outputs import Outputs
 from models.tracing import trace
 from orchestrator.base.build import build
@@ -158,7 +159,11 @@ class _Probe:
         model: nn.Module | None = None
         with self._collect(label, config, "model", dataset):
             probe = partial(probe_model, config, dataset, images)
-            model = self._once(f"model {images}", config, MODEL_KEYS, probe)
+            try:
+                model = self._once(f"model {images}", config, MODEL_KEYS, probe)
+            except RefusedError as error:
+                group = refused_group(config, dataset, images)
+                self._add(label, Problem(group, str(error), config["choices"].get(group)))
         if model is None:
             return
         parameters = count_parameters(model)
@@ -328,6 +333,15 @@ def probe_model(config: Mapping[str, Any], dataset: Dataset, count: int = PROBE_
             gave = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(f"must give logits of shape {(count, dataset.num_classes)} for a batch, gave {gave}")
     return model
+
+
+def refused_group(config: Mapping[str, Any], dataset: Dataset, count: int) -> str:
+    """Of a network that refuses a choice: the group without which it takes the rest, or else `model`."""
+    for group in ("norm", "activation"):
+        with suppress(ValueError):
+            probe_model({**config, group: {}}, dataset, count)
+            return group
+    return "model"
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -235,6 +235,19 @@ def test_a_choice_that_cannot_run_is_left_out_of_a_ready_search_and_told(
     assert "does not run on this" in refused("optimizer=sgd,unfit", config_dir=tmp_path / "conf")
 
 
+def test_the_search_that_nobody_asked_for_leaves_out_what_the_model_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(given: Iterable[tuple[str, Mapping[str, Any]]], *_: object, **__: object) -> SimpleNamespace:
+        norms = {config["choices"]["norm"] for _, config in given} & {"batch", "layer"}
+        problems = [Problem("norm", "nothing to normalize", norm) for norm in sorted(norms)]
+        return SimpleNamespace(problems=problems, facts=FACTS, tried=10**6)
+
+    monkeypatch.setattr(preflight, "check", check)
+    made = plan(["model=linear"])
+    assert "norm: none" in shown(made)
+    assert "norm=batch is left out: nothing to normalize" in made.notes
+    assert "norm=batch: nothing to normalize" in refused("model=linear", "search=quickstart")
+
+
 def test_a_role_is_played_by_an_argument_of_each_family(own: Path) -> None:
     allowed = "allowed_targets=[my_nets_for_test]"
     write(own / "model/deep.yaml", "_target_: my_nets_for_test.Net\nsearch:\n  size: choice(1, 2)\n  depth: size\n")

@@ -34,12 +34,11 @@ OF_THE_ENGINE = {"num_classes", "in_channels", "image_size", "norm", "activation
 COMPUTED_PARAMETERS = 20_000_000
 """Larger networks are looked at on the meta device only."""
 
-ANY = ".*"
 REFUSED = [
     # function, group, choices, what the message says
     ("models.mlp.linear", "norm", "(?!default|none).*", "linear has no hidden features to normalize"),
     ("models.mlp.linear", "activation", "(?!default|identity).*", "linear has no hidden features to activate"),
-    ("models.mlp.mlp", "norm", "instance", "vectors have none"),
+    (r"models.(mlp.mlp|residual_mlp.*|perceptron.*)", "norm", "instance", "vectors have none"),
 ]
 """All that a family refuses, as regular expressions: a refusal that is not listed here fails."""
 

@@ -47,6 +47,33 @@ def test_image_too_small_is_told_with_the_name_of_the_data(config: MakeConfig) -
     ]
 
 
+def test_a_refused_norm_or_activation_is_told_as_the_choice_at_fault(config: MakeConfig) -> None:
+    """A ready search that asks for all norms can leave this one out then."""
+    choices = {"data": "synthetic", "model": "linear", "norm": "batch", "activation": "tanh"}
+    batch, tanh = {"_target_": "models.layers.norm.batch_norm"}, {"_target_": "models.layers.activation.tanh"}
+    linear = config(model={"_target_": "models.mlp.linear"}, choices=choices)
+    assert problems(
+        ("norm=batch", linear | {"norm": batch}),
+        ("activation=tanh", linear | {"activation": tanh}),
+        ("norm=batch, activation=tanh", linear | {"norm": batch, "activation": tanh}),
+    ) == [
+        "norm=batch: linear has no hidden features to normalize; use norm=none, or model=mlp",
+        "activation=tanh: linear has no hidden features to activate; use activation=identity, or model=mlp",
+        "model=linear: linear has no hidden features to normalize; use norm=none, or model=mlp"
+        " (norm=batch, activation=tanh)",
+    ]
+
+
+def test_a_norm_that_is_refused_once_maps_are_small_is_told_as_the_choice_at_fault(config: MakeConfig) -> None:
+    choices = {"data": "synthetic", "model": "convnet", "norm": "instance"}
+    instance = {"_target_": "models.layers.norm.instance_norm"}
+    made = config(model={"_target_": "models.convnet.convnet"}, norm=instance, choices=choices)
+    assert problems(("norm=instance", made)) == [
+        "norm=instance: instance normalization has no variance over the one position of a 1x1 map;"
+        " use larger images or another norm"
+    ]
+
+
 def test_every_problem_is_told_once_with_the_configurations_that_have_it(config: MakeConfig) -> None:
     bad = config(
         precision="fp16",
