@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from torch import nn
+from torch import Tensor, nn
 
 from models.layers.activation import Activation
 from models.layers.norm import Norm
@@ -36,7 +36,7 @@ def conv_block(
         ends_branch: whether the block ends a residual branch. It then leaves the activation to `join`, and gives the
             pieces that the activation needs: `activation.pieces * out_channels` channels.
     """
-    conv = nn.Conv2d(
+    conv: nn.Module = nn.Conv2d(
         in_channels,
         out_channels * _pieces(activation),
         kernel_size,
@@ -45,7 +45,50 @@ def conv_block(
         groups=groups,
         bias=not norm.absorbs_bias,
     )
+    conv = _ordered(norm.wrap(conv), groups, _pieces(activation))
     return _block(conv, out_channels, Layout.MAPS, pool=pool, norm=norm, activation=activation, ends_branch=ends_branch)
+
+
+def pre_conv_block(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    norm: Norm,
+    activation: Activation,
+) -> nn.Sequential:
+    """Normalization, activation, convolution: (N, pieces * in_channels, H, W) -> (N, pieces * out_channels, H', W').
+
+    In this order every map carries the pieces of the activation that reads it, so that sums and concatenations of maps do,
+    too. What ends such a chain is `pre_activated`.
+
+    Source: He et al. 2016, Identity Mappings in Deep Residual Networks, arXiv:1603.05027.
+    """
+    conv = nn.Conv2d(
+        in_channels,
+        out_channels * activation.pieces,
+        kernel_size,
+        stride=stride,
+        padding=kernel_size // 2,
+        groups=groups,
+        bias=not norm.absorbs_bias,
+    )
+    layers = pre_activated(in_channels, Layout.MAPS, norm=norm, activation=activation)
+    layers.add_module("affine", _ordered(norm.wrap(conv), groups, activation.pieces))
+    return layers
+
+
+def pre_activated(num_features: int, layout: Layout, *, norm: Norm, activation: Activation) -> nn.Sequential:
+    """Normalization and activation of features that no block has activated: pieces * num_features -> num_features."""
+    layers = OrderedDict[str, nn.Module]()
+    if not norm.after_activation:
+        normalization = norm.layer(num_features * activation.pieces, Place(layout))
+        if not isinstance(normalization, nn.Identity):
+            layers["norm"] = normalization
+    layers["activation"] = activated(num_features, layout, norm=norm, activation=activation)
+    return nn.Sequential(layers)
 
 
 def linear_block(
@@ -64,7 +107,7 @@ def linear_block(
         activation: None where no activation follows.
         ends_branch: as for `conv_block`.
     """
-    linear = nn.Linear(in_features, out_features * _pieces(activation), bias=not norm.absorbs_bias)
+    linear = norm.wrap(nn.Linear(in_features, out_features * _pieces(activation), bias=not norm.absorbs_bias))
     return _block(linear, out_features, layout, pool=None, norm=norm, activation=activation, ends_branch=ends_branch)
 
 
@@ -74,6 +117,31 @@ def activated(num_features: int, layout: Layout, *, norm: Norm, activation: Acti
     if norm.after_activation:
         return nn.Sequential(layer, norm.layer(num_features, Place(layout, Position.AFTER_ACTIVATION)))
     return layer
+
+
+class PiecesOfGroups(nn.Module):
+    """Orders the channels that a convolution of `groups` gives by piece: before, those of each group are together.
+
+    The pieces of a feature are then made from the inputs of one group, as they should.
+    """
+
+    def __init__(self, groups: int, pieces: int) -> None:
+        super().__init__()
+        self.groups = groups
+        self.pieces = pieces
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, _, height, width = x.shape
+        return x.reshape(n, self.groups, self.pieces, -1, height, width).transpose(1, 2).flatten(1, 3)
+
+    def extra_repr(self) -> str:
+        return f"groups={self.groups}, pieces={self.pieces}"
+
+
+def _ordered(conv: nn.Module, groups: int, pieces: int) -> nn.Module:
+    if groups == 1 or pieces == 1:
+        return conv
+    return nn.Sequential(OrderedDict(conv=conv, order=PiecesOfGroups(groups, pieces)))
 
 
 def _pieces(activation: Activation | None) -> int:
@@ -90,7 +158,7 @@ def _block(
     activation: Activation | None,
     ends_branch: bool,
 ) -> nn.Sequential:
-    layers = OrderedDict[str, nn.Module](affine=norm.wrap(affine))
+    layers = OrderedDict[str, nn.Module](affine=affine)
     if pool is not None:
         layers["pool"] = pool
     if activation is None or not norm.after_activation:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from models.layers.activation import Activation, relu
-from models.layers.block import conv_block, linear_block
+from models.layers.block import conv_block, linear_block, pre_activated, pre_conv_block
 from models.layers.norm import Norm, batch_norm, group_norm, layer_norm, no_norm
 from models.layers.place import Layout, Place, Position
 
@@ -136,3 +136,60 @@ def test_weight_normalization_wraps_the_affine_map() -> None:
         "parametrizations.weight.original0",
         "parametrizations.weight.original1",
     ]
+
+
+def test_norm_and_activation_before_the_convolution() -> None:
+    block = pre_conv_block(3, 8, 3, norm=batch_norm(), activation=relu())
+
+    assert [name for name, _ in block.named_children()] == ["norm", "activation", "affine"]
+    x = torch.randn(2, 3, 4, 4)
+    expected = F.conv2d(F.batch_norm(x, None, None, training=True).relu(), block[2].weight, padding=1)
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_before_the_convolution_too_a_norm_may_follow_the_activation() -> None:
+    local_response = Norm(lambda num_features, place: nn.LocalResponseNorm(5), after_activation=True)
+
+    block = pre_conv_block(2, 4, 3, norm=local_response, activation=relu())
+
+    x = torch.randn(2, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = F.conv2d(F.local_response_norm(x.relu(), 5), block[-1].weight, block[-1].bias, padding=1)
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_maps_before_an_activation_of_pieces_carry_them() -> None:
+    """A chain: the first map has 2 x 3 channels, the second 2 x 8; what ends the chain gives one value of each feature."""
+    block = pre_conv_block(3, 8, 3, norm=batch_norm(), activation=maxout(2))
+    end = pre_activated(8, Layout.MAPS, norm=batch_norm(), activation=maxout(2))
+
+    x = block(torch.randn(2, 6, 4, 4))
+
+    assert x.shape == (2, 16, 4, 4)
+    normalized = F.batch_norm(x, None, None, training=True)
+    torch.testing.assert_close(end(x), torch.maximum(normalized[:, :8], normalized[:, 8:]))
+
+
+def test_the_pieces_of_a_feature_come_from_its_own_group() -> None:
+    """Depthwise: feature f of the result depends on channel f of the input alone."""
+    x = torch.randn(1, 4, 3, 3, requires_grad=True)
+    depthwise = conv_block(4, 4, 3, groups=4, norm=no_norm(), activation=maxout(2))
+    before = pre_conv_block(4, 4, 3, groups=4, norm=no_norm(), activation=maxout(2))
+
+    for out in (depthwise(x), maxout(2).layer(4, Layout.MAPS)(before(x.repeat(1, 2, 1, 1)))):
+        (gradient,) = torch.autograd.grad(out[:, 1].sum(), x)
+        assert gradient.abs().sum((0, 2, 3)).nonzero().flatten().tolist() == [1]
+
+
+def test_grouped_pieces_keep_the_weights_of_torch() -> None:
+    """Group by group, the same as the convolutions of its paths, each with its own pieces."""
+    block = conv_block(4, 6, 1, groups=2, norm=no_norm(), activation=maxout(3))
+    conv = block[0].get_submodule("conv")
+    x = torch.randn(2, 4, 3, 3)
+
+    paths = [
+        F.conv2d(x[:, 2 * g : 2 * g + 2], conv.weight[9 * g : 9 * g + 9], conv.bias[9 * g : 9 * g + 9])
+        for g in (0, 1)  # type: ignore[index]
+    ]
+
+    expected = torch.cat([path.unflatten(1, (3, 3)).amax(1) for path in paths], 1)
+    torch.testing.assert_close(block(x), expected)
