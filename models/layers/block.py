@@ -66,6 +66,28 @@ def pre_conv_block(
 
     Source: He et al. 2016, Identity Mappings in Deep Residual Networks, arXiv:1603.05027.
     """
+    layers = pre_activated(in_channels, Layout.MAPS, norm=norm, activation=activation)
+    conv = unread_conv(
+        in_channels, out_channels, kernel_size, stride=stride, groups=groups, norm=norm, activation=activation
+    )
+    layers.add_module("affine", conv)
+    return layers
+
+
+def unread_conv(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    norm: Norm,
+    activation: Activation,
+) -> nn.Module:
+    """The convolution alone, whose result is normalized and activated by those who read it: `activation.pieces` values a feature.
+
+    It has a bias only where their normalization would keep it.
+    """
     conv = nn.Conv2d(
         in_channels,
         out_channels * activation.pieces,
@@ -75,9 +97,7 @@ def pre_conv_block(
         groups=groups,
         bias=not norm.absorbs_bias,
     )
-    layers = pre_activated(in_channels, Layout.MAPS, norm=norm, activation=activation)
-    layers.add_module("affine", _ordered(norm.wrap(conv), groups, activation.pieces))
-    return layers
+    return _ordered(norm.wrap(conv), groups, activation.pieces)
 
 
 def pre_activated(num_features: int, layout: Layout, *, norm: Norm, activation: Activation) -> nn.Sequential:

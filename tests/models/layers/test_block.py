@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from models.layers.activation import Activation, relu
-from models.layers.block import conv_block, linear_block, pre_activated, pre_conv_block
+from models.layers.block import conv_block, linear_block, pre_activated, pre_conv_block, unread_conv
 from models.layers.norm import Norm, batch_norm, group_norm, layer_norm, no_norm
 from models.layers.place import Layout, Place, Position
 
@@ -193,3 +193,20 @@ def test_grouped_pieces_keep_the_weights_of_torch() -> None:
 
     expected = torch.cat([path.unflatten(1, (3, 3)).amax(1) for path in paths], 1)
     torch.testing.assert_close(block(x), expected)
+
+
+def test_the_bias_of_a_convolution_has_no_effect_where_its_readers_absorb_it() -> None:
+    """He et al. 2016, arXiv:1603.05027, figure 1b: what a unit adds to the stream is normalized by whoever reads it."""
+    conv, reader = nn.Conv2d(2, 4, 3), pre_activated(4, Layout.MAPS, norm=batch_norm(), activation=relu())
+    x = torch.randn(8, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+
+    torch.testing.assert_close(reader(F.conv2d(x, conv.weight)), reader(conv(x)))
+    assert unread_conv(2, 4, 3, norm=batch_norm(), activation=relu()).bias is None
+    assert unread_conv(2, 4, 3, norm=group_norm(), activation=relu()).bias is not None
+
+
+def test_a_convolution_alone_gives_pieces_and_is_wrapped() -> None:
+    conv = unread_conv(2, 4, 3, stride=2, norm=Norm(no_norm().layer, wrap=weight_norm), activation=maxout(3))
+
+    assert conv(torch.zeros(1, 2, 8, 8)).shape == (1, 12, 4, 4)
+    assert "parametrizations.weight.original0" in dict(conv.named_parameters())
