@@ -1,13 +1,267 @@
-"""The CIFAR residual networks."""
+"""The residual networks for ImageNet and for CIFAR, and those that differ from them in numbers."""
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+import yaml
 from torch import nn
 
-from models.layers.residual import Residual
-from models.resnet import blocks_of_depth, resnet_cifar
+import models
+from models.checks import ImageTooSmallError, RefusedError
+from models.layers.norm import Norm, batch_norm
+from models.layers.residual import Residual, ZeroPadShortcut
+from models.layers.units import blocks_of_depth
+from models.resnet import resnet, resnet_cifar
+
+TABLES = Path(__file__).parents[3] / "shared" / "lectures" / "tables"
+needs_tables = pytest.mark.skipif(
+    not TABLES.exists(), reason="needs the lectures' tables in shared/ beside the repository"
+)
+
+
+def count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def on_meta(name: str, size: int = 224, num_classes: int = 1000, **own: Any) -> nn.Module:
+    with torch.device("meta"):
+        return models.create(name, num_classes=num_classes, in_channels=3, image_size=(size, size), **own)
+
+
+def of_the_lecture() -> Norm:
+    """Every convolution has a bias, batch normalization no parameters: the convention of resnet34_rows.csv."""
+    return Norm(lambda num_features, place: nn.BatchNorm2d(num_features, affine=False))
+
+
+def table(name: str) -> list[dict[str, str]]:
+    lines = [line for line in (TABLES / name).read_text().splitlines() if not line.startswith("#")]
+    return list(csv.DictReader(lines))
+
+
+@needs_tables
+@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
+def test_totals_of_the_table_of_resnet_models(depth: int) -> None:
+    row = next(row for row in table("resnet_models.csv") if row["model"] == f"ResNet-{depth}")
+    spec = yaml.safe_load((models.CHOICES / f"resnet{depth}.yaml").read_text())
+
+    assert spec["blocks"] == [int(row[f"conv{stage}_x_blocks"]) for stage in range(2, 6)]
+    assert spec["unit"] == row["unit"]
+    assert count(on_meta(f"resnet{depth}")) == int(row["params_torchvision_style"])
+    assert count(on_meta(f"resnet{depth}", norm=of_the_lecture())) == int(row["params_004"])
+
+
+@needs_tables
+def test_rows_of_the_table_of_resnet34() -> None:
+    model = on_meta("resnet34", norm=of_the_lecture())
+    stages = [list(model.get_submodule(f"stage{stage}").children()) for stage in range(1, 5)]
+    groups = [[model.get_submodule("stem")], stages[0]]
+    groups += [part for stage in stages[1:] for part in (stage[:1], stage[1:])] + [[model.get_submodule("classifier")]]
+
+    rows = [int(row["parameters_slide"]) for row in table("resnet34_rows.csv") if int(row["parameters_slide"])]
+    assert [sum(map(count, group)) for group in groups] == rows[:-1]
+    assert count(model) == rows[-1] == 21_789_160
+
+
+def test_parameters_of_the_units_of_the_lecture() -> None:
+    """Inventory, section 2: a convolution has a bias, the normalization none; weights alone, as torchvision, are fewer."""
+    plain = on_meta("resnet34", norm=of_the_lecture())
+    bottleneck = on_meta("resnet50", norm=of_the_lecture())
+
+    assert count(plain.get_submodule("stage1.0")) == 73_856 == 2 * (9 * 64 * 64 + 64)
+    assert count(plain.get_submodule("stage2.0")) == 229_760
+    assert count(bottleneck.get_submodule("stage1.0")) == 74_368
+    assert count(bottleneck.get_submodule("stage1.1")) == count(bottleneck.get_submodule("stage1.2")) == 70_016
+
+
+@pytest.mark.parametrize(
+    ("name", "total"),
+    [
+        # ../shared/lectures/tables/param_oracle.csv
+        ("wide_resnet50_2", 68_883_240),
+        ("resnext50_32x4d", 25_028_904),
+        # Hu et al. 2018, section 6.1: SE-ResNet-50 has about 2.5 million more than ResNet-50, and those are
+        # 2 c^2 / 16 weights and c + c / 16 biases for each of 3, 4, 6, 3 units of c = 256, 512, 1024, 2048 channels
+        (
+            "se_resnet50",
+            25_557_032
+            + sum(
+                n * (2 * c * c // 16 + c + c // 16) for n, c in zip((3, 4, 6, 3), (256, 512, 1024, 2048), strict=True)
+            ),
+        ),
+    ],
+)
+def test_parameter_totals_for_imagenet(name: str, total: int) -> None:
+    assert count(on_meta(name)) == total
+
+
+def test_resnext29_of_the_paper() -> None:
+    """Xie et al. 2017, table 7: 34.4 million; on CIFAR, 29 layers with weights but for the projections."""
+    model = on_meta("resnext29_8x64d", 32, 10)
+
+    assert round(count(model) / 1e5) == 344
+    branches = [m for module in model.modules() if isinstance(module, Residual) for m in module.branch.modules()]
+    assert sum(isinstance(module, nn.Conv2d) for module in branches) + 2 == 29
+
+
+def test_wrn_68_3_has_68_layers_of_three_times_the_inner_channels() -> None:
+    model = on_meta("wrn_68_3")
+
+    projections = sum(isinstance(m.shortcut, nn.Sequential) for m in model.modules() if isinstance(m, Residual))
+    assert sum(isinstance(m, nn.Conv2d | nn.Linear) for m in model.modules()) - projections == 68
+    assert model.get_submodule("stage1.0.branch.1.affine").out_channels == 3 * 64
+
+
+def small(**own: Any) -> nn.Module:
+    """A network of 16 channels for 8x8 images."""
+    torch.manual_seed(0)
+    values = {"blocks": (1,), "stem": "cifar", "width": 0.25} | own
+    return resnet(num_classes=3, in_channels=3, image_size=(8, 8), **values)
+
+
+@pytest.mark.parametrize(
+    ("shortcut", "total"),
+    [
+        ("A", 269_722),
+        # a 1x1 convolution and two parameters of a normalization at the beginning of stages 2 and 3
+        ("B", 269_722 + (16 * 32 + 64) + (32 * 64 + 128)),
+        # and in each other of the three units of the three stages
+        ("C", 269_722 + (16 * 32 + 64) + (32 * 64 + 128) + 3 * (16**2 + 32) + 2 * (32**2 + 64) + 2 * (64**2 + 128)),
+    ],
+)
+def test_options_of_the_shortcut(shortcut: str, total: int) -> None:
+    model = on_meta("resnet20", 32, 10, shortcut=shortcut)
+
+    assert count(model) == total
+    pads = sum(isinstance(module, ZeroPadShortcut) for module in model.modules())
+    assert pads == (2 if shortcut == "A" else 0)
+
+
+def test_option_a_for_imagenet_has_no_parameters_in_its_shortcuts() -> None:
+    model = on_meta("resnet34", shortcut="A")
+
+    assert not [name for name, _ in model.named_parameters() if "shortcut" in name]
+
+
+def test_stems() -> None:
+    imagenet, cifar = (small(stem=stem, blocks=(1, 1)).get_submodule("stem") for stem in ("imagenet", "cifar"))
+
+    images = torch.zeros(1, 3, 64, 64)
+    assert imagenet(images).shape == (1, 16, 16, 16)
+    assert cifar(images).shape == (1, 16, 64, 64)
+
+
+def test_width_is_a_factor_of_all_channels() -> None:
+    half, whole = (on_meta("resnet50", width=width) for width in (0.5, 1.0))
+
+    wide = {name: module.out_channels for name, module in whole.named_modules() if isinstance(module, nn.Conv2d)}
+    for name, module in half.named_modules():
+        if isinstance(module, nn.Conv2d):
+            assert module.out_channels * 2 == wide[name]
+
+
+@pytest.mark.parametrize("width", [0.1, 0.3, 1.7])
+def test_groups_divide_the_channels_at_any_width(width: float) -> None:
+    middle = on_meta("resnext50_32x4d", width=width).get_submodule("stage1.0.branch.1.affine")
+
+    assert middle.groups == 32
+    assert middle.out_channels % 32 == 0
+
+
+def test_dropout_is_before_the_classifier() -> None:
+    for model in (
+        small(dropout=0.5),
+        resnet_cifar(num_classes=3, in_channels=3, image_size=(8, 8), depth=8, dropout=0.5),
+    ):
+        assert isinstance(model, models.network.Network)
+        assert model.parts[-2:] == ("dropout", "classifier")
+        assert model.get_submodule("dropout").p == 0.5
+
+
+def test_smallest_images_fill_what_one_position_of_the_last_map_stands_for() -> None:
+    model = on_small_images(32, "imagenet")
+
+    assert model.get_submodule("stage4")  # 32 = 2 (stem) * 2 (pool) * 2 * 2 * 2
+    last = torch.zeros(2, 3, 32, 32)
+    for name in ("stem", "stage1", "stage2", "stage3", "stage4"):
+        last = model.get_submodule(name)(last)
+    assert last.shape[2:] == (1, 1)
+    for size, stem, least in ((31, "imagenet", 32), (7, "cifar", 8)):
+        with pytest.raises(
+            ImageTooSmallError, match=f"resnet needs at least {least}x{least} images, got {size}x{size}"
+        ) as e:
+            on_small_images(size, stem)
+        assert e.value.minimum == least
+
+
+def on_small_images(size: int, stem: str) -> nn.Module:
+    return resnet(num_classes=3, in_channels=3, image_size=(size, size), stem=stem, width=0.125)  # type: ignore[arg-type]
+
+
+def test_the_own_norm_and_activation_named_explicitly_give_the_same_network() -> None:
+    torch.manual_seed(0)
+    own = resnet(num_classes=3, in_channels=3, image_size=(32, 32), width=0.125)
+    torch.manual_seed(0)
+    named = resnet(
+        num_classes=3,
+        in_channels=3,
+        image_size=(32, 32),
+        width=0.125,
+        norm=batch_norm(),
+        activation=models.layers.activation.relu(),
+    )
+    x = torch.randn(2, 3, 32, 32)
+
+    assert torch.equal(own(x), named(x))
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"blocks": ()}, r"blocks must be one or more numbers of units, each at least 1, got \[\]"),
+        ({"blocks": (1, 0)}, r"got \[1, 0\]"),
+        ({"unit": "wide"}, "unit must be one of basic, bottleneck, got wide"),
+        ({"shortcut": "D"}, "shortcut must be one of A, B, C, got D"),
+        ({"unit": "bottleneck", "stride_in": "last"}, "stride_in must be one of None, first, middle, got last"),
+        ({"groups": 0}, "groups must be at least 1, got 0"),
+        ({"width_per_group": 0}, "width_per_group must be at least 1, got 0"),
+        ({"se_reduction": 0}, "se_reduction must be at least 1, got 0"),
+        ({"survival": 0.0}, r"survival must be in \(0, 1\], got 0.0"),
+        ({"decay": "cosine"}, "decay must be one of linear, constant, got cosine"),
+        ({"stem": "digits"}, "stem must be one of imagenet, cifar, got digits"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
+        ({"width": 0.0}, "width must be positive and finite, got 0.0"),
+    ],
+)
+def test_values_are_checked(own: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resnet(num_classes=3, in_channels=3, image_size=(32, 32), **own)
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"stride_in": "middle"}, "stride_in=middle needs unit=bottleneck: of two convolutions none is the middle one"),
+        ({"groups": 2}, "groups and width_per_group need unit=bottleneck, .*; got 2 and 64"),
+        ({"width_per_group": 128}, "groups and width_per_group need unit=bottleneck, .*; got 1 and 128"),
+    ],
+)
+def test_what_makes_no_sense_for_basic_units_is_refused(own: dict[str, Any], message: str) -> None:
+    with pytest.raises(RefusedError, match=message):
+        resnet(num_classes=3, in_channels=3, image_size=(32, 32), unit="basic", **own)
+
+
+def test_names_of_the_weights_of_recorded_sweeps() -> None:
+    model = resnet_cifar(num_classes=10, in_channels=3, image_size=(8, 8), depth=8)
+
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    blocks = ["stem", *(f"stage{stage}.0.branch.{index}" for stage in (1, 2, 3) for index in (0, 1))]
+    names = [f"{block}.{key}" for block in blocks for key in ("affine.weight", *(f"norm.{each}" for each in norm))]
+    assert list(model.state_dict()) == [*names, "classifier.weight", "classifier.bias"]
 
 
 @pytest.mark.parametrize(("depth", "total"), [(20, 269_722), (56, 853_018)])
