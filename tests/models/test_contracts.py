@@ -1,4 +1,4 @@
-"""The contracts carry what no built-in family has yet: a token model with attention, maxout and auxiliary classifiers."""
+"""The contracts carry what no built-in family has yet: a token model with attention and auxiliary classifiers."""
 
 from __future__ import annotations
 
@@ -11,28 +11,23 @@ from torch import Tensor, nn
 
 from models.initializers import Role, initialize, named_parameters
 from models.initializers.gaussian import gaussian
-from models.layers.activation import Activation, relu
+from models.layers.activation import Activation, maxout, relu
 from models.layers.block import linear_block
-from models.layers.norm import Norm, batch_norm, group_norm, layer_norm, no_norm
+from models.layers.norm import (
+    Norm,
+    batch_norm,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    local_response_norm,
+    no_norm,
+    weight_norm,
+)
 from models.layers.place import Layout, Place, Position
 from models.layers.residual import join, residual_branches
 from models.outputs import Outputs
 
 CLASSES, TOKENS, WIDTH = 3, 4, 8
-
-
-class Largest(nn.Module):
-    """The largest of the pieces of each feature: Goodfellow et al. 2013, arXiv:1302.4389."""
-
-    def __init__(self, num_features: int, layout: Layout) -> None:
-        super().__init__()
-        self.num_features, self.axis = num_features, layout.feature_axis
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.unflatten(self.axis, (-1, self.num_features)).amax(self.axis)
-
-
-MAXOUT = Activation(Largest, pieces=2)
 
 
 class Attention(nn.Module):
@@ -75,10 +70,18 @@ class TokenModel(nn.Module):
         return Outputs(self.classifier(self.perceptron(middle)[:, 0]), (self.auxiliary(middle[:, 0]),))
 
 
-NORMS = {"none": no_norm(), "batch": batch_norm(), "layer": layer_norm(), "group": group_norm(num_groups=2)}
+NORMS = {
+    "none": no_norm(),
+    "batch": batch_norm(),
+    "layer": layer_norm(),
+    "group": group_norm(num_groups=2),
+    "instance": instance_norm(),
+    "weight": weight_norm(),
+    "local response": local_response_norm(),
+}
 
 
-@pytest.mark.parametrize("activation", [relu(), MAXOUT], ids=["relu", "maxout"])
+@pytest.mark.parametrize("activation", [relu(), maxout()], ids=["relu", "maxout"])
 @pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
 def test_a_token_model_trains_with_every_norm_and_with_maxout(norm: Norm, activation: Activation) -> None:
     torch.manual_seed(0)

@@ -6,7 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from models.layers.norm import batch_norm, layer_norm
+from models import create
+from models.checks import RefusedError
+from models.layers.activation import Activation, identity, relu, tanh
+from models.layers.norm import Norm, batch_norm, layer_norm, no_norm, weight_norm
 from models.mlp import linear, mlp
 
 
@@ -65,3 +68,38 @@ def test_own_initialization_keeps_the_second_moment_of_relu_features() -> None:
 def test_own_values_are_checked(own: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         mlp(num_classes=10, in_channels=1, image_size=(8, 8), **own)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("norm", [batch_norm(), layer_norm(), weight_norm()])
+def test_linear_refuses_a_normalization(norm: Norm) -> None:
+    with pytest.raises(RefusedError, match="linear has no hidden features to normalize; use norm=none, or model=mlp"):
+        linear(num_classes=10, in_channels=1, image_size=(8, 8), norm=norm)
+
+
+@pytest.mark.parametrize("activation", [relu(), tanh()])
+def test_linear_refuses_an_activation(activation: Activation) -> None:
+    with pytest.raises(RefusedError, match="linear has no hidden features to activate; use activation=identity"):
+        linear(num_classes=10, in_channels=1, image_size=(8, 8), activation=activation)
+
+
+def test_linear_takes_what_changes_nothing() -> None:
+    torch.manual_seed(0)
+    named = linear(num_classes=10, in_channels=1, image_size=(8, 8), norm=no_norm(), activation=identity())
+    torch.manual_seed(0)
+
+    own = linear(num_classes=10, in_channels=1, image_size=(8, 8))
+    torch.testing.assert_close(named.state_dict(), own.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "reason"),
+    [
+        ("linear", "stem", "it has no convolutions"),
+        ("linear", "dropout", "it has no hidden features"),
+        ("linear", "width", "it has no hidden features"),
+        ("mlp", "stem", "it has no convolutions"),
+    ],
+)
+def test_a_common_argument_that_is_not_taken_is_refused_with_the_reason(name: str, key: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} takes no {key}: {reason}"):
+        create(name, num_classes=10, in_channels=1, image_size=(8, 8), **{key: 1})

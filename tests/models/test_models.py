@@ -97,6 +97,11 @@ def test_unknown_name_without_a_near_one_lists_what_there_is() -> None:
         models.create("qqq", num_classes=10, in_channels=3, image_size=(32, 32))
 
 
+def test_an_argument_that_no_architecture_of_that_name_has_is_refused_with_those_that_it_has() -> None:
+    with pytest.raises(ValueError, match=r"mlp takes no cardinality; it takes .*, hidden, width, dropout$"):
+        models.create("mlp", num_classes=10, in_channels=3, image_size=(8, 8), cardinality=32)
+
+
 def test_listing_the_names_does_not_import_torch() -> None:
     code = "import sys, models; models.names(); sys.exit('torch' in sys.modules)"
 

@@ -118,7 +118,7 @@ NO_BIAS = torch.zeros(4, dtype=torch.float64)
 @pytest.mark.parametrize(("eps", "tolerance"), [(NO_EPS, 1e-14), (1e-5, 2e-6)])
 @pytest.mark.parametrize("scale", [2.0, 100.0])
 def test_batch_norm_does_not_see_the_scale_of_the_weights(scale: float, eps: float, tolerance: float) -> None:
-    """BN(a W x) = BN(W x), Ioffe and Szegedy 2015, section 3.3: to rounding without eps, and as far as eps is small against a variance of 20."""
+    """BN(a W x) = BN(W x), Ioffe and Szegedy 2015, section 3.3; eps is small against a variance of 20."""
     change = through_batch_norm(scale * WEIGHT, NO_BIAS, eps) - through_batch_norm(WEIGHT, NO_BIAS, eps)
 
     assert change.abs().max() <= tolerance

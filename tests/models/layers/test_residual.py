@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from models.layers.activation import Activation, relu
+from models.layers.activation import maxout, relu
 from models.layers.block import conv_block, linear_block
 from models.layers.norm import Norm, no_norm
 from models.layers.place import Layout
@@ -23,22 +23,7 @@ def test_a_branch_of_zeros_leaves_the_activation_of_the_input() -> None:
     assert torch.equal(Residual(branch, nn.Identity(), nn.ReLU())(x), x.relu())
 
 
-def largest_of_two(num_features: int, layout: Layout) -> nn.Module:
-    """A maxout layer: the larger of channels f and num_features + f."""
-    return Larger(layout.feature_axis)
-
-
-class Larger(nn.Module):
-    def __init__(self, axis: int) -> None:
-        super().__init__()
-        self.axis = axis
-
-    def forward(self, x: Tensor) -> Tensor:
-        first, second = x.chunk(2, self.axis)
-        return torch.maximum(first, second)
-
-
-MAXOUT = Activation(largest_of_two, pieces=2)
+MAXOUT = maxout(pieces=2)
 
 
 @pytest.mark.parametrize(
