@@ -206,6 +206,7 @@ def test_alexnet_owt_equals_torchvision() -> None:
     assert_same(model, theirs(), foreign.tables(alexnet_owt)["torchvision"], 224)
 
 
+@pytest.mark.slow
 def test_alexnet_owt_equals_torchvision_on_small_images() -> None:
     """There the last maps are stretched to 6x6 positions; here the first fully connected layer takes their 2x2."""
     from torchvision.models import alexnet as theirs
