@@ -27,11 +27,12 @@ from models.foreign import by_rules
 from models.initializers import initialize
 from models.initializers.kaiming import kaiming
 from models.layers.activation import Activation, relu
-from models.layers.block import conv_block
+from models.layers.block import activated, conv_block
 from models.layers.cell import Cell, LastState, NasnetStage, NasnetStem, Source, nasnet_cell
-from models.layers.cell_operations import OPERATIONS, Style, free_activation
+from models.layers.cell_operations import OPERATIONS, Style
 from models.layers.cell_text import CellGraph, parse_cell
 from models.layers.norm import Norm, batch_norm
+from models.layers.place import Layout
 from models.layers.width import scaled
 from models.network import Network
 
@@ -100,7 +101,7 @@ def nasnet(
         row = [built.add(normal, channels) for _ in range(cells)]
         parts[f"stage{stage + 1}"] = NasnetStage(reduction, row, skips=skip_reduction)
     features = built.current.channels
-    parts["activation"] = LastState(free_activation(features, norm=norm, activation=style.activation))
+    parts["activation"] = LastState(activated(features, Layout.MAPS, norm=norm, activation=style.activation))
     parts |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
     if dropout:
         parts["dropout"] = nn.Dropout(dropout)
@@ -140,7 +141,7 @@ def _stem(built: _Cells, stem: str, in_channels: int, reducing: CellGraph, filte
     imagenet = stem == "imagenet"
     conv = conv_block(
         in_channels,
-        built.current.channels,
+        built.current.channels * built.style.activation.pieces,
         3,
         stride=2 if imagenet else 1,
         padding=0 if imagenet else 1,

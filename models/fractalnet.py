@@ -194,6 +194,7 @@ class OneColumn(nn.Module):
         super().__init__()
         self.network = network
         self.column = column
+        self.train(network.training)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network.through(x, self.column)

@@ -21,9 +21,9 @@ from models import checks
 from models.initializers import initialize
 from models.initializers.kaiming import kaiming
 from models.layers.activation import Activation, relu
-from models.layers.block import activated, conv_block
+from models.layers.block import conv_block, pre_activated
 from models.layers.cell import summing_cell
-from models.layers.cell_operations import Conv, Style, add_norm, chain, convolution
+from models.layers.cell_operations import Conv, Style, chain
 from models.layers.cell_text import CellGraph, Edge, parse_cell
 from models.layers.norm import Norm, batch_norm
 from models.layers.place import Layout, Position
@@ -85,14 +85,14 @@ def nasbench201(
 
     channels = scaled(filters, width)
     parts: dict[str, nn.Module] = {
-        "stem": conv_block(in_channels, channels, 3, norm=style.norm, activation=None),
+        "stem": conv_block(in_channels, channels * style.activation.pieces, 3, norm=style.norm, activation=None),
         "stage1": nn.Sequential(*(summing_cell(graph, channels, style) for _ in range(cells))),
     }
     for stage in (2, 3):
         channels *= 2
         row = (summing_cell(graph, channels, style) for _ in range(cells))
         parts[f"stage{stage}"] = nn.Sequential(reduction(channels // 2, channels, style), *row)
-    parts["activation"] = _last_activation(channels, style)
+    parts["activation"] = pre_activated(channels, Layout.MAPS, norm=style.norm, activation=style.activation)
     parts |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
     if dropout:
         parts["dropout"] = nn.Dropout(dropout)
@@ -144,17 +144,7 @@ def reduction(in_channels: int, out_channels: int, style: Style) -> Residual:
         last=Position.BRANCH_END,
     )
     pool = nn.AvgPool2d(2, ceil_mode=True)
-    project = style.norm.wrap(nn.Conv2d(in_channels, out_channels, 1, bias=False))
+    pieces = style.activation.pieces
+    project = style.norm.wrap(nn.Conv2d(pieces * in_channels, pieces * out_channels, 1, bias=False))
     shortcut = nn.Sequential(OrderedDict[str, nn.Module](pool=pool, affine=project))
     return join(branch, shortcut, out_channels, norm=style.norm, activation=None)
-
-
-def _last_activation(channels: int, style: Style) -> nn.Module:
-    """Normalization and activation."""
-    layers = OrderedDict[str, nn.Module]()
-    pieces = style.activation.pieces
-    if pieces > 1:
-        layers["affine"] = convolution(channels, channels * pieces, norm=style.norm)
-    add_norm(layers, channels * pieces, style.norm, Position.BEFORE_ACTIVATION)
-    layers["activation"] = activated(channels, Layout.MAPS, norm=style.norm, activation=style.activation)
-    return nn.Sequential(layers)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from models.layers.cell_operations import OPERATIONS, Conv, FactorizedReduction, Style
+from models.layers.cell_operations import OPERATIONS, Conv, FactorizedReduction, Style, concatenated
 from models.layers.cell_text import CellGraph
 from models.layers.drop_path import DropPath
 
@@ -29,6 +28,7 @@ class Cell(nn.Module):
         conclude: node -> what is done to it before it is concatenated.
         stride: how far the positions of the nodes are apart, in positions of the input.
         drop_prob: of drop-path after each operation but `skip_connect`.
+        pieces: channels of each feature, as the activation needs them.
     """
 
     def __init__(
@@ -41,10 +41,12 @@ class Cell(nn.Module):
         conclude: Mapping[int, nn.Module],
         stride: int = 1,
         drop_prob: float = 0.0,
+        pieces: int = 1,
     ) -> None:
         super().__init__()
         self.graph = graph
         self.channels = channels
+        self.pieces = pieces
         self.stride = stride
         self.prepare = nn.ModuleDict({str(node): module for node, module in prepare.items()})
         self.edges = nn.ModuleDict({f"{node}_{edge}": module for (node, edge), module in operations.items()})
@@ -62,7 +64,7 @@ class Cell(nn.Module):
             self.conclude[str(node)](states[node]) if str(node) in self.conclude else states[node]
             for node in self.graph.output
         ]
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
+        return outputs[0] if len(outputs) == 1 else concatenated(outputs, self.pieces)
 
     def _sum(self, node: int, states: Mapping[int, Tensor], inputs: Sequence[Tensor]) -> Tensor:
         total: Tensor | None = None
@@ -76,7 +78,7 @@ class Cell(nn.Module):
     def _zeros(self, x: Tensor) -> Tensor:
         """The value of a node to which no edge leads."""
         height, width = (-(-size // self.stride) for size in x.shape[2:])
-        return x.new_zeros(len(x), self.channels, height, width)
+        return x.new_zeros(len(x), self.pieces * self.channels, height, width)
 
 
 def summing_cell(graph: CellGraph, channels: int, style: Style) -> Cell:
@@ -87,7 +89,7 @@ def summing_cell(graph: CellGraph, channels: int, style: Style) -> Cell:
         for i, edge in enumerate(graph.edges(node))
     }
     prepare = {0: nn.Identity()} if 0 in graph.needed() else {}
-    return Cell(graph, channels, operations, prepare=prepare, conclude={})
+    return Cell(graph, channels, operations, prepare=prepare, conclude={}, pieces=style.activation.pieces)
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ def nasnet_cell(
         conclude=conclude,
         stride=2 if reduces else 1,
         drop_prob=drop_prob,
+        pieces=style.activation.pieces,
     )
 
 
@@ -151,7 +154,7 @@ def _prepared(source: Source | None, current: Source, channels: int, style: Styl
     if source is None:
         return nn.Identity()
     if source.halvings != current.halvings:
-        return FactorizedReduction(source.channels, channels, norm=style.norm, activation=style.activation)
+        return FactorizedReduction(source.channels, channels, style, activated_first=True)
     if source is not current and source.channels == channels:
         return nn.Identity()
     return style.chain(Conv(source.channels, channels, (1, 1)))
@@ -159,7 +162,7 @@ def _prepared(source: Source | None, current: Source, channels: int, style: Styl
 
 def _concluded(in_channels: int, channels: int, *, reduces: bool, style: Style) -> nn.Module:
     if reduces:
-        return FactorizedReduction(in_channels, channels, norm=style.norm, activation=None)
+        return FactorizedReduction(in_channels, channels, style, activated_first=False)
     return style.projection(in_channels, channels)
 
 

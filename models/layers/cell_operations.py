@@ -1,5 +1,8 @@
 """The operations of cells by their names, all in the order activation, convolution, normalization.
 
+Every map between them carries the pieces of the activation that reads it, as in `block.pre_conv_block`: `channels` below is
+the number of features, of each of which there are `activation.pieces` channels.
+
 What is not in the papers follows the authors' code: the reduced channels of the oblong and of the dilated convolutions
 (Real et al. 2019, arXiv:1802.01548, on its TPU form), and the two shifted halves of a reduction.
 """
@@ -7,7 +10,7 @@ What is not in the papers follows the authors' code: the reduced channels of the
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,34 +46,18 @@ class Conv:
 def chain(*convs: Conv, norm: Norm, activation: Activation, last: Position = Position.NO_ACTIVATION) -> nn.Sequential:
     """Activation, convolution, normalization, as often as there are convolutions.
 
-    The map that the chain reads is read by others, too, and has one value for each feature: an activation of several pieces
-    gets them from a 1x1 convolution of its own there. Within the chain, each convolution gives the pieces for the next.
-
     Args:
         last: where the last normalization stands.
     """
     steps = []
     for i, conv in enumerate(convs):
         layers = OrderedDict[str, nn.Module]()
-        if i == 0:
-            layers["activation"] = free_activation(conv.in_channels, norm=norm, activation=activation)
-        else:
-            layers["activation"] = activated(conv.in_channels, Layout.MAPS, norm=norm, activation=activation)
-        ends = i == len(convs) - 1
-        channels = conv.out_channels * (1 if ends else activation.pieces)
+        layers["activation"] = activated(conv.in_channels, Layout.MAPS, norm=norm, activation=activation)
+        channels = conv.out_channels * activation.pieces
         _add_convolution(layers, conv, channels, norm)
-        add_norm(layers, channels, norm, last if ends else Position.BEFORE_ACTIVATION)
+        add_norm(layers, channels, norm, last if i == len(convs) - 1 else Position.BEFORE_ACTIVATION)
         steps.append(nn.Sequential(layers))
     return nn.Sequential(*steps)
-
-
-def free_activation(num_features: int, *, norm: Norm, activation: Activation) -> nn.Module:
-    """The activation of a map that has one value for each feature, whatever the activation needs."""
-    layer = activated(num_features, Layout.MAPS, norm=norm, activation=activation)
-    if activation.pieces == 1:
-        return layer
-    pieces = convolution(num_features, num_features * activation.pieces, norm=norm)
-    return nn.Sequential(OrderedDict(affine=pieces, layer=layer))
 
 
 def convolution(in_channels: int, out_channels: int, *, stride: int = 1, norm: Norm) -> nn.Module:
@@ -111,30 +98,6 @@ def _add_convolution(layers: OrderedDict[str, nn.Module], conv: Conv, channels: 
         layers["affine"] = norm.wrap(first)
 
 
-class FactorizedReduction(nn.Module):
-    """Half the positions, without losing any: one 1x1 convolution of the even rows and columns, one of the odd ones.
-
-    Args:
-        activation: before the convolutions; None where there is none.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, *, norm: Norm, activation: Activation | None) -> None:
-        super().__init__()
-        free = nn.Identity() if activation is None else free_activation(in_channels, norm=norm, activation=activation)
-        self.activation = free
-        self.even = convolution(in_channels, out_channels // 2, stride=2, norm=norm)
-        self.odd = convolution(in_channels, out_channels - out_channels // 2, stride=2, norm=norm)
-        layers = OrderedDict[str, nn.Module]()
-        add_norm(layers, out_channels, norm, Position.NO_ACTIVATION)
-        self.norm = layers.get("norm", nn.Identity())
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.activation(x)
-        shifted = F.pad(x, (-1, 1, -1, 1))
-        out: Tensor = self.norm(torch.cat([self.even(x), self.odd(shifted)], 1))
-        return out
-
-
 @dataclass(frozen=True)
 class Style:
     """What all operations of a network share."""
@@ -147,9 +110,48 @@ class Style:
 
     def projection(self, in_channels: int, out_channels: int) -> nn.Module:
         """A 1x1 convolution and its normalization, without an activation."""
-        layers = OrderedDict[str, nn.Module](affine=convolution(in_channels, out_channels, norm=self.norm))
-        add_norm(layers, out_channels, self.norm, Position.NO_ACTIVATION)
+        pieces = self.activation.pieces
+        affine = convolution(pieces * in_channels, pieces * out_channels, norm=self.norm)
+        layers = OrderedDict[str, nn.Module](affine=affine)
+        add_norm(layers, pieces * out_channels, self.norm, Position.NO_ACTIVATION)
         return nn.Sequential(layers)
+
+
+class FactorizedReduction(nn.Module):
+    """Half the positions, without losing any: one 1x1 convolution of the even rows and columns, one of the odd ones.
+
+    Args:
+        activated_first: whether an activation comes before the convolutions.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, style: Style, *, activated_first: bool) -> None:
+        super().__init__()
+        norm, pieces = style.norm, style.activation.pieces
+        self.pieces = pieces
+        self.activation: nn.Module = nn.Identity()
+        if activated_first:
+            self.activation = activated(in_channels, Layout.MAPS, norm=norm, activation=style.activation)
+        inputs = in_channels * (1 if activated_first else pieces)
+        half = out_channels // 2
+        self.even = convolution(inputs, pieces * half, stride=2, norm=norm)
+        self.odd = convolution(inputs, pieces * (out_channels - half), stride=2, norm=norm)
+        layers = OrderedDict[str, nn.Module]()
+        add_norm(layers, pieces * out_channels, norm, Position.NO_ACTIVATION)
+        self.norm = layers.get("norm", nn.Identity())
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.activation(x)
+        shifted = F.pad(x, (-1, 1, -1, 1))
+        out: Tensor = self.norm(concatenated([self.even(x), self.odd(shifted)], self.pieces))
+        return out
+
+
+def concatenated(maps: Sequence[Tensor], pieces: int) -> Tensor:
+    """The features of all maps; piece p of all of them comes before piece p + 1."""
+    if pieces == 1:
+        return torch.cat(list(maps), 1)
+    by_piece = [each.reshape(len(each), pieces, -1, *each.shape[2:]) for each in maps]
+    return torch.cat(by_piece, 2).flatten(1, 2)
 
 
 Operation = Callable[[int, int, int, Style], nn.Module]

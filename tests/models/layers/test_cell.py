@@ -17,8 +17,17 @@ from models.layers.cell_text import parse_cell
 from models.layers.norm import batch_norm, no_norm
 from models.layers.same import SamePad, same_average_pool, same_max_pool
 
+
+class LargerHalf(nn.Module):
+    """Maxout of two pieces."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.maximum(*x.chunk(2, 1))
+
+
 PLAIN = Style(no_norm(), relu())
 NORMED = Style(batch_norm(), relu())
+HALVES = Style(no_norm(), Activation(lambda num_features, layout: LargerHalf(), pieces=2))
 
 
 def cell(text: str, channels: int = 4, style: Style = PLAIN) -> Cell:
@@ -116,30 +125,30 @@ def test_without_a_norm_the_last_map_of_each_step_has_a_bias() -> None:
     assert [conv.bias is not None for conv in convs] == [False, True, False, True]
 
 
-def test_pieces_come_from_an_affine_map_of_their_own() -> None:
-    halves = Activation(lambda num_features, layout: LargerHalf(), pieces=2)
-    made = operation("sep_conv_3x3")(4, 4, 1, Style(no_norm(), halves))
-    x = images()
+def test_maps_carry_the_pieces_of_the_activation() -> None:
+    made = operation("sep_conv_3x3")(4, 6, 1, HALVES)
+    x = images(8)
     convs = [module for module in made.modules() if isinstance(module, nn.Conv2d)]
 
-    def larger(maps: Tensor) -> Tensor:
-        return torch.maximum(*maps.chunk(2, 1))
-
-    expected = convs[2](convs[1](larger(convs[0](x))))
-    expected = convs[4](convs[3](larger(expected)))
+    inner = convs[1](convs[0](torch.maximum(*x.chunk(2, 1))))
+    expected = convs[3](convs[2](torch.maximum(*inner.chunk(2, 1))))
+    assert expected.shape[1] == 12
     torch.testing.assert_close(made(x), expected)
 
 
-class LargerHalf(nn.Module):
-    """Maxout of two pieces."""
+def test_concatenated_pieces_stay_with_their_features() -> None:
+    """Nodes 1 and 2 are both the input."""
+    x = images(8)
+    made = cell("|skip_connect~0|+|skip_connect~0|", 4, HALVES)
+    larger = torch.maximum(*x.chunk(2, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.maximum(*x.chunk(2, 1))
+    assert torch.equal(LargerHalf()(made(x)), torch.cat([larger, larger], 1))
+    assert cell("|none~0|", 4, HALVES)(x).shape == x.shape
 
 
 @pytest.mark.parametrize("size", [5, 6])
 def test_a_reduction_reads_even_and_odd_positions(size: int) -> None:
-    made = FactorizedReduction(4, 7, norm=no_norm(), activation=relu())
+    made = FactorizedReduction(4, 7, PLAIN, activated_first=True)
     x = images(size=size)
     odd = F.pad(x.relu(), (0, 1, 0, 1))[:, :, 1:, 1:]
 
