@@ -92,13 +92,14 @@ def describe(
 
     from models.checks import ImageTooSmallError
     from models.description import describe_network
+    from models.tracing import Tracer
 
     paper = _choice(name)[2]
     num_classes = num_classes or paper.get("num_classes", 10)
     size = image_size or (paper.get("image_size", 32),) * 2
     parts: dict[str, Any] = {"num_classes": num_classes, "in_channels": in_channels, "norm": norm, **own}
     smallest = 1
-    with torch.device("meta"):
+    with torch.device("meta"), Tracer():
         try:
             create(name, image_size=(1, 1), activation=activation, **parts)
         except ImageTooSmallError as error:

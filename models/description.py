@@ -111,7 +111,7 @@ def describe_network(
         depth=reach.depth if reach else 0,
         receptive_field=reach.field if reach else (0, 0),
         smallest_image=smallest_image,
-        layers=tuple(_layers(calls, tracer, [unit.name for unit in units])),
+        layers=layers,
         units=units,
     )
 

@@ -18,24 +18,32 @@ aten = torch.ops.aten
 def answer(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """What `func` returns, without numbers; NotImplemented where no rule is known or an argument is no meta tensor."""
     rule = RULES.get(func)
-    if rule is None or not isinstance(args[0], Tensor | list | tuple):
+    if rule is None:
         return NotImplemented
-    first = args[0] if isinstance(args[0], Tensor) else args[0][0]
-    return rule(*args, **kwargs) if first.is_meta else NotImplemented
+    tensors = args[0] if isinstance(args[0], list | tuple) else args
+    on_meta = any(isinstance(tensor, Tensor) and tensor.is_meta for tensor in tensors)
+    return rule(*args, **kwargs) if on_meta else NotImplemented
 
 
 def _like(x: Tensor, *_: Any, **__: Any) -> Tensor:
     return _empty(x, x.shape)
 
 
+def _empty_like(x: Tensor, *, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
+    return _empty(x, x.shape) if dtype in (None, x.dtype) else torch.empty(x.shape, dtype=dtype, device="meta")
+
+
 def _itself(x: Tensor, *_: Any, **__: Any) -> Tensor:
     return x
 
 
-def _broadcast(x: Tensor, y: object, *_: Any, **__: Any) -> Tensor:
+def _broadcast(x: Any, y: Any, *_: Any, **__: Any) -> Tensor:
+    if not isinstance(x, Tensor) or not x.is_meta:
+        x, y = y, x  # a number first, or a tensor of one that is not on the meta device
     if not isinstance(y, Tensor) or y.shape == x.shape:
         return _empty(x, x.shape)
-    return _empty(x, torch.broadcast_shapes(x.shape, y.shape))  # type: ignore[no-untyped-call]
+    one, other = ((1,) * (max(x.dim(), y.dim()) - t.dim()) + tuple(t.shape) for t in (x, y))
+    return _empty(x, [b if a == 1 else a for a, b in zip(one, other, strict=True)])
 
 
 def _convolution(
@@ -61,6 +69,11 @@ def _average_pool(
     return _empty(x, _pooled(x, kernel, stride, padding, 1, ceil_mode))
 
 
+def _average_pool_3d(x: Tensor, kernel: Any, stride: Any = (), padding: Any = (0, 0, 0), *_: Any) -> Tensor:
+    steps = zip(x.shape[-3:], kernel, stride or kernel, padding, strict=True)  # of local response normalization
+    return _empty(x, (*x.shape[:-3], *((size + 2 * p - k) // s + 1 for size, k, s, p in steps)))
+
+
 def _pooled(x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> list[int]:
     sizes = []
     steps = (pair(kernel), pair(stride or kernel), pair(padding), pair(dilation))
@@ -79,10 +92,25 @@ def _adaptive(x: Tensor, size: Sequence[int]) -> Tensor:
     return _empty(x, (*x.shape[:-2], *size))
 
 
+def _padded(x: Tensor, pad: Sequence[int], *_: Any) -> Tensor:
+    shape = list(x.shape)
+    for place, amount in enumerate(pad):  # of the last axis first, before and after
+        shape[-1 - place // 2] += amount
+    return _empty(x, shape)
+
+
 def _reduced(x: Tensor, axes: Any = None, keepdim: bool = False, **_: Any) -> Tensor:
     chosen = {axis % x.dim() for axis in ([axes] if isinstance(axes, int) else axes or range(x.dim()))}
     shape = [1 if axis in chosen else size for axis, size in enumerate(x.shape) if keepdim or axis not in chosen]
     return torch.empty(shape, dtype=x.dtype, device="meta")
+
+
+def _norm(x: Tensor, p: Any, axes: Sequence[int], keepdim: bool = False, **_: Any) -> Tensor:
+    return _reduced(x, axes, keepdim)
+
+
+def _weight_norm(v: Tensor, g: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return _empty(v, v.shape), _empty(g, g.shape)
 
 
 def _cat(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
@@ -161,13 +189,18 @@ RULES: Mapping[Any, Callable[..., Any]] = {
     **_overloads(ELEMENTWISE, _like),
     **_overloads(BROADCAST, _broadcast),
     **_overloads(IN_PLACE, _itself),
+    **_overloads((aten.empty_like, aten.zeros_like, aten.ones_like), _empty_like),
     aten.convolution.default: _convolution,
     aten.max_pool2d_with_indices.default: _max_pool,
     aten.avg_pool2d.default: _average_pool,
+    aten.avg_pool3d.default: _average_pool_3d,
     aten._adaptive_avg_pool2d.default: _adaptive,
+    aten.constant_pad_nd.default: _padded,
     aten.mean.dim: _reduced,
     aten.sum.dim_IntList: _reduced,
     aten.amax.default: _reduced,
+    aten.norm.ScalarOpt_dim: _norm,
+    aten._weight_norm_interface.default: _weight_norm,
     aten.cat.default: _cat,
     aten.addmm.default: _addmm,
     aten.mm.default: _mm,

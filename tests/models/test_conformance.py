@@ -60,7 +60,7 @@ def target(spec: dict[str, Any]) -> Callable[..., Any]:
 
 
 def arguments(spec: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in spec.items() if key not in ("_target_", "search")}
+    return {key: value for key, value in spec.items() if key not in models.NOT_ARGUMENTS}
 
 
 def smallest_arguments(spec: dict[str, Any]) -> dict[str, Any]:
