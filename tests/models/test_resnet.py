@@ -53,6 +53,10 @@ def test_totals_of_the_table_of_resnet_models(depth: int) -> None:
     assert spec["unit"] == row["unit"]
     assert count(on_meta(f"resnet{depth}")) == int(row["params_torchvision_style"])
     assert count(on_meta(f"resnet{depth}", norm=of_the_lecture())) == int(row["params_004"])
+    # the slide's operations are of the paper's strides; a basic unit has no other
+    own = {} if depth < 50 else {"stride_in": "first"}
+    cost = models.describe(f"resnet{depth}", num_classes=1000, in_channels=3, image_size=(224, 224), **own)
+    assert cost.multiply_adds == int(row["multiply_adds_no_bias"])
 
 
 @needs_tables

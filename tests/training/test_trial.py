@@ -47,6 +47,17 @@ KINDS: dict[str, dict[str, Any]] = {
         "schedule": {"_target_": f"{OWN}.schedules.step", "every_epochs": 2},
         "epochs": 3,
     },
+    "stochastic depth": {
+        "model": {
+            "_target_": "models.resnet.resnet_cifar",
+            "depth": 8,
+            "width": 2,
+            "survival": 0.3,
+            "decay": "constant",
+        },
+        "optimizer": {"_target_": f"{OWN}.optimizers.adam", "lr": 1e-2},
+        "epochs": 3,
+    },
     "bf16": {"precision": "bf16"},
     "smallest training loss": {"metric": "train/loss", "mode": "min"},
 }
