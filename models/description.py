@@ -98,6 +98,8 @@ def describe_network(
     model.train(training)
     logits = main_output(outputs)
     reach = tracer.reach(logits)
+    with Tracer():  # weights that are computed, as in weight normalization
+        layers = tuple(_layers(calls, tracer, [call.name for call in calls if isinstance(call.module, Residual)]))
     units = tuple(
         Unit(c.name, tuple(c.inputs[1:]), tuple(c.outputs[1:])) for c in calls if isinstance(c.module, Residual)
     )
