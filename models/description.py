@@ -165,7 +165,7 @@ def kind_of(module: nn.Module) -> str:
         return f"{kind} pool {_size(module.kernel_size)}{_stride(module.stride)}"
     if isinstance(module, nn.AdaptiveAvgPool2d):
         return "global average pool" if module.output_size in (1, (1, 1)) else "average pool"
-    return type(module).__name__
+    return "local response norm" if isinstance(module, nn.LocalResponseNorm) else type(module).__name__
 
 
 def _size(kernel: Any) -> str:
@@ -231,7 +231,7 @@ def _by_unit(found: Description) -> Iterator[Row]:
                 table.append(_unit_row(units[layer.unit], layers))
         elif layer.weights or isinstance(layer.module, POOLS):
             table.append(_layer_row(layer))
-    table.append(Row("softmax", "", 0, 0, found.num_classes))
+    table.append(Row("softmax", str(found.num_classes), found.num_classes, 0, found.num_classes))
     yield from _merged(table)
 
 
