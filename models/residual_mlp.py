@@ -16,9 +16,9 @@ from models import checks
 from models.initializers import initialize
 from models.initializers.kaiming import kaiming
 from models.layers.activation import Activation, relu
-from models.layers.block import activated, linear_block
+from models.layers.block import linear_block, pre_activated
 from models.layers.norm import Norm, batch_norm
-from models.layers.place import Layout, Place
+from models.layers.place import Layout
 from models.layers.residual import join
 from models.network import Network
 
@@ -68,7 +68,7 @@ def residual_mlp(
     )
     parts["stage1"] = nn.Sequential(*(make(width, norm, activation) for _ in range(units)))
     if before:
-        parts["activation"] = normalized_and_activated(width, norm, activation)
+        parts["activation"] = pre_activated(width, Layout.VECTORS, norm=norm, activation=activation)
     if dropout:
         parts["dropout"] = nn.Dropout(dropout)
     parts["classifier"] = nn.Linear(width, num_classes)
@@ -95,16 +95,11 @@ def preactivation_unit(width: int, norm: Norm, activation: Activation) -> nn.Mod
     """x + f(x); for an activation of several pieces x holds all pieces of each feature."""
     layers = []
     for _ in range(2):
-        layers += [normalized_and_activated(width, norm, activation), _pieces_of(width, width, norm, activation)]
+        layers += [
+            pre_activated(width, Layout.VECTORS, norm=norm, activation=activation),
+            _pieces_of(width, width, norm, activation),
+        ]
     return join(nn.Sequential(*layers), nn.Identity(), width, norm=norm, activation=None, layout=Layout.VECTORS)
-
-
-def normalized_and_activated(width: int, norm: Norm, activation: Activation) -> nn.Module:
-    """What comes before a layer of a pre-activation unit."""
-    after = activated(width, Layout.VECTORS, norm=norm, activation=activation)
-    if norm.after_activation:
-        return after
-    return nn.Sequential(norm.layer(activation.pieces * width, Place(Layout.VECTORS)), after)
 
 
 def _pieces_of(in_features: int, width: int, norm: Norm, activation: Activation) -> nn.Module:
