@@ -254,7 +254,7 @@ def test_the_bias_of_a_convolution_has_no_effect_where_its_readers_absorb_it() -
 
 
 def test_a_convolution_alone_gives_pieces_and_is_wrapped() -> None:
-    conv = unread_conv(2, 4, 3, stride=2, norm=Norm(no_norm().layer, wrap=weight_norm), activation=maxout(pieces=3))
+    conv = unread_conv(2, 4, 3, stride=2, norm=weight_norm(), activation=maxout(pieces=3))
 
     assert conv(torch.zeros(1, 2, 8, 8)).shape == (1, 12, 4, 4)
     assert "parametrizations.weight.original0" in dict(conv.named_parameters())
