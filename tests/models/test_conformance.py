@@ -91,9 +91,9 @@ class Combination:
     channels: str = "3"
 
     def image_size(self) -> tuple[int, int]:
-        """The larger images are oblong, and leave two positions where the smallest leave one."""
+        """The larger images are oblong, and leave two positions where the smallest leave one, however strides are rounded."""
         least = smallest_image(self.name)
-        return (least, 2 * least + 1) if self.size == "larger" else (least, least)
+        return (least, 2 * least + 3) if self.size == "larger" else (least, least)
 
     def model(self) -> nn.Module:
         """The network, its own initialization drawn from seed 0."""
