@@ -43,6 +43,8 @@ def _broadcast(x: Any, y: Any, *_: Any, **__: Any) -> Tensor:
     if not isinstance(y, Tensor) or y.shape == x.shape:
         return _empty(x, x.shape)
     one, other = ((1,) * (max(x.dim(), y.dim()) - t.dim()) + tuple(t.shape) for t in (x, y))
+    if any(a != b and 1 not in (a, b) for a, b in zip(one, other, strict=True)):
+        raise RuntimeError(f"shapes {tuple(x.shape)} and {tuple(y.shape)} do not fit together")
     return _empty(x, [b if a == 1 else a for a, b in zip(one, other, strict=True)])
 
 

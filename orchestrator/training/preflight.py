@@ -11,7 +11,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from models import facts as facts_of_model
 from models.checks import RefusedError
 from models.outputs import Outputs
-from models.tracing import trace
+from models.tracing import Tracer, trace
 from orchestrator.base.build import build
 from orchestrator.base.errors import ConfigError, OrchestratorError, Problem
 from orchestrator.base.groups import OF_MODEL, TRIAL_GROUPS
@@ -50,8 +50,9 @@ DECODING_TOLD_AFTER_S = 2.0
 DECODING_TOLD_EVERY_S = 3.0
 
 COMPUTED_PARAMETERS = 30_000_000
-"""Models up to this size compute their probe on the CPU: the first forward pass on the meta device imports torch's compiler,
-which takes as long as starting the whole program (torch 2.15)."""
+"""A user's models up to this size compute their probe on the CPU: the first forward pass on the meta device imports torch's
+compiler, which takes as long as starting the whole program (torch 2.15), and code of theirs may need numbers. Those of the
+catalogue need neither: their shapes are known (`models.tracing`)."""
 
 
 @dataclass(frozen=True)
@@ -309,13 +310,16 @@ def probe_model(config: Mapping[str, Any], dataset: Dataset, count: int = PROBE_
     Raises:
         ValueError: it cannot be built, cannot be trained on so few, or does not take these images to one logit a class.
     """
-    model, _ = build_model({**config, "init": {}}, dataset, torch.device("meta"))
-    small = count_parameters(model) <= COMPUTED_PARAMETERS
-    device = torch.device("cpu" if small else "meta")
-    tried = build_model({**config, "init": {}}, dataset, device)[0] if small else model
+    meta = torch.device("meta")
+    with Tracer():
+        model, _ = build_model({**config, "init": {}}, dataset, meta)
+    traced = str(config["model"]["_target_"]).startswith("models.")
+    computed = not traced and count_parameters(model) <= COMPUTED_PARAMETERS
+    device = torch.device("cpu") if computed else meta
+    tried = build_model({**config, "init": {}}, dataset, device)[0] if computed else model
     images = torch.zeros(count, dataset.in_channels, *dataset.image_size, device=device)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), Tracer() if traced else nullcontext():
             outputs = tried.train()(images)
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
