@@ -1,0 +1,101 @@
+"""`orchestrator list`: groups, choices, and what an architecture costs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import models
+from orchestrator.cli import main
+
+
+def lines_of(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
+    assert main(["list", *argv]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    assert main(["list", *argv]) == 2
+    return capsys.readouterr().err
+
+
+def test_models_are_listed_with_their_published_sizes(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = lines_of(capsys, "model")
+
+    rows = {line.split()[0]: line.split() for line in lines[1:-1]}
+    assert rows.keys() == set(models.names())
+    # parameters and multiply-adds of torchvision's documentation, depth of the name, image size of the paper
+    assert rows["resnet50"][1:5] == ["25.6M", "4.09G", "50", "224"]
+    assert rows["vgg16"][1:5] == ["138M", "15.5G", "16", "224"]
+
+
+def test_a_model_is_described_with_its_file(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "\n".join(lines_of(capsys, "model", "resnet50"))
+
+    assert "parameters       25,557,032" in text
+    assert "multiply-adds    4,089,184,256 an image" in text
+    assert "depth            50 layers" in text
+    assert "_target_: models.resnet." in text
+
+
+def test_layers_of_a_model_follow_overrides(capsys: pytest.CaptureFixture[str]) -> None:
+    """A 3x3 convolution from 1 to 16 channels has 144 weights; without normalization it has a bias, too."""
+    lines = lines_of(
+        capsys,
+        "model",
+        "resnet_cifar",
+        "model.depth=8",
+        "norm=none",
+        "--layers",
+        "--channels",
+        "1",
+        "--image-size",
+        "8",
+    )
+
+    assert lines[0].split() == ["layer", "volume", "activations", "parameters", "operations"]
+    first = next(line for line in lines if "stem" in line).split()
+    assert first[-4:] == ["8x8x16", "1,024", "160", "9,216"]
+
+
+def test_layers_in_the_convention_of_the_lecture(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = lines_of(capsys, "model", "resnet34", "--layers", "--convention", "lecture_resnet")
+
+    assert ["3x", "res(3,", "64)", "56x56x64", "200,704", "221,568", "694,837,248"] in [line.split() for line in lines]
+    assert lines[-1].split()[-2:] == ["21,789,160", "3,668,417,232"]
+
+
+def test_a_choice_of_another_group_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "_target_: models.layers.norm.batch_norm" in lines_of(capsys, "norm", "batch")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["model", "resnet81"], r"resnet81: is not in conf/model; did you mean resnet101|resnet8|resnet18"),
+        (["modle"], "is not a group.*did you mean model|did you mean model"),
+        (["model", "linear", "norm=batch"], "linear has no hidden features"),
+        (["model", "resnet50", "model.widht=2"], "did you mean model.width"),
+        (["model", "resnet50", "norm=batch,group"], "must be one value here"),
+        (["model", "resnet50", "--image-size", "8"], "needs at least 32x32 images, got 8x8"),
+        (["model", "resnet50", "--image-size", "0"], "--image-size=0: must be at least 1"),
+        (["norm", "batch", "--layers"], "is for models"),
+    ],
+)
+def test_what_cannot_be_listed_is_told(capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:
+    assert re.search(message, error_of(capsys, *argv))
+
+
+def test_choices_of_ones_own_are_listed_without_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "narrow.yaml").write_text("# A narrow one.\n_target_: models.mlp.mlp\nwidth: 10\n")
+
+    lines = lines_of(capsys, "model", "--config-dir", str(tmp_path))
+    own = next(line for line in lines if line.startswith("narrow"))
+    described = "\n".join(lines_of(capsys, "model", "narrow", "--config-dir", str(tmp_path)))
+
+    assert own.split() == ["narrow", "A", "narrow", "one."]
+    # 32x32x3 images: 3072 x 10 + 10, 10 x 10 + 10 (the default has two hidden layers), 10 x 10 + 10
+    assert "parameters       30,950" in described
