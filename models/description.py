@@ -66,7 +66,7 @@ class Description:
         parameters: all that training changes, auxiliary classifiers included.
         multiply_adds: of one image in evaluation; convolutions and matrix products, without biases.
         activation_bytes: what a training step keeps of one image for the backward pass, in 32-bit precision.
-        depth: layers with weights on the longest way from image to logits, those of squeeze-excite included.
+        depth: layers with weights on the longest way from image to logits, without those of squeeze-excite.
         receptive_field: (height, width) in pixels that one position of the last map depends on, which may be more than
             there are; what reaches it by way of a global mean (squeeze-excite) is left out.
         smallest_image: the smallest height and width that it takes with these settings.
@@ -99,7 +99,7 @@ def describe_network(
     logits = main_output(outputs)
     reach = tracer.reach(logits)
     with Tracer():  # weights that are computed, as in weight normalization
-        layers = tuple(_layers(calls, tracer, [call.name for call in calls if isinstance(call.module, Residual)]))
+        layers = tuple(_layers(calls, tracer, {call.name for call in calls if isinstance(call.module, Residual)}))
     units = tuple(
         Unit(c.name, tuple(c.inputs[1:]), tuple(c.outputs[1:])) for c in calls if isinstance(c.module, Residual)
     )
@@ -122,7 +122,7 @@ def _images(batch: int, in_channels: int, image_size: tuple[int, int]) -> Tensor
     return torch.zeros(batch, in_channels, *image_size, device="meta")
 
 
-def _layers(calls: list[Call], tracer: Tracer, units: list[str]) -> Iterator[Layer]:
+def _layers(calls: list[Call], tracer: Tracer, units: set[str]) -> Iterator[Layer]:
     multiply_adds: dict[str, int] = {}
     for affine in tracer.affine:
         multiply_adds[affine.module] = multiply_adds.get(affine.module, 0) + affine.multiply_adds
@@ -142,12 +142,21 @@ def _layers(calls: list[Call], tracer: Tracer, units: list[str]) -> Iterator[Lay
             sum(p.tensor.numel() for p in own if isinstance(p, Weight)),
             sum(p.tensor.numel() for p in own),
             operations,
-            next((unit for unit in reversed(units) if call.name.startswith(f"{unit}.")), ""),
+            next((above for above in _above(call.name) if above in units), ""),
         )
+
+
+def _above(name: str) -> Iterator[str]:
+    """The modules that hold one, the innermost first."""
+    while name:
+        name = name.rpartition(".")[0]
+        yield name
 
 
 def _own(module: nn.Module) -> Iterator[Any]:
     """The parameters of a module itself, not of those within it; of a weight-normalized one what it computes from them."""
+    if not (module._parameters or parametrize.is_parametrized(module)):
+        return
     for parameter in named_parameters(module):
         if "." not in parameter.name or parametrize.is_parametrized(module):
             yield parameter

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from models.layers.squeeze_excite import SqueezeExcite
 from models.shapes import answer, pair
 
 aten = torch.ops.aten
@@ -25,7 +26,7 @@ class Reach:
     """How a tensor hangs together with the image.
 
     Args:
-        depth: affine maps with weights on the longest way from the image.
+        depth: affine maps with weights on the longest way from the image; those within squeeze-excite stand beside it.
         field: (height, width) in pixels of what one position depends on, by convolutions and local pooling.
         stride: (height, width) in pixels between neighboring positions.
     """
@@ -83,6 +84,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.inside: list[str] = [""]
+        self.beside = 0  # how many squeeze-excites the running module is in
         self.affine: list[Affine] = []
         self.reaches: dict[int, tuple[Tensor, Reach]] = {}  # the tensor is kept, so that its id is not given again
 
@@ -118,10 +120,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is aten.convolution.default:
             weight = args[1]
             self.affine.append(Affine(self.inside[-1], out.numel() * weight[0].numel()))
-            return replace(reach.through(weight.shape[2:], args[3], args[5]), depth=reach.depth + 1)
+            return replace(reach.through(weight.shape[2:], args[3], args[5]), depth=reach.depth + (not self.beside))
         if func in PRODUCTS:
             self.affine.append(Affine(self.inside[-1], out.numel() * args[PRODUCTS[func]].shape[-1]))
-            return replace(reach, depth=reach.depth + 1)
+            return replace(reach, depth=reach.depth + (not self.beside))
         if func in POOLS:
             kernel, stride = args[1], args[2] if len(args) > 2 and args[2] else args[1]
             return reach.through(pair(kernel), pair(stride), pair(args[4]) if len(args) > 4 and func is MAX else (1, 1))
@@ -158,11 +160,16 @@ def _hooks(model: nn.Module, tracer: Tracer, calls: list[Call]) -> Iterator[None
     handles = []
 
     def enter(name: str) -> Callable[..., None]:
-        return lambda module, inputs: tracer.inside.append(name)
+        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            tracer.inside.append(name)
+            tracer.beside += isinstance(module, SqueezeExcite)
+
+        return hook
 
     def leave(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> None:
             tracer.inside.pop()
+            tracer.beside -= isinstance(module, SqueezeExcite)
             if (given := list(_tensors(inputs))) and (returned := list(_tensors(outputs))):
                 calls.append(Call(name, module, given[-1].shape, returned[-1].shape))
 
