@@ -17,10 +17,10 @@ from models.layers.place import Layout, Place, Position
 def conv_block(
     in_channels: int,
     out_channels: int,
-    kernel_size: int,
+    kernel_size: int | tuple[int, int],
     *,
     stride: int = 1,
-    padding: int | None = None,
+    padding: int | tuple[int, int] | None = None,
     groups: int = 1,
     pool: nn.Module | None = None,
     norm: Norm,
@@ -30,6 +30,7 @@ def conv_block(
     """Convolution, pooling, normalization, activation: (N, in_channels, H, W) -> (N, out_channels, H', W').
 
     Args:
+        kernel_size: one number, or height and width, as padding.
         padding: None keeps the size at stride 1 for an odd kernel.
         pool: a layer between the convolution and its normalization.
         activation: None where no activation follows.
@@ -41,7 +42,7 @@ def conv_block(
         out_channels * _pieces(activation),
         kernel_size,
         stride=stride,
-        padding=kernel_size // 2 if padding is None else padding,
+        padding=_same(kernel_size) if padding is None else padding,
         groups=groups,
         bias=not norm.absorbs_bias,
     )
@@ -162,6 +163,13 @@ def _ordered(conv: nn.Module, groups: int, pieces: int) -> nn.Module:
     if groups == 1 or pieces == 1:
         return conv
     return nn.Sequential(OrderedDict(conv=conv, order=PiecesOfGroups(groups, pieces)))
+
+
+def _same(kernel_size: int | tuple[int, int]) -> int | tuple[int, int]:
+    if isinstance(kernel_size, int):
+        return kernel_size // 2
+    height, width = kernel_size
+    return height // 2, width // 2
 
 
 def _pieces(activation: Activation | None) -> int:

@@ -53,6 +53,18 @@ def test_output_size(kernel_size: int, stride: int, padding: int | None, size: i
 
 
 @pytest.mark.parametrize(
+    ("kernel_size", "padding", "size"), [((1, 7), None, (8, 8)), ((3, 1), None, (8, 8)), ((7, 1), (1, 0), (4, 8))]
+)
+def test_kernels_and_padding_may_be_oblong(
+    kernel_size: tuple[int, int], padding: tuple[int, int] | None, size: tuple[int, int]
+) -> None:
+    block = conv_block(2, 4, kernel_size, padding=padding, norm=no_norm(), activation=None)
+
+    assert block[0].weight.shape == (4, 2, *kernel_size)
+    assert block(torch.zeros(1, 2, 8, 8)).shape == (1, 4, *size)
+
+
+@pytest.mark.parametrize(
     ("size", "kernel_size", "stride", "padding", "out"),
     [(227, 11, 4, 0, 55), (55, 3, 2, 0, 27), (27, 5, 1, 2, 27), (27, 3, 2, 0, 13), (13, 3, 1, 1, 13), (13, 3, 2, 0, 6)],
 )
