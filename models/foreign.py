@@ -24,15 +24,15 @@ def by_rules(*rules: tuple[str, Replacement]) -> Table:
 
     A name that no rule matches stays as it is.
     """
-    compiled = [(re.compile(pattern), replacement) for pattern, replacement in rules]
+    return lambda model: {name: renamed(name, rules) for name in model.state_dict()}
 
-    def renamed(name: str) -> str:
-        for pattern, replacement in compiled:
-            if match := pattern.fullmatch(name):
-                return match.expand(replacement) if isinstance(replacement, str) else replacement(match)
-        return name
 
-    return lambda model: {name: renamed(name) for name in model.state_dict()}
+def renamed(name: str, rules: Iterable[tuple[str, Replacement]]) -> str:
+    """What the first of the rules that matches all of a name makes of it."""
+    for pattern, replacement in rules:
+        if match := re.fullmatch(pattern, name):
+            return match.expand(replacement) if isinstance(replacement, str) else replacement(match)
+    return name
 
 
 def tables(function: Callable[..., Any]) -> Mapping[str, Table]:

@@ -6,7 +6,7 @@ Each public function that returns a `Norm` is the target of a file in conf/norm.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
@@ -52,6 +52,11 @@ def _no_layer(num_features: int, place: Place) -> nn.Module:
 def no_norm() -> Norm:
     """No normalization."""
     return Norm(_no_layer)
+
+
+def layerless(norm: Norm) -> Norm:
+    """What is left of a normalization where an architecture has no such layer: weight normalization's change of the map."""
+    return replace(no_norm(), wrap=norm.wrap)
 
 
 def batch_norm(*, eps: float = 1e-5, momentum: float = 0.1) -> Norm:
