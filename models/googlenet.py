@@ -1,7 +1,7 @@
 """GoogLeNet: Szegedy et al. 2014, Going Deeper with Convolutions, arXiv:1409.4842; `googlenet_bn` is torchvision's form of it.
 
 Our deviations: the initialization (Kaiming), which the paper does not state; a stem for small images; local response
-normalization with the values of the authors' earlier networks in Caffe, since the paper names none.
+normalization with AlexNet's constants, since the paper names none.
 torchvision's form has batch normalization, 3x3 kernels in place of the 5x5 ones, a last pooling of 2x2 positions, and
 auxiliary classifiers that average over 4x4 cells.
 `googlenet` has no counterpart in torchvision or timm; its tests are its table of sizes and its parameters.
@@ -25,7 +25,7 @@ from models.layers.activation import Activation, relu
 from models.layers.auxiliary import auxiliary_head
 from models.layers.block import conv_block
 from models.layers.branches import Branches, Builder, Convolution, Fork, Pool
-from models.layers.norm import Norm, batch_norm, layerless, no_norm
+from models.layers.norm import Norm, batch_norm, layerless, local_response_norm, no_norm
 from models.layers.place import Layout, Place, Position
 from models.layers.width import scaled
 from models.network import Auxiliary, Network
@@ -84,8 +84,8 @@ def googlenet(
         aux_dropout: of the inputs of their classifiers.
         naive: the module of figure 2a: no 1x1 convolutions before the others, nor after the pooling.
     """
-    own = Norm(lambda num_features, place: nn.LocalResponseNorm(5), after_activation=True)
-    form = _Form(own if norm is None else norm, relu() if activation is None else activation, width, naive=naive)
+    norm = local_response_norm() if norm is None else norm
+    form = _Form(norm, relu() if activation is None else activation, width, naive=naive)
     return _network(
         "googlenet", form, num_classes, in_channels, image_size, stem, dropout=dropout, aux=aux, aux_dropout=aux_dropout
     )

@@ -23,6 +23,7 @@ from models.initializers.kaiming import kaiming
 from models.layers.activation import Activation, relu
 from models.layers.branches import Builder, Convolution, Fork, Pool, Step, at_full_size
 from models.layers.norm import Norm, batch_norm
+from models.layers.place import Layout, Place
 from models.network import Auxiliary, Network
 
 Stem = Literal["imagenet", "cifar"]
@@ -67,6 +68,11 @@ def inception_v3(
     parts, channels = chained(builder, in_channels, {"stem": stem_of(V3_STEM, stem), **stages})
     heads = {}
     if aux != "none":
+        if isinstance(builder.norm.layer(1, Place(Layout.MAPS)), nn.InstanceNorm2d):
+            raise checks.RefusedError(
+                "instance normalization is over the positions of a map, and the auxiliary classifier of inception_v3 ends with "
+                "maps of one; use norm=layer, or aux=none"
+            )
         # The maps of stage 2 have 17 positions a side where the images have 299.
         fits = min(image_size) >= (35 if stem == "cifar" else 299)
         heads["stage2"] = convolutional_head(builder, channels["stage2"], num_classes, fits=fits)

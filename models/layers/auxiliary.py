@@ -34,7 +34,8 @@ def auxiliary_head(
 ) -> nn.Sequential:
     """Logits (N, num_classes) from maps (N, channels, *size): pooling, 1x1 convolution, hidden layer, dropout, classifier.
 
-    The paper's pooling takes 5x5 positions at stride 3. Maps that are too small for it are averaged over all positions.
+    The paper's pooling takes 5x5 positions at stride 3. Where it would leave one position or none, the mean over all
+    positions is taken instead, after the convolution, so that a normalization has positions to look at.
 
     Args:
         size: (height, width) of the maps; the inputs of the hidden layer depend on it.
@@ -44,23 +45,26 @@ def auxiliary_head(
     checks.probability("aux_dropout", dropout)
     pool, positions = _pooling(size, grid)
     projected, hidden = scaled(128, width), scaled(1024, width)
-    layers = OrderedDict[str, nn.Module](
-        pool=pool,
-        conv=conv_block(channels, projected, 1, norm=norm, activation=activation),
-        flatten=nn.Flatten(),
-        hidden=linear_block(projected * positions, hidden, norm=layerless(norm), activation=activation),
-    )
+    conv = conv_block(channels, projected, 1, norm=norm, activation=activation)
+    layers = OrderedDict[str, nn.Module]()
+    if pool is not None:
+        layers["pool"] = pool
+    layers["conv"] = conv
+    if pool is None:
+        layers["mean"] = nn.AdaptiveAvgPool2d(1)
+    layers["flatten"] = nn.Flatten()
+    layers["hidden"] = linear_block(projected * positions, hidden, norm=layerless(norm), activation=activation)
     if dropout:
         layers["dropout"] = nn.Dropout(dropout)
     layers["classifier"] = nn.Linear(hidden, num_classes)
     return nn.Sequential(layers)
 
 
-def _pooling(size: tuple[int, int], grid: int | None) -> tuple[nn.Module, int]:
-    """The pooling, and how many positions it leaves."""
+def _pooling(size: tuple[int, int], grid: int | None) -> tuple[nn.Module | None, int]:
+    """The pooling before the convolution, and how many positions reach the hidden layer."""
     if grid is not None:
         return nn.AdaptiveAvgPool2d(grid), grid**2
-    if min(size) < PATCH:
-        return nn.AdaptiveAvgPool2d(1), 1
     height, width = ((length - PATCH) // STRIDE + 1 for length in size)
+    if min(size) < PATCH or height * width == 1:
+        return None, 1
     return nn.AvgPool2d(PATCH, stride=STRIDE), height * width

@@ -16,7 +16,7 @@ from models.foreign import tables
 from models.googlenet import googlenet, googlenet_bn, inception_module_example
 from models.layers.activation import relu
 from models.layers.branches import Branches
-from models.layers.norm import batch_norm, no_norm
+from models.layers.norm import batch_norm, local_response_norm, no_norm
 from models.network import Network
 from models.outputs import Outputs
 from tests.models.oracle import assert_same, relative_error
@@ -311,9 +311,11 @@ def test_another_normalization_stands_in_every_block() -> None:
 
 
 def test_own_choices_named_explicitly_give_the_same_network() -> None:
-    explicit = small(googlenet_bn, norm=batch_norm(eps=1e-3), activation=relu())
+    bn = small(googlenet_bn, norm=batch_norm(eps=1e-3), activation=relu())
+    paper = small(googlenet, norm=local_response_norm(), activation=relu())
 
-    assert str(explicit) == str(small(googlenet_bn))
+    assert str(bn) == str(small(googlenet_bn))
+    assert str(paper) == str(small(googlenet))
 
 
 def test_dropout_is_that_of_the_papers_classifier() -> None:

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 import models
+from models.checks import RefusedError
 from models.foreign import tables
 from models.inception import V3_B, V3_D, V3_E, convolutional_head, inception_v3, v3_a, v3_c
 from models.inception_resnet import Scale, inception_resnet_v2
 from models.inception_v4 import inception_v4
 from models.layers.activation import relu
 from models.layers.branches import Builder, Fork
-from models.layers.norm import batch_norm, no_norm
+from models.layers.norm import batch_norm, instance_norm, no_norm
 from models.layers.residual import Residual
 from models.network import Network
 from models.outputs import Outputs
@@ -165,6 +166,14 @@ def assert_same_in_order(ours: nn.Module, theirs: nn.Module, shape: tuple[int, .
         for training in (False, True):
             found, expected = ours.train(training)(x), theirs.train(training)(x)
             assert relative_error(found, expected) < 1e-8
+
+
+def test_instance_normalization_is_for_v3_without_its_auxiliary_classifier() -> None:
+    with pytest.raises(RefusedError, match="ends with maps of one; use norm=layer, or aux=none"):
+        small(inception_v3, norm=instance_norm())
+
+    model = small(inception_v3, size=107, norm=instance_norm(), aux="none")
+    assert model(images(107)).isfinite().all()
 
 
 def test_auxiliary_head_does_not_change_evaluation() -> None:

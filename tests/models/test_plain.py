@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import models
 from models.checks import ImageTooSmallError
 from models.foreign import by_rules
+from models.layers.norm import no_norm
 from models.layers.residual import Residual
 from models.plain import plain, plain_cifar
 from tests.models.oracle import assert_same
@@ -100,3 +102,73 @@ def test_smallest_images_dropout_and_stem() -> None:
         plain_cifar(num_classes=3, in_channels=3, image_size=(7, 7))
     stem = plain_cifar(num_classes=3, in_channels=3, image_size=(32, 32), stem="imagenet").get_submodule("stem")
     assert stem(torch.zeros(1, 3, 32, 32)).shape == (1, 16, 8, 8)
+
+
+@pytest.mark.parametrize("name", ["plain_cifar", "plain18"])
+def test_auxiliary_classifiers_are_after_the_two_stages_before_the_last(name: str) -> None:
+    """They keep evaluation bit-equal, and as skip connections they add their logits in both modes."""
+    own = {
+        "num_classes": 10,
+        "in_channels": 3,
+        "image_size": (33, 40),
+        "stem": "cifar",
+        "width": 8 if name == "plain_cifar" else 0.125,
+    }
+    heads, plain_one = models.create(name, aux="heads", **own), models.create(name, **own)
+    skip = models.create(name, aux="skip", aux_dropout=0, **own)
+    state = heads.state_dict()
+    plain_one.load_state_dict({key: value for key, value in state.items() if not key.startswith("heads.")})
+    skip.load_state_dict(state)
+    x = torch.randn(4, 3, 33, 40, generator=torch.Generator().manual_seed(1))
+
+    expected = ["stage1", "stage2"] if name == "plain_cifar" else ["stage2", "stage3"]
+    assert [key for key, _ in heads.get_submodule("heads").named_children()] == expected
+    with torch.no_grad():
+        outputs = heads.eval()(x)
+        assert torch.equal(outputs, plain_one.eval()(x))
+        added = skip.eval()(x) - outputs
+        maps, logits = x, torch.zeros(4, 10)
+        for part in skip.parts:
+            maps = skip.get_submodule(part)(maps)
+            if part in expected:
+                logits = logits + skip.get_submodule(f"heads.{part}")(maps)
+        torch.testing.assert_close(added, logits)
+        assert isinstance(skip.train()(x), Tensor)
+    assert [tuple(each.shape) for each in heads.train()(x).auxiliary] == [(4, 10), (4, 10)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_auxiliary_classifiers_make_the_first_gradient_of_the_stem_larger(seed: int) -> None:
+    torch.manual_seed(seed)
+    model = plain_cifar(
+        num_classes=10,
+        in_channels=3,
+        image_size=(16, 16),
+        depth=20,
+        width=8,
+        norm=no_norm(),
+        aux="heads",
+        aux_dropout=0,
+    )
+    labels = torch.arange(16) % 10
+    outputs = model(torch.randn(16, 3, 16, 16))
+    main, auxiliary = (
+        sum(F.cross_entropy(logits, labels) for logits in each) for each in ((outputs.main,), outputs.auxiliary)
+    )
+    stem = list(model.get_submodule("stem").parameters())
+    norms = [
+        torch.cat([gradient.flatten() for gradient in torch.autograd.grad(loss, stem, retain_graph=True)]).norm()
+        for loss in (main, main + outputs.auxiliary_weight * auxiliary)
+    ]
+
+    assert norms[1] > norms[0]
+
+
+def test_auxiliary_refusals() -> None:
+    own: dict[str, Any] = {"num_classes": 10, "in_channels": 3, "image_size": (32, 32)}
+    with pytest.raises(ValueError, match="aux must be one of none, heads, skip, got head"):
+        plain_cifar(**own, aux="head")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"aux_dropout must be in \[0, 1\), got 1"):
+        plain(**own, aux_dropout=1)
+    with pytest.raises(ValueError, match="aux=skip needs a stage before the last, and there is only one"):
+        plain(**own, blocks=(2,), aux="skip")

@@ -8,7 +8,7 @@ from torch import nn
 
 from models.layers.activation import relu
 from models.layers.auxiliary import auxiliary_head
-from models.layers.norm import batch_norm, no_norm
+from models.layers.norm import batch_norm, instance_norm, no_norm
 
 
 def test_sizes_of_the_paper() -> None:
@@ -48,6 +48,13 @@ def test_grid_has_the_same_weights_at_every_size(size: tuple[int, int]) -> None:
 
     assert head.get_submodule("hidden.affine").in_features == 2048
     assert head(torch.zeros(2, 6, *size)).shape == (2, 10)
+
+
+def test_normalization_of_small_maps_sees_all_positions() -> None:
+    head = auxiliary_head(6, 10, (4, 4), norm=instance_norm(), activation=relu())
+
+    assert [name for name, _ in head.named_children()][:2] == ["conv", "mean"]
+    assert head(torch.randn(2, 6, 4, 4)).isfinite().all()
 
 
 def test_normalization_follows_the_convolution_only() -> None:
