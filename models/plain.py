@@ -116,7 +116,7 @@ class _Heads:
             return {}
         if len(channels) < 2:
             raise checks.RefusedError(f"aux={self.aux} needs a stage before the last, and there is only one")
-        heads = {}
+        heads: dict[str, nn.Module] = {}
         for stage in range(max(1, len(channels) - 2), len(channels)):
             stride = 2 ** (stage - 1) * (4 if stem == "imagenet" else 1)
             height, width = (-(-length // stride) for length in self.image_size)
