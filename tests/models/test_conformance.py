@@ -34,6 +34,9 @@ OF_THE_ENGINE = {"num_classes", "in_channels", "image_size", "norm", "activation
 COMPUTED_PARAMETERS = 20_000_000
 """Larger networks are looked at on the meta device only."""
 
+LEAST_OF_TWO_POSITIONS = {"googlenet_bn": 47}
+"""Where it takes more than twice the smallest image: the last pooling joins two positions, and takes one alone, too."""
+
 REFUSED = [
     # function, group, choices, what the message says
     ("models.mlp.linear", "norm", "(?!default|none).*", "linear has no hidden features to normalize"),
@@ -99,7 +102,8 @@ class Combination:
     def image_size(self) -> tuple[int, int]:
         """The larger images are oblong, and leave two positions where the smallest leave one, however strides are rounded."""
         least = smallest_image(self.name)
-        return (least, 2 * least + 3) if self.size == "larger" else (least, least)
+        least_of_two = LEAST_OF_TWO_POSITIONS.get(self.name, 2 * least + 3)
+        return (least, least_of_two) if self.size == "larger" else (least, least)
 
     def model(self) -> nn.Module:
         """The network, its own initialization drawn from seed 0."""
