@@ -26,6 +26,12 @@ FIGURES = Path(__file__).with_name("figures.csv")
 NOT_ARGUMENTS = ("_target_", "search", "paper")
 """Keys of a file that are no arguments: the function, the usual ranges, and the images and classes of the paper."""
 
+EXAMPLES: dict[str, tuple[str, tuple[int, int, int], dict[str, bool]]] = {
+    "inception_module": ("models.googlenet.inception_module_example", (256, 28, 28), {"naive": False}),
+    "naive_inception_module": ("models.googlenet.inception_module_example", (256, 28, 28), {"naive": True}),
+}
+"""Parts of networks whose cost the lectures work out: name -> function, (channels, height, width) of its input, its arguments."""
+
 
 def names() -> list[str]:
     """The architectures, sorted."""
@@ -106,6 +112,19 @@ def describe(
             smallest = error.minimum
         model = create(name, image_size=size, activation=activation, **parts)
     return describe_network(model, in_channels=in_channels, image_size=size, smallest_image=smallest)
+
+
+def describe_example(name: str) -> Description:
+    """What one of `EXAMPLES` costs."""
+    import torch
+
+    from models.description import describe_network
+
+    place, (channels, *size), own = EXAMPLES[name]
+    module, _, function = place.rpartition(".")
+    with torch.device("meta"):
+        part = getattr(import_module(module), function)(**own)
+    return describe_network(part, in_channels=channels, image_size=(size[0], size[1]))
 
 
 def paper(name: str) -> dict[str, int]:

@@ -94,8 +94,12 @@ def _show_model(options: argparse.Namespace) -> int:
         value = getattr(options, name)
         if value is not None and value < minimum:
             raise ConfigError(Problem(f"--{name.replace('_', '-')}", f"must be at least {minimum}", value))
-    from orchestrator.training.architectures import describe, layer_table, summary
+    from orchestrator.training.architectures import describe, describe_example, layer_table, summary
 
+    if (example := describe_example(options.choice)) is not None and not options.overrides:
+        for line in table(*layer_table(example, options.convention)):
+            say(line)
+        return errors.EXIT_OK
     path = file_of("model", options.choice, options.config_dir)
     from orchestrator.base.rights import granted
     from orchestrator.config.planning import fixed_trial

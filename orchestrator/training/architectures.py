@@ -57,6 +57,11 @@ def layer_table(found: Description, convention: Convention) -> tuple[list[str], 
     ]
 
 
+def describe_example(name: str) -> Description | None:
+    """What a part of a network costs that the lectures work out; None where there is none of that name."""
+    return models.describe_example(name) if name in models.EXAMPLES else None
+
+
 def describe(
     config: Mapping[str, Any],
     *,

@@ -66,6 +66,17 @@ def test_every_cell_of_the_lectures_resnet34() -> None:
     assert [row.volume for row in table_rows] == [row["volume_slide"] for row in expected]
 
 
+@pytest.mark.parametrize(("name", "module"), [("inception_module", "bottleneck"), ("naive_inception_module", "naive")])
+def test_every_row_of_the_lectures_inception_modules(name: str, module: str) -> None:
+    """The slide's own total of the bottleneck form, 358M, is an error; the table has the corrected one."""
+    expected = [int(row["ops_exact"]) for row in table("googlenet_inception_ops") if row["module"] == module]
+
+    table_rows = rows(models.describe_example(name))
+
+    assert sorted(row.operations for row in table_rows if row.parameters) == sorted(expected[:-1])
+    assert total(table_rows).operations == expected[-1]
+
+
 @pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
 def test_resnets_of_the_lecture_and_of_torchvision(depth: int) -> None:
     expected = next(row for row in table("resnet_models") if row["model"] == f"ResNet-{depth}")
