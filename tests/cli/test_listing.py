@@ -99,3 +99,18 @@ def test_choices_of_ones_own_are_listed_without_figures(tmp_path: Path, capsys: 
     assert own.split() == ["narrow", "A", "narrow", "one."]
     # 32x32x3 images: 3072 x 10 + 10, 10 x 10 + 10 (the default has two hidden layers), 10 x 10 + 10
     assert "parameters       30,950" in described
+
+
+def test_plan_says_what_a_trial_of_each_architecture_costs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """On digits, 1,151 training images of 64 pixels: the linear map has 64 x 10 multiply-adds, an MLP of one hidden layer of 10
+    has 64 x 10 + 10 x 10; the norm adds none, and is no line of its own."""
+    overrides = ["model=linear,mlp", "model.hidden=1", "model.width=10", "norm=none,default", "epochs=4"]
+
+    assert main(["launch", "--plan", f"runs_dir={tmp_path}", *overrides]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    start = next(place for place, line in enumerate(lines) if line.startswith("cost"))
+    linear, mlp, images = (" ".join(line[16:].split()) for line in lines[start : start + 3])
+    assert linear == "model=linear 650 parameters 640 multiply-adds an image 2.95M a trial x 1"
+    assert mlp == "model=mlp 760 parameters 740 multiply-adds an image 3.41M a trial x 1.16"
+    assert images.startswith("4.6k images a trial (1,151 in each of 4 epochs);")
