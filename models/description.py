@@ -92,7 +92,8 @@ def describe_network(
 ) -> Description:
     """What a network costs that was built on the meta device."""
     training = model.training
-    with torch.random.fork_rng(devices=[]):  # dropped branches are drawn
+    with torch.random.fork_rng(devices=[]):  # dropped branches are drawn, the same ones each time
+        torch.manual_seed(0)
         kept = saved_bytes(model.train(), _images(BATCH, in_channels, image_size)) // BATCH
     outputs, tracer, calls = trace(model.eval(), _images(1, in_channels, image_size))
     model.train(training)
