@@ -51,7 +51,7 @@ ONLY_IN = {
     "omegaconf": {"orchestrator.config"},
     "optuna": {"orchestrator.scheduling"},
     "torch": {"orchestrator.training", "orchestrator.housekeeping.loading", "models"},
-    "safetensors": {"orchestrator.training", "orchestrator.verify"},
+    "safetensors": {"orchestrator.training", "orchestrator.verify", "models.pretrained"},
 }
 
 HEAVY = {

@@ -42,6 +42,7 @@ TRIAL_GROUPS = (
     Group("schedule", provided=("epochs", "steps_per_epoch"), shown=2),
     Group("loss", shown=6),
     Group("penalty", called=True, shown=7),
+    Group("transfer", shown=10),
 )
 """What a trial trains, each a spec `{"_target_": ..., **own}` of its configuration; `{}` is the architecture's own, or none."""
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict, get_type_hin
 
 from orchestrator.base.decode import COUNT, DecodeError, Fits, check, read_json
 from orchestrator.base.groups import GROUPS
-from orchestrator.base.settings import ROOT_KEYS, TRIAL_KEYS, Settings
+from orchestrator.base.settings import PRETRAINED_FILES, ROOT_KEYS, TRIAL_KEYS, Settings
 
 NEEDED = tuple(name for name, key in ROOT_KEYS.items() if key.since_first)
 """Root keys that every version has recorded with a trial."""
@@ -23,6 +23,17 @@ Spec = Annotated[
         "a mapping with a _target_, or an empty one",
     ),
 ]
+
+
+class PretrainedFile(TypedDict):
+    """Where the weights are that a value of `pretrained` stands for.
+
+    `trial` is the whole name of the trial that kept them.
+    """
+
+    path: str
+    sha256: Annotated[str, Fits(lambda value: isinstance(value, str) and len(value) == 64, "a SHA-256")]
+    trial: NotRequired[str]
 
 
 class _Choice(TypedDict):
@@ -89,6 +100,7 @@ def check_config(config: Any, at: str = "config", needed: Collection[str] = NEED
     check(config.get("choices", {}), Mapping[str, str], f"{at}.choices")
     check(config.get("import_paths", []), Sequence[str], f"{at}.import_paths")
     check(config.get("data_entry"), str | None, f"{at}.data_entry")
+    check(config.get(PRETRAINED_FILES, {}), Mapping[str, PretrainedFile], f"{at}.{PRETRAINED_FILES}")
 
 
 def read_plan(text: str) -> dict[str, Any]:

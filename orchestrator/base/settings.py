@@ -68,6 +68,7 @@ class Settings:
         repeat: so many trials of each configuration: the first with `seed`, the others with seeds derived from it.
         heartbeat_timeout_s: a trial without a heartbeat for this many seconds is killed and restarted; never where absent.
         allowed_targets: targets of the user's own, beyond the catalogue: packages, modules or single names.
+        pretrained: the weights that trials begin with: a file, a trial of ours (`SWEEP/7`) or a name that torchvision knows.
         import_paths: the folders of their modules; --config-dir and the current folder where absent.
         keep_weights: the best configurations whose weights are kept, so many of them.
     """
@@ -83,6 +84,7 @@ class Settings:
     )
     metric: str = field(metadata=_is(of_trial=True, since_first=True))
     mode: Literal["max", "min"] | None = field(metadata=_is(of_trial=True, since_first=True))
+    pretrained: str | None = field(metadata=_is(of_trial=True, searchable=True, shown=True))
     max_concurrent: int | None = field(metadata=_is(least=1, on_resume="free"))
     cpus_per_trial: float = field(metadata=_is(above=0, of_trial=True))
     gpus_per_trial: float | None = field(metadata=_is(least=0, of_trial=True))
@@ -109,8 +111,9 @@ SEARCHABLE_KEYS = tuple(name for name, key in ROOT_KEYS.items() if key.searchabl
 SHOWN_KEYS = tuple(name for name, key in ROOT_KEYS.items() if key.shown)
 FREE_KEYS = tuple(name for name, key in ROOT_KEYS.items() if key.on_resume == "free")
 KEPT_KEYS = tuple(name for name, key in ROOT_KEYS.items() if key.on_resume == "kept")
-FOUND_KEYS = ("import_paths", "data_entry")
-"""What planning adds to a trial's configuration: where modules of the user's own and decoded images lie."""
+PRETRAINED_FILES = "pretrained_files"
+FOUND_KEYS = ("import_paths", "data_entry", PRETRAINED_FILES)
+"""What planning adds to a trial's configuration: where modules of the user's own, decoded images and pretrained weights lie."""
 
 PLACE_KEYS = (*FOUND_KEYS, *(name for name in TRIAL_KEYS if not ROOT_KEYS[name].computes))
 """Entries of a trial's configuration that say where things lie, or when they are reported, and not what is computed."""

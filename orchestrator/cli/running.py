@@ -214,9 +214,11 @@ def _plan_again(
     cwd = Path(request["cwd"]) if Path(request["cwd"]).is_dir() else Path.cwd()
     if "torch" in sys.modules:
         from orchestrator.config.planning import plan
+        from orchestrator.housekeeping.loading import kept_weights
 
+        where = {"config_dir": request["config_dir"], "config_name": request["config_name"]}
         with contextlib.chdir(cwd):
-            return plan(overrides, config_dir=request["config_dir"], config_name=request["config_name"], rights=rights)
+            return plan(overrides, **where, rights=rights, find_trial=kept_weights)
     folder = ["--config-dir", request["config_dir"]] if request["config_dir"] else []
     allowed = ["--rights", json.dumps(astuple(rights))]
     return _plan_in_child([*allowed, *folder, "--config-name", request["config_name"], "--", *overrides], cwd)
@@ -234,6 +236,7 @@ def _closed(result: Result, metric: str, rights: Rights) -> int:
 
 def _plan_here(options: argparse.Namespace) -> Any:
     from orchestrator.config.planning import plan
+    from orchestrator.housekeeping.loading import kept_weights
 
     tell = partial(say, out=sys.stderr)
     only_shown = bool(getattr(options, "plan", False))
@@ -246,6 +249,7 @@ def _plan_here(options: argparse.Namespace) -> Any:
         fetch=not only_shown,
         costs=only_shown,
         rights=None if given is None else Rights(*map(tuple, given)),
+        find_trial=kept_weights,
     )
 
 

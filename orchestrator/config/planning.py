@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,17 @@ from orchestrator.config.plan import SweepPlan
 from .draft import Draft
 from .machine import Footprint, check_space, check_writable, footprint, gpus
 from .probes import BUDGET_S, EVERY_TRIAL, probes, untried
+from .weights import FindTrial, with_weights
+
+
+@dataclass(frozen=True)
+class _Wishes:
+    """What a caller of `plan` wants beside it; see there."""
+
+    say: Callable[[str], None] | None
+    fetch: bool
+    costs: bool
+    find_trial: FindTrial | None
 
 
 def plan(
@@ -33,6 +44,7 @@ def plan(
     fetch: bool = True,
     costs: bool = False,
     rights: Rights | None = None,
+    find_trial: FindTrial | None = None,
 ) -> SweepPlan:
     """What a sweep with these overrides would do, checked down to one build of every choice; creates nothing but the cache of
     decoded images.
@@ -44,13 +56,15 @@ def plan(
         fetch: bring data that are not here; otherwise a note says that nothing was tried on them.
         costs: work out what a trial of each architecture costs, for `describe_plan`.
         rights: of whoever resumes a sweep, whose overrides stand in a journal and give none; those of the overrides where absent.
+        find_trial: (runs folder, `SWEEP/7`) -> the weights that a trial kept, for `pretrained=SWEEP/7`.
 
     Raises:
         ConfigError: all problems found.
         NotReadyError: data are not there, or runs_dir cannot be written or has no room.
     """
     with granted(Rights()):
-        made = _with_capability(_tried(Draft(config_dir, config_name, given=rights), overrides, say, fetch, costs))
+        draft = Draft(config_dir, config_name, given=rights)
+        made = _with_capability(_tried(draft, overrides, _Wishes(say, fetch, costs, find_trial)))
     runs_dir = Path(made.settings["runs_dir"])
     check_writable(runs_dir)
     if "parameters" in made.facts:
@@ -59,13 +73,17 @@ def plan(
 
 
 def _tried(
-    draft: Draft, overrides: Sequence[str], say: Callable[[str], None] | None, fetch: bool, costs: bool
+    draft: Draft,
+    overrides: Sequence[str],
+    wishes: _Wishes,
 ) -> SweepPlan:
     """The plan whose configurations were tried; it puts the rights of the overrides in force."""
     while True:
         made = draft.plan(overrides)
         draft.raise_problems()
-        made = _with_probes(draft, made, say, fetch, costs)
+        made, complete = with_weights(made, draft.problems, wishes.find_trial, fetch=wishes.fetch)
+        draft.raise_problems()
+        made = _with_probes(draft, made, wishes, weights=complete)
         if not (failing := draft.failing()):
             break
         # fewer each time; the last ones stay, with their problems
@@ -142,23 +160,27 @@ def fixed_trial(overrides: Sequence[str], *, config_dir: str | Path | None = Non
     return dict(made.base), made.rights
 
 
-def _with_probes(
-    draft: Draft, made: SweepPlan, say: Callable[[str], None] | None, fetch: bool, costs: bool
-) -> SweepPlan:
-    """The plan with what trying its configurations showed."""
+def _with_probes(draft: Draft, made: SweepPlan, wishes: _Wishes, *, weights: bool) -> SweepPlan:
+    """The plan with what trying its configurations showed.
+
+    Args:
+        weights: whether all weights to begin with are here; otherwise none are tried.
+    """
     from orchestrator.training import preflight
     from orchestrator.training.data.loading import absolute_paths
 
     made = replace(made, base={**made.base, "data": absolute_paths(made.base["data"], Path.cwd())})
     configs = probes(made)
-    result = preflight.check(configs, say, fetch=fetch, costs=costs, budget_s=BUDGET_S)
+    result = preflight.check(
+        configs, wishes.say, fetch=wishes.fetch, costs=wishes.costs, budget_s=BUDGET_S, weights=weights
+    )
     for problem in result.problems:
         everywhere = problem.where is not None and problem.where.startswith(EVERY_TRIAL)
         draft.problems.append(replace(problem, where=None) if everywhere else problem)
     facts = json.loads(json.dumps(result.facts))  # as it will be read elsewhere: no tuples
     entry = facts.get("data_entry", "")  # so that no worker looks through the files again
     notes = [note] if (note := untried([label for label, _ in configs], result.tried)) else []
-    if not fetch and "fingerprint" not in facts and not result.problems:
+    if not wishes.fetch and "fingerprint" not in facts and not result.problems:
         notes.append(
             f"data={made.base['choices']['data']} is not here: a launch brings it, and tries the models on it then"
         )
@@ -166,5 +188,5 @@ def _with_probes(
         made,
         base={**made.base, "data_entry": entry},
         facts={**made.facts, **facts},
-        notes=(*made.notes, *notes),
+        notes=(*made.notes, *result.notes, *notes),
     )

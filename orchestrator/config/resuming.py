@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.base.build import with_current_arguments
 from orchestrator.base.errors import ConfigError, Problem
 from orchestrator.base.groups import GROUPS, PARTS, PLACES, RESUMABLE_PARTS
-from orchestrator.base.settings import FREE_KEYS, KEPT_KEYS, PLACE_KEYS, ROOT_KEYS
+from orchestrator.base.settings import FREE_KEYS, KEPT_KEYS, PLACE_KEYS, PRETRAINED_FILES, ROOT_KEYS
 from orchestrator.base.upgrades import current_config, with_defaults
 from orchestrator.config.plan import SweepPlan
 
@@ -43,7 +43,7 @@ def checked(
     Raises:
         ConfigError: something differs that may not; lists everything that does.
     """
-    new = replace(new, rules=old.rules)
+    new = _with_files_of(old, replace(new, rules=old.rules))
     if problems := list(_refused(old, new)):
         raise ConfigError(problems)
     total = _trials(suggested, old, new, more, trials)
@@ -96,10 +96,27 @@ def _refused(old: SweepPlan, new: SweepPlan) -> Iterator[Problem]:
         if before.get(key) != now.get(key) and not of_one_choice_alone:
             gone = key in before and key not in now and key.count(".") == 1
             yield _gone(key, before[key]) if gone else _problem(_plain(key), before.get(key), now.get(key), why)
+    yield from _other_weights(old, new)
     if old.facts.get("fingerprint") != new.facts.get("fingerprint"):
         yield Problem(
             "data", "the images, labels or split are not those that the sweep began with; put them back as they were"
         )
+
+
+def _with_files_of(old: SweepPlan, new: SweepPlan) -> SweepPlan:
+    """The new plan with the files of weights that unfinished trials began with, too."""
+    files = {**old.base.get(PRETRAINED_FILES, {}), **new.base.get(PRETRAINED_FILES, {})}
+    return replace(new, base={**new.base, PRETRAINED_FILES: files}) if files else new
+
+
+def _other_weights(old: SweepPlan, new: SweepPlan) -> Iterator[Problem]:
+    """Values of `pretrained` that stand for another file than before."""
+    now = new.base.get(PRETRAINED_FILES, {})
+    for key, before in old.base.get(PRETRAINED_FILES, {}).items():
+        if now[key]["sha256"] != before["sha256"]:
+            yield Problem(
+                "pretrained", f"{now[key]['path']} is not the file with which the sweep began; put that back", key
+            )
 
 
 def _problem(key: str, before: object, now: object, why: str) -> Problem:
@@ -134,7 +151,7 @@ def _fixed(plan: SweepPlan, searched: set[str]) -> Iterator[tuple[str, Any]]:
     In a searched group the keys are those of each choice: `optimizer.(sgd).momentum`.
     """
     for group in plan.base:
-        if group in plan.settings or group == "choices":
+        if group in plan.settings or group in ("choices", PRETRAINED_FILES):
             continue
         tree = plan.base[group]
         if group in searched:

@@ -20,6 +20,8 @@ from orchestrator.journal.finding import runs_dir_option
 if TYPE_CHECKING:
     from torch import nn
 
+    from orchestrator.training.pretrained import KeptWeights
+
 
 def load_model(
     name: str,
@@ -44,15 +46,11 @@ def load_model(
     story = find_trial(Path(runs_dir), name)
     rights = rights_of(allowed_targets, [str(path) for path in import_paths], Path.cwd()) | read_user_rights()
     config = current_config(story.trial.config)
-    needed = {key: config[key] for key in ("model", *OF_MODEL, "import_paths")}
+    needed = {key: config[key] for key in ("model", *OF_MODEL, "transfer", "import_paths")}
     how = "allowed_targets={targets}, import_paths={folders} to load_model()"
     check_recorded(story.name, needed, rights, how=how)
-    path = trial_folder(story.folder, story.trial.index) / BEST
-    again = f"orchestrator train from={story.name}{runs_dir_option(story.folder)} --folder FOLDER"
-    if not path.is_file():
-        why = missing_weights(story)
-        hint = f"; this trains it again and keeps them:  {again}" if why.startswith("not kept") else ""
-        raise NotReadyError(f"the weights of {story.name} are not there ({why}){hint}")
+    path = _weights_of(story)
+    again = _train_again(story)
     from orchestrator.training.checkpoint import Damaged
     from orchestrator.training.restored import restored_model
 
@@ -64,6 +62,44 @@ def load_model(
     except RuntimeError as error:
         why = " ".join(str(error).split())[:300]
         raise NotReadyError(f"{path} does not fit the model, whose code must have changed ({why})") from error
+
+
+def kept_weights(runs_dir: Path, name: str) -> KeptWeights:
+    """The weights of the best epoch of the trial `NAME/7`, for other trials to begin with.
+
+    Raises:
+        ConfigError: there is no such trial.
+        NotReadyError: its weights are not there, or damaged.
+    """
+    from orchestrator.training import checkpoint
+    from orchestrator.training.pretrained import KeptWeights
+
+    story = find_trial(runs_dir, name)
+    path = _weights_of(story)
+    try:
+        checkpoint.load(path, uid=story.uid_in_files)
+    except checkpoint.Damaged as error:
+        again = _train_again(story)
+        raise NotReadyError(f"{path} is damaged: {error}; this trains the trial again:  {again}") from error
+    return KeptWeights(path.resolve(), story.name, current_config(story.trial.config))
+
+
+def _weights_of(story: TrialStory) -> Path:
+    """The file with the weights of a trial's best epoch.
+
+    Raises:
+        NotReadyError: there is none.
+    """
+    path = trial_folder(story.folder, story.trial.index) / BEST
+    if not path.is_file():
+        why = missing_weights(story)
+        hint = f"; this trains it again and keeps them:  {_train_again(story)}" if why.startswith("not kept") else ""
+        raise NotReadyError(f"the weights of {story.name} are not there ({why}){hint}")
+    return path
+
+
+def _train_again(story: TrialStory) -> str:
+    return f"orchestrator train from={story.name}{runs_dir_option(story.folder)} --folder FOLDER"
 
 
 def _facts(story: TrialStory) -> dict[str, Any]:

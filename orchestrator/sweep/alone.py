@@ -7,7 +7,7 @@ import copy
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -19,13 +19,14 @@ from orchestrator.base.layout import BEST, trial_folder
 from orchestrator.base.records import EpochResult, State, Trial
 from orchestrator.base.rights import granted
 from orchestrator.base.secrets import redact
-from orchestrator.base.settings import TRIAL_KEYS, Settings, settings_problems
+from orchestrator.base.settings import PRETRAINED_FILES, TRIAL_KEYS, Settings, settings_problems
 from orchestrator.base.targets import resolve
 from orchestrator.base.text import say, visible
 from orchestrator.base.upgrades import current_config
 from orchestrator.config.machine import gpus
 from orchestrator.config.plan import set_key, trial_config
 from orchestrator.config.rights import check_recorded, typed_rights
+from orchestrator.housekeeping.loading import kept_weights
 from orchestrator.housekeeping.reading import TrialStory, find_trial
 from orchestrator.journal.record import TrialRecord
 from orchestrator.sweep.resources import with_gpus
@@ -50,7 +51,8 @@ def train_one(
     given = list(overrides)
     if not any(override.split("=")[0].lstrip("+") == "search" for override in given):
         given.append("search=none")
-    plan = make_plan(given, config_dir=config_dir, config_name=config_name, say=partial(say, out=sys.stderr))
+    tell = partial(say, out=sys.stderr)
+    plan = make_plan(given, config_dir=config_dir, config_name=config_name, say=tell, find_trial=kept_weights)
     if plan.space.parameters:
         keys = ", ".join(plan.space.keys)
         raise ConfigError(Problem(keys, "train takes one configuration; give each key one value, or use launch"))
@@ -100,7 +102,7 @@ def train_again(
 def _train_story(story: TrialStory, config: dict[str, Any], overrides: Sequence[str], folder: Path | None) -> int:
     recorded = story.trial
     if overrides:
-        config = changed(config, overrides)
+        config = changed(config, overrides, story.folder.parent)
         say(f"{story.name} with {' '.join(overrides)}: no longer the same trial, so nothing is compared")
     with _place(folder) as place:
         # The name is in the files: with that of the trial they are the same to the byte.
@@ -213,8 +215,11 @@ def _weights_differ(story: TrialStory, folder: Path) -> bool | None:
         return None
 
 
-def changed(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def changed(config: Mapping[str, Any], overrides: Sequence[str], runs_dir: Path = Path("runs")) -> dict[str, Any]:
     """A trial's configuration with other values of keys that it has.
+
+    Args:
+        runs_dir: the folder of the sweeps, of whose trials `pretrained` may name one.
 
     Raises:
         ConfigError: all problems found.
@@ -236,11 +241,31 @@ def changed(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, An
             problems.append(why)
         else:
             set_key(result, key, value)
-    problems = problems or _problems(result)
+    problems = problems or _problems(result) or _other_weights(result, config["pretrained"], runs_dir)
     problems = problems or preflight.check([("", result)]).problems
     if problems:
         raise ConfigError(problems)
     return result
+
+
+def _other_weights(config: dict[str, Any], before: str | None, runs_dir: Path) -> list[Problem]:
+    """Writes down which file another value of `pretrained` stands for; what is wrong with it."""
+    from orchestrator.config.weights import described, find_weights
+    from orchestrator.training.pretrained import key_of
+
+    value, model = config["pretrained"], config["choices"]["model"]
+    if value in (before, None):
+        return []
+    try:
+        found = find_weights(str(runs_dir), value, model, kept_weights)
+    except ConfigError as error:
+        return [replace(problem, key="pretrained", value=value) for problem in error.problems]
+    except ValueError as error:
+        return [Problem("pretrained", str(error), value)]
+    assert found is not None, "what is not here is brought"
+    config["pretrained"] = found.trial or value
+    config[PRETRAINED_FILES] = {key_of(config["pretrained"], model): described(found)}
+    return []
 
 
 def _unusable(config: Mapping[str, Any], key: str, value: object, *, sweep: bool) -> Problem | None:

@@ -6,7 +6,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,8 @@ class Split:
         stored: the images of the whole data set as they are stored.
         rows: the split's places in `stored`.
         transform: from stored images to the float32 that the model sees.
-        floats: the split's images after `transform`, where that is kept.
+        floats: the split's images after `transform`, where that is kept; or features of them (`features.computed`).
+        of_features: whether `floats` are features.
     """
 
     ids: np.ndarray[Any, np.dtype[np.int64]]
@@ -47,6 +48,7 @@ class Split:
     rows: Tensor
     transform: Transform
     floats: Tensor | None
+    of_features: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -63,18 +65,26 @@ class Split:
         return images.to(self.labels.device)
 
     def slice(self, start: int, stop: int) -> Tensor:
-        """The float32 images from place `start` to before `stop`; where they are kept, without a copy."""
+        """The float32 images from place `start` to before `stop`; where they are kept, without a copy.
+
+        Features are copied: matrix products round by where numbers lie in memory, too, and a network's own begin afresh.
+        """
         if self.floats is not None:
-            return self.floats[start:stop]
+            return self.floats[start:stop].clone() if self.of_features else self.floats[start:stop]
         return self.take(torch.arange(start, min(stop, len(self))))
 
 
 @dataclass(frozen=True)
 class DeviceData:
-    """A data set as a trial uses it, on its device and preprocessed."""
+    """A data set as a trial uses it, on its device and preprocessed.
+
+    Args:
+        features: the newest features computed of it, by what they depend on.
+    """
 
     dataset: Dataset
     splits: Mapping[str, Split]
+    features: dict[str, DeviceData] = field(default_factory=dict, compare=False)
 
 
 _kept: dict[tuple[str, str, str], DeviceData] = {}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from models.initializers import initialize
+from models.network import part_names
 from orchestrator.base.build import build, parameters
+from orchestrator.base.groups import OF_MODEL
 from orchestrator.base.targets import resolve
+from orchestrator.training import features, pretrained
 from orchestrator.training.batches import DeviceData, batch_sizes, place
 from orchestrator.training.data import Dataset, load
 from orchestrator.training.data.source import Progress
 from orchestrator.training.device import autocast, choose_device, derive_seed, generator, seed_everything, set_up
 from orchestrator.training.loop import Learner
 from orchestrator.training.losses import Loss, as_loss
-from orchestrator.training.optimizers.parameters import named_parameters
+from orchestrator.training.optimizers.parameters import named_parameters, split_groups
 from orchestrator.training.schedules import Schedule
+from orchestrator.training.transfer import Transfer
+from orchestrator.training.transfer.layers import cut_heads, freeze_all_but, stage_of_parameters
 
 INIT_IMAGES = 128
 """Training images that initializers may look at."""
@@ -40,11 +48,21 @@ def build_learner(config: Mapping[str, Any], beat: Callable[[], None] = lambda: 
     set_up(device, config["cpus_per_trial"], config["precision"])
     dataset = load_data(config, lambda done, total: beat())
     data = place(dataset, config["preprocess"], lambda: build(config["preprocess"]), device)
-    model, channels_last = build_model(config, dataset, device, lambda: init_images(data, config["seed"]))
+    model, channels_last = build_model(
+        config, dataset, device, lambda: init_images(data, config["seed"]), partial(pretrained.take_over, config)
+    )
     sizes = batch_sizes(len(data.splits["train"]), config["batch_size"])
+    transferred = prepare_transfer(config, model)
+    optimizer = build_optimizer(config, model)
+    whole = model
+    if transferred.features_once:
+        *parts, model = (whole.get_submodule(name) for name in part_names(whole))
+        depends_on = json.dumps([config[group] for group in ("model", *OF_MODEL, "transfer")], sort_keys=True)
+        data = features.computed(data, parts, depends_on=depends_on, channels_last=channels_last, beat=beat)
+        channels_last = channels_last and data.splits["train"].take(torch.tensor([0])).ndim == 4
     return Learner(
         model=model,
-        optimizer=build_optimizer(config, model),
+        optimizer=optimizer,
         schedule=build_schedule(config, steps_per_epoch=len(sizes)),
         loss=build_loss(config),
         penalty=build(config["penalty"]),
@@ -55,6 +73,9 @@ def build_learner(config: Mapping[str, Any], beat: Callable[[], None] = lambda: 
         sizes=sizes,
         autocast=autocast(device, config["precision"]),
         channels_last=channels_last,
+        within=whole if model is not whole else None,
+        frozen=transferred.frozen,
+        unchanging=transferred.unchanging,
         beat=beat,
     )
 
@@ -82,10 +103,15 @@ def build_model(
     dataset: Dataset,
     device: torch.device,
     images: Callable[[], Tensor | None] = lambda: None,
+    begin: Callable[[nn.Module], object] = lambda network: None,
 ) -> tuple[nn.Module, bool]:
     """The initialized model on the device, and whether its images go channels-last.
 
     It is made on the CPU from the seed and moved, so that it begins the same on every device; nothing is computed for meta.
+
+    Args:
+        images: a mini-batch for initializers that look at data.
+        begin: gives the whole network other weights, before `transfer` takes the part of it that is wanted.
     """
     seed = config["seed"]
     seed_everything(derive_seed(seed, "build"), torch.device("cpu"))
@@ -104,21 +130,77 @@ def build_model(
         scheme = build(config["init"])
         if scheme is not None:
             initialize(model, scheme, generator(derive_seed(seed, "init")), images())
+        begin(model)
+        if (transfer := build_transfer(config)) is not None:
+            model = transfer.adapt(model, dataset.num_classes, torch.Size((dataset.in_channels, *dataset.image_size)))
+            cut_heads(model, transfer.trained(model))
     channels_last = any(isinstance(module, nn.Conv2d) for module in model.modules())
     if channels_last:
         return model.to(device, memory_format=torch.channels_last), True  # type: ignore[call-overload, no-any-return]
     return model.to(device), False
 
 
-def build_optimizer(config: Mapping[str, Any], model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of the model's trainable parameters; its target takes `params`, `named_params`, or both."""
+def build_optimizer(config: Mapping[str, Any], model: nn.Module, *, alone: bool = False) -> torch.optim.Optimizer:
+    """The optimizer of the model's trainable parameters; its target takes `params`, `named_params`, or both.
+
+    Args:
+        alone: the model only serves to try the optimizer: it is not the one that `transfer` is about.
+    """
     spec = config["optimizer"]
     params = [p for p in model.parameters() if p.requires_grad]
     named = {"named_params": named_parameters(model)} if _takes(spec, "named_params") else {}
     optimizer: torch.optim.Optimizer = build(spec, params=params, **named)
     if not (hasattr(optimizer, "param_groups") and hasattr(optimizer, "step")):
         raise ValueError(f"must give a torch.optim.Optimizer, gave {type(optimizer).__name__}")
+    if (transfer := build_transfer(config)) is not None and transfer.lr_factor != 1 and not alone:
+        stages = stage_of_parameters(model, transfer.trained(model))
+        split_groups(optimizer, {p: transfer.lr_factor**stage for p, stage in stages.items()})
     return optimizer
+
+
+def build_transfer(config: Mapping[str, Any]) -> Transfer | None:
+    """What of the network is trained; None for all of it at one learning rate."""
+    transfer = build(config["transfer"])
+    if not isinstance(transfer, Transfer | None):
+        raise ValueError(f"must give a Transfer, gave {type(transfer).__name__}")
+    return transfer
+
+
+@dataclass(frozen=True)
+class Transferred:
+    """What `transfer` leaves as it is.
+
+    Args:
+        frozen: modules that stay in evaluation mode.
+        unchanging: names in the network's state that no step changes.
+        features_once: the last part alone is trained, on features that are computed once.
+    """
+
+    frozen: tuple[nn.Module, ...] = ()
+    unchanging: frozenset[str] = frozenset()
+    features_once: bool = False
+
+
+def prepare_transfer(config: Mapping[str, Any], model: nn.Module) -> Transferred:
+    """Freezes what is not trained of a model of `build_model`.
+
+    Raises:
+        ValueError: features cannot be computed once where images are augmented.
+    """
+    transfer = build_transfer(config)
+    if transfer is None:
+        return Transferred()
+    if transfer.features_once and config["augment"]:
+        raise ValueError(
+            "computes the features once, and augmentation changes the images in every epoch; set augment=none, or train"
+            " the classifier on augmented images with transfer=few_layers transfer.layers=1"
+        )
+    frozen = freeze_all_but(model, transfer.trained(model))
+    still = {id(buffer) for module in frozen for buffer in module.buffers()}
+    still |= {id(parameter) for parameter in model.parameters() if not parameter.requires_grad}
+    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    unchanging = frozenset(name for name, tensor in tensors if id(tensor) in still)
+    return Transferred(tuple(frozen), unchanging, transfer.features_once)
 
 
 def build_schedule(config: Mapping[str, Any], *, steps_per_epoch: int) -> Schedule:

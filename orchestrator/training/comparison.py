@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.base.groups import GROUPS, PLACES
-from orchestrator.base.settings import PLACE_KEYS
+from orchestrator.base.settings import PLACE_KEYS, PRETRAINED_FILES
 from orchestrator.base.upgrades import current_config, differing_arguments
+from orchestrator.training.pretrained import file_of
 
 
 def compared(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration that a trial's results depend on, as JSON gives it back."""
     kept: dict[str, Any] = {key: value for key, value in config.items() if key not in ("choices", *PLACE_KEYS)}
+    if config.get(PRETRAINED_FILES) and (file := file_of(config)):
+        kept["pretrained"] = file["sha256"]  # wherever it lies
     for group, names in PLACES.items():
         kept[group] = {key: value for key, value in config[group].items() if key not in names}
     return json.loads(json.dumps(kept))  # type: ignore[no-any-return]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -25,15 +25,19 @@ def logits(
         beat: called after every batch.
     """
     model.eval()
-    height, width = split.stored.shape[-2:]
-    size = max(1, min(EXAMPLES_AT_ONCE, PIXELS_AT_ONCE // (height * width)))
     rows = []
     with torch.inference_mode():
-        for start in range(0, len(split), size):
-            images = split.slice(start, start + size)
-            if channels_last:
-                images = images.contiguous(memory_format=torch.channels_last)
+        for images in in_slices(split, channels_last=channels_last):
             rows.append(main_output(model(images)).float())
             beat()
         logits_NK = rows[0] if len(rows) == 1 else torch.cat(rows)
         return logits_NK - logits_NK.amax(1, keepdim=True)
+
+
+def in_slices(split: Split, *, channels_last: bool) -> Iterator[Tensor]:
+    """The float32 images of a split in order, as many at a time as their size allows."""
+    height, width = split.stored.shape[-2:]
+    size = max(1, min(EXAMPLES_AT_ONCE, PIXELS_AT_ONCE // (height * width)))
+    for start in range(0, len(split), size):
+        images = split.slice(start, start + size)
+        yield images.contiguous(memory_format=torch.channels_last) if channels_last else images

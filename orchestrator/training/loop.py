@@ -40,6 +40,10 @@ class Learner:
     Args:
         sizes: of the epoch's batches.
         autocast: entered for the forward pass; None without mixed precision.
+        model: what a step runs: the whole network, or its last part where the data are features of those before.
+        within: the whole network, where `model` is its last part.
+        frozen: modules of it that stay in evaluation mode.
+        unchanging: names in its state that no step changes.
         factor: the schedule's last one, applied already.
         beat: called after every step.
 
@@ -61,16 +65,24 @@ class Learner:
     sizes: list[int]
     autocast: AbstractContextManager[Any] | None
     channels_last: bool
+    within: nn.Module | None = None
+    frozen: Sequence[nn.Module] = ()
+    unchanging: frozenset[str] = frozenset()
+    factor: float | None = None
+    beat: Callable[[], None] = lambda: None
     base_lrs: list[float] = field(init=False)
     params: list[nn.Parameter] = field(init=False)
     keep_graph: bool = field(init=False)
-    factor: float | None = None
-    beat: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.params = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.keep_graph = bool(getattr(self.optimizer, "needs_graph", False))
+
+    @property
+    def whole(self) -> nn.Module:
+        """The network whose weights are saved."""
+        return self.model if self.within is None else self.within
 
     def set_factor(self, factor: float) -> None:
         """Scale the learning rate of every parameter group."""
@@ -112,6 +124,8 @@ def train_epoch(learner: Learner, epoch: int) -> dict[str, float]:
     norms: list[Tensor] = []
     optimizer, params, keep_graph = learner.optimizer, learner.params, learner.keep_graph
     learner.model.train()
+    for module in learner.frozen:
+        module.eval()
 
     with _activations(learner) as activations:
         closure = _Closure(learner, activations)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -22,13 +23,23 @@ from torch import Tensor, nn
 from models import facts as facts_of_model
 from models.checks import RefusedError
 from models.outputs import Outputs
+from models.pretrained import described
 from models.tracing import Tracer, trace
 from orchestrator.base.build import build
 from orchestrator.base.errors import ConfigError, OrchestratorError, Problem
 from orchestrator.base.groups import OF_MODEL, TRIAL_GROUPS
+from orchestrator.base.settings import TRIAL_KEYS
 from orchestrator.base.targets import resolve
+from orchestrator.training import pretrained
 from orchestrator.training.batches import batch_sizes
-from orchestrator.training.build import build_loss, build_model, build_optimizer, build_schedule, load_data
+from orchestrator.training.build import (
+    build_loss,
+    build_model,
+    build_optimizer,
+    build_schedule,
+    load_data,
+    prepare_transfer,
+)
 from orchestrator.training.data import Dataset, cache_folder
 from orchestrator.training.data.source import Progress, Source
 from orchestrator.training.device import check_precision
@@ -46,8 +57,13 @@ BUILT_ALONE = tuple(group.name for group in TRIAL_GROUPS if not group.provided a
 MODEL_KEYS = ("data", "model", *OF_MODEL)
 """What decides a model's shape."""
 
+PART_KEYS = (*MODEL_KEYS, "transfer")
+"""What decides the shape of the part of it that is trained."""
+
 DECODING_TOLD_AFTER_S = 2.0
 DECODING_TOLD_EVERY_S = 3.0
+
+RANDOM_FEATURES = "transfer={} without pretrained=: what is not trained stays as it was initialized"
 
 COMPUTED_PARAMETERS = 30_000_000
 """A user's models up to this size compute their probe on the CPU: the first forward pass on the meta device imports torch's
@@ -65,11 +81,13 @@ class Preflight:
             first data set; `parameters` of the largest model and `largest`, the label of its configuration; what the models
             decided from their sizes (`models.facts`), such as `group_norm`.
         tried: so many of the configurations, the first ones; fewer than all where there was no more time.
+        notes: sentences for the user.
     """
 
     problems: list[Problem]
     facts: dict[str, Any]
     tried: int
+    notes: tuple[str, ...] = ()
 
 
 def check(
@@ -79,6 +97,7 @@ def check(
     fetch: bool = True,
     costs: bool = False,
     budget_s: float = math.inf,
+    weights: bool = True,
     clock: Callable[[], float] = time.monotonic,
 ) -> Preflight:
     """Try each (label, configuration) in turn; parts that are the same in several are tried once.
@@ -89,17 +108,18 @@ def check(
         say: told how far the decoding of images is, where it takes long.
         fetch: bring data that are not here; otherwise nothing is tried on them, and the facts are empty.
         costs: work out what each model costs, as the fact `costs`: [label, parameters, multiply-adds of an image] of each.
+        weights: whether the weights to begin with are here; nothing is tried with them otherwise.
         budget_s: seconds for all configurations after the first, with which modules and data are loaded.
         clock: in seconds, never backwards.
 
     Raises:
         NotReadyError: the data are missing or damaged.
     """
-    probe = _Probe(say, costs)
+    probe = _Probe(say, costs, weights)
     tried = _try(probe.check_without_data, configs, budget_s / 2, clock)
     if not probe.found and (fetch or all(data_are_here(config) for _, config in configs)):
         tried = _try(probe.check_on_data, configs[:tried], budget_s / 2, clock)
-    return Preflight(probe.problems(), probe.facts, tried)
+    return Preflight(probe.problems(), probe.facts, tried, tuple(dict.fromkeys(probe.notes)))
 
 
 def _try(
@@ -123,7 +143,9 @@ def _try(
 class _Probe:
     say: Callable[[str], None] | None
     costs: bool = False
+    weights: bool = True
     facts: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     found: dict[tuple[str, str, str], tuple[Problem, list[str]]] = field(default_factory=dict)
     _tried: dict[str, Any] = field(default_factory=dict)
 
@@ -143,7 +165,9 @@ class _Probe:
         with self._collect(label, config, "data"):
             self._once("source", config, ("data",), partial(build_source, config))
         with self._collect(label, config, "optimizer"):
-            self._once("optimizer alone", config, ("optimizer",), partial(build_optimizer, config, nn.Linear(2, 2)))
+            self._once(
+                "optimizer alone", config, ("optimizer",), partial(build_optimizer, config, nn.Linear(2, 2), alone=True)
+            )
 
     def check_on_data(self, label: str, config: Mapping[str, Any]) -> None:
         """Load the data and try a training step's parts on it, going on after a problem as far as they do not depend on it."""
@@ -159,19 +183,30 @@ class _Probe:
             images = min([PROBE_IMAGES, *batch_sizes(len(dataset.splits["train"]), config["batch_size"])])
         model: nn.Module | None = None
         with self._collect(label, config, "model", dataset):
-            probe = partial(probe_model, config, dataset, images)
+            whole = {**config, "transfer": {}}
             try:
-                model = self._once(f"model {images}", config, MODEL_KEYS, probe)
+                model = self._once(f"model {images}", config, MODEL_KEYS, partial(probe_model, whole, dataset, images))
             except RefusedError as error:
-                group = refused_group(config, dataset, images)
+                group = refused_group(whole, dataset, images)
                 self._add(label, Problem(group, str(error), config["choices"].get(group)))
         if model is None:
             return
+        if self.costs:
+            self._once("costs", config, MODEL_KEYS, partial(self._add_cost, label, config, model, dataset))
+        with self._collect(label, config, "pretrained"):
+            self._once("pretrained", config, (*MODEL_KEYS, "pretrained"), partial(self._try_weights, config, model))
+        if config["transfer"]:
+            with self._collect(label, config, "transfer"):
+                model = self._once(
+                    f"transfer {images}", config, PART_KEYS, partial(probe_model, config, dataset, images)
+                )
+                keys = (*PART_KEYS, "augment")
+                self._once("transfer", config, keys, partial(prepare_transfer, config, model))
+                if config["pretrained"] is None and not all_trained(model):
+                    self.notes.append(RANDOM_FEATURES.format(config["choices"].get("transfer")))
         parameters = count_parameters(model)
         if parameters > self.facts.get("parameters", -1):
             self.facts |= {"parameters": parameters, "largest": label}
-        if self.costs:
-            self._once("costs", config, MODEL_KEYS, partial(self._add_cost, label, config, model, dataset))
         for name, values in facts_of_model(model).items():
             self.facts[name] = sorted([*values, *(v for v in self.facts.get(name, []) if v not in values)])
         with self._collect(label, config, "loss"):
@@ -180,7 +215,7 @@ class _Probe:
             self._once(
                 "optimizer",
                 config,
-                (*MODEL_KEYS, "optimizer"),
+                (*PART_KEYS, "optimizer"),
                 partial(build_optimizer, config, model),
             )
 
@@ -193,6 +228,14 @@ class _Probe:
         except Exception:  # code of the user's may do what has no answer without numbers; it was tried with them
             return
         self.facts.setdefault("costs", []).append([name, count_parameters(model), multiply_adds])
+
+    def _try_weights(self, config: Mapping[str, Any], model: nn.Module) -> None:
+        """Whether the weights to begin with fit the whole network."""
+        file = pretrained.file_of(config) if self.weights else None
+        if file is not None:
+            weights = pretrained.read(Path(file["path"]), file["sha256"])
+            fitted = pretrained.fits(config, model, weights)
+            self.notes.append(f"pretrained={config['pretrained']}: {described(fitted, self.facts['num_classes'])}")
 
     def _note(self, dataset: Dataset) -> None:
         if "fingerprint" not in self.facts:
@@ -232,7 +275,7 @@ class _Probe:
                 near = p.nearest and (p.nearest if p.key == "_target_" else f"{group}.{p.nearest}")
                 self._add(label, replace(p, key=f"{group}.{p.key}", nearest=near))
         except ValueError as error:
-            value = config["choices"].get(group, config[group] if group in ("batch_size", "precision") else None)
+            value = config["choices"].get(group, config[group] if group in TRIAL_KEYS else None)
             why = str(error)
             if dataset is not None:
                 # the model knows the size only, the user the name of the data
@@ -346,6 +389,10 @@ def refused_group(config: Mapping[str, Any], dataset: Dataset, count: int) -> st
             probe_model({**config, group: {}}, dataset, count)
             return group
     return "model"
+
+
+def all_trained(model: nn.Module) -> bool:
+    return all(parameter.requires_grad for parameter in model.parameters())
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -141,7 +141,7 @@ class TrialRun:
         learner = self._learner
         with feasible():
             if self.best[0] != self.epoch or self._best_logits is None:
-                learner.model.load_state_dict(self._best_weights)
+                learner.whole.load_state_dict(self._best_weights)
             logits = {
                 "val": self._logits("val") if self._best_logits is None else self._best_logits,
                 "test": self._logits("test"),
@@ -162,7 +162,8 @@ class TrialRun:
         value = result.metrics[self.trial.config["metric"]]
         if better(self.trial.config["mode"], value, self.best and self.best[1]):
             self.best = (result.epoch, value)
-            self._best_weights = {name: tensor.clone() for name, tensor in self._learner.model.state_dict().items()}
+            still, state = self._learner.unchanging, self._learner.whole.state_dict()
+            self._best_weights = {name: tensor if name in still else tensor.clone() for name, tensor in state.items()}
             self._best_logits = logits if logits.numel() <= KEEP_LOGITS else None
         if isinstance(self._learner.schedule, ObservingSchedule):
             self._learner.schedule.observe(result.metrics)
@@ -184,9 +185,10 @@ class TrialRun:
     def _snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The tensors and the JSON of a checkpoint."""
         learner = self._learner
-        tensors = {f"model/{name}": tensor for name, tensor in learner.model.state_dict().items()}
+        tensors = {f"model/{name}": tensor for name, tensor in learner.whole.state_dict().items()}
         if self.best is not None and self.best[0] != self.epoch:
-            tensors |= {f"best/{name}": tensor for name, tensor in self._best_weights.items()}
+            still = learner.unchanging
+            tensors |= {f"best/{name}": tensor for name, tensor in self._best_weights.items() if name not in still}
         optimizer_tensors, optimizer = split_optimizer_state(learner.optimizer)
         tensors |= optimizer_tensors
         schedule = learner.schedule
@@ -215,7 +217,7 @@ class TrialRun:
             raise NotReadyError(f"the checkpoint in {folder} is of another configuration: {listed}; use another folder")
         weights = _below("model/", loaded.tensors)
         try:
-            learner.model.load_state_dict(weights)
+            learner.whole.load_state_dict(weights)
         except RuntimeError as error:
             why = " ".join(str(error).split())[:300]
             raise NotReadyError(
@@ -227,7 +229,7 @@ class TrialRun:
         self.history = predictions.history_from_json(state["history"])
         if state["best"] is not None:
             self.best = (state["best"][0], state["best"][1])
-            self._best_weights = _below("best/", loaded.tensors) or weights
+            self._best_weights = weights | _below("best/", loaded.tensors)
 
 
 def _finite(tested: Mapping[str, float]) -> tuple[dict[str, float], str | None]:

@@ -31,7 +31,7 @@ def tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Ma
 
     def check(given: Iterable[tuple[str, Mapping[str, Any]]], *_: object, **__: object) -> SimpleNamespace:
         configs[:] = given
-        return SimpleNamespace(problems=[], facts=FACTS, tried=len(configs))
+        return SimpleNamespace(problems=[], facts=FACTS, tried=len(configs), notes=())
 
     monkeypatch.setattr(preflight, "check", check)
     monkeypatch.setenv("ORCHESTRATOR_SETTINGS", str(tmp_path / "settings.yaml"))
@@ -222,7 +222,7 @@ def test_a_choice_that_cannot_run_is_left_out_of_a_ready_search_and_told(
     def check(given: Iterable[tuple[str, Mapping[str, Any]]], *_: object, **__: object) -> SimpleNamespace:
         fails = any(config["choices"]["optimizer"] == "unfit" for _, config in given)
         problems = [Problem("optimizer", "does not run on this", "unfit")] if fails else []
-        return SimpleNamespace(problems=problems, facts=FACTS, tried=10**6)
+        return SimpleNamespace(problems=problems, facts=FACTS, tried=10**6, notes=())
 
     monkeypatch.setattr(preflight, "check", check)
     made = plan(["search=optimizer"], config_dir=tmp_path / "conf")
@@ -367,7 +367,9 @@ def test_every_choice_and_both_ends_are_tried_once_and_then_the_choices_in_pairs
 
 
 def test_what_there_was_no_time_to_try_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "check", lambda *_, **__: SimpleNamespace(problems=[], facts=FACTS, tried=6))
+    monkeypatch.setattr(
+        preflight, "check", lambda *_, **__: SimpleNamespace(problems=[], facts=FACTS, tried=6, notes=())
+    )
     overrides = ["optimizer=sgd,adam", "model=mlp,linear"]  # one, two optimizers, two models, and four pairs
     assert (
         "3 of 9 combinations were not tried beforehand (after 10 s), from optimizer=sgd, model=linear on"

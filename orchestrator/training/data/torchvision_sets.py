@@ -135,7 +135,7 @@ class _TorchvisionSet(Source):
                 f"{damage or f'{self.name} is not there'}, and data.download is false; {self._what_to_do()}"
             )
         try:
-            with _timeout(DOWNLOAD_TIMEOUT_S):
+            with timeout(DOWNLOAD_TIMEOUT_S):
                 self._open(download=True)
         except _FAILURES as error:
             found = f"{damage}; " if damage else ""
@@ -267,7 +267,7 @@ def _nchw(data: Any) -> np.ndarray:
 
 
 @contextmanager
-def _timeout(seconds: float) -> Iterator[None]:
+def timeout(seconds: float) -> Iterator[None]:
     """Sockets opened inside give up after `seconds` of silence; torchvision has no setting for it."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)

@@ -6,10 +6,11 @@ parameters alone, in the same order. It may take either.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 Role = Literal["weight", "bias", "norm", "other"]
@@ -77,3 +78,26 @@ def decay_groups(named: Iterable[NamedParameter], weight_decay: float) -> list[d
         {"params": [p.parameter for p in named if p.role != "weight"], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def split_groups(optimizer: torch.optim.Optimizer, factors: Mapping[int, float]) -> None:
+    """Gives parameters learning rates of their own, by groups that differ from those there are in nothing else.
+
+    Args:
+        factors: id of a parameter -> the factor of its group's learning rate; 1 where it is not named.
+
+    Raises:
+        ValueError: the optimizer has no learning rate, or knows one group alone.
+    """
+    if isinstance(optimizer, torch.optim.LBFGS) or any("lr" not in group for group in optimizer.param_groups):
+        raise ValueError(
+            f"{type(optimizer).__name__} has one learning rate for all parameters; set transfer.lr_factor=1"
+        )
+    groups = []
+    for group in optimizer.param_groups:
+        parts: dict[float, list[nn.Parameter]] = {}
+        for parameter in group["params"]:
+            parts.setdefault(factors.get(id(parameter), 1.0), []).append(parameter)
+        # the largest first: the learning rate of the first group is the one that is reported
+        groups += [{**group, "params": parts[f], "lr": group["lr"] * f} for f in sorted(parts, reverse=True)]
+    optimizer.param_groups[:] = groups

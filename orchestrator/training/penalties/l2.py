@@ -17,7 +17,8 @@ def l2(*, strength: float = 1e-4, parameters: Literal["weights", "all"] = "weigh
     adam and rmsprop, too; the weight decay of adamw is no gradient, and another thing.
 
     Args:
-        parameters: `weights` leaves biases and the scales of norms free (those of fewer than two dimensions).
+        parameters: of those that are trained, `weights` leaves biases and the scales of norms free (those of fewer than two
+            dimensions).
 
     Raises:
         ValueError: strength is negative.
@@ -27,7 +28,7 @@ def l2(*, strength: float = 1e-4, parameters: Literal["weights", "all"] = "weigh
     least = 0 if parameters == "all" else 2
 
     def penalty(model: nn.Module) -> Tensor:
-        squares = [p.square().sum() for p in model.parameters() if p.ndim >= least]
+        squares = [p.square().sum() for p in model.parameters() if p.ndim >= least and p.requires_grad]
         return strength * torch.stack(squares).sum()
 
     return penalty

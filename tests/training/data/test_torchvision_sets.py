@@ -255,7 +255,7 @@ def test_a_root_that_is_a_file_is_named(root: Path) -> None:
 def test_a_server_that_says_nothing_is_given_up() -> None:
     import socket
 
-    with torchvision_sets._timeout(1.5):
+    with torchvision_sets.timeout(1.5):
         assert socket.getdefaulttimeout() == 1.5
     assert socket.getdefaulttimeout() is None
 

@@ -1,0 +1,133 @@
+"""The files of weights that a plan's trials begin with, found once, with their SHA-256."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.base.errors import ConfigError, Problem
+from orchestrator.base.groups import OF_MODEL
+from orchestrator.base.settings import PRETRAINED_FILES
+from orchestrator.base.upgrades import differing_arguments
+from orchestrator.config.plan import SweepPlan
+from orchestrator.space import Choice, Space
+
+if TYPE_CHECKING:
+    from orchestrator.training.pretrained import KeptWeights
+
+FindTrial = Callable[[Path, str], "KeptWeights"]
+"""(runs folder, `SWEEP/7`) -> the weights that the trial kept; raises ConfigError or NotReadyError."""
+
+
+def with_weights(
+    made: SweepPlan, problems: list[Problem], find_trial: FindTrial | None, *, fetch: bool
+) -> tuple[SweepPlan, bool]:
+    """The plan whose configurations say where their weights lie; whether all are here. What cannot be found is a problem.
+
+    Args:
+        fetch: bring weights that are not here; otherwise a note says so.
+
+    Raises:
+        NotReadyError: a file is not there, or could not be downloaded.
+    """
+    files: dict[str, dict[str, str]] = {}
+    names: dict[str, str] = {}
+    notes: list[str] = []
+    complete = True
+    for value, model in _asked(made):
+        from orchestrator.training import pretrained
+
+        if value in names and not pretrained.is_name(value):
+            continue
+        try:
+            found = find_weights(made.root.runs_dir, value, model, find_trial, fetch=fetch)
+        except ConfigError as error:
+            problems += [Problem("pretrained", problem.why, value) for problem in error.problems]
+        except ValueError as error:
+            problems.append(Problem("pretrained", str(error), value))
+        else:
+            if found is None:
+                complete = False
+                notes.append(f"pretrained={value} is not here: a launch brings it, and tries it on the model then")
+                continue
+            files[pretrained.key_of(found.trial or value, model)] = described(found)
+            names[value] = found.trial or value
+            notes += _differing(value, found, made)
+    if not files and complete:
+        return made, True
+    made = _named_in_full(made, names)
+    base = {**made.base, PRETRAINED_FILES: files}
+    return replace(made, base=base, notes=(*made.notes, *dict.fromkeys(notes))), complete
+
+
+def find_weights(
+    runs_dir: str, value: str, model: str, find_trial: FindTrial | None, *, fetch: bool = True
+) -> KeptWeights | None:
+    """The file that a value of `pretrained` stands for; see `training.pretrained.located`."""
+    from orchestrator.training import pretrained
+
+    def find(name: str) -> KeptWeights:
+        assert find_trial is not None
+        return find_trial(Path(runs_dir), name)
+
+    return pretrained.located(value, model, Path.cwd(), find_trial=find if find_trial else None, fetch=fetch)
+
+
+def described(found: KeptWeights) -> dict[str, str]:
+    """What a configuration says of a file of weights."""
+    from orchestrator.training import pretrained
+
+    of_trial = {"trial": found.trial} if found.trial else {}
+    return {"path": str(found.path), "sha256": pretrained.digest(found.path), **of_trial}
+
+
+def _named_in_full(made: SweepPlan, names: Mapping[str, str]) -> SweepPlan:
+    """The plan with the whole names of trials: later, another sweep may be the newest of a short one."""
+    value = made.base["pretrained"]
+    full = names.get(value, value)
+    parameters = []
+    for parameter in made.space.parameters:
+        if parameter.key == "pretrained":
+            values = dict.fromkeys(names.get(str(each), each) for each in parameter.domain.ends())
+            parameter = replace(parameter, domain=Choice(tuple(values)))
+        parameters.append(parameter)
+    return replace(
+        made,
+        settings={**made.settings, "pretrained": full},
+        base={**made.base, "pretrained": full},
+        space=Space(tuple(parameters)),
+    )
+
+
+def _asked(made: SweepPlan) -> Iterator[tuple[str, str]]:
+    """Every value of `pretrained` that a trial can have, with every choice of model."""
+    ends = {
+        key: [end for p in made.space.parameters if p.key == key for end in p.domain.ends()] for key in made.space.keys
+    }
+    values = ends.get("pretrained", [made.base["pretrained"]])
+    models = ends.get("model", [made.base["choices"]["model"]])
+    for value in dict.fromkeys(values):
+        if value is not None:
+            for model in dict.fromkeys(models):
+                yield str(value), str(model)
+
+
+def _differing(value: str, found: KeptWeights, made: SweepPlan) -> list[str]:
+    """What the trial whose weights are taken had otherwise than the trials that take them."""
+    differing = []
+    for group in ("model", *OF_MODEL):
+        there, here = found.config.get(group), made.base[group]
+        if not isinstance(there, Mapping) or group in made.space.keys:
+            continue
+        if there.get("_target_") != here.get("_target_"):
+            differing.append(f"{group} is {_choice(found.config, group)} there, {_choice(made.base, group)} here")
+        elif there:
+            names = differing_arguments(there, here)
+            differing += [f"{group}.{name} is {there.get(name)} there, {here.get(name)} here" for name in names]
+    return [f"pretrained={value}: {'; '.join(differing)}"] if differing else []
+
+
+def _choice(config: Mapping[str, Any], group: str) -> str:
+    return str(config.get("choices", {}).get(group) or config[group].get("_target_"))
