@@ -272,4 +272,5 @@ def _some(names: Collection[str]) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return next((line.strip()[:200] for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return line.partition(". ")[0][:200]

@@ -22,7 +22,7 @@ from orchestrator.config.plan import SweepPlan
 from .draft import Draft
 from .machine import Footprint, check_space, check_writable, footprint, gpus
 from .probes import BUDGET_S, EVERY_TRIAL, probes, untried
-from .weights import FindTrial, with_weights
+from .weights import FindTrial, Found, with_weights
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ def _tried(
     while True:
         made = draft.plan(overrides)
         draft.raise_problems()
-        made, complete = with_weights(made, draft.problems, wishes.find_trial, fetch=wishes.fetch)
+        found = with_weights(made, draft.problems, wishes.find_trial, fetch=wishes.fetch)
         draft.raise_problems()
-        made = _with_probes(draft, made, wishes, weights=complete)
+        made = _with_probes(draft, found, wishes)
         if not (failing := draft.failing()):
             break
         # fewer each time; the last ones stay, with their problems
@@ -160,26 +160,26 @@ def fixed_trial(overrides: Sequence[str], *, config_dir: str | Path | None = Non
     return dict(made.base), made.rights
 
 
-def _with_probes(draft: Draft, made: SweepPlan, wishes: _Wishes, *, weights: bool) -> SweepPlan:
-    """The plan with what trying its configurations showed.
-
-    Args:
-        weights: whether all weights to begin with are here; otherwise none are tried.
-    """
+def _with_probes(draft: Draft, found: Found, wishes: _Wishes) -> SweepPlan:
+    """The plan with what trying its configurations showed."""
     from orchestrator.training import preflight
     from orchestrator.training.data.loading import absolute_paths
 
+    made = found.plan
     made = replace(made, base={**made.base, "data": absolute_paths(made.base["data"], Path.cwd())})
     configs = probes(made)
     result = preflight.check(
-        configs, wishes.say, fetch=wishes.fetch, costs=wishes.costs, budget_s=BUDGET_S, weights=weights
+        configs, wishes.say, fetch=wishes.fetch, costs=wishes.costs, budget_s=BUDGET_S, weights=found.complete
     )
     for problem in result.problems:
+        if problem.key == "pretrained" and (differs := found.differing.get(str(problem.value))):
+            problem = replace(problem, why=f"{problem.why}. {differs}")
         everywhere = problem.where is not None and problem.where.startswith(EVERY_TRIAL)
         draft.problems.append(replace(problem, where=None) if everywhere else problem)
     facts = json.loads(json.dumps(result.facts))  # as it will be read elsewhere: no tuples
     entry = facts.get("data_entry", "")  # so that no worker looks through the files again
-    notes = [note] if (note := untried([label for label, _ in configs], result.tried)) else []
+    notes = [f"pretrained={value}: {differs}" for value, differs in found.differing.items()]
+    notes += [note] if (note := untried([label for label, _ in configs], result.tried)) else []
     if not wishes.fetch and "fingerprint" not in facts and not result.problems:
         notes.append(
             f"data={made.base['choices']['data']} is not here: a launch brings it, and tries the models on it then"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,23 @@ FindTrial = Callable[[Path, str], "KeptWeights"]
 """(runs folder, `SWEEP/7`) -> the weights that the trial kept; raises ConfigError or NotReadyError."""
 
 
-def with_weights(
-    made: SweepPlan, problems: list[Problem], find_trial: FindTrial | None, *, fetch: bool
-) -> tuple[SweepPlan, bool]:
-    """The plan whose configurations say where their weights lie; whether all are here. What cannot be found is a problem.
+@dataclass(frozen=True)
+class Found:
+    """What became of a plan's weights.
+
+    Args:
+        plan: whose configurations say where their weights lie.
+        complete: whether all are here.
+        differing: value of `pretrained` -> what the trial that kept the weights had otherwise.
+    """
+
+    plan: SweepPlan
+    complete: bool = True
+    differing: Mapping[str, str] = field(default_factory=dict)
+
+
+def with_weights(made: SweepPlan, problems: list[Problem], find_trial: FindTrial | None, *, fetch: bool) -> Found:
+    """The plan with its weights; what cannot be found is a problem.
 
     Args:
         fetch: bring weights that are not here; otherwise a note says so.
@@ -34,6 +47,7 @@ def with_weights(
     """
     files: dict[str, dict[str, str]] = {}
     names: dict[str, str] = {}
+    differing: dict[str, str] = {}
     notes: list[str] = []
     complete = True
     for value, model in _asked(made):
@@ -54,12 +68,13 @@ def with_weights(
                 continue
             files[pretrained.key_of(found.trial or value, model)] = described(found)
             names[value] = found.trial or value
-            notes += _differing(value, found, made)
+            if differs := _differing(found, made):
+                differing[found.trial or value] = differs
     if not files and complete:
-        return made, True
+        return Found(made)
     made = _named_in_full(made, names)
     base = {**made.base, PRETRAINED_FILES: files}
-    return replace(made, base=base, notes=(*made.notes, *dict.fromkeys(notes))), complete
+    return Found(replace(made, base=base, notes=(*made.notes, *dict.fromkeys(notes))), complete, differing)
 
 
 def find_weights(
@@ -114,7 +129,7 @@ def _asked(made: SweepPlan) -> Iterator[tuple[str, str]]:
                 yield str(value), str(model)
 
 
-def _differing(value: str, found: KeptWeights, made: SweepPlan) -> list[str]:
+def _differing(found: KeptWeights, made: SweepPlan) -> str:
     """What the trial whose weights are taken had otherwise than the trials that take them."""
     differing = []
     for group in ("model", *OF_MODEL):
@@ -126,8 +141,8 @@ def _differing(value: str, found: KeptWeights, made: SweepPlan) -> list[str]:
         elif there:
             names = differing_arguments(there, here)
             differing += [f"{group}.{name} is {there.get(name)} there, {here.get(name)} here" for name in names]
-    return [f"pretrained={value}: {'; '.join(differing)}"] if differing else []
+    return "; ".join(differing)
 
 
 def _choice(config: Mapping[str, Any], group: str) -> str:
-    return str(config.get("choices", {}).get(group) or config[group].get("_target_"))
+    return str(config.get("choices", {}).get(group) or config[group].get("_target_") or "default")

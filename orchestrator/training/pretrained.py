@@ -180,14 +180,17 @@ def _read(path: Path) -> bytes:
 
 def _of_torchvision(name: str, model: str, fetch: bool) -> Path | None:
     """The file of torchvision's weights for a model, downloaded where it is not there; None where that is not wanted."""
-    import torch.hub
-    from torchvision.models import get_model_weights, list_models  # type: ignore[import-untyped]
-
     theirs = pretrained.TORCHVISION_NAMES.get(model, model)
     known = [*DEFAULT_NAMES]
     if name in DEFAULT_NAMES or name.isupper():
-        if theirs not in list_models() or model in pretrained.TORCHVISION_NAMES.values():
-            raise ValueError(f"torchvision has no weights for model={model}; name a file, or a trial of ours (SWEEP/7)")
+        import torch.hub
+        from torchvision.models import get_model_weights, list_models  # type: ignore[import-untyped]
+
+        ours = {theirs: ours for ours, theirs in pretrained.TORCHVISION_NAMES.items()}
+        if theirs not in list_models() or model in ours:
+            other = f" (its {model} is model={ours[model]} here)" if model in ours else ""
+            hint = "name a file, or a trial of ours (SWEEP/7)"
+            raise ValueError(f"torchvision has no weights for model={model}{other}; {hint}")
         choices = get_model_weights(theirs).__members__
         known += choices
         if name in known:

@@ -1,0 +1,267 @@
+"""Files of weights for networks of ours: read safely, matched by name, refused with what differs."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+import models
+from models import foreign
+from models.alexnet import alexnet_owt
+from models.foreign import by_rules
+from models.network import Network
+from models.pretrained import PretrainedError, described, fit, read_weights, take_over
+from models.resnet import resnet
+from models.squeezenet import squeezenet
+from models.vgg import vgg
+
+THEIRS = by_rules((r"stem\.(.*)", r"features.\1"), (r"classifier\.(.*)", r"fc.\1"))
+
+
+def network(classes: int = 3, channels: int = 3, width: int = 4, **more: nn.Module) -> Network:
+    stem = nn.Sequential(nn.Conv2d(channels, width, 3), nn.BatchNorm2d(width), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return Network({"stem": stem, **more, "classifier": nn.Linear(width, classes)})
+
+
+def foreign_state(model: nn.Module) -> dict[str, Tensor]:
+    names = THEIRS(model)
+    return {names[name]: torch.randn_like(t) if t.is_floating_point() else t for name, t in model.state_dict().items()}
+
+
+def pth(value: Any, **how: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer, **how)
+    return buffer.getvalue()
+
+
+def taken(model: nn.Module, contents: bytes) -> nn.Module:
+    weights = read_weights(contents)
+    take_over(model, weights, fit(model, weights, {"theirs": THEIRS}))
+    return model
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        safetensors.torch.save,
+        pth,
+        lambda state: pth(state, _use_new_zipfile_serialization=False),
+        lambda state: pth({"epoch": 3, "state_dict": state}),
+        lambda state: pth({"model": state, "optimizer": {}}),
+        lambda state: pth({f"module.{name}": value for name, value in state.items()}),
+        lambda state: pth({name: nn.Parameter(t) if t.is_floating_point() else t for name, t in state.items()}),
+        lambda state: pth({name: value for name, value in state.items() if "num_batches" not in name}),
+        lambda state: pth({name: t.double() if t.is_floating_point() else t for name, t in state.items()}),
+    ],
+    ids=["safetensors", "pth", "before 1.6", "state_dict", "model", "parallel", "parameters", "no counters", "double"],
+)
+def test_forms_in_which_weights_are_saved(write: Any) -> None:
+    model = network()
+    state = foreign_state(model)
+    found = taken(model, write(state)).state_dict()
+    for name, theirs in THEIRS(model).items():
+        assert torch.equal(found[name], state[theirs]), name
+
+
+def test_our_own_names_are_read_as_they_are() -> None:
+    one, other = network(), network()
+    assert fit(other, one.state_dict(), {"theirs": THEIRS}).library == "orchestrator"
+    taken(other, safetensors.torch.save(one.state_dict()))
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_a_classifier_for_other_classes_stays_as_it_was_initialized() -> None:
+    state, model = foreign_state(network(classes=5)), network()
+    before = model.classifier.weight.clone()
+    fitted = fit(model, state, {"theirs": THEIRS})
+    take_over(model, state, fitted)
+    assert torch.equal(model.classifier.weight, before)
+    assert torch.equal(model.stem[0].weight, state["features.0.weight"])
+    assert (fitted.classes, fitted.replaced) == (5, ("classifier.weight", "classifier.bias"))
+    assert "the file is for 5 classes, the data have 3" in described(fitted, 3)
+
+
+def test_a_file_without_a_classifier_leaves_it_as_it_was() -> None:
+    state = {name: tensor for name, tensor in foreign_state(network()).items() if not name.startswith("fc")}
+    assert "the file has none, the data have 3" in described(fit(network(), state, {"theirs": THEIRS}), 3)
+
+
+def test_auxiliary_classifiers_may_be_missing_on_either_side() -> None:
+    state = foreign_state(network()) | {"aux1.fc.weight": torch.zeros(2, 2)}
+    model = Network(
+        {"stem": network().stem, "classifier": nn.Linear(4, 3)},
+        heads={"stem": nn.Linear(4, 3)},
+    )
+    fitted = fit(model, state, {"theirs": THEIRS})
+    assert fitted.left_out == ("aux1.fc.weight",)
+    assert fitted.absent == ("heads.stem.bias", "heads.stem.weight")
+    assert "auxiliary classifiers are left out (1 tensors)" in described(fitted, 3)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "message"),
+    [
+        (
+            network(channels=1),
+            network(),
+            r"weight is \[4, 1, 3, 3\] there and \[4, 3, 3, 3\] here: it is for images with 1 channels, and the data have 3",
+        ),
+        (
+            network(width=8),
+            network(),
+            r"is \[8, 3, 3, 3\] there and \[4, 3, 3, 3\] here; .* and \d more: it is of a network with other",
+        ),
+        (network(more=nn.Linear(4, 4)), network(), r"holds 2 that the network has not \(more.bias, more.weight\)"),
+        (
+            network(),
+            network(more=nn.Linear(4, 4)),
+            r"lacks 2 of the network's 11 tensors \(more.bias, more.weight\): it is of another",
+        ),
+        (
+            Network({"stem": nn.Sequential(nn.Flatten(), nn.Linear(48, 4)), "classifier": nn.Linear(4, 3)}),
+            Network({"stem": nn.Sequential(nn.Flatten(), nn.Linear(12, 4)), "classifier": nn.Linear(4, 3)}),
+            r"is \[4, 48\] there and \[4, 12\] here: it is for images of another size",
+        ),
+    ],
+    ids=["channels", "width", "unexpected", "missing", "image size"],
+)
+def test_what_does_not_fit_is_named(theirs: nn.Module, ours: nn.Module, message: str) -> None:
+    with pytest.raises(PretrainedError, match=message):
+        fit(ours, foreign_state(theirs), {"theirs": THEIRS})
+
+
+def test_weights_of_something_else_are_refused() -> None:
+    with pytest.raises(
+        PretrainedError, match=r"has no tensor of this network: it holds encoder.weight; the network has"
+    ):
+        fit(network(), {"encoder.weight": torch.zeros(2)}, {"theirs": THEIRS})
+    with pytest.raises(PretrainedError, match=r"is a checkpoint of a trial; name its best\.safetensors, or the trial"):
+        fit(network(), {"model/stem.0.weight": torch.zeros(2)}, {})
+
+
+def test_numbers_that_are_not_finite_are_refused() -> None:
+    state = foreign_state(network())
+    state["features.0.weight"][0, 0, 0, 0] = float("nan")
+    with pytest.raises(PretrainedError, match=r"features.0.weight holds numbers that are not finite"):
+        fit(network(), state, {"theirs": THEIRS})
+
+
+class Harmful:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("wrap", [pickle.dumps, pth], ids=["pickle", "pth"])
+def test_code_in_a_file_is_told_and_not_run(tmp_path: Path, wrap: Any) -> None:
+    with pytest.raises(PretrainedError, match="it holds code or objects, and nothing but tensors is read"):
+        read_weights(wrap({"stem.0.weight": Harmful(str(tmp_path / "done"))}))
+    assert not (tmp_path / "done").exists()
+
+
+class Other(nn.Module):
+    pass
+
+
+def as_zip(name: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr(name, b"x")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        b"",
+        b"\x80",
+        b"PK\x03\x04",
+        b"<html>not found</html>",
+        b"\x08\0\0\0\0\0\0\0{}      ",
+        b"\xff" * 8 + b"{",
+        as_zip("readme.txt"),
+        pth(Other()),
+        pth([torch.zeros(2)]),
+        pth({"a": 3}),
+        pth({3: torch.zeros(2)}),
+        pth({"a": torch.zeros(2, dtype=torch.complex64)}),
+        pth({"a": torch.eye(2).to_sparse()}),
+        pth({}),
+        pth(None),
+        safetensors.torch.save({}),
+    ],
+)
+def test_what_is_no_state_dict_is_told(contents: bytes) -> None:
+    with pytest.raises(PretrainedError, match=r"\S"):
+        fit(network(), read_weights(contents), {})
+
+
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+def test_damage_is_told_or_does_no_harm(kind: str) -> None:
+    """A file cut anywhere is refused; one with a changed byte is refused, or gives tensors of the right shapes."""
+    state = foreign_state(network())
+    contents = pth(state) if kind == "pth" else safetensors.torch.save(state)
+    for length in range(0, len(contents), 97):
+        with pytest.raises(PretrainedError, match=r"\S"):
+            fit(network(), read_weights(contents[:length]), {"theirs": THEIRS})
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(300):
+        place = int(torch.randint(len(contents), (), generator=generator))
+        damaged = bytearray(contents)
+        damaged[place] ^= 1 << int(torch.randint(8, (), generator=generator))
+        try:
+            taken(network(), bytes(damaged))
+        except PretrainedError:
+            pass
+
+
+# torchvision's own files
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "function", "size"),
+    [
+        ("resnet18", "resnet18", resnet, 64),
+        pytest.param("squeezenet1_1", "squeezenet1_1", squeezenet, 64, marks=pytest.mark.slow),
+        pytest.param("alexnet_owt", "alexnet", alexnet_owt, 224, marks=pytest.mark.slow),
+        pytest.param("vgg11", "vgg11", vgg, 224, marks=pytest.mark.slow),
+    ],
+)
+def test_a_state_dict_of_torchvision_gives_its_network(
+    tmp_path: Path, ours: str, theirs: str, function: Callable[..., nn.Module], size: int
+) -> None:
+    import torchvision
+
+    reference = getattr(torchvision.models, theirs)(weights=None)
+    torch.save(reference.state_dict(), tmp_path / "weights.pth")
+    weights = read_weights((tmp_path / "weights.pth").read_bytes())
+    model = models.create(ours, num_classes=1000, in_channels=3, image_size=(size, size))
+    fitted = fit(model, weights, foreign.tables(function))
+    assert fitted.library == "torchvision"
+    take_over(model, weights, fitted)
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval()(images), reference.eval()(images), rtol=1e-4, atol=1e-5)
+    with torch.device("meta"):
+        ten = models.create(ours, num_classes=10, in_channels=3, image_size=(size, size))
+    assert fit(ten, weights, foreign.tables(function)).classes == 1000
+
+
+def test_another_depth_is_refused() -> None:
+    with torch.device("meta"):
+        deeper = models.create("resnet34", num_classes=10, in_channels=3, image_size=(32, 32))
+        model = models.create("resnet18", num_classes=10, in_channels=3, image_size=(32, 32))
+    with pytest.raises(PretrainedError, match=r"holds \d+ that the network has not \(stage1"):
+        fit(model, {name: torch.zeros(t.shape) for name, t in deeper.state_dict().items()}, foreign.tables(resnet))
