@@ -13,7 +13,7 @@ from orchestrator.base.rights import granted
 from orchestrator.base.upgrades import current_config
 from orchestrator.config.plan import SweepPlan
 from orchestrator.config.rights import check_recorded, read_user_rights, rights_of
-from orchestrator.housekeeping.reading import TrialStory, find_trial
+from orchestrator.housekeeping.reading import TrialStory, find_trial, split_name
 from orchestrator.housekeeping.showing import missing_weights
 from orchestrator.journal.finding import runs_dir_option
 
@@ -82,6 +82,13 @@ def kept_weights(runs_dir: Path, name: str) -> KeptWeights:
         again = _train_again(story)
         raise NotReadyError(f"{path} is damaged: {error}; this trains the trial again:  {again}") from error
     return KeptWeights(path.resolve(), story.name, current_config(story.trial.config))
+
+
+def trial_weights(runs_dir: Path, name: str) -> Path | None:
+    """The file with the weights of the best epoch of the trial `SWEEP-0a1b2c3d/7`; None where there is none."""
+    sweep, index = split_name(name)
+    path = trial_folder(runs_dir / sweep, index or 0) / BEST
+    return path.resolve() if path.is_file() else None
 
 
 def _weights_of(story: TrialStory) -> Path:

@@ -26,7 +26,7 @@ from orchestrator.base.upgrades import current_config
 from orchestrator.config.machine import gpus
 from orchestrator.config.plan import set_key, trial_config
 from orchestrator.config.rights import check_recorded, typed_rights
-from orchestrator.housekeeping.loading import kept_weights
+from orchestrator.housekeeping.loading import kept_weights, trial_weights
 from orchestrator.housekeeping.reading import TrialStory, find_trial
 from orchestrator.journal.record import TrialRecord
 from orchestrator.sweep.resources import with_gpus
@@ -96,7 +96,7 @@ def train_again(
     config = current_config(story.trial.config)
     check_recorded(story.name, config, rights)
     with granted(rights):
-        return _train_story(story, config, overrides, folder)
+        return _train_story(story, _with_weights_here(config, story.folder.parent), overrides, folder)
 
 
 def _train_story(story: TrialStory, config: dict[str, Any], overrides: Sequence[str], folder: Path | None) -> int:
@@ -246,6 +246,14 @@ def changed(config: Mapping[str, Any], overrides: Sequence[str], runs_dir: Path 
     if problems:
         raise ConfigError(problems)
     return result
+
+
+def _with_weights_here(config: dict[str, Any], runs_dir: Path) -> dict[str, Any]:
+    """The configuration with the places where trials keep the weights that it begins with, if the folder of sweeps was moved."""
+    files = config.get(PRETRAINED_FILES, {})
+    found = {key: trial_weights(runs_dir, file["trial"]) for key, file in files.items() if file.get("trial")}
+    moved = {key: {**files[key], "path": str(path)} for key, path in found.items() if path is not None}
+    return {**config, PRETRAINED_FILES: {**files, **moved}} if moved else config
 
 
 def _other_weights(config: dict[str, Any], before: str | None, runs_dir: Path) -> list[Problem]:

@@ -186,6 +186,7 @@ TEXTS = {
     "tracking.artifacts": "an absolute folder",
     "tracking.experiment": "a name",
     "cluster.address": "host:port",
+    "transfer.stage": "the name of a part of the network, which has to be there",
 }
 """Arguments of the catalogue that take any text, and what each is taken for: none is the name of code."""
 

@@ -78,7 +78,11 @@ def test_weights_of_a_trial_are_transferred_resumed_and_verified(
         params = {value for (value,) in db.execute("SELECT value FROM params WHERE key = 'pretrained'")}
     db.close()
     assert params == {f"{source.name}/0"}
-    assert main(["resume", folder.name, "transfer=all", "--more", "1"]) == 0
+    assert main(["resume", folder.name, "transfer=few_layers,all", "--more", "1"]) == 0
+    Path("runs").rename("elsewhere")
+    assert main(["train", f"from={folder.name}/0", "--runs-dir", "elsewhere"]) == 0
+    assert "equal to the recorded trial: yes" in capsys.readouterr().out
+    Path("elsewhere").rename("runs")
     best = trial_folder(source, 0) / BEST
     best.write_bytes((trial_folder(folder, 0) / BEST).read_bytes())
     assert main(["resume", folder.name, "--more", "1"]) == 3
@@ -87,7 +91,7 @@ def test_weights_of_a_trial_are_transferred_resumed_and_verified(
     assert main(["resume", folder.name, "--more", "1"]) == 3
     assert f"the weights of {source.name}/0 are not there" in capsys.readouterr().err
     plan = SweepPlan.from_json(swept("moved")[1].plan)
-    assert plan.base["pretrained_files"][f"{source.name}/0"]["path"] == str(best)
+    assert plan.base["pretrained_files"][f"{source.name}/0"]["path"] == str(best.resolve())
 
 
 SOURCE = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse")
