@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.base.errors import NotReadyError
+from orchestrator.base.settings import PRETRAINED_FILES
 from orchestrator.config.plan import SweepPlan
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def find_place(plan: SweepPlan, cluster: Cluster, folder: Path) -> Place:
         device=root.device,
         gpus_per_trial=gpus_of(plan),
         shared=None if local else nearest_existing(folder),
+        files=[file["path"] for file in plan.base.get(PRETRAINED_FILES, {}).values()],
     )
     plan = replace(plan, base={**plan.base, "precision": found.precision})
     return Place(plan, concurrent, found.computes_on)

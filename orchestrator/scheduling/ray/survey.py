@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -42,20 +43,29 @@ class Survey:
     computes_on: tuple[str, ...]
 
 
-def survey(nodes: Sequence[Node], *, precision: str, device: str, gpus_per_trial: float, shared: Path | None) -> Survey:
+def survey(
+    nodes: Sequence[Node],
+    *,
+    precision: str,
+    device: str,
+    gpus_per_trial: float,
+    shared: Path | None,
+    files: Sequence[str] = (),
+) -> Survey:
     """Asks all `nodes`; needs a connected Ray.
 
     No node is left out: `auto` becomes bf16 where all of them multiply it in hardware, and fp32 elsewhere.
 
     Args:
         precision: as it is asked for.
+        files: that every node has to read.
         shared: a folder in which each node has to read what the driver writes, and the other way round; None: not looked at.
 
     Raises:
         NotReadyError: some node does not answer, does not see the folder or cannot use its device; all of them are named.
     """
     with _nonce(shared) as (folder, nonce):
-        answers = _ask(nodes, device, gpus_per_trial, folder)
+        answers = _ask(nodes, device, gpus_per_trial, folder, files)
         if folder:
             _check_written(folder, nonce, answers)
     problems = [f"{node.name}: {answer}" for node, replies in answers for answer in replies if isinstance(answer, str)]
@@ -95,7 +105,9 @@ def _nonce(shared: Path | None) -> Iterator[tuple[Path | None, str]]:
         raise NotReadyError(f"{shared} cannot be written ({error}); name another folder with runs_dir=...") from error
 
 
-def _ask(nodes: Sequence[Node], device: str, gpus_per_trial: float, folder: Path | None) -> Answers:
+def _ask(
+    nodes: Sequence[Node], device: str, gpus_per_trial: float, folder: Path | None, files: Sequence[str]
+) -> Answers:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -106,7 +118,7 @@ def _ask(nodes: Sequence[Node], device: str, gpus_per_trial: float, folder: Path
     for place, node in enumerate(nodes):
         pinned = look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False))
         for _ in range(max(1, int(node.gpus // gpus)) if gpus else 1):
-            asked[pinned.remote(device, gpus_per_trial, folder and str(folder), node.id)] = place
+            asked[pinned.remote(device, gpus_per_trial, folder and str(folder), node.id, files)] = place
     answers: Answers = [(node, []) for node in nodes]
     for reference in _answered(asked):
         answers[asked[reference]][1].append(_outcome(reference))
@@ -154,7 +166,9 @@ def _why(error: Exception) -> str:
     return last
 
 
-def _look(device: str, gpus_per_trial: float, folder: str | None, node_id: str) -> dict[str, Any]:
+def _look(
+    device: str, gpus_per_trial: float, folder: str | None, node_id: str, files: Sequence[str] = ()
+) -> dict[str, Any]:
     """Runs on a node."""
     from orchestrator.training.capability import capability
 
@@ -164,6 +178,9 @@ def _look(device: str, gpus_per_trial: float, folder: str | None, node_id: str) 
             Path(folder, node_id).write_text(nonce, encoding="ascii")
         except OSError as error:
             raise RuntimeError(_NOT_SHARED.format(folder=Path(folder).parent, why=error.strerror)) from error
+    for file in files:
+        if not os.access(file, os.R_OK):
+            raise RuntimeError(f"the pretrained weights {file} cannot be read; put them where every node sees them")
     return vars(capability(device, gpus_per_trial))
 
 

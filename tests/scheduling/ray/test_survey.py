@@ -69,6 +69,16 @@ def test_a_node_writes_back_what_it_reads(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_node_that_does_not_see_the_weights_says_so(tmp_path: Path) -> None:
+    there, missing = tmp_path / "weights.pth", tmp_path / "elsewhere.pth"
+    there.touch()
+    assert _look("cpu", 0, None, "node", [str(there)])["device"] == "cpu"
+    with pytest.raises(
+        RuntimeError, match=rf"the pretrained weights {missing} cannot be read; put them where every node"
+    ):
+        _look("cpu", 0, None, "node", [str(there), str(missing)])
+
+
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NotReadyError, match=r"cannot be written .* name another folder"), _nonce(tmp_path / "file"):
