@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from orchestrator.base.errors import NotReadyError
@@ -216,6 +217,12 @@ class TrialRun:
             listed = ", ".join(others)
             raise NotReadyError(f"the checkpoint in {folder} is of another configuration: {listed}; use another folder")
         weights = _below("model/", loaded.tensors)
+        frozen = learner.whole.state_dict()
+        if other := [n for n in sorted(learner.unchanging & weights.keys()) if not _same(frozen[n], weights[n])]:
+            raise NotReadyError(
+                f"the checkpoint in {folder} has other frozen weights than the trial begins with here ({other[0]}), so that"
+                " features that were computed once do not belong to it; use another folder"
+            )
         try:
             learner.whole.load_state_dict(weights)
         except RuntimeError as error:
@@ -230,6 +237,10 @@ class TrialRun:
         if state["best"] is not None:
             self.best = (state["best"][0], state["best"][1])
             self._best_weights = weights | _below("best/", loaded.tensors)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one.cpu(), other)
 
 
 def _finite(tested: Mapping[str, float]) -> tuple[dict[str, float], str | None]:
