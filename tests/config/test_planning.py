@@ -239,7 +239,7 @@ def test_the_search_that_nobody_asked_for_leaves_out_what_the_model_refuses(monk
     def check(given: Iterable[tuple[str, Mapping[str, Any]]], *_: object, **__: object) -> SimpleNamespace:
         norms = {config["choices"]["norm"] for _, config in given} & {"batch", "layer"}
         problems = [Problem("norm", "nothing to normalize", norm) for norm in sorted(norms)]
-        return SimpleNamespace(problems=problems, facts=FACTS, tried=10**6)
+        return SimpleNamespace(problems=problems, facts=FACTS, tried=10**6, notes=())
 
     monkeypatch.setattr(preflight, "check", check)
     made = plan(["model=linear"])
