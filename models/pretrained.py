@@ -32,6 +32,9 @@ AUXILIARY = re.compile(r"(heads|aux\d*|AuxLogits|aux_logits)\.")
 COUNTER = "num_batches_tracked"
 """Batches that a normalization has seen: old files leave it out, and nothing is computed from it."""
 
+OF_OLD_DENSENETS = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)")
+"""Names in the files that torchvision publishes of DenseNets, and renames on reading: `norm.1.weight` is `norm1.weight`."""
+
 SHOWN = 3
 
 
@@ -51,6 +54,8 @@ class Fit:
         classes: how many the file's classifier tells apart, where it is replaced; None where there is none.
         left_out: names in the file, of auxiliary classifiers, that the network has not.
         absent: names in the network, of auxiliary classifiers, that the file has not.
+        biases: name of a running mean in the network -> name in the file of the bias of the convolution before, which batch
+            normalization absorbs: torchvision's VGGs have such biases. The mean is less by it.
     """
 
     library: str
@@ -59,6 +64,7 @@ class Fit:
     classes: int | None = None
     left_out: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
+    biases: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_weights(contents: bytes) -> dict[str, Tensor]:
@@ -81,7 +87,7 @@ def read_weights(contents: bytes) -> dict[str, Tensor]:
             raise PretrainedError(f"holds {_described(value)} under {name!r:.60}, which is no weight of a network")
     prefix = "module."  # of networks that were trained on several GPUs
     whole = all(name.startswith(prefix) for name in found)
-    return {name.removeprefix(prefix) if whole else name: value.detach() for name, value in found.items()}
+    return {_current(name.removeprefix(prefix) if whole else name): value.detach() for name, value in found.items()}
 
 
 def fit(model: nn.Module, weights: Mapping[str, Tensor], tables: Mapping[str, Table]) -> Fit:
@@ -105,7 +111,8 @@ def fit(model: nn.Module, weights: Mapping[str, Tensor], tables: Mapping[str, Ta
             raise PretrainedError(
                 f"{theirs} holds numbers that are not finite; the file is damaged, or of no use ({own})"
             )
-    return Fit(found.library, names, replaced, classes, found.left_out, found.absent)
+    biases = {own: theirs for theirs, own in found.absorbed().items()}
+    return Fit(found.library, names, replaced, classes, found.left_out, found.absent, biases)
 
 
 def take_over(model: nn.Module, weights: Mapping[str, Tensor], fitted: Fit) -> None:
@@ -113,7 +120,22 @@ def take_over(model: nn.Module, weights: Mapping[str, Tensor], fitted: Fit) -> N
     own = model.state_dict()
     with torch.no_grad():
         for name, theirs in fitted.names.items():
-            own[name].copy_(weights[theirs])
+            own[name].copy_(_in_shape_of(own[name], weights[theirs]))
+        for name, bias in fitted.biases.items():
+            own[name].sub_(weights[bias])
+
+
+def _current(name: str) -> str:
+    return OF_OLD_DENSENETS.sub(r"\1\2", name)
+
+
+def _in_shape_of(own: Tensor, theirs: Tensor) -> Tensor:
+    """A linear layer that the other library writes as a convolution, or the other way round; any other tensor as it is."""
+    if own.ndim == 2 and theirs.ndim == 4:
+        return theirs.flatten(1)
+    if own.ndim == 4 and theirs.ndim == 2:
+        return theirs[:, :, None, None]
+    return theirs
 
 
 def described(fitted: Fit, num_classes: int) -> str:
@@ -149,6 +171,8 @@ class _Matching:
         self.library = max(candidates, key=lambda library: len(candidates[library].values() & self.weights.keys()))
         self._names = candidates[self.library]
         self.there = {own: theirs for own, theirs in self._names.items() if theirs in self.weights}
+        shaped = {theirs: _in_shape_of(self.own[own], self.weights[theirs]) for own, theirs in self.there.items()}
+        self.weights = {**self.weights, **shaped}
         parts = part_names(self.model)
         self._classifier = f"{parts[-1]}." if parts else ""
 
@@ -160,9 +184,19 @@ class _Matching:
     def absent(self) -> tuple[str, ...]:
         return tuple(sorted(name for name in self._missing() if AUXILIARY.match(name)))
 
+    def absorbed(self) -> dict[str, str]:
+        """Name in the file of a bias before a batch normalization -> name in the network of the running mean after it."""
+        means = {
+            self._names[own].removesuffix("weight") + "bias": own.removesuffix("affine.weight") + "norm.running_mean"
+            for own in self.there
+            if own.endswith("affine.weight")
+        }
+        return {name: means[name] for name in self._unexpected() if means.get(name) in self.there}
+
     def check_names(self) -> None:
         missing = [self._names[own] for own in self._missing() if not self._may_lack(own)]
-        unexpected = [name for name in self._unexpected() if not AUXILIARY.match(name)]
+        absorbed = self.absorbed()
+        unexpected = [name for name in self._unexpected() if not AUXILIARY.match(name) and name not in absorbed]
         if any(name.startswith(("model/", "optimizer/")) for name in self.weights):
             raise PretrainedError("is a checkpoint of a trial; name its best.safetensors, or the trial: SWEEP/7")
         if not self.there:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers of pytest share the cores; more threads wait for each other
+
 from collections.abc import Iterator
 from pathlib import Path
 

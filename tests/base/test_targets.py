@@ -186,6 +186,9 @@ TEXTS = {
     "tracking.artifacts": "an absolute folder",
     "tracking.experiment": "a name",
     "cluster.address": "host:port",
+    "model.cell": "a description of a cell, which is parsed",
+    "model.normal_cell": "a description of a cell, which is parsed",
+    "model.reduction_cell": "a description of a cell, which is parsed",
     "transfer.stage": "the name of a part of the network, which has to be there",
 }
 """Arguments of the catalogue that take any text, and what each is taken for: none is the name of code."""

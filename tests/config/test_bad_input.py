@@ -140,7 +140,7 @@ ROWS = [
     launch("3-append", "+foo=1", r"foo=1: unknown key"),
     launch("3-force", "++foo=1", r"foo=1: unknown key"),
     launch("4-choice", "optimizer=adamm", r"optimizer=adamm: not in conf/optimizer.*did you mean adam\?"),
-    launch("4-search", "search=learning", r"did you mean learning_rate\? known: all, "),
+    launch("4-search", "search=learning", r"did you mean learning_rate\? known: activation, all, "),
     launch("5-text-for-a-number", "optimizer.lr=abc", r"optimizer\.lr=abc: must be a number"),
     launch("5-empty", "optimizer.lr=", r"optimizer\.lr='': must be a number"),
     launch("5-fraction-for-an-integer", "epochs=2.5", r"epochs=2\.5: must be an integer"),

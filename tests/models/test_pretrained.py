@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,10 @@ from torch import Tensor, nn
 import models
 from models import foreign
 from models.alexnet import alexnet_owt
+from models.densenet import densenet
 from models.foreign import by_rules
+from models.layers.block import conv_block
+from models.layers.norm import batch_norm
 from models.network import Network
 from models.pretrained import PretrainedError, described, fit, read_weights, take_over
 from models.resnet import resnet
@@ -237,6 +241,7 @@ def test_damage_is_told_or_does_no_harm(kind: str) -> None:
         pytest.param("squeezenet1_1", "squeezenet1_1", squeezenet, 64, marks=pytest.mark.slow),
         pytest.param("alexnet_owt", "alexnet", alexnet_owt, 224, marks=pytest.mark.slow),
         pytest.param("vgg11", "vgg11", vgg, 224, marks=pytest.mark.slow),
+        pytest.param("vgg11", "vgg11_bn", vgg, 224, marks=pytest.mark.slow),
     ],
 )
 def test_a_state_dict_of_torchvision_gives_its_network(
@@ -247,7 +252,8 @@ def test_a_state_dict_of_torchvision_gives_its_network(
     reference = getattr(torchvision.models, theirs)(weights=None)
     torch.save(reference.state_dict(), tmp_path / "weights.pth")
     weights = read_weights((tmp_path / "weights.pth").read_bytes())
-    model = models.create(ours, num_classes=1000, in_channels=3, image_size=(size, size))
+    norm = batch_norm() if theirs.endswith("_bn") else None
+    model = models.create(ours, num_classes=1000, in_channels=3, image_size=(size, size), norm=norm)
     fitted = fit(model, weights, foreign.tables(function))
     assert fitted.library == "torchvision"
     take_over(model, weights, fitted)
@@ -255,8 +261,64 @@ def test_a_state_dict_of_torchvision_gives_its_network(
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(images), reference.eval()(images), rtol=1e-4, atol=1e-5)
     with torch.device("meta"):
-        ten = models.create(ours, num_classes=10, in_channels=3, image_size=(size, size))
+        ten = models.create(ours, num_classes=10, in_channels=3, image_size=(size, size), norm=norm)
     assert fit(ten, weights, foreign.tables(function)).classes == 1000
+
+
+@torch.no_grad()
+def test_biases_that_batch_norm_absorbs_are_taken_into_its_mean() -> None:
+    """As in torchvision's vgg*_bn, whose convolutions have biases."""
+    theirs = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2)).eval()
+    theirs[1].running_mean.uniform_(-1, 1)
+    stem = conv_block(3, 4, 3, padding=0, norm=batch_norm(), activation=None)
+    ours = Network({"stem": stem, "flatten": nn.Flatten(), "classifier": nn.Linear(4, 2)}).eval()
+    names = by_rules((r"stem\.affine\.(.*)", r"0.\1"), (r"stem\.norm\.(.*)", r"1.\1"), (r"classifier\.(.*)", r"3.\1"))
+    weights = read_weights(pth(theirs.state_dict()))
+
+    take_over(ours, weights, fit(ours, weights, {"theirs": names}))
+
+    images = torch.randn(5, 3, 3, 3)
+    torch.testing.assert_close(ours(images), theirs(images))
+
+
+@torch.no_grad()
+def test_linear_layers_may_be_convolutions_in_the_file() -> None:
+    """As fc6 and the classifiers of some networks of timm; the classifier may be for other classes then, too."""
+    theirs = nn.Sequential(nn.Conv2d(3, 4, 2), nn.ReLU(), nn.Conv2d(4, 5, 1), nn.Flatten())
+    names = by_rules((r"fc6\.(.*)", r"0.\1"), (r"classifier\.(.*)", r"2.\1"))
+    weights = read_weights(pth(theirs.state_dict()))
+
+    def ours(classes: int) -> Network:
+        parts = {
+            "flatten": nn.Flatten(),
+            "fc6": nn.Linear(12, 4),
+            "relu": nn.ReLU(),
+            "classifier": nn.Linear(4, classes),
+        }
+        return Network(parts)
+
+    model = ours(5)
+    take_over(model, weights, fit(model, weights, {"theirs": names}))
+    images = torch.randn(5, 3, 2, 2)
+    torch.testing.assert_close(model(images), theirs(images))
+    assert fit(ours(7), weights, {"theirs": names}).classes == 5
+
+
+@pytest.mark.slow
+def test_the_old_names_of_torchvisions_densenets_are_read() -> None:
+    import torchvision
+
+    reference = torchvision.models.densenet121(weights=None).state_dict()
+    old = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", name): t for name, t in reference.items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    with torch.device("meta"):
+        model = models.create("densenet121", num_classes=1000, in_channels=3, image_size=(64, 64))
+
+    fitted = fit(model, read_weights(pth(old)), foreign.tables(densenet))
+
+    assert len(fitted.names) == len(
+        [name for name in model.state_dict() if "num_batches" not in name or name in fitted.names]
+    )
 
 
 def test_another_depth_is_refused() -> None:
