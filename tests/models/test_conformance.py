@@ -9,26 +9,31 @@ from __future__ import annotations
 import copy
 import inspect
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import Tensor, nn
 
 import models
-from models.checks import ImageTooSmallError, RefusedError
+from models.checks import RefusedError
 from models.initializers import Scheme, initialize
 from models.outputs import Outputs, main_output
+from tests.models.catalogue import (
+    FAMILIES,
+    arguments,
+    build,
+    choices,
+    load,
+    smallest_arguments,
+    smallest_image,
+    smallest_network,
+    target,
+)
 from tests.models.pairwise import Pair, each_choice_once, pairwise
 
-CONF = Path(__file__).parents[2] / "conf"
 NUM_CLASSES, BATCH = 5, 4
 OF_THE_ENGINE = {"num_classes", "in_channels", "image_size", "norm", "activation"}
 COMPUTED_PARAMETERS = 20_000_000
@@ -52,42 +57,6 @@ REFUSED = [
 """All that a family refuses, as regular expressions: a refusal that is not listed here fails."""
 
 
-def choices(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-
-
-@cache
-def load(group: str, name: str) -> dict[str, Any]:
-    spec: dict[str, Any] = yaml.safe_load((CONF / group / f"{name}.yaml").read_text()) or {}
-    return spec
-
-
-def target(spec: dict[str, Any]) -> Callable[..., Any]:
-    module, function = spec["_target_"].rsplit(".", 1)
-    found: Callable[..., Any] = getattr(import_module(module), function)
-    return found
-
-
-def arguments(spec: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in spec.items() if key not in models.NOT_ARGUMENTS}
-
-
-def smallest_arguments(spec: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a choice, with each whole number, and the width, at the low end of its usual range."""
-    found = arguments(spec)
-    for key, text in spec.get("search", {}).items():
-        if type(found.get(key)) is int or (key == "width" and key in found):
-            kind, numbers = re.fullmatch(r".*\b(range|choice|interval)\(([^()]*)\).*", text).groups()  # type: ignore[union-attr]
-            values = [float(number) for number in numbers.split(",")]
-            found[key] = type(found[key])(min(values) if kind == "choice" else values[0])
-    return found
-
-
-def build(group: str, name: str) -> Any:
-    spec = load(group, name)
-    return target(spec)(**arguments(spec)) if spec else None
-
-
 @dataclass(frozen=True)
 class Combination:
     """A network to build, small, and how: the names of choices, `smallest` or `larger` images, and the channels."""
@@ -108,14 +77,9 @@ class Combination:
     def model(self) -> nn.Module:
         """The network, its own initialization drawn from seed 0."""
         torch.manual_seed(0)
-        return self._built(self.image_size())
-
-    def _built(self, image_size: tuple[int, int]) -> nn.Module:
-        spec = load("model", self.name)
         parts = {"norm": build("norm", self.norm), "activation": build("activation", self.activation)}
-        shape = {"num_classes": NUM_CLASSES, "in_channels": int(self.channels), "image_size": image_size}
-        model: nn.Module = target(spec)(**shape, **parts, **smallest_arguments(spec))
-        return model
+        shape = {"num_classes": NUM_CLASSES, "in_channels": int(self.channels), "image_size": self.image_size()}
+        return smallest_network(self.name, **shape, **parts)
 
     def scheme(self) -> Scheme | None:
         scheme: Scheme | None = build("init", self.init)
@@ -124,32 +88,6 @@ class Combination:
     def images(self) -> Tensor:
         shape = (BATCH, int(self.channels), *self.image_size())
         return torch.randn(shape, generator=torch.Generator().manual_seed(1))
-
-
-@cache
-def smallest_image(name: str) -> int:
-    try:
-        with torch.device("meta"):
-            Combination(name)._built((1, 1))
-    except ImageTooSmallError as error:
-        return error.minimum
-    return 1
-
-
-def families() -> list[str]:
-    """Of the names that share a function and the arguments that are text or flags, the one with the smallest numbers."""
-    members: dict[str, list[str]] = {}
-    for name in choices("model"):
-        spec = load("model", name)
-        kinds = {key: value for key, value in arguments(spec).items() if isinstance(value, str | bool)}
-        members.setdefault(f"{spec['_target_']} {kinds}", []).append(name)
-    return [min(names, key=total) for names in members.values()]
-
-
-def total(name: str) -> float:
-    """The sum of all numbers among a network's arguments."""
-    numbers = re.findall(r"\b\d+(?:\.\d+)?\b", str(list(smallest_arguments(load("model", name)).values())))
-    return sum(map(float, numbers))
 
 
 def reason_for_refusal(name: str, group: str, choice: str) -> str | None:
@@ -161,7 +99,6 @@ def reason_for_refusal(name: str, group: str, choice: str) -> str | None:
     return None
 
 
-FAMILIES = families()
 GROUPS = {
     "model": FAMILIES,
     **{group: choices(group) for group in ("norm", "activation", "init")},
