@@ -34,7 +34,7 @@ def plan_text(**settings: Any) -> str:
 class Sweep:
     """A sweep folder whose journal the test fills. Time is a counter, so that two journals can be equal."""
 
-    def __init__(self, folder: Path, tracking: dict[str, Any], where: str | None = None) -> None:
+    def __init__(self, folder: Path, tracking: dict[str, Any], where: str | None = None, *, plan: str = "") -> None:
         self.folder = folder
         self.uid = folder.name
         folder.mkdir(parents=True)
@@ -48,7 +48,7 @@ class Sweep:
             mode="max",
             trials=4,
             folder=str(folder) if where is None else where,
-            plan="",
+            plan=plan,
             config=self.config(0.1),
             space=[{"key": "optimizer.lr", "domain": "tag(log, interval(1e-4, 1))", "condition": "optimizer=sgd"}],
             sampler={"_target_": "orchestrator.scheduling.samplers.random"},
