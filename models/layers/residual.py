@@ -48,7 +48,7 @@ class Residual(nn.Module):
 
     def _sum(self, shortcut: Tensor, branch: Tensor) -> Tensor:
         if self.pieces == 1:
-            return branch + shortcut  # the sum lies in memory as its first summand: a branch ends channels-last at any size
+            return branch + shortcut  # the sum lies in memory as its first summand, and a branch ends channels-last
         axis = self.feature_axis
         pieces = torch.unflatten(branch, axis, (self.pieces, -1))
         return (shortcut.unsqueeze(axis) + pieces).flatten(axis, axis + 1)

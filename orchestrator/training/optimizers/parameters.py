@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 Role = Literal["weight", "bias", "norm", "other"]
 
@@ -27,9 +28,9 @@ class NamedParameter:
 
     Args:
         name: as in `named_parameters()`: "blocks.0.conv1.weight".
-        module: the one that owns it.
-        role: "norm": scale or shift of a normalization; "weight": any other with at least two dimensions; "bias": one called
-            bias; "other": what is left, such as a learned temperature.
+        module: the one that owns it; of a parametrized weight the layer whose weight it is.
+        role: "norm": scale or shift of a normalization, or the lengths in weight normalization; "weight": any other with at
+            least two dimensions; "bias": one called bias; "other": what is left, such as a learned temperature.
         layer: the place of its module among all that own parameters, from 0 at the input, in the order of registration.
         layers: how many modules own parameters; the classifier is `layer == layers - 1` in the networks of `models`.
     """
@@ -44,25 +45,40 @@ class NamedParameter:
 
 def named_parameters(model: nn.Module) -> list[NamedParameter]:
     """The trainable parameters, shared ones once, in the order of `model.parameters()`."""
-    owners = [module for module in model.modules() if next(module.parameters(recurse=False), None) is not None]
+    owners = [module for module in model.modules() if _owns(module)]
     places = {id(module): place for place, module in enumerate(owners)}
     found = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             path, _, local = name.rpartition(".")
-            module = model.get_submodule(path)
-            role = role_of(module, local, parameter)
+            role = role_of(model.get_submodule(path), local, parameter)
+            module = model.get_submodule(f".{path}".partition(".parametrizations.")[0][1:])
             found.append(NamedParameter(name, parameter, module, role, places[id(module)], len(owners)))
     return found
 
 
 def role_of(module: nn.Module, local_name: str, parameter: nn.Parameter) -> Role:
     """The role of the parameter that `module` calls `local_name`."""
-    if isinstance(module, NORMS):
+    if isinstance(module, NORMS) or _lengths(module, local_name):
         return "norm"
     if parameter.ndim > 1:
         return "weight"
     return "bias" if "bias" in local_name else "other"
+
+
+def _owns(module: nn.Module) -> bool:
+    """Whether a module has parameters of its own, if only those that its weight is computed from."""
+    if isinstance(module, ParametrizationList):
+        return False
+    return is_parametrized(module) or next(module.parameters(recurse=False), None) is not None
+
+
+def _lengths(module: nn.Module, local_name: str) -> bool:
+    """Whether a parameter holds one length for each output, from which weight normalization computes a weight."""
+    if not isinstance(module, ParametrizationList) or local_name != "original0" or module.is_tensor:
+        return False
+    lengths, directions = module.original0, module.original1
+    return isinstance(lengths, Tensor) and isinstance(directions, Tensor) and lengths.numel() == len(directions)
 
 
 def decay_groups(named: Iterable[NamedParameter], weight_decay: float) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from orchestrator.training.optimizers import decay_groups, named_parameters
 
@@ -30,6 +31,19 @@ def test_names_roles_and_layers() -> None:
         ("head.weight", "weight", 4),
         ("head.bias", "bias", 4),
     ]
+
+
+def test_weight_normalization_is_of_its_layer_and_its_lengths_do_not_decay() -> None:
+    parametrized = weight_norm(nn.Linear(3, 2))
+    for model, before in ((nn.Sequential(parametrized, nn.Linear(2, 2)), "0."), (parametrized, "")):
+        found = [(p.name, p.role, p.layer, p.layers) for p in named_parameters(model)][:3]
+        layers = len(model) if isinstance(model, nn.Sequential) else 1
+        assert found == [
+            (f"{before}bias", "bias", 0, layers),
+            (f"{before}parametrizations.weight.original0", "norm", 0, layers),
+            (f"{before}parametrizations.weight.original1", "weight", 0, layers),
+        ]
+        assert {p.module for p in named_parameters(model)[:3]} == {parametrized}
 
 
 def test_order_is_that_of_the_parameters_and_the_classifier_is_last() -> None:
