@@ -30,7 +30,7 @@ from orchestrator.training.augment import Augment
 from orchestrator.training.augment.crop_flip import crop_flip
 from orchestrator.training.batches import DeviceData, batch_sizes, place
 from orchestrator.training.data import Dataset, make_dataset
-from orchestrator.training.device import autocast, seed_everything, set_up
+from orchestrator.training.device import autocast, derive_seed, seed_everything, set_up
 from orchestrator.training.loop import Learner, train_epoch
 from orchestrator.training.losses import cross_entropy
 from orchestrator.training.optimizers import sgd
@@ -119,6 +119,7 @@ def loader(dataset: Dataset, device: torch.device, batch_size: int) -> Iterable[
         Photographs(dataset),
         batch_size=batch_size,
         shuffle=True,
+        generator=torch.Generator(),
         num_workers=2,
         persistent_workers=True,
         pin_memory=device.type == "cuda",
@@ -134,7 +135,8 @@ class InMemory:
         self.images, self.labels = train.take(torch.arange(len(train))), train.labels
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for places in torch.randperm(len(self.labels), device=self.labels.device).split(self.batch_size):
+        order = torch.randperm(len(self.labels), generator=torch.Generator()).to(self.labels.device)
+        for places in torch.split(order, self.batch_size):
             yield self.images[places], self.labels[places]
 
 
@@ -150,6 +152,7 @@ def plain(
     optimizer = torch.optim.SGD(net.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4)
 
     def epoch(number: int) -> None:
+        seed_everything(derive_seed(0, "model", number), device)  # so that both drop the same branches
         net.train()
         running = 0.0
         for images, labels in batches:
