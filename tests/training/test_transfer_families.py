@@ -10,9 +10,10 @@ from models.network import part_names
 from models.outputs import main_output
 from orchestrator.training.transfer import Transfer, head, stage_probe, top_layers
 from orchestrator.training.transfer.layers import cut_heads, freeze_all_but, layers_of, stages_of
-from tests.models.test_conformance import NUM_CLASSES, Combination, families
+from tests.models.catalogue import FAMILIES
+from tests.models.test_conformance import NUM_CLASSES, Combination
 
-NAMES = pytest.mark.parametrize("name", families())
+NAMES = pytest.mark.parametrize("name", FAMILIES)
 
 
 def adapted(name: str, transfer: Transfer) -> tuple[nn.Module, torch.Tensor, list[nn.Module]]:
