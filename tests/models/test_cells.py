@@ -58,6 +58,7 @@ def test_with_the_filters_of_mobile_it_equals_timm() -> None:
     assert_same(ours, theirs(44, 32), TIMM, 64)
 
 
+@pytest.mark.slow  # importing timm takes seconds
 @pytest.mark.parametrize("size", [35, 46])
 def test_with_few_filters_it_equals_timm(size: int) -> None:
     ours = build("nasnet_a_large", (size, size), filters=8, stem_channels=6)

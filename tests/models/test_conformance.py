@@ -21,6 +21,7 @@ import models
 from models.checks import RefusedError
 from models.initializers import Scheme, initialize
 from models.outputs import Outputs, main_output
+from models.tracing import Tracer
 from tests.models.catalogue import (
     FAMILIES,
     arguments,
@@ -230,11 +231,21 @@ def test_what_makes_no_sense_is_refused_with_the_reason(name: str, group: str, c
         Combination(name, **{group: choice}).model()
 
 
-@pytest.mark.parametrize("name", choices("model"))
+DEEP = 60
+"""Networks of more layers take seconds to build even on the meta device."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if models.figures()[name]["depth"] > DEEP else ())
+        for name in choices("model")
+    ],
+)
 def test_every_name_gives_logits_at_its_own_values(name: str) -> None:
     """On the meta device, where the largest costs nothing; at 32x32, or the smallest images that it takes."""
     size = max(32, smallest_image(name))
-    with torch.device("meta"):
+    with torch.device("meta"), Tracer():
         model = models.create(name, num_classes=NUM_CLASSES, in_channels=3, image_size=(size, size))
         logits = main_output(model(torch.zeros(BATCH, 3, size, size)))
 

@@ -85,8 +85,7 @@ def without_biases(model: nn.Module) -> None:
 @pytest.mark.parametrize(
     ("name", "normalized"),
     [
-        ("vgg11", True),
-        *(pytest.param(name, True, marks=pytest.mark.slow) for name in NAMES[1:]),
+        *(pytest.param(name, True, marks=pytest.mark.slow) for name in NAMES),
         *(pytest.param(name, False, marks=pytest.mark.slow) for name in NAMES),
     ],
 )

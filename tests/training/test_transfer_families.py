@@ -13,7 +13,10 @@ from orchestrator.training.transfer.layers import cut_heads, freeze_all_but, lay
 from tests.models.catalogue import FAMILIES
 from tests.models.test_conformance import NUM_CLASSES, Combination
 
-NAMES = pytest.mark.parametrize("name", FAMILIES)
+QUICK = ("mlp", "resnet_cifar", "alexnet_owt", "googlenet", "fractalnet", "mobilenet_v2", "nasnet_a_cifar")
+NAMES = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FAMILIES]
+)
 
 
 def adapted(name: str, transfer: Transfer) -> tuple[nn.Module, torch.Tensor, list[nn.Module]]:

@@ -318,6 +318,7 @@ def test_weight_norm_gradients() -> None:
     assert (v.grad * v.detach()).sum(1).abs().max() < 1e-15 * 7
 
 
+@pytest.mark.slow  # torch.optim imports torch's compiler
 def test_plain_gradient_steps_never_shorten_the_direction() -> None:
     torch.manual_seed(0)
     wrapped, _, v = weight_normalized(nn.Linear(7, 4, dtype=torch.float64))

@@ -24,6 +24,7 @@ def test_multiples_of_eight(channels: int, width: float, result: int) -> None:
     assert scaled_to_eight(channels, width) == result
 
 
+@pytest.mark.slow  # importing timm takes seconds
 def test_it_is_what_timm_does() -> None:
     from timm.layers import make_divisible
 
