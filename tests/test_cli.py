@@ -132,7 +132,9 @@ def assert_nothing_is_left(folder: Path) -> None:
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_a_sweep_and_leaves_no_process(
     tmp_path: Path, first_store: None, endless_sweep: subprocess.Popen[str], number: signal.Signals, code: int
 ) -> None:

@@ -326,6 +326,7 @@ def later_version(tmp_path: Path) -> Path:
     return tmp_path / "later"
 
 
+@pytest.mark.slow
 def test_a_root_key_and_arguments_are_added_in_one_place_and_stop_nothing(runs: Path, later_version: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LATER],
