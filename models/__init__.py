@@ -5,7 +5,7 @@ The names are the files of conf/model, each with the function that builds the ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from csv import DictReader
 from difflib import get_close_matches
 from importlib import import_module
@@ -44,33 +44,60 @@ def create(
     num_classes: int,
     in_channels: int,
     image_size: tuple[int, int],
-    norm: Norm | None = None,
-    activation: Activation | None = None,
+    norm: Norm | str | None = None,
+    activation: Activation | str | None = None,
     **own: Any,
 ) -> nn.Module:
     """The network `name`, from images (N, in_channels, height, width) to logits (N, num_classes) or `Outputs`.
 
     Args:
         image_size: (height, width).
-        norm: None is the architecture's own, `no_norm()` is none at all.
-        activation: None is the architecture's own.
+        norm: None is the architecture's own, `"none"` none at all; a name of conf/norm, or what a function of
+            `models.layers.norm` gives.
+        activation: None is the architecture's own; a name of conf/activation, or what a function of
+            `models.layers.activation` gives.
         own: the architecture's own arguments, such as `depth` or `width`; without one, the value of its file applies.
 
     Raises:
         ValueError: no such name, an argument that the architecture does not have, a setting outside its range, a choice that
             makes no sense for it, or images too small for it.
     """
+    from models.checks import at_least
+
     function, values, _ = _choice(name)
     _check_names(name, function, own)
+    if not (isinstance(image_size, tuple | list) and len(image_size) == 2):
+        raise ValueError(f"image_size must be (height, width), got {image_size!r}")
+    for key, number in (("num_classes", num_classes), ("in_channels", in_channels), ("image_size", min(image_size))):
+        if type(number) is not int:
+            raise ValueError(f"{key} must be a whole number, got {number!r}")
+        at_least(key, number, 1)
     model: nn.Module = function(
         num_classes=num_classes,
         in_channels=in_channels,
-        image_size=image_size,
-        norm=norm,
-        activation=activation,
+        image_size=tuple(image_size),
+        norm=_part("norm", norm),
+        activation=_part("activation", activation),
         **values | own,
     )
     return model
+
+
+def _part(group: str, value: Any) -> Any:
+    """A norm or activation, which may be given by the name of its file."""
+    if not isinstance(value, str):
+        return value
+    folder = CHOICES.parent / group
+    there = sorted(path.stem for path in folder.glob("*.yaml"))
+    if value not in there:
+        nearest = get_close_matches(value, there, n=1)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(there)}"
+        raise ValueError(f"no {group} is called {value!r}; {hint}")
+    spec = _read(folder / f"{value}.yaml")
+    if not spec:
+        return None
+    module, _, function = spec["_target_"].rpartition(".")
+    return getattr(import_module(module), function)(**{k: v for k, v in spec.items() if k not in NOT_ARGUMENTS})
 
 
 def describe(
@@ -79,8 +106,8 @@ def describe(
     num_classes: int | None = None,
     in_channels: int = 3,
     image_size: tuple[int, int] | None = None,
-    norm: Norm | None = None,
-    activation: Activation | None = None,
+    norm: Norm | str | None = None,
+    activation: Activation | str | None = None,
     **own: Any,
 ) -> Description:
     """What the network `name` costs: parameters, multiply-adds, activation memory, depth, receptive field, each layer.
@@ -101,7 +128,7 @@ def describe(
     from models.tracing import Tracer
 
     paper = _choice(name)[2]
-    num_classes = num_classes or paper.get("num_classes", 10)
+    num_classes = paper.get("num_classes", 10) if num_classes is None else num_classes
     size = image_size or (paper.get("image_size", 32),) * 2
     parts: dict[str, Any] = {"num_classes": num_classes, "in_channels": in_channels, "norm": norm, **own}
     smallest = 1
@@ -160,9 +187,24 @@ def _choice(name: str) -> tuple[Callable[..., nn.Module], dict[str, Any], dict[s
     return getattr(import_module(module), function), values, spec.get("paper", {})
 
 
-def _check_names(name: str, function: Callable[..., nn.Module], own: Iterable[str]) -> None:
+KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "bool": ((bool,), "true or false"),
+}
+"""Annotation -> the types that it takes, and what it is in words."""
+
+
+def _is_of_kind(value: object, annotation: str) -> bool:
+    types, _ = KINDS.get(annotation, ((object,), ""))
+    return isinstance(value, types) and (isinstance(value, bool) <= (bool in types or object in types))
+
+
+def _check_names(name: str, function: Callable[..., nn.Module], own: Mapping[str, Any]) -> None:
     known = signature(function).parameters
-    for key in own:
+    for key, value in own.items():
+        if key in known and not _is_of_kind(value, str(known[key].annotation)):
+            raise ValueError(f"{name}: {key} must be {KINDS[str(known[key].annotation)][1]}, got {value!r}")
         if key not in known:
             reason = getattr(function, "takes_no", {}).get(key)
             raise ValueError(f"{name} takes no {key}" + (f": {reason}" if reason else f"; it takes {', '.join(known)}"))

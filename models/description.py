@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal, get_args
 
@@ -83,8 +83,8 @@ class Description:
     depth: int
     receptive_field: tuple[int, int]
     smallest_image: int
-    layers: tuple[Layer, ...]
-    units: tuple[Unit, ...]
+    layers: tuple[Layer, ...] = field(repr=False)
+    units: tuple[Unit, ...] = field(repr=False)
 
 
 def describe_network(
@@ -222,6 +222,9 @@ def rows(found: Description, convention: Convention = "plain") -> list[Row]:
         kind = layer.kind if not layer.weights else f"{layer.kind}, {layer.volume[0]}"
         shown = kind if of_weights else f"{layer.name}: {kind}"
         table.append(Row(shown, _volume(layer.volume), prod(layer.volume), parameters, layer.multiply_adds))
+    beside = found.parameters - sum(layer.parameters for layer in found.layers)
+    if beside and not of_weights:
+        table.append(Row("what runs in training alone: auxiliary classifiers", "", 0, beside, 0))
     return table
 
 

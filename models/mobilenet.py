@@ -6,6 +6,7 @@
 
 Our deviations: weights are drawn with variance 2 / fan-in. In version 1 the last depthwise convolution has stride 1: the
 stride of 2 in the paper's table 1 contradicts the sizes beside it. The paper names no dropout there; the default is 0.
+Its activation is ReLU; the authors' code, and timm's files with it, have ReLU6: take `activation=relu6` with those.
 """
 
 from __future__ import annotations

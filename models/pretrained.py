@@ -106,13 +106,21 @@ def fit(model: nn.Module, weights: Mapping[str, Tensor], tables: Mapping[str, Ta
     replaced, classes = found.replaced_classifier()
     names = {own: theirs for own, theirs in found.there.items() if own not in replaced}
     found.check_shapes(names)
+    state = model.state_dict()
     for own, theirs in names.items():
-        if not torch.isfinite(weights[theirs]).all():
-            raise PretrainedError(
-                f"{theirs} holds numbers that are not finite; the file is damaged, or of no use ({own})"
-            )
+        _check_numbers(own, state[own], theirs, weights[theirs])
     biases = {own: theirs for theirs, own in found.absorbed().items()}
     return Fit(found.library, names, replaced, classes, found.left_out, found.absent, biases)
+
+
+def _check_numbers(name: str, own: Tensor, theirs: str, values: Tensor) -> None:
+    """Whether a tensor of a file can stand in the network's: numbers of the same kind, finite in its precision."""
+    if own.is_floating_point() != values.is_floating_point():
+        raise PretrainedError(f"{theirs} holds {values.dtype}, where the network has {own.dtype} ({name})")
+    if not torch.isfinite(values.to(own.dtype)).all():
+        raise PretrainedError(f"{theirs} holds numbers that are not finite; the file is damaged, or of no use ({name})")
+    if name.endswith("running_var") and (values < 0).any():
+        raise PretrainedError(f"{theirs} holds variances below 0; the file is damaged ({name})")
 
 
 def take_over(model: nn.Module, weights: Mapping[str, Tensor], fitted: Fit) -> None:
@@ -210,7 +218,8 @@ class _Matching:
             if unexpected:
                 problems.append(f"holds {len(unexpected)} that the network has not ({_some(unexpected)})")
             raise PretrainedError(
-                f"{' and '.join(problems)}: it is of another architecture, or of one with other settings (depth, width, norm)"
+                f"{' and '.join(problems)}: it is of another architecture, or of one with other settings"
+                " (depth, width, norm, stem)"
             )
 
     def replaced_classifier(self) -> tuple[tuple[str, ...], int | None]:
@@ -251,7 +260,7 @@ class _Matching:
             self.own[name].ndim == 2 and self.own[name].shape[0] == self.weights[names[name]].shape[0] for name in wrong
         ):
             return ": it is for images of another size or number of channels"
-        return ": it is of a network with other settings (depth, width, norm)"
+        return ": it is of a network with other settings (depth, width, norm, stem)"
 
     def _missing(self) -> list[str]:
         return [name for name in self.own if name not in self.there and COUNTER not in name]

@@ -36,12 +36,29 @@ def list_command(argv: Sequence[str]) -> int:
     parser.add_argument("--classes", type=int, metavar="N", help="classes; those of the paper where absent")
     parser.add_argument("--config-dir", type=Path)
     options = parser.parse_intermixed_args(argv)
+    _check_use(options)
     if options.group is None:
         return _list_groups(options)
     _check_group(options)
     if options.choice is None:
         return _list_choices(options)
     return _show_model(options) if options.group == "model" else _show_choice(options)
+
+
+def _check_use(options: argparse.Namespace) -> None:
+    """Options that say something of one model need one."""
+    given = {
+        "--layers": options.layers,
+        "--convention": options.convention != "plain",
+        "--image-size": options.image_size is not None,
+        "--channels": options.channels != 3,
+        "--classes": options.classes is not None,
+    }
+    wrong = [name for name, there in given.items() if there]
+    if wrong and (options.group != "model" or options.choice is None):
+        raise ConfigError(Problem(wrong[0], "is for one model: orchestrator list model NAME"))
+    if options.convention != "plain" and not options.layers:
+        raise ConfigError(Problem("--convention", "is how --layers counts; add --layers"))
 
 
 def _list_groups(options: argparse.Namespace) -> int:
@@ -80,9 +97,9 @@ def _list_choices(options: argparse.Namespace) -> int:
 def _show_choice(options: argparse.Namespace) -> int:
     from orchestrator.config.catalogue import file_of
 
-    if options.overrides or options.layers:
-        key = options.overrides[0] if options.overrides else "--layers"
-        raise ConfigError(Problem(key, f"is for models; list {options.group} {options.choice} shows its values"))
+    if options.overrides:
+        why = f"is for models; list {options.group} {options.choice} shows its values"
+        raise ConfigError(Problem(options.overrides[0], why))
     say(file_of(options.group, options.choice, options.config_dir).read_text(encoding="utf-8").rstrip())
     return errors.EXIT_OK
 
@@ -115,7 +132,7 @@ def _show_model(options: argparse.Namespace) -> int:
     if options.layers:
         lines = table(*layer_table(found, options.convention))
     else:
-        lines = [*summary(found), "", path.read_text(encoding="utf-8").rstrip()]
+        lines = [*summary(found), "", f"the choice itself, {path}:", path.read_text(encoding="utf-8").rstrip()]
     for line in lines:
         say(line)
     return errors.EXIT_OK

@@ -111,6 +111,9 @@ class Draft:
             return entries  # reported with the other problems of the model
         lacking = [e.key for e in entries if e.key in OF_MODEL and e.where and e.key not in takes]
         self.notes += [f"{key} is not searched: model={self.chosen['model']} takes none" for key in lacking]
+        if self.settings.get("pretrained") is not None and any(e.key == "norm" and e.where for e in entries):
+            lacking.append("norm")
+            self.notes.append("norm is not searched: pretrained weights are of one normalization")
         return [entry for entry in entries if entry.key not in lacking]
 
     def _searches_by_default(self) -> bool:
@@ -137,6 +140,8 @@ class Draft:
         self.open |= {(entry.key, name) for name in names if name not in reasons}
         if not reasons or len(reasons) == len(names):
             return entry
+        if len(names) - len(reasons) < 2 and entry.key in OF_MODEL and "model" in self.overrides.swept:
+            return entry  # one model that takes nothing must not narrow the search of the others: its problems are told
         self.notes += [f"{entry.key}={name} is left out: {why}" for name, why in reasons.items()]
         return replace(entry, sweep=Choice(tuple(name for name in names if name not in reasons)))
 

@@ -157,24 +157,26 @@ def _costs(plan: SweepPlan, epochs: int) -> list[str]:
 
     Of each the cheapest and the dearest configuration that was tried are shown where there are too many.
     """
+    images = plan.facts.get("train", 0)
+    # a norm or activation costs no multiply-adds: of equal ones of a model the first stands for all
     different = {
-        (name.partition(",")[0], adds): (name, parameters, adds)
-        for name, parameters, adds in reversed(plan.facts.get("costs", []))
-    }  # a norm or activation costs no multiply-adds
+        (name.partition(",")[0], each, once): (name, parameters, each * images * epochs + once * images, each + once)
+        for name, parameters, each, once in reversed(plan.facts.get("costs", []))
+    }
     costs = sorted(different.values(), key=lambda cost: (cost[2], cost[0]))
     if not costs:
         return []
-    images, least = plan.facts["train"], max(costs[0][2], 1)
+    least = max(costs[0][2], 1)
     shown = costs if len(costs) <= COSTS_SHOWN else [*costs[: COSTS_SHOWN // 2], *costs[-COSTS_SHOWN // 2 :]]
     rows = [
         [
             name,
             f"{short(parameters)} parameters",
             f"{short(adds)} multiply-adds an image",
-            f"{short(adds * images * epochs)} a trial",
-            f"x {short(adds / least)}",
+            f"{short(trial)} a trial",
+            f"x {short(trial / least)}",
         ]
-        for name, parameters, adds in shown
+        for name, parameters, trial, adds in shown
     ]
     lines = table(rows[0], rows[1:])
     if len(shown) < len(costs):

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from models import facts as facts_of_model
 from models.checks import RefusedError
+from models.network import part_names
 from models.outputs import Outputs
 from models.pretrained import described
 from models.tracing import Tracer, trace
@@ -37,6 +38,7 @@ from orchestrator.training.build import (
     build_model,
     build_optimizer,
     build_schedule,
+    build_transfer,
     load_data,
     prepare_transfer,
 )
@@ -107,7 +109,8 @@ def check(
     Args:
         say: told how far the decoding of images is, where it takes long.
         fetch: bring data that are not here; otherwise nothing is tried on them, and the facts are empty.
-        costs: work out what each model costs, as the fact `costs`: [label, parameters, multiply-adds of an image] of each.
+        costs: work out what each model costs, as the fact `costs`: of each its label, its parameters, and the multiply-adds
+            of an image in each epoch and once.
         weights: whether the weights to begin with are here; nothing is tried with them otherwise.
         budget_s: seconds for all configurations after the first, with which modules and data are loaded.
         clock: in seconds, never backwards.
@@ -191,8 +194,6 @@ class _Probe:
                 self._add(label, Problem(group, str(error), config["choices"].get(group)))
         if model is None:
             return
-        if self.costs:
-            self._once("costs", config, MODEL_KEYS, partial(self._add_cost, label, config, model, dataset))
         with self._collect(label, config, "pretrained"):
             self._once("pretrained", config, (*MODEL_KEYS, "pretrained"), partial(self._try_weights, config, model))
         if config["transfer"]:
@@ -204,6 +205,8 @@ class _Probe:
                 self._once("transfer", config, keys, partial(prepare_transfer, config, model))
                 if config["pretrained"] is None and not all_trained(model):
                     self.notes.append(RANDOM_FEATURES.format(config["choices"].get("transfer")))
+        if self.costs:
+            self._once("costs", config, PART_KEYS, partial(self._add_cost, label, config, model, dataset))
         parameters = count_parameters(model)
         if parameters > self.facts.get("parameters", -1):
             self.facts |= {"parameters": parameters, "largest": label}
@@ -220,14 +223,24 @@ class _Probe:
             )
 
     def _add_cost(self, label: str, config: Mapping[str, Any], model: nn.Module, dataset: Dataset) -> None:
-        label = ", ".join(part for part in label.split(", ") if part.split("=")[0].split(".")[0] in MODEL_KEYS)
-        name = label if "model=" in label else ", ".join(filter(None, (f"model={config['choices']['model']}", label)))
+        shown = [part for part in label.split(", ") if part.split("=")[0].split(".")[0] in PART_KEYS]
+        for group in ("transfer", "model"):  # the model stands first
+            chosen = config["choices"].get(group, "default")
+            if chosen != "default" and not any(part.startswith(f"{group}=") for part in shown):
+                shown.insert(0, f"{group}={chosen}")
         image = torch.zeros(1, dataset.in_channels, *dataset.image_size, device="meta")
         try:
-            multiply_adds = sum(affine.multiply_adds for affine in trace(model.eval(), image)[1].affine)
+            affine = trace(model.eval(), image)[1].affine
         except Exception:  # code of the user's may do what has no answer without numbers; it was tried with them
             return
-        self.facts.setdefault("costs", []).append([name, count_parameters(model), multiply_adds])
+        each_epoch, once = sum(a.multiply_adds for a in affine), 0
+        transfer = build_transfer(config)
+        if transfer is not None and transfer.features_once:
+            last = part_names(model)[-1]
+            once = sum(a.multiply_adds for a in affine if a.module.partition(".")[0] != last)
+            each_epoch -= once
+        cost = [", ".join(shown), count_parameters(model), each_epoch, once]
+        self.facts.setdefault("costs", []).append(cost)
 
     def _try_weights(self, config: Mapping[str, Any], model: nn.Module) -> None:
         """Whether the weights to begin with fit the whole network."""

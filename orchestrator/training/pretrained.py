@@ -31,6 +31,9 @@ DEFAULT_NAMES = ("imagenet", "torchvision")
 DOWNLOAD_TIMEOUT_S = 30.0
 """Without any byte."""
 
+MOST_BYTES = 2**33
+"""The largest file that is read: it is in memory whole, and the largest network of the catalogue has 0.6 GB."""
+
 KEPT_BYTES = 2**28
 """The tensors of a file are kept for the next trial of the process up to this size."""
 
@@ -173,6 +176,10 @@ def read(path: Path, sha256: str) -> Mapping[str, Tensor]:
 
 def _read(path: Path) -> bytes:
     try:
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise ValueError(
+                f"{path} has {size / 2**30:,.0f} GiB; weights of more than {MOST_BYTES >> 30} GiB are not read"
+            )
         return read_regular(path)
     except OSError as error:
         raise NotReadyError(f"the pretrained weights {path} cannot be read here ({error.strerror})") from error
@@ -197,8 +204,12 @@ def _of_torchvision(name: str, model: str, fetch: bool) -> Path | None:
             weights = choices["DEFAULT" if name in DEFAULT_NAMES else name]
             return _downloaded(weights.url, Path(torch.hub.get_dir(), "checkpoints"), name, fetch)
     near = get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else f"; names are {', '.join(known)}"
-    raise ValueError(f"is no file that is there, no trial of ours (SWEEP/7) and no name of weights{hint}")
+    hint = (
+        f"; did you mean {near[0]}?"
+        if near
+        else f"; there are {', '.join(known)}: torchvision's best weights of the model"
+    )
+    raise ValueError(f"is neither a file that is there, nor a trial (SWEEP/7), nor a name of weights{hint}")
 
 
 def _downloaded(url: str, folder: Path, name: str, fetch: bool) -> Path | None:
@@ -229,6 +240,10 @@ def _files_in(folder: Path) -> str:
 
 
 def _nearest_file(path: Path) -> str:
-    there = [other.name for other in path.parent.glob("*") if other.suffix in SUFFIXES] if path.parent.is_dir() else []
+    there = (
+        [other.name for other in path.parent.glob("*") if other.suffix in SUFFIXES and other != path]
+        if path.parent.is_dir()
+        else []
+    )
     near = get_close_matches(path.name, there, n=1)
     return f"; did you mean {path.parent / near[0]}?" if near else ""

@@ -81,7 +81,11 @@ def test_a_choice_of_another_group_is_shown(capsys: pytest.CaptureFixture[str]) 
         (["model", "resnet50", "norm=batch,group"], "must be one value here"),
         (["model", "resnet50", "--image-size", "8"], "needs at least 32x32 images, got 8x8"),
         (["model", "resnet50", "--image-size", "0"], "--image-size=0: must be at least 1"),
-        (["norm", "batch", "--layers"], "is for models"),
+        (["norm", "batch", "--layers"], "--layers: is for one model"),
+        (["model", "--layers"], "--layers: is for one model"),
+        (["model", "--image-size", "32"], "--image-size: is for one model"),
+        (["model", "resnet50", "--convention", "lecture_resnet"], "add --layers"),
+        (["norm", "batch", "eps=3"], "is for models"),
     ],
 )
 def test_what_cannot_be_listed_is_told(capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:
@@ -114,3 +118,19 @@ def test_plan_says_what_a_trial_of_each_architecture_costs(capsys: pytest.Captur
     assert linear == "model=linear 650 parameters 640 multiply-adds an image 2.95M a trial x 1"
     assert mlp == "model=mlp 760 parameters 740 multiply-adds an image 3.41M a trial x 1.16"
     assert images.startswith("4.6k images a trial (1,151 in each of 4 epochs);")
+
+
+def test_plan_says_what_probes_cost(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """On 1,151 digits: a hidden layer of 64 x 100 multiply-adds, once for a probe and every epoch for the whole network, and a
+    classifier of 100 x 10 every epoch."""
+    overrides = ["transfer=head,default", "model.hidden=1", "epochs=10"]
+
+    assert main(["launch", "--plan", f"runs_dir={tmp_path}", *overrides]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    start = next(place for place, line in enumerate(lines) if line.startswith("cost"))
+    probe, whole = (" ".join(line[16:].split()) for line in lines[start : start + 2])
+    # 1,151 x (6,400 + 10 x 1,000) = 18.9M, 1,151 x 10 x 7,400 = 85.2M
+    assert probe.startswith("model=mlp, transfer=head ")
+    assert probe.endswith(" 7.4k multiply-adds an image 18.9M a trial x 1")
+    assert whole.endswith(" 7.4k multiply-adds an image 85.2M a trial x 4.51")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,35 @@ from torch import Tensor, nn
 import models
 from models.layers.norm import batch_norm, group_norm, layer_norm
 from models.outputs import Outputs, main_output
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"norm": "batchnorm"}, "no norm is called 'batchnorm'; did you mean batch"),
+        ({"activation": "rel"}, "no activation is called 'rel'; did you mean"),
+        ({"width": "wide"}, "width must be a number, got 'wide'"),
+        ({"width": True}, "width must be a number, got True"),
+        ({"image_size": 32}, r"image_size must be \(height, width\), got 32"),
+        ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
+        ({"in_channels": "x"}, "in_channels must be a whole number, got 'x'"),
+    ],
+)
+def test_values_of_another_kind_are_refused(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        models.create("resnet18", **{"num_classes": 10, "in_channels": 3, "image_size": (32, 32), **changed})
+
+
+def test_norms_and_activations_have_the_names_of_their_files() -> None:
+    with torch.device("meta"):
+        model = models.create(
+            "resnet18", num_classes=10, in_channels=3, image_size=(32, 32), norm="group", activation="gelu"
+        )
+
+    kinds = {type(module) for module in model.modules()}
+    assert nn.GELU in kinds
+    assert any(issubclass(kind, nn.GroupNorm) for kind in kinds)
+    assert not kinds & {nn.BatchNorm2d, nn.ReLU}
 
 
 def test_names_are_the_files_of_the_choices() -> None:

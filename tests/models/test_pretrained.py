@@ -39,7 +39,8 @@ def network(classes: int = 3, channels: int = 3, width: int = 4, **more: nn.Modu
 
 def foreign_state(model: nn.Module) -> dict[str, Tensor]:
     names = THEIRS(model)
-    return {names[name]: torch.randn_like(t) if t.is_floating_point() else t for name, t in model.state_dict().items()}
+    state = {name: torch.randn_like(t) if t.is_floating_point() else t for name, t in model.state_dict().items()}
+    return {names[name]: t.abs() if name.endswith("running_var") else t for name, t in state.items()}
 
 
 def pth(value: Any, **how: Any) -> bytes:
@@ -263,6 +264,29 @@ def test_a_state_dict_of_torchvision_gives_its_network(
     with torch.device("meta"):
         ten = models.create(ours, num_classes=10, in_channels=3, image_size=(size, size), norm=norm)
     assert fit(ten, weights, foreign.tables(function)).classes == 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("fc.weight", lambda t: t.double() * 1e300, "fc.weight holds numbers that are not finite"),
+        ("features.1.running_var", torch.negative, "features.1.running_var holds variances below 0"),
+        (
+            "features.0.weight",
+            torch.Tensor.long,
+            "features.0.weight holds torch.int64, where the network has torch.float32",
+        ),
+        ("features.0.bias", torch.Tensor.bool, "features.0.bias holds torch.bool"),
+    ],
+)
+def test_numbers_that_cannot_stand_in_the_network_are_refused(
+    name: str, change: Callable[[Tensor], Tensor], message: str
+) -> None:
+    state = foreign_state(network())
+    state[name] = change(state[name])
+
+    with pytest.raises(PretrainedError, match=message):
+        taken(network(), pth(state))
 
 
 @torch.no_grad()
