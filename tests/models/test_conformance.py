@@ -20,6 +20,7 @@ from torch import Tensor, nn
 import models
 from models.checks import RefusedError
 from models.initializers import Scheme, initialize
+from models.layers.residual import StochasticDepth
 from models.outputs import Outputs, main_output
 from models.tracing import Tracer
 from tests.models.catalogue import (
@@ -146,6 +147,8 @@ def test_combination(row: tuple[str, ...]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FURTHER)
 def test_further_name(name: str) -> None:
+    if models.figures()[name]["depth"] > VERY_DEEP:
+        pytest.skip("deep: a smaller member of its family has it")
     with torch.device("meta"):
         if sum(parameter.numel() for parameter in Combination(name).model().parameters()) > COMPUTED_PARAMETERS:
             pytest.skip("large: the meta device has it")
@@ -186,7 +189,10 @@ def weights(model: nn.Module) -> Tensor:
 
 
 def trains(model: nn.Module, images: Tensor) -> None:
-    """All classifiers give logits, and every parameter gets a gradient."""
+    """All classifiers give logits, and every parameter gets a gradient; so that it does, no unit is left out."""
+    for module in model.modules():
+        if isinstance(module, StochasticDepth):
+            module.survival = 1.0
     outputs = model.train()(images)
     heads = (outputs.main, *outputs.auxiliary) if isinstance(outputs, Outputs) else (outputs,)
     losses = [F.cross_entropy(logits, torch.arange(BATCH) % NUM_CLASSES) for logits in heads]
@@ -230,6 +236,9 @@ def test_what_makes_no_sense_is_refused_with_the_reason(name: str, group: str, c
     with torch.device("meta"), pytest.raises(RefusedError, match=reason_for_refusal(name, group, choice)):
         Combination(name, **{group: choice}).model()
 
+
+VERY_DEEP = 200
+"""Networks of more layers take half a minute to train one step."""
 
 DEEP = 60
 """Networks of more layers take seconds to build even on the meta device."""
