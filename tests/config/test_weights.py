@@ -114,7 +114,7 @@ def test_a_trial_is_looked_up_where_the_sweep_is_launched_alone() -> None:
         ("folder", "is a folder; name the file in it: own.safetensors"),
         (
             "imagnet",
-            "is no file that is there, no trial of ours (SWEEP/7) and no name of weights; did you mean imagenet?",
+            "is neither a file that is there, nor a trial (SWEEP/7), nor a name of weights; did you mean imagenet?",
         ),
         ("text.pth", "is no state dict that torch can read"),
         ("''", "must be a file (.pth, .safetensors), a trial of ours (SWEEP/7) or imagenet"),
