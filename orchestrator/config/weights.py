@@ -57,6 +57,7 @@ def with_weights(made: SweepPlan, problems: list[Problem], find_trial: FindTrial
             continue
         try:
             found = find_weights(made.root.runs_dir, value, model, find_trial, fetch=fetch)
+            file = described(found) if found else {}
         except ConfigError as error:
             problems += [Problem("pretrained", problem.why, value) for problem in error.problems]
         except ValueError as error:
@@ -66,7 +67,7 @@ def with_weights(made: SweepPlan, problems: list[Problem], find_trial: FindTrial
                 complete = False
                 notes.append(f"pretrained={value} is not here: a launch brings it, and tries it on the model then")
                 continue
-            files[pretrained.key_of(found.trial or value, model)] = described(found)
+            files[pretrained.key_of(found.trial or value, model)] = file
             names[value] = found.trial or value
             if differs := _differing(found, made):
                 differing[found.trial or value] = differs
@@ -91,7 +92,12 @@ def find_weights(
 
 
 def described(found: KeptWeights) -> dict[str, str]:
-    """What a configuration says of a file of weights."""
+    """What a configuration says of a file of weights.
+
+    Raises:
+        ValueError: it is too large to be weights.
+        NotReadyError: it cannot be read.
+    """
     from orchestrator.training import pretrained
 
     of_trial = {"trial": found.trial} if found.trial else {}

@@ -266,13 +266,14 @@ def _other_weights(config: dict[str, Any], before: str | None, runs_dir: Path) -
         return []
     try:
         found = find_weights(str(runs_dir), value, model, kept_weights)
+        assert found is not None, "what is not here is brought"
+        file = described(found)
     except ConfigError as error:
         return [replace(problem, key="pretrained", value=value) for problem in error.problems]
     except ValueError as error:
         return [Problem("pretrained", str(error), value)]
-    assert found is not None, "what is not here is brought"
     config["pretrained"] = found.trial or value
-    config[PRETRAINED_FILES] = {key_of(config["pretrained"], model): described(found)}
+    config[PRETRAINED_FILES] = {key_of(config["pretrained"], model): file}
     return []
 
 

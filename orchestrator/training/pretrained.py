@@ -104,6 +104,7 @@ def digest(path: Path) -> str:
     """SHA-256 of a file of weights.
 
     Raises:
+        ValueError: it is too large to be weights.
         NotReadyError: it cannot be read.
     """
     return hashlib.sha256(_read(path)).hexdigest()
@@ -177,9 +178,7 @@ def read(path: Path, sha256: str) -> Mapping[str, Tensor]:
 def _read(path: Path) -> bytes:
     try:
         if (size := path.stat().st_size) > MOST_BYTES:
-            raise ValueError(
-                f"{path} has {size / 2**30:,.0f} GiB; weights of more than {MOST_BYTES >> 30} GiB are not read"
-            )
+            raise ValueError(f"has {size / 2**30:,.0f} GiB; weights of more than {MOST_BYTES >> 30} GiB are not read")
         return read_regular(path)
     except OSError as error:
         raise NotReadyError(f"the pretrained weights {path} cannot be read here ({error.strerror})") from error

@@ -116,6 +116,7 @@ def test_a_trial_is_looked_up_where_the_sweep_is_launched_alone() -> None:
             "imagnet",
             "is neither a file that is there, nor a trial (SWEEP/7), nor a name of weights; did you mean imagenet?",
         ),
+        ("huge.pth", "has 40 GiB; weights of more than 8 GiB are not read"),
         ("text.pth", "is no state dict that torch can read"),
         ("''", "must be a file (.pth, .safetensors), a trial of ours (SWEEP/7) or imagenet"),
         ("imagenet", "torchvision has no weights for model=convnet"),
@@ -129,6 +130,8 @@ def test_what_cannot_be_used_is_refused(value: str, message: str) -> None:
     weights("deep.safetensors", stages=3, width=4)
     weights("wide.safetensors", stages=2, width=8)
     Path("text.pth").write_text("no weights")
+    with Path("huge.pth").open("wb") as file:
+        file.truncate(40 * 2**30)  # no blocks on the disk
     assert message in refused(f"pretrained={value}")
 
 

@@ -150,3 +150,13 @@ def test_a_file_of_that_name_goes_before_a_trial(tmp_path: Path, monkeypatch: py
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights/7").write_bytes(b"")
     assert not is_trial("weights/7")
+
+
+def test_a_file_larger_than_any_network_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    """It has no blocks on the disk, but would take as much memory as it says."""
+    path = tmp_path / "huge.pth"
+    with path.open("wb") as file:
+        file.truncate(40 * 2**30)
+
+    with pytest.raises(ValueError, match=r"has 40 GiB; weights of more than 8 GiB are not read"):
+        pretrained.read(path, "0" * 64)
