@@ -15,18 +15,33 @@ MAY_IMPORT = {
     "orchestrator.training": {"base", "training"},
     "orchestrator.config": {"base", "config", "space", "training"},  # training's preflight tries every choice
     "orchestrator.journal": {"base", "journal"},
+    "orchestrator.analysis": {"analysis", "base", "config", "journal", "space"},
     "orchestrator.scheduling": {"base", "journal", "scheduling", "space", "training"},
     "orchestrator.stores": {"base", "journal", "stores"},
-    "orchestrator.tracking": {"base", "config", "journal", "stores", "tracking"},
+    "orchestrator.serving": {"analysis", "base", "config", "journal", "serving", "training"},
+    "orchestrator.reports": {"analysis", "base", "config", "journal", "reports", "space"},
+    "orchestrator.tracking": {"analysis", "base", "config", "journal", "stores", "tracking"},
     "orchestrator.verify": {"base", "config", "journal", "scheduling", "space", "stores", "training", "verify"},
-    "orchestrator.housekeeping": {"base", "config", "housekeeping", "journal", "space", "stores", "training"},
+    "orchestrator.housekeeping": {
+        "analysis",
+        "base",
+        "config",
+        "housekeeping",
+        "journal",
+        "space",
+        "stores",
+        "training",
+    },
     "orchestrator.sweep": {
         *(
+            "analysis",
             "base",
             "config",
             "housekeeping",
             "journal",
+            "reports",
             "scheduling",
+            "serving",
             "space",
             "sweep",
             "stores",
@@ -36,7 +51,8 @@ MAY_IMPORT = {
         ),
     },
     "orchestrator.cli": {
-        *("base", "cli", "config", "housekeeping", "journal", "scheduling", "sweep", "tracking", "training", "verify"),
+        *("analysis", "base", "cli", "config", "housekeeping", "journal", "reports", "scheduling", "serving", "sweep"),
+        *("tracking", "training", "verify"),
     },
 }
 """Room -> the rooms of `orchestrator` that it may import: floors, the lowest first."""
@@ -49,9 +65,12 @@ ONLY_IN = {
     "mlflow": {"orchestrator.stores.client", "orchestrator.tracking.dashboard"},
     "hydra": {"orchestrator.config"},
     "omegaconf": {"orchestrator.config"},
-    "optuna": {"orchestrator.scheduling"},
-    "torch": {"orchestrator.training", "orchestrator.housekeeping.loading", "models"},
-    "safetensors": {"orchestrator.training", "orchestrator.verify", "models.pretrained"},
+    "optuna": {"orchestrator.scheduling", "orchestrator.analysis"},
+    "torch": {"orchestrator.training", "orchestrator.serving", "orchestrator.housekeeping.loading", "models"},
+    "safetensors": {"orchestrator.training", "orchestrator.analysis", "orchestrator.verify", "models.pretrained"},
+    "pandas": {"orchestrator.analysis", "orchestrator.serving"},
+    "altair": {"orchestrator.reports"},
+    "vl_convert": {"orchestrator.reports"},
 }
 
 HEAVY = {
@@ -67,6 +86,9 @@ HEAVY = {
     "scipy",
     "rich",
     "numpy",
+    "pandas",
+    "altair",
+    "vl_convert",
 }
 
 AT_THE_TOP = {

@@ -46,6 +46,7 @@ class TrialRecord:
         attempt: number of the attempt that is under way, or comes next.
         started: whether that attempt has begun.
         attempts: of each attempt that began, its number.
+        began_ms: of each attempt that began, when; milliseconds since 1970.
         epoch: the last that was reported.
         epochs: `{"epoch", "time_ms", "metrics"}` of each one, where they are kept.
         value: the objective at `best_epoch`.
@@ -63,6 +64,7 @@ class TrialRecord:
     attempt: int = 1
     started: bool = False
     attempts: list[int] = field(default_factory=list)
+    began_ms: list[int] = field(default_factory=list)
     epoch: int = 0
     epochs: list[Epoch] = field(default_factory=list)
     value: float | None = None
@@ -175,6 +177,7 @@ class SweepRecord:
                 trial = self._trial(entry)
                 trial.attempt, trial.started = entry.attempt or 1, True
                 trial.attempts.append(trial.attempt)
+                trial.began_ms.append(event.began_ms or entry.time_ms)
             case Reported():
                 self._report(self._trial(entry), event)
             case Retrying():
