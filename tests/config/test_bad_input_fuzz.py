@@ -56,7 +56,7 @@ def test_any_command_line_gives_a_plan_or_a_message(seed: int, tmp_path: Path, m
     monkeypatch.setattr(preflight, "load_data", load_nothing)
     monkeypatch.chdir(tmp_path)
     draw = Random(seed)
-    for _ in range(100):
+    for _ in range(60):
         overrides = command_line(draw)
         try:
             made = plan(overrides)

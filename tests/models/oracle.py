@@ -44,6 +44,13 @@ def assert_same(
             assert relative_error(found, expected) < 1e-8, "training" if training else "evaluation"
 
 
+def assert_same_tensors(ours: nn.Module, theirs: nn.Module, table: Table) -> None:
+    """Both have the same tensors, name by name and of the same shapes. For members of a family too large to compute in a test."""
+    names = table(ours)
+    found = {names[name]: tensor.shape for name, tensor in ours.state_dict().items()}
+    assert found == {name: tensor.shape for name, tensor in theirs.state_dict().items()}
+
+
 def copy(ours: nn.Module, theirs: nn.Module, table: Table, leave_out: tuple[str, ...] = ()) -> None:
     """Their weights into ours; every tensor of both has to have a counterpart of the same shape."""
     names, state = table(ours), theirs.state_dict()

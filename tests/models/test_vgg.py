@@ -109,7 +109,7 @@ def test_equals_torchvision_at_the_size_of_the_paper() -> None:
 
     ours = models.create("vgg11", num_classes=1000, in_channels=3, image_size=(224, 224))
 
-    assert_same(ours, torchvision.models.vgg11(init_weights=False), foreign.tables(vgg)["torchvision"], 224)
+    assert_same(ours, torchvision.models.vgg11(init_weights=False), foreign.tables(vgg)["torchvision"], 224, batch=2)
 
 
 @pytest.mark.slow
