@@ -47,6 +47,7 @@ class TrialRecord:
         started: whether that attempt has begun.
         attempts: of each attempt that began, its number.
         began_ms: of each attempt that began, when; milliseconds since 1970.
+        broke_off_ms: of each attempt that was not the last, when: the retry, or the last event before its driver died.
         epoch: the last that was reported.
         epochs: `{"epoch", "time_ms", "metrics"}` of each one, where they are kept.
         value: the objective at `best_epoch`.
@@ -65,6 +66,7 @@ class TrialRecord:
     started: bool = False
     attempts: list[int] = field(default_factory=list)
     began_ms: list[int] = field(default_factory=list)
+    broke_off_ms: list[int] = field(default_factory=list)
     epoch: int = 0
     epochs: list[Epoch] = field(default_factory=list)
     value: float | None = None
@@ -83,6 +85,11 @@ class TrialRecord:
     def ended(self) -> bool:
         return self.state in TERMINAL
 
+    def broke_off(self, time_ms: int) -> None:
+        """Its attempt, where one has begun, ends without an end of the trial."""
+        if self.started:
+            self.broke_off_ms.append(time_ms)
+
 
 @dataclass
 class SweepRecord:
@@ -94,6 +101,7 @@ class SweepRecord:
         plan: the plan in force, a SweepPlan as JSON: that of the last resume, or of the start.
         generation: how often the sweep was resumed.
         closed: how it ended; None before, and again once the sweep is resumed.
+        sessions: of each driver before the present one, when it began and its last event; milliseconds since 1970.
         worked_ms: how long earlier sessions lasted, from their start to their last event.
         spent_ms: the same, of those that the time budget in force counts.
     """
@@ -104,6 +112,7 @@ class SweepRecord:
     plan: str = ""
     resumes: list[SweepResumed] = field(default_factory=list)
     closed: SweepClosed | None = None
+    sessions: list[tuple[int, int]] = field(default_factory=list)
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     scores: Scores | None = None
     session_ms: int = 0
@@ -182,6 +191,7 @@ class SweepRecord:
                 self._report(self._trial(entry), event)
             case Retrying():
                 trial = self._trial(entry)
+                trial.broke_off(entry.time_ms)
                 trial.retries.append(event.reason)
                 trial.attempt, trial.started = (entry.attempt or 1) + 1, False
             case Terminal():
@@ -193,6 +203,10 @@ class SweepRecord:
 
     def _begin_session(self, entry: Entry, *, counts_anew: bool) -> None:
         """A driver begins: the time up to the last event of the one before was that one's."""
+        if self.opening is not None:
+            self.sessions.append((self.session_ms, self.last_ms))
+            for trial in self.unfinished:
+                trial.broke_off(self.last_ms)
         session_ms = self.last_ms - self.session_ms
         self.worked_ms += session_ms
         self.spent_ms = 0 if counts_anew else self.spent_ms + session_ms

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.base.records import State
 from orchestrator.cli.running import _best_table
-from orchestrator.journal.events import Event, Started, Suggested, SweepOpened, Terminal
+from orchestrator.journal.events import Event, Retrying, Started, Suggested, SweepOpened, SweepResumed, Terminal
 from orchestrator.journal.file import Entry
 from orchestrator.journal.record import SweepRecord
 
@@ -119,3 +119,30 @@ def test_the_table_at_the_end_has_a_column_for_the_selected_seed() -> None:
     history = History()
     history.run(0, [0.9, 0.5], judged=False)
     assert not any("selected" in line for line in _best_table(history.record.summaries(), "val/accuracy"))
+
+
+def test_every_attempt_but_the_last_says_when_it_broke_off_and_each_session_its_times() -> None:
+    record = SweepRecord()
+    opened = SweepOpened("s-1", "s", "val/accuracy", "max", 9, "/s", "", tracking={})
+    ended = Terminal(State.COMPLETED, 1, 0.5, 1, {}, [])
+    events: list[tuple[int, Event, int | None]] = [
+        (100, opened, None),
+        (110, Suggested({}, {}, 0, 0), 0),
+        (110, Suggested({}, {}, 1, 0), 1),
+        (115, Suggested({}, {}, 2, 0), 2),
+        (120, Started(118), 0),
+        (121, Started(), 1),
+        (130, Retrying("the worker process died"), 0),
+        (140, Started(), 0),
+        (150, ended, 1),
+        (900, SweepResumed(), None),
+        (910, Started(), 0),
+        (920, ended, 0),
+    ]
+    for seq, (time_ms, event, trial) in enumerate(events):
+        record.apply(Entry(seq, time_ms, trial, 1 if trial is not None else None, event))
+    assert (record.trials[0].began_ms, record.trials[0].broke_off_ms) == ([118, 140, 910], [130, 150])
+    assert (record.trials[1].began_ms, record.trials[1].broke_off_ms) == ([121], [])
+    assert (record.trials[2].began_ms, record.trials[2].broke_off_ms) == ([], [])
+    assert record.sessions == [(100, 150)]
+    assert (record.session_ms, record.last_ms) == (900, 920)
