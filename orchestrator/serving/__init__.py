@@ -1,0 +1,1 @@
+"""Trained models for use: a predictor for Python, and the same as a model of MLflow."""
