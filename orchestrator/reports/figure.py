@@ -1,0 +1,62 @@
+"""What a figure of the report is, and what figures have in common: how they are linked, their colours, their sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+SKY, PURPLE, YELLOW, GREY = "#56B4E9", "#CC79A7", "#F0E442", "#8A8A8A"
+PALETTE = [BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, GREY]
+"""Okabe and Ito's colours, which the colour-blind tell apart; readable on white and on dark grey."""
+
+STATES = {
+    "completed": BLUE,
+    "stopped": SKY,
+    "diverged": RED,
+    "infeasible": PURPLE,
+    "failed": ORANGE,
+    "cancelled": GREY,
+    "interrupted": GREY,
+    "running": GREEN,
+}
+"""The colour of each state, the same in all figures."""
+
+FAINT = 0.08
+"""Opacity of what is not chosen."""
+
+CHOSEN = {"name": "chosen", "value": None}
+"""The parameter (Vega-Lite) or signal (Vega) that the page sets: None, or an object {number of a trial: true}."""
+
+IS_CHOSEN = "(chosen === null || chosen[datum.trial])"
+"""The expression that holds for the rows to be drawn at full strength."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the report.
+
+    Args:
+        name: its anchor: lower-case letters and hyphens.
+        title: plain text; a question that it answers, or what it shows.
+        text: one to three sentences with numbers that say what is to be seen; plain text.
+        spec: of Vega (with `$schema` or `marks` and `scales`) or Vega-Lite, as a plain dict. `{"name": "trials"}` and
+            `{"name": "epochs"}` as data are the tables that `SweepData` describes. A width of "container" fills the page;
+            a Vega spec has a signal `width` that the page sets.
+        html: instead of a spec: HTML of ours, in which everything from a sweep is escaped. `data-trial="7"` on an element makes
+            it faint where trial 7 is not chosen, and choosable by a click.
+        min_width: pixels below which it is scrolled and not shrunk.
+    """
+
+    name: str
+    title: str
+    text: str
+    spec: Mapping[str, Any] | None = None
+    html: str | None = None
+    min_width: int = 280
+
+
+def strength(full: float = 1.0, faint: float = FAINT) -> dict[str, Any]:
+    """An opacity encoding of Vega-Lite: `full` for the chosen trials, `faint` for others. The spec has `CHOSEN` in its params."""
+    return {"condition": {"test": IS_CHOSEN, "value": full}, "value": faint}

@@ -1,0 +1,40 @@
+"""The figures of the report: one module a figure, with `figure(sweep)`, which is None where the sweep has no data for it."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from orchestrator.reports.data import SweepData
+from orchestrator.reports.figure import Figure
+
+ORDER = [
+    "best",
+    "parallel",
+    "importance",
+    "interactions",
+    "curves",
+    "slices",
+    "stability",
+    "normalization",
+    "seeds",
+    "rungs",
+    "savings",
+    "cost",
+    "timeline",
+    "failures",
+    "confusion",
+]
+"""By what a reader asks first: which won, what mattered, how it went, what failed, what it cost. Others follow."""
+
+
+def modules() -> list[str]:
+    """The names of the figures' modules, in the order of the report."""
+    found = {path.stem for path in Path(__file__).parent.glob("*.py")} - {"__init__"}
+    return [name for name in ORDER if name in found] + sorted(found - set(ORDER))
+
+
+def figures(sweep: SweepData) -> list[Figure]:
+    """The figures that the sweep has data for, in the order of the report."""
+    made = [importlib.import_module(f"{__name__}.{name}").figure(sweep) for name in modules()]
+    return [figure for figure in made if figure is not None]
