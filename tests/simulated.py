@@ -6,6 +6,7 @@ the optimizer, none of the seed but noise. Large learning rates diverge, a few t
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from pathlib import Path
@@ -16,6 +17,9 @@ from orchestrator.journal.events import event_from
 from orchestrator.journal.file import Journal, finite
 
 START_MS = 1_700_000_000_000
+VALIDATION = 5000
+"""Examples of validation: accuracies are multiples of one in so many."""
+
 SPACE = [
     {"key": "optimizer", "domain": "choice(sgd, adam)"},
     {"key": "optimizer.lr", "domain": "tag(log, interval(1e-4, 10))"},
@@ -60,7 +64,7 @@ def simulated_sweep(
         mode="max",
         trials=trials,
         folder=".",
-        plan="",
+        plan=_plan(epochs),
         config=_config({}, epochs, 0),
         space=SPACE,
         sampler={"_target_": "orchestrator.scheduling.samplers.random.random"},
@@ -96,7 +100,7 @@ def simulated_sweep(
         curve = []
         for epoch in range(1, length + 1):
             value = 0.1 + (top - 0.1) * (1 - math.exp(-epoch / 4)) + draw.gauss(0, 0.003)
-            value = round(min(max(value, 0.0), 1.0) * 5000) / 5000
+            value = round(min(max(value, 0.0), 1.0) * VALIDATION) / VALIDATION
             metrics = {
                 "train/loss": 2.3 * math.exp(-epoch / 5) * (1.1 - top) + 0.05,
                 "train/accuracy": min(1.0, value + 0.01 * epoch / epochs * 5),
@@ -150,6 +154,30 @@ def simulated_sweep(
     append(max(free), "sweep_closed", reason="finished", totals=totals, best=found, seconds=seconds, weights=[])
     _write(folder, events)
     return folder
+
+
+def _plan(epochs: int) -> str:
+    """The plan, with as much in it as a reader of finished sweeps looks for."""
+    choices = {
+        "optimizer": {name: _config({"optimizer": name}, epochs, 0)["optimizer"] for name in ("sgd", "adam")},
+        "norm": {name: {} for name in ("none", "batch", "layer")},
+    }
+    base = _config({}, epochs, 0)
+    space = [
+        _searched("optimizer", kind="choice", values=["sgd", "adam"]),
+        _searched("optimizer.lr", kind="interval", low=1e-4, high=10, log=True, integer=False),
+        _searched("norm", kind="choice", values=["none", "batch", "layer"]),
+        _searched("init.scale", kind="interval", low=1e-2, high=10, log=True, integer=False),
+        _searched("batch_size", kind="choice", values=[32, 64, 128]),
+        _searched("optimizer.momentum", "sgd", kind="interval", low=0, high=0.99, log=False, integer=False),
+    ]
+    facts = {"val": VALIDATION}
+    return json.dumps({"settings": {}, "base": base, "choices": choices, "space": space, "facts": facts})
+
+
+def _searched(key: str, optimizer: str = "", **domain: Any) -> dict[str, Any]:
+    conditions = [{"key": "optimizer", "values": [optimizer]}] if optimizer else []
+    return {"key": key, "domain": domain, "conditions": conditions}
 
 
 def _write(folder: Path, events: list[tuple[int, str, int | None, dict[str, Any]]]) -> None:
