@@ -92,6 +92,64 @@ class TrialRecord:
 
 
 @dataclass
+class TrialCount:
+    """How many trials a sweep has and is to have, in one way for whoever tells it.
+
+    The repeats of a configuration that a scheduler stopped, or that gave no result, are not trained where it was judged first.
+
+    Args:
+        configurations: that there are to be, at most.
+        repeat: trials of each.
+    """
+
+    configurations: int
+    repeat: int = 1
+    trials: int = 0
+    firsts: int = 0
+    done: int = 0
+    without_repeats: int = 0
+    repeats_wanted: int = 0
+    judged: set[int] = field(default_factory=set)
+
+    def suggested(self, index: int, repeat: int, *, judged: bool) -> None:
+        """Takes a suggestion."""
+        self.trials += 1
+        self.firsts += repeat == 0
+        if repeat == 0 and judged:
+            self.judged.add(index)
+        elif repeat == 0:
+            self.repeats_wanted += self.repeat - 1
+
+    def ended(self, index: int, state: State) -> None:
+        """Takes an end."""
+        self.done += 1
+        if index in self.judged:
+            self.judged.remove(index)
+            self.repeats_wanted += (self.repeat - 1) * (state is State.COMPLETED)
+            self.without_repeats += state is not State.COMPLETED
+
+    @property
+    def planned(self) -> int:
+        """How many trials there are to be, at most; never fewer than there are."""
+        wanted = max(self.configurations, self.firsts) * self.repeat - self.without_repeats * (self.repeat - 1)
+        return max(wanted, self.trials)
+
+    @property
+    def open(self) -> int:
+        """Trials that were suggested and have not ended."""
+        return self.trials - self.done
+
+    @property
+    def configurations_to_come(self) -> int:
+        return max(self.configurations - self.firsts, 0)
+
+    @property
+    def repeats_due(self) -> int:
+        """Repeats that are sure to come."""
+        return max(self.repeats_wanted - (self.trials - self.firsts), 0)
+
+
+@dataclass
 class SweepRecord:
     """One sweep, folded from its events by `apply`.
 
@@ -159,6 +217,15 @@ class SweepRecord:
     def unfinished(self) -> list[TrialRecord]:
         """The trials that have not ended, by index."""
         return [trial for trial in self.trials.values() if not trial.ended]
+
+    def count(self, configurations: int, repeat: int = 1) -> TrialCount:
+        """How many trials there are, and are to be with so many configurations."""
+        count = TrialCount(configurations, repeat)
+        for trial in self.trials.values():
+            count.suggested(trial.index, trial.repeat, judged=trial.judged)
+            if trial.ended:
+                count.ended(trial.index, trial.state)
+        return count
 
     def fence(self, trial: TrialRecord) -> int:
         """A number that grows with every attempt and every resume: a worker with a smaller one may change nothing."""

@@ -196,9 +196,8 @@ class Session:
         _remove_request(self.folder)
         self.journal.append(note(record, self.folder))
         try:
-            progress = Progress(root.trials * root.repeat, str(self.plan.base["metric"]), str(self.plan.base["mode"]))
-            progress.recall(record)
-            with View(progress) as view:
+            progress = self._progress(concurrent)
+            with View(progress, folder=self.folder) as view:
                 self.journal.subscribe(view)
                 reason = self._train(concurrent, shipping, watch)
         except BaseException as error:
@@ -235,13 +234,33 @@ class Session:
             report=verify(self.folder, own=True),
         )
 
+    def _progress(self, concurrent: int) -> Progress:
+        root, base = self.plan.root, self.plan.base
+        rungs = self.plan.part("scheduler").rungs(most_epochs(self.plan))
+        progress = Progress(
+            root.trials,
+            str(base["metric"]),
+            str(base["mode"]),
+            repeat=root.repeat,
+            judged=bool(rungs),
+            workers=concurrent,
+        )
+        progress.recall(self.conductor.record)
+        if root.time_budget_s:
+            progress.timing.deadline_s = time.monotonic() + self._budget_left_s
+        return progress
+
+    @property
+    def _budget_left_s(self) -> float:
+        root = self.plan.root
+        return root.time_budget_s - self.conductor.record.spent_ms / 1000 if root.time_budget_s else float("inf")
+
     def _train(self, concurrent: int, shipping: Supervisor, watch: FolderWatch) -> str:
         """Trains until the conductor is done, the time is up or a stop is asked for; returns why it ended."""
         from orchestrator.scheduling.ray.tuner import run
 
         root, conductor = self.plan.root, self.conductor
-        left_s = root.time_budget_s - conductor.record.spent_ms / 1000 if root.time_budget_s else float("inf")
-        deadline = time.monotonic() + left_s
+        deadline = time.monotonic() + self._budget_left_s
         stop_asked = False
 
         def step() -> None:

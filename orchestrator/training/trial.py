@@ -70,8 +70,8 @@ class TrialRun:
         self._predicted: Predictions | None = None
         self._over = False
         with feasible():
-            beat = Heartbeat(Path(trial.folder) if trial.folder else None)
-            self._learner = build_learner(trial.config, beat)
+            self._beat = Heartbeat(Path(trial.folder) if trial.folder else None)
+            self._learner = build_learner(trial.config, self._beat)
             self.ran_on = ran_on(self._learner.device, trial.config["precision"])
             if self._files is not None:
                 loaded, self.notes = self._files.claim()
@@ -86,6 +86,7 @@ class TrialRun:
         if self._over or epoch > self.trial.config["epochs"]:
             raise StopIteration
         self._over = True  # unless it goes well: what failed is not tried again
+        self._beat.begin(epoch, self._learner.sizes)
         with feasible():
             numbers = train_epoch(self._learner, epoch)
             logits = self._logits("val")
@@ -102,6 +103,11 @@ class TrialRun:
     def epoch(self) -> int:
         """The last epoch trained; 0 before the first."""
         return self.history[-1].epoch if self.history else 0
+
+    @property
+    def within(self) -> tuple[int, int, int]:
+        """How far the epoch is, see `Heartbeat.at`; another thread may ask."""
+        return self._beat.at
 
     def save(self) -> SavedCheckpoint:
         """Write a checkpoint of the last epoch, and `best.safetensors` if a better epoch came since the last time.

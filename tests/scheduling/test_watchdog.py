@@ -10,7 +10,7 @@ import pytest
 from orchestrator.base.layout import HEARTBEAT
 from orchestrator.base.records import Trial
 from orchestrator.scheduling.watchdog import Watchdog
-from orchestrator.training.heartbeat import Heartbeat
+from orchestrator.training.heartbeat import Heartbeat, read_heartbeat
 
 
 class Clock:
@@ -103,3 +103,41 @@ def test_short_trials_touch_no_file(tmp_path: Path) -> None:
     heartbeat()
     assert (tmp_path / HEARTBEAT).stat().st_mtime_ns > 5
     Heartbeat(None, monotonic=clock)()
+
+
+def test_a_heartbeat_says_how_far_the_epoch_is(tmp_path: Path) -> None:
+    """Batches of 32, 32 and 6; validation touches it, too, and is no more training."""
+    clock = Clock()
+    heartbeat = Heartbeat(tmp_path, monotonic=clock)
+    clock.now += 1.1
+    heartbeat()
+    assert read_heartbeat(tmp_path / HEARTBEAT) is None  # nothing is trained while images are decoded
+    heartbeat.begin(12, [32, 32, 6])
+    seen = []
+    for _ in range(4):
+        clock.now += 1.1
+        heartbeat()
+        seen.append(read_heartbeat(tmp_path / HEARTBEAT))
+    heartbeat.begin(13, [32, 32, 6])
+    clock.now += 1.1
+    heartbeat()
+
+    assert seen == [(12, 32, 70), (12, 64, 70), (12, 70, 70), (12, 70, 70)]
+    assert read_heartbeat(tmp_path / HEARTBEAT) == (13, 32, 70)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe", b"1 2", b"1 2 3 4", b"-1 0 5", b"1 6 5", b"1 nan 5", b"9" * 10_000, b"1 -3 5"]
+)
+def test_a_heartbeat_that_makes_no_sense_says_nothing(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / HEARTBEAT).write_bytes(content)
+    assert read_heartbeat(tmp_path / HEARTBEAT) is None
+
+
+def test_no_pipe_and_no_link_is_read_as_a_heartbeat(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("1 2 3")
+    (tmp_path / HEARTBEAT).symlink_to(tmp_path / "file")
+    assert read_heartbeat(tmp_path / HEARTBEAT) is None
+    (tmp_path / HEARTBEAT).unlink()
+    os.mkfifo(tmp_path / HEARTBEAT)
+    assert read_heartbeat(tmp_path / HEARTBEAT) is None

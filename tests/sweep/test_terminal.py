@@ -37,7 +37,7 @@ def clock() -> Clock:
 @pytest.fixture
 def progress(clock: Clock) -> Progress:
     progress = Progress(4, "val/accuracy", "max", monotonic=clock)
-    progress.line(entry(0, Suggested({"optimizer.lr": 0.123456}, {}, 0)))
+    progress.line(entry(0, Suggested({"optimizer.lr": 0.123456}, {"epochs": 3}, 0)))
     progress.line(entry(0, Started()))
     return progress
 
@@ -57,15 +57,19 @@ def test_every_trial_that_ends_has_a_line(progress: Progress) -> None:
 
 
 def test_the_summary_counts_and_estimates(progress: Progress, clock: Clock) -> None:
-    assert progress.summary() == "0/4 trials, 1 running"
+    """One worker, 10 s an epoch, of 3 epochs; the diverged one had none."""
+    assert progress.summary() == "0/4 trials, 1 running, 0:00 so far, time left ?"
     clock.now = 30.0
+    progress.line(reported(0, 3, 0.75))
     progress.line(ended(0, "completed", 0.75))
+    progress.line(entry(1, Suggested({}, {"epochs": 3}, 1)))
     progress.line(entry(1, Started()))
-    progress.line(ended(1, "diverged", None))
-    assert (
-        progress.summary()
-        == "2/4 trials, 0 running, 1 failed or diverged, best val/accuracy 0.7500 (trial 0), about 30 s left"
+    assert progress.summary() == (
+        "1/4 trials, 1 running, best val/accuracy 0.7500 (trial 0), 0:30 so far, about 2 min left"
     )
+    progress.line(ended(1, "diverged", None))
+    clock.now = 31.0
+    assert progress.summary().startswith("2/4 trials, 0 running, 1 diverged, best val/accuracy 0.7500 (trial 0), 0:31")
 
 
 def test_diverged_trials_are_not_the_best(progress: Progress) -> None:
