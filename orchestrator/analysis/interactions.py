@@ -1,8 +1,8 @@
 """Which pairs of keys act together: the best value of one depends on that of the other.
 
-Two-way analysis of variance of the ranks of the outcomes, so that a loss that exploded weighs no more than the last place; numbers
-are cut into bins of equally many configurations. Strength is omega squared (Hays 1963): the part of all variation that the
-pair explains beyond the sum of both, less what chance would give it.
+Two-way analysis of variance of the ranks of the outcomes, so that a loss that exploded weighs no more than the last place;
+numbers are cut into bins of equally many configurations. Strength is omega squared (Hays 1963): the part of all variation
+that the pair explains beyond the sum of both, less what chance would give it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Interaction:
 def interactions(record: SweepRecord) -> list[Interaction]:
     """The pairs of the most important keys that act together at all, the strongest first.
 
-    A pair is left out where chance explains it, where it is weaker than `SMALLEST`, or where there are too few configurations to tell.
+    A pair is left out where chance explains it, where it is weaker than `SMALLEST`, or where there are too few configurations
+    to tell.
     """
     found = outcomes(record)
     keys = [one.key for one in importances(record)][:KEYS]

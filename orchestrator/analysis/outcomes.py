@@ -82,7 +82,7 @@ class Drawn:
         if key not in outcome.params:
             return None
         for first, space in reversed(self._spaces):
-            if outcome.config_index >= first:
+            if key in space.keys and outcome.config_index >= first:
                 for parameter in space.parameters:
                     if parameter.key == key and parameter.active(outcome.params):
                         return parameter.domain if parameter.domain.contains(outcome.params[key]) else None
