@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,13 +37,22 @@ IS_CHOSEN = "(chosen === null || chosen[datum.trial])"
 class Figure:
     """A figure of the report.
 
+    A click on a mark whose datum has `trial` chooses that trial: the page sees to it in every figure. A mark with `"tooltip":
+    {"value": true}` (Vega; in Vega-Lite `"tooltip": true` in the mark) shows the trial's name and value; a figure may give a text
+    of its own. A spec may have signals of these names:
+
+    - `picked`: an array of trial numbers that a brush chose, None when it is cleared; `picked_as` says in words what they are.
+    - `cleared`: a number that the page counts up when another figure chooses or the reader clears; a brush vanishes then. A view
+      without it is drawn anew.
+
     Args:
         name: its anchor: lower-case letters and hyphens.
         title: plain text; a question that it answers, or what it shows.
         text: one to three sentences with numbers that say what is to be seen; plain text.
-        spec: of Vega (with `$schema` or `marks` and `scales`) or Vega-Lite, as a plain dict. `{"name": "trials"}` and
-            `{"name": "epochs"}` as data are the tables that `SweepData` describes. A width of "container" fills the page;
-            a Vega spec has a signal `width` that the page sets.
+        spec: of Vega-Lite, or of Vega where it has `$schema` with "/vega/", as a plain dict. `{"name": "trials"}` and
+            `{"name": "epochs"}` as data are the tables that `SweepData` describes. With `"width": "container"` it fills the page;
+            a spec of Vega always does, and has `"autosize": {"type": "fit-x", "contains": "padding"}`.
+        panels: instead of one spec, several, side by side where there is room for them.
         html: instead of a spec: HTML of ours, in which everything from a sweep is escaped. `data-trial="7"` on an element makes
             it faint where trial 7 is not chosen, and choosable by a click.
         min_width: pixels below which it is scrolled and not shrunk.
@@ -53,6 +62,7 @@ class Figure:
     title: str
     text: str
     spec: Mapping[str, Any] | None = None
+    panels: Sequence[Mapping[str, Any]] = ()
     html: str | None = None
     min_width: int = 280
 
