@@ -25,6 +25,7 @@ orchestrator: hyperparameter sweeps of deep vision networks
   orchestrator resume NAME             continue an interrupted sweep; --more 20 adds trials
   orchestrator train [overrides]       train one configuration here; from=NAME/7 repeats a trial bit for bit
 
+  orchestrator report NAME             one HTML file with linked figures; --open shows it
   orchestrator status [NAME]           progress of all sweeps, or of one in full
   orchestrator show NAME/7             a trial: the command that reproduces it, its attempts, its files
   orchestrator stop NAME               stop a running sweep cleanly, from another terminal
@@ -55,6 +56,7 @@ COMMANDS = {
     "delete": "keeping:delete_command",
     "adopt": "keeping:adopt_command",
     "dashboard": "looking:dashboard",
+    "report": "reporting:report_command",
     "list": "listing:list_command",
     "sync": "looking:sync_command",
     "verify": "looking:verify",
