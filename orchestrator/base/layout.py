@@ -9,6 +9,9 @@ runs/<sweep>/lock                                held by the driver
 runs/<sweep>/stop                                asks the driver to end
 runs/<sweep>/tune/                               scratch of Ray Tune, gone when the driver ends
 runs/<sweep>/tracking/                           cursor.json, lock and shipper.log of the tracker
+runs/<sweep>/published/                          what MLflow shows of the sweep as a whole; the last version counts:
+    report-<n>.html                              the report
+    model-<n>/                                   the best trial as a model; its weights are a second name of the trial's
 runs/<sweep>/trials/00007/                       one trial:
     checkpoint-<epoch>.<sha256>.safetensors      the newest two, until the trial ends
     best.safetensors                             weights of the best epoch
@@ -51,6 +54,10 @@ CURSOR = "cursor.json"
 TRACKER_LOCK = "lock"
 TRACKER_LOG = "shipper.log"
 """The last three in the folder `TRACKING`."""
+
+PUBLISHED = "published"
+VERSION = re.compile(r"(?:report-(\d+)\.html(?:\.tmp)?|model-(\d+))")
+"""The name of a version in there; the number is one more than any before."""
 
 TRIALS = "trials"
 CHECKPOINT = "checkpoint-"

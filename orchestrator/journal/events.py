@@ -384,6 +384,10 @@ class Published(_Base):
     text: str | None = None
     path: str | None = None
 
+    def replaces(self, earlier: Published) -> bool:
+        """Whether it is a later version of what another event published."""
+        return (self.run, self.key) == (earlier.run, earlier.key)
+
 
 Event = SweepOpened | Suggested | Started | Reported | Retrying | Terminal | SweepResumed | SweepClosed | Published
 

@@ -162,6 +162,7 @@ class SweepRecord:
         sessions: of each driver before the present one, when it began and its last event; milliseconds since 1970.
         worked_ms: how long earlier sessions lasted, from their start to their last event.
         spent_ms: the same, of those that the time budget in force counts.
+        published: (run, key) -> what was published of it last.
     """
 
     keep_epochs: bool = False
@@ -178,6 +179,7 @@ class SweepRecord:
     spent_ms: int = 0
     last_ms: int = 0
     last_seq: int = 0
+    published: dict[tuple[str, str], Published] = field(default_factory=dict)
 
     @property
     def opened(self) -> SweepOpened:
@@ -264,7 +266,7 @@ class SweepRecord:
             case Terminal():
                 self._end(self._trial(entry), event, entry.time_ms)
             case Published():
-                pass  # shown in MLflow; nothing is decided from it
+                self.published[event.run, event.key] = event  # shown in MLflow; nothing is decided from it
             case _:
                 assert_never(event)
 

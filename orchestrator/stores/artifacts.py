@@ -13,7 +13,7 @@ from orchestrator.stores.runs import Artifact, RefusedError, UnavailableError
 
 
 def put(artifact: Artifact, folder: Path) -> None:
-    """Stores an artifact in `folder`, under a temporary name first.
+    """Stores an artifact in `folder`, under a temporary name first; one that is gone and replaced is passed over.
 
     A file is hard-linked where that is possible (predictions never change once written), otherwise copied.
 
@@ -30,7 +30,9 @@ def put(artifact: Artifact, folder: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             _put(artifact, target)
     except OSError as error:
-        if artifact.path is not None and not artifact.path.is_file():
+        if artifact.is_gone and artifact.is_replaced():
+            return
+        if artifact.is_gone:
             raise RefusedError(f"{artifact.path} is gone") from error
         raise UnavailableError(f"cannot write {target} ({error.strerror or error})") from error
 

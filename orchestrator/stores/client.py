@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -317,13 +318,23 @@ class ClientStore:
         failpoint("server.batch.after")
 
     def _upload(self, run_id: str, artifact: Artifact) -> None:
-        if artifact.path is not None and not artifact.path.is_file():
+        """Uploads a file under the name of the artifact; one that is gone and replaced is passed over."""
+        if artifact.is_gone and artifact.is_replaced():
+            return
+        if artifact.is_gone:
             raise RefusedError(f"{artifact.name}: {artifact.path} is gone")
         with self._calls(refusals=True) as client:
-            if artifact.path is not None:
-                client.log_artifact(run_id, str(artifact.path))
-            else:
+            if artifact.path is None:
                 client.log_text(run_id, artifact.text or "", artifact.name)
+                return
+            above, _, name = artifact.name.rpartition("/")
+            if artifact.path.name == name:
+                client.log_artifact(run_id, str(artifact.path), above or None)
+                return
+            with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:  # MLflow takes the name of the file
+                link = Path(folder, name)
+                link.symlink_to(artifact.path.absolute())
+                client.log_artifact(run_id, str(link), above or None)
 
     def _set_status(self, run_id: str, status: str, end_ms: int | None) -> None:
         failpoint("server.status.before")

@@ -6,7 +6,7 @@ import functools
 import getpass
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeGuard, TypeVar
@@ -53,11 +53,21 @@ class Metric(NamedTuple):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file of a run: a copy of `path`, or `text`."""
+    """A file of a run: a copy of `path`, or `text`.
+
+    Args:
+        is_replaced: whether a later version takes its place, so that nothing is wrong where the file is gone.
+    """
 
     name: str
     path: Path | None = None
     text: str | None = None
+    is_replaced: Callable[[], bool] = field(default=lambda: False, compare=False)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the file that was to be copied is not there any more."""
+        return self.path is not None and not self.path.is_file()
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, assert_never
@@ -71,9 +71,11 @@ class SweepView:
 
     Args:
         folder: of the sweep, below which its files lie.
+        is_replaced: whether the journal has a later version of what an event publishes.
     """
 
     folder: Path = field(default_factory=Path)
+    is_replaced: Callable[[Entry], bool] = lambda entry: False
     uid: str = ""
     closed: bool = False
     last_ms: int = 0
@@ -110,7 +112,7 @@ class SweepView:
             case SweepClosed() as event:
                 self._sweep_closed(event, entry.time_ms)
             case Published() as event:
-                self._published(event, entry.time_ms)
+                self._published(entry, event)
             case _ as unknown:
                 assert_never(unknown)
 
@@ -268,20 +270,22 @@ class SweepView:
         if not self._notes_published:
             write.tags[NOTE] = description(self.opened, closed.to_data() if closed else None)
 
-    def _published(self, event: Published, time_ms: int) -> None:
+    def _published(self, entry: Entry, event: Published) -> None:
         """Of the sweep's own runs; others are written by whoever makes them."""
         of_trial = event.run.removeprefix(f"{self.uid}/")
         if event.run == self.uid:
             write = self._sweep_write()
             self._notes_published |= event.key == NOTE
         elif of_trial.isdecimal() and int(of_trial) in self._trials:
-            write, _ = self._trial_write(int(of_trial), time_ms)
+            write, _ = self._trial_write(int(of_trial), entry.time_ms)
         else:
             return
         if event.text is not None:
             write.tags[safe_name(event.key)] = event.text[:MAX_TAG_LENGTH]
         elif event.path is not None:
-            write.artifacts.append(Artifact(event.key, path=self._located(event.path)))
+            write.artifacts = [artifact for artifact in write.artifacts if artifact.name != event.key]
+            path = self._located(event.path)
+            write.artifacts.append(Artifact(event.key, path=path, is_replaced=lambda: self.is_replaced(entry)))
             write.tags[safe_name(f"sha256.{event.key}")] = event.sha256
 
     def _best_key(self) -> str:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,7 +31,7 @@ from orchestrator.base.layout import JOURNAL, LOCK, TRACKER_LOG, TRACKING
 from orchestrator.base.locks import DRIVING, holder
 from orchestrator.base.secrets import redact
 from orchestrator.journal.cursor import read_status, ship_lock, write_status
-from orchestrator.journal.events import SweepOpened
+from orchestrator.journal.events import Published, SweepOpened
 from orchestrator.journal.file import Entry, Reader
 from orchestrator.journal.place import check_sweep, refuse_copy
 from orchestrator.stores.holding import check_holder, holder_tag
@@ -71,7 +72,7 @@ class Shipper:
         self._make_store = make_store
         self._log = log
         self._reader = Reader(require_journal(sweep_folder))
-        self._view = SweepView(self.folder)
+        self._view = self._new_view()
         self._store: Store | None = None
         self._holder: str | None = None
         self._folded = 0
@@ -136,7 +137,7 @@ class Shipper:
 
     def start_over(self) -> None:
         """Everything is shipped again from here on, which changes nothing that the store has; refusals are counted anew."""
-        self._view, self._folded = SweepView(self.folder), 0
+        self._view, self._folded = self._new_view(), 0
         self._set(shipped=0, error=None, refused=0, ended=False)
 
     def note(self, error: UnavailableError) -> None:
@@ -175,6 +176,9 @@ class Shipper:
             self._log(f"{len(missing)} runs are not in the store any more; shipping the sweep again from its beginning")
             self.start_over()
         return store
+
+    def _new_view(self) -> SweepView:
+        return SweepView(self.folder, is_replaced=partial(_is_replaced, self.folder))
 
     def _events_up_to(self, last: int) -> Iterator[Entry]:
         """The events up to a number, without holding them all."""
@@ -227,14 +231,28 @@ def require_journal(sweep_folder: Path) -> Path:
     return path
 
 
+def _is_replaced(folder: Path, published: Entry) -> bool:
+    """Whether something was published later under the same key of the same run; asked where a file is gone, which is rare."""
+    old = published.event
+    with contextlib.closing(Reader(folder / JOURNAL)) as reader:  # one of its own: stores ask in threads of theirs
+        later = (entry.event for entry in reader.events(after=published.seq))
+        return any(isinstance(new, Published) and isinstance(old, Published) and new.replaces(old) for new in later)
+
+
 def follow(
-    shipper: Shipper, *, driver_lives: Callable[[], bool], stop: threading.Event, wake: threading.Event | None = None
+    shipper: Shipper,
+    *,
+    driver_lives: Callable[[], bool],
+    stop: threading.Event,
+    wake: threading.Event | None = None,
+    more_follows: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Ships until the sweep is closed, or until its driver is gone and nothing is left; returns whether all was shipped.
 
     A store that does not answer is tried again for as long as the driver lives, with pauses of 0.5 to 5 s.
 
     Args:
+        more_follows: whether something may be published of the closed sweep: its driver then says when to stop.
         stop: ship what is committed, and end.
         wake: look at once whether there is something to ship; to be set with `stop`.
     """
@@ -248,7 +266,7 @@ def follow(
             # A close shipped by an earlier shipper is not the end: this one was started to resume the sweep.
             if alone and not stop.is_set() and driver_lives():
                 continue  # the sweep was resumed meanwhile
-            if alone or (shipper.closed and shipper.shipped_here):
+            if alone or (shipper.closed and shipper.shipped_here and not more_follows()):
                 shipper.end()
                 return True
         except UnavailableError as error:
@@ -291,7 +309,10 @@ def main(arguments: list[str] | None = None) -> int:
             contextlib.closing(Shipper(folder, log=_log)) as shipper,
         ):
             try:
-                done = follow(shipper, driver_lives=_driver_lives(folder, options.parent_pid), stop=stop, wake=wake)
+                lives = _driver_lives(folder, options.parent_pid)
+                done = follow(
+                    shipper, driver_lives=lives, stop=stop, wake=wake, more_follows=partial(_is_driven, folder)
+                )
             except NotReadyError as error:
                 shipper.note(UnavailableError(str(error)))
                 raise
@@ -314,10 +335,14 @@ def _driver_lives(folder: Path, parent_pid: int) -> Callable[[], bool]:
     """Whether a driver works on the sweep: the one that started this process, or one that resumed the sweep since."""
 
     def lives() -> bool:
-        found = holder(folder / LOCK)
-        return os.getppid() == parent_pid or (found is not None and found.doing.startswith(DRIVING))
+        return os.getppid() == parent_pid or _is_driven(folder)
 
     return lives
+
+
+def _is_driven(folder: Path) -> bool:
+    found = holder(folder / LOCK)
+    return found is not None and found.doing.startswith(DRIVING)
 
 
 def _log(text: str) -> None:

@@ -196,6 +196,7 @@ ELSEWHERE = {
     ("orchestrator/training/data/cache.py", "rename"): "an entry that is whole takes its name",
     ("orchestrator/config/machine.py", "rename"): "the probe of a file system tries just this",
     ("orchestrator/stores/copy_schema.py", "TemporaryDirectory"): "Python's own, made and removed in one statement",
+    ("orchestrator/stores/client.py", "TemporaryDirectory"): "Python's own, made and removed in one statement",
     ("orchestrator/sweep/alone.py", "TemporaryDirectory"): "Python's own, made and removed in one statement",
     ("orchestrator/cli/running.py", "NamedTemporaryFile"): "Python's own, made and removed in one statement",
 }
