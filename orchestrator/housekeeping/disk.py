@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.base.layout import BEST, CHECKPOINT, PREDICTIONS
+from orchestrator.base.layout import BEST, CHECKPOINT, PREDICTIONS, PUBLISHED
 
 
 @dataclass
@@ -24,27 +24,33 @@ class Disk:
 
 
 def disk_use(folder: Path) -> Disk:
-    """What lies below the folder; files that go meanwhile are left out."""
-    found = Disk()
+    """What lies below the folder; files that go meanwhile are left out, and one with several names is counted once."""
+    found, seen = Disk(), set[tuple[int, int]]()
     folders = [str(folder)]
     while folders:
         try:
             with os.scandir(folders.pop()) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
+                        # Last what is published: weights there are those of a trial.
+                        folders.insert(0 if entry.name == PUBLISHED else len(folders), entry.path)
                     else:
-                        _add(found, entry)
+                        _add(found, entry, seen)
         except OSError:
             continue
     return found
 
 
-def _add(found: Disk, entry: os.DirEntry[str]) -> None:
+def _add(found: Disk, entry: os.DirEntry[str], seen: set[tuple[int, int]]) -> None:
     try:
-        number = entry.stat(follow_symlinks=False).st_size
+        stat = entry.stat(follow_symlinks=False)
     except OSError:
         return
+    if stat.st_nlink > 1:
+        if (stat.st_dev, stat.st_ino) in seen:
+            return
+        seen.add((stat.st_dev, stat.st_ino))
+    number = stat.st_size
     found.total += number
     if entry.name == BEST:
         found.weights += number

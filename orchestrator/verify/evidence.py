@@ -242,6 +242,12 @@ class SweepEvidence:
         return dict(found)
 
     @cached_property
+    def published_paths(self) -> set[str]:
+        """The files below the sweep's folder that were published last."""
+        events = (event for entries in self.published.values() for event in entries.values())
+        return {event.path for event in events if event.path is not None}
+
+    @cached_property
     def publishes_since(self) -> float:
         """Number of the first event that an author of `published` events wrote; infinite where an earlier version wrote all."""
         return next((entry.seq for entry in self.sweep_entries if isinstance(entry.event, Published)), math.inf)

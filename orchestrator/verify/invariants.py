@@ -112,7 +112,7 @@ INVARIANTS = (
         22,
         "files are whole and unchanged",
         trial=(files.declared_files,),
-        sweep=(files.no_leftovers, files.own_mark),
+        sweep=(files.no_leftovers, files.own_mark, files.published_files),
         stored_trial=(files.stored_files,),
         stored_sweep=(files.stored_files_of_sweep,),
     ),

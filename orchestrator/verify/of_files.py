@@ -22,6 +22,7 @@ from orchestrator.base.layout import (
     JOURNAL_COMPANIONS,
     LOCK,
     PREDICTIONS,
+    PUBLISHED,
     RUN_CONFIG,
     RUN_ERROR,
     STOP,
@@ -102,6 +103,14 @@ def stored_files(trial: TrialEvidence) -> Iterator[Finding]:
     yield from _stored(trial.sweep, trial.run, trial.uid, declared, {RUN_CONFIG} | error)
 
 
+def published_files(sweep: SweepEvidence) -> Iterator[Finding]:
+    """What was published last under each name is there, unchanged since."""
+    for run, entries in sweep.published.items():
+        for key, event in entries.items():
+            if event.path is not None and (sha256 := _sha256(sweep.current_path(event.path))) != event.sha256:
+                yield Finding(f"{event.path} is {_hash_text(sha256)}", f"SHA-256 {event.sha256}, as {key} of run {run}")
+
+
 def stored_files_of_sweep(sweep: SweepEvidence) -> Iterator[Finding]:
     """The same of the sweep's own run, and of every comparison or ensemble."""
     if sweep.parent is not None:
@@ -137,7 +146,7 @@ def _stored(
             yield Finding(f"its files lie at {run.artifact_uri}", "a folder of this machine", f"run {uid}")
         return
     for name, (path, right) in files.items():
-        if name in declared and _same_file(folder / name, path):
+        if _same_file(folder / name, path):
             continue  # its contents are looked at there
         found = _sha256(folder / name)
         if found != right:
@@ -285,7 +294,9 @@ def no_leftovers(sweep: SweepEvidence) -> Iterator[Finding]:
         trial = sweep.trials.get(index) if index is not None else None
         # What a killed process left half written is cleared by the next attempt, or by the next driver.
         goes_on = sweep.closed is None and (path.parts[0] == TUNE or (trial and trial.state is State.INTERRUPTED))
-        if goes_on:
+        # A version that no event names is never shown; the next publication removes it.
+        is_unnamed = path.parts[0] == PUBLISHED and path.as_posix() not in sweep.published_paths
+        if goes_on or is_unnamed:
             continue
         full = sweep.folder / path
         if full.is_symlink() or not full.is_file():
@@ -304,7 +315,7 @@ def few_checkpoints(sweep: SweepEvidence) -> Iterator[Finding]:
         trial = trial_index(path)
         if path.parts[0] == TRIALS and (trial not in sweep.trials or path.parts[1] != f"{trial:05d}"):
             strangers.add(Path(*path.parts[:2]))
-        elif path.suffix == ".safetensors" and trial is None:
+        elif path.suffix == ".safetensors" and trial is None and path.parts[0] != PUBLISHED:
             yield Finding("weights or predictions of no trial", "none", str(path))
         if trial is not None and CHECKPOINT_NAME.fullmatch(path.name):
             kept[trial] += 1
