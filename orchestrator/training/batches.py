@@ -101,7 +101,7 @@ def place(
     key = (dataset.fingerprint, json.dumps(spec, sort_keys=True), str(device))
     if key not in _kept:
         _kept.clear()  # one data set at a time: memory matters more than going back and forth
-        _kept[key] = _place(dataset, _fit(build_preprocess(), dataset), device)
+        _kept[key] = _place(dataset, fitted(build_preprocess(), dataset), device)
     return _kept[key]
 
 
@@ -161,7 +161,8 @@ def _chunks(sizes: list[int], examples: int) -> Iterator[list[int]]:
     yield chunk
 
 
-def _fit(preprocess: Preprocess | None, dataset: Dataset) -> Transform:
+def fitted(preprocess: Preprocess | None, dataset: Dataset) -> Transform:
+    """The transform of a preprocessing method for this data set, fitted on its training split."""
     if preprocess is None:
         return unit(dataset.images.dtype, dataset.in_channels)
     return preprocess(dataset.images, dataset.splits["train"])

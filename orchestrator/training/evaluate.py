@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.outputs import main_output
 from orchestrator.training.batches import Split
+from orchestrator.training.preprocess.statistics import Transform
 
 PIXELS_AT_ONCE = 2**19
 EXAMPLES_AT_ONCE = 2**13
@@ -34,10 +35,34 @@ def logits(
         return logits_NK - logits_NK.amax(1, keepdim=True)
 
 
+def probabilities(model: nn.Module, stored: Tensor, transform: Transform, *, channels_last: bool) -> Tensor:
+    """Class probabilities, float64 [N, K] on the CPU, of images as they are stored [N, C, H, W], on the model's device.
+
+    Raises:
+        ValueError: one is not finite.
+    """
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    model.eval()
+    rows = []
+    with torch.inference_mode():
+        for images in map(transform, torch.split(stored.to(device), _examples_at_once(*stored.shape[-2:]))):
+            if channels_last:
+                images = images.contiguous(memory_format=torch.channels_last)
+            rows.append(torch.softmax(main_output(model(images)).double(), 1).cpu())
+    found = torch.cat(rows)
+    if not found.isfinite().all():
+        raise ValueError("the network gives numbers that are not finite for some of these images")
+    return found
+
+
 def in_slices(split: Split, *, channels_last: bool) -> Iterator[Tensor]:
     """The float32 images of a split in order, as many at a time as their size allows."""
     height, width = split.stored.shape[-2:]
-    size = max(1, min(EXAMPLES_AT_ONCE, PIXELS_AT_ONCE // (height * width)))
+    size = _examples_at_once(height, width)
     for start in range(0, len(split), size):
         images = split.slice(start, start + size)
         yield images.contiguous(memory_format=torch.channels_last) if channels_last else images
+
+
+def _examples_at_once(height: int, width: int) -> int:
+    return max(1, min(EXAMPLES_AT_ONCE, PIXELS_AT_ONCE // (height * width)))

@@ -23,6 +23,7 @@ from orchestrator.base.removal import opened_trial
 from orchestrator.training import checkpoint, predictions
 from orchestrator.training.checkpoint import Loaded, SavedCheckpoint
 from orchestrator.training.endings import Superseded
+from orchestrator.training.inputs import Inputs
 from orchestrator.training.predictions import Predictions
 
 
@@ -33,11 +34,13 @@ class Best:
     Args:
         value: of the trial's metric.
         weights: the model's state.
+        inputs: what the model was told of its images.
     """
 
     epoch: int
     value: float
     weights: Mapping[str, Tensor]
+    inputs: Inputs
 
 
 class TrialFiles:
@@ -103,7 +106,7 @@ class TrialFiles:
     def _pack_best(self, best: Best | None) -> dict[Path, bytes]:
         if best is None or self._best_epoch == best.epoch:
             return {}
-        state = {"uid": self._trial.uid, "epoch": best.epoch, "value": best.value}
+        state = {"uid": self._trial.uid, "epoch": best.epoch, "value": best.value, "inputs": best.inputs}
         return {self.folder / BEST: checkpoint.pack(best.weights, state, stamp=True)}
 
     def _fence(self) -> int:

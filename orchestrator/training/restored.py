@@ -5,43 +5,84 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from orchestrator.base.build import build
+from orchestrator.base.decode import DecodeError
+from orchestrator.base.errors import ConfigError, NotReadyError
 from orchestrator.training import checkpoint, metrics
-from orchestrator.training.batches import place
+from orchestrator.training.batches import fitted, place
 from orchestrator.training.build import build_model, load_data
 from orchestrator.training.device import ran_on, set_up
 from orchestrator.training.evaluate import logits
+from orchestrator.training.inputs import Inputs, checked_inputs, inputs_of, transform_of
+from orchestrator.training.preprocess.statistics import Transform
 
 SHAPE = ("num_classes", "in_channels", "image_size")
 
 
-def restored_model(config: Mapping[str, Any], weights: Path, *, uid: str, facts: Mapping[str, Any]) -> nn.Module:
-    """The model of a trial's configuration with the weights of a file, in evaluation mode, on the CPU.
+@dataclass(frozen=True)
+class Restored:
+    """A trained network, and what it was told of its images.
 
     Args:
-        uid: of the trial, which the file must be of.
-        facts: `num_classes`, `in_channels`, `image_size` of its data; where they are not there, the data set is loaded.
+        network: in evaluation mode, on the CPU.
+        channels_last: whether its images go through it in this memory format.
+        inputs: how its images are stored, and the names of its classes.
+        transform: from stored images to what the network takes, fitted on the training split.
+    """
+
+    network: nn.Module
+    channels_last: bool
+    inputs: Inputs
+    transform: Transform
+
+
+def restored(
+    config: Mapping[str, Any],
+    weights: Path,
+    *,
+    uid: str | None,
+    facts: Mapping[str, Any],
+    fingerprint: str | None = None,
+) -> Restored:
+    """The network of a trial's configuration with the weights of a file, and its preprocessing.
+
+    Weights of earlier versions do not say how images were preprocessed, and none do where a method of the user's own did that: it
+    is computed from the data set again. Where that is not there, or another by now, the transform raises NotReadyError.
+
+    Args:
+        uid: of the trial, which the file must be of; None for that of any.
+        facts: `num_classes`, `in_channels`, `image_size` of its data, for weights of earlier versions.
+        fingerprint: of the data set, where that is known.
 
     Raises:
-        Damaged: the file is not whole, or of another trial.
+        Damaged: the file is not whole, of another trial, or says of its images what cannot be.
         RuntimeError: the weights do not fit the model.
-        NotReadyError: the data set is needed and not there.
+        NotReadyError: an earlier version wrote the file, nothing else says what the model is, and the data set is not there.
     """
     loaded = checkpoint.load(weights, uid=uid)
-    data: Any = _shape(facts) if set(SHAPE) <= set(facts) else load_data(config)
+    inputs = _inputs(loaded.state)
+    transform: Transform | None = None if inputs is None else transform_of(inputs)
+    if inputs is None or transform is None:
+        inputs, transform = _from_data(config, inputs, facts, fingerprint)
+    shape: Any = SimpleNamespace(
+        num_classes=len(inputs["classes"]),
+        in_channels=inputs["channels"],
+        image_size=(inputs["height"], inputs["width"]),
+    )
     # The weights are about to be replaced: an initialization would only cost time, or ask for the data.
     with _generators_kept():
-        model, _ = build_model({**config, "init": {}}, data, torch.device("cpu"))
+        model, channels_last = build_model({**config, "init": {}}, shape, torch.device("cpu"))
     model.load_state_dict(loaded.tensors)
-    return model.eval()
+    return Restored(model.eval(), channels_last, inputs, transform)
 
 
 def evaluated_again(config: Mapping[str, Any], weights: Path, *, uid: str) -> tuple[dict[str, float], dict[str, Any]]:
@@ -78,15 +119,60 @@ def same_weights(one: Path, other: Path, *, uid: str) -> bool:
         Damaged: a file is not whole, or of another trial.
     """
     first, second = (checkpoint.load(path, uid=uid) for path in (one, other))
-    if first.state != second.state or first.tensors.keys() != second.tensors.keys():
+    said = first.state.keys() & second.state.keys()  # an earlier version said less of them
+    differ = any(first.state[key] != second.state[key] for key in said)
+    if differ or first.tensors.keys() != second.tensors.keys():
         return False
     return all(torch.equal(tensor, second.tensors[name]) for name, tensor in first.tensors.items())
 
 
-def _shape(facts: Mapping[str, Any]) -> SimpleNamespace:
-    """What a model has to know of its data."""
-    known = {key: facts[key] for key in SHAPE}
-    return SimpleNamespace(**known | {"image_size": tuple(known["image_size"])})
+def _inputs(state: Mapping[str, Any]) -> Inputs | None:
+    try:
+        return checked_inputs(state["inputs"]) if "inputs" in state else None
+    except DecodeError as error:
+        raise checkpoint.Damaged(str(error)) from error
+
+
+def _from_data(
+    config: Mapping[str, Any], inputs: Inputs | None, facts: Mapping[str, Any], fingerprint: str | None
+) -> tuple[Inputs, Transform]:
+    """What was told of the images, and the preprocessing, from the data set; a transform that raises where it is not there."""
+    try:
+        dataset = load_data(config)
+        if fingerprint is not None and dataset.fingerprint != fingerprint:
+            raise NotReadyError(f"the data set {dataset.name} here is another than that of the training")
+        transform = fitted(build(config["preprocess"]), dataset)
+        return inputs_of(dataset, transform), transform
+    except (NotReadyError, ConfigError, ValueError) as error:
+        inputs = inputs or _inputs_of_facts(facts)
+        if inputs is None:
+            raise
+        why = str(error)
+
+    def missing(images: Tensor) -> Tensor:
+        raise NotReadyError(
+            f"how the images were preprocessed is not kept with these weights, and cannot be computed again ({why}); put the"
+            " data set back as it was, or use .network on images that you preprocess"
+        )
+
+    return inputs, missing
+
+
+def _inputs_of_facts(facts: Mapping[str, Any]) -> Inputs | None:
+    """What the plan and the predictions say of the data; classes are numbers where their names are not known."""
+    if not set(SHAPE) <= set(facts):
+        return None
+    height, width = facts["image_size"]
+    classes = facts.get("classes") or [str(number) for number in range(facts["num_classes"])]
+    return {
+        "dtype": "uint8",
+        "channels": facts["in_channels"],
+        "height": height,
+        "width": width,
+        "scale": None,
+        "shift": None,
+        "classes": classes,
+    }
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from orchestrator.training.device import ran_on
 from orchestrator.training.endings import Diverged, Infeasible, Superseded, feasible
 from orchestrator.training.files import Best, TrialFiles
 from orchestrator.training.heartbeat import Heartbeat
+from orchestrator.training.inputs import inputs_of
 from orchestrator.training.loop import train_epoch
 from orchestrator.training.optimizers.state import load_optimizer_state, split_optimizer_state
 from orchestrator.training.predictions import Outcome, Predictions, recover_outcome
@@ -119,8 +120,7 @@ class TrialRun:
             raise RuntimeError(f"trial {self.trial.uid} has no folder to save to")
         if saved := self._files.saved_checkpoint(self.epoch):
             return saved
-        best = None if self.best is None else Best(*self.best, self._best_weights)
-        return self._files.save_checkpoint(self.epoch, *self._snapshot(), best)
+        return self._files.save_checkpoint(self.epoch, *self._snapshot(), self._kept_best())
 
     def finish(self) -> Outcome:
         """Evaluate the best epoch's weights on the test set, this once, and store the predictions; training is over then.
@@ -139,7 +139,9 @@ class TrialRun:
         predicted = self._predicted
         artifacts = []
         if self._files is not None:
-            artifacts.append(self._files.save_end(Best(*self.best, self._best_weights), predicted))
+            best = self._kept_best()
+            assert best is not None
+            artifacts.append(self._files.save_end(best, predicted))
         return Outcome(predicted.state["metrics"], artifacts, self.best[0], predicted.state["reason"])
 
     def _predict(self) -> Predictions:
@@ -174,6 +176,13 @@ class TrialRun:
             self._best_logits = logits if logits.numel() <= KEEP_LOGITS else None
         if isinstance(self._learner.schedule, ObservingSchedule):
             self._learner.schedule.observe(result.metrics)
+
+    def _kept_best(self) -> Best | None:
+        """The best epoch as its file keeps it."""
+        if self.best is None:
+            return None
+        data = self._learner.data
+        return Best(*self.best, self._best_weights, inputs_of(data.dataset, data.splits["train"].transform))
 
     def _described(self, tested: Mapping[str, float]) -> dict[str, Any]:
         """What the predictions file says beside the tensors."""

@@ -83,8 +83,8 @@ def first_image_size(path: str) -> tuple[int, int]:
         with opened_image(path) as image:
             ImageOps.exif_transpose(image, in_place=True)
             return image.height, image.width
-    except _damage() as error:
-        raise NotReadyError(f"{path}: {_why(error, path)}") from error
+    except damage() as error:
+        raise NotReadyError(f"{path}: {why_not(error, path)}") from error
 
 
 def pixels(image: Image.Image, channels: int) -> np.ndarray:
@@ -117,26 +117,54 @@ def _plain(image: Image.Image, channels: int) -> Image.Image:
     return seen if seen.mode == mode else seen.convert(mode)
 
 
+def seen(image: Image.Image, channels: int, *, about: tuple[int, int] | None = None) -> Image.Image:
+    """An image that was just opened as a person sees it: upright, in 8 bits of grey (one channel) or colour (three).
+
+    Args:
+        about: (height, width) that it is scaled down to later; a JPEG can skip most of the work of a large photograph.
+    """
+    from PIL import ImageOps
+
+    if about is not None:
+        image.draft(None, (2 * about[1], 2 * about[0]))
+    ImageOps.exif_transpose(image, in_place=True)
+    whole = _plain(image, channels)
+    whole.load()
+    return whole
+
+
+def fitted(image: Image.Image, height: int, width: int, channels: int) -> np.ndarray:
+    """An image as uint8 [height, width, channels]: its largest part of this shape at the centre, scaled.
+
+    Args:
+        image: as `seen` gives it.
+    """
+    from PIL import Image
+
+    if (image.height, image.width) == (height, width):
+        return _array(image, channels)
+    if image.width * height >= image.height * width:
+        across, down = image.height * width / height, float(image.height)
+    else:
+        across, down = float(image.width), image.width * height / width
+    left, top = (image.width - across) / 2, (image.height - down) / 2
+    box = (left, top, left + across, top + down)
+    return _array(image.resize((width, height), Image.Resampling.BILINEAR, box=box), channels)
+
+
 def _decode_one(path: str, height: int, width: int, channels: int, resize: bool) -> np.ndarray:
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     with opened_image(path) as image:
-        if resize:  # JPEG can skip most of the work of a large photograph
-            image.draft(None, (2 * width, 2 * height))
-        ImageOps.exif_transpose(image, in_place=True)
-        if not resize and (image.height, image.width) != (height, width):
-            raise ValueError(
-                f"is {image.height}x{image.width}, the first image {height}x{width}; "
-                "set data.image_size to bring all to one size"
-            )
-        whole = _plain(image, channels)
-        whole.load()
-    if (whole.height, whole.width) == (height, width):
-        return _array(whole, channels)
-    side = min(whole.size)
-    left, top = (whole.width - side) / 2, (whole.height - side) / 2
-    box = (left, top, left + side, top + side)
-    return _array(whole.resize((width, height), Image.Resampling.BILINEAR, box=box), channels)
+        if not resize:
+            ImageOps.exif_transpose(image, in_place=True)
+            if (image.height, image.width) != (height, width):
+                raise ValueError(
+                    f"is {image.height}x{image.width}, the first image {height}x{width}; "
+                    "set data.image_size to bring all to one size"
+                )
+        whole = seen(image, channels, about=(height, width) if resize else None)
+    return fitted(whole, height, width, channels)
 
 
 def _decode_rows(
@@ -145,7 +173,7 @@ def _decode_rows(
     """Decodes path i into images[rows[i]]; returns (row, why) of each that could not be."""
     from PIL import Image
 
-    damage = _damage()
+    damages = damage()
     _, channels, height, width = images.shape
     failed: list[tuple[int, str]] = []
     since = 0
@@ -156,8 +184,8 @@ def _decode_rows(
         for path, row in zip(paths, rows, strict=True):
             try:
                 images[row] = _decode_one(path, height, width, channels, resize).transpose(2, 0, 1)
-            except damage as error:
-                failed.append((row, _why(error, path)))
+            except damages as error:
+                failed.append((row, why_not(error, path)))
             since += 1
             if since == _REPORT_EVERY:
                 count(since)
@@ -227,7 +255,7 @@ def _main() -> None:
     tell({"failed": failed})
 
 
-def _damage() -> tuple[type[Exception], ...]:
+def damage() -> tuple[type[Exception], ...]:
     """What Pillow raises on damaged files, by format; its bomb error is a plain Exception of its own."""
     from PIL import Image
 
@@ -237,7 +265,8 @@ def _damage() -> tuple[type[Exception], ...]:
     )  # fmt: skip
 
 
-def _why(error: Exception, path: str) -> str:
+def why_not(error: Exception, path: str) -> str:
+    """What is wrong with an image file, where decoding it raised one of `damage`."""
     text = str(error) or type(error).__name__
     if not os.path.exists(path):
         return "has gone"

@@ -1,4 +1,4 @@
-"""Opening an image file that somebody else wrote: a regular file of a known format, of bounded size, within bounded time."""
+"""Opening an image that somebody else wrote: a regular file, or bytes, of a known format, of bounded size, in bounded time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,27 @@ def opened_image(path: str) -> Iterator[Image.Image]:
         ValueError: no regular file, too large, or more pixels than `MAX_PIXELS`.
         OSError: it cannot be read, or is no image of `FORMATS`.
     """
-    with _BoundedFile(open_regular(path)) as file, _opened(file) as image:
+    with _bounded(io.FileIO(open_regular(path))) as image:
+        yield image
+
+
+@contextmanager
+def opened_bytes(contents: bytes) -> Iterator[Image.Image]:
+    """The image in the contents of a file, within the same bounds.
+
+    Raises:
+        ValueError: too long, or more pixels than `MAX_PIXELS`.
+        OSError: it is no image of `FORMATS`.
+    """
+    if len(contents) > MAX_BYTES:
+        raise ValueError(f"is {len(contents):,} bytes long; the limit is {MAX_BYTES:,}")
+    with _bounded(io.BytesIO(contents)) as image:
+        yield image
+
+
+@contextmanager
+def _bounded(raw: io.FileIO | io.BytesIO) -> Iterator[Image.Image]:
+    with _BoundedFile(raw) as file, _opened(file) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"claims {image.width} x {image.height} pixels; the limit is {MAX_PIXELS}")
         yield image
@@ -87,8 +107,8 @@ def check_regular(mode: int) -> None:
 class _BoundedFile(io.BufferedReader):
     """A file of which each reading looks at the time: a decoder that is led around in circles comes by here."""
 
-    def __init__(self, descriptor: int) -> None:
-        super().__init__(io.FileIO(descriptor, "rb"))
+    def __init__(self, raw: io.FileIO | io.BytesIO) -> None:
+        super().__init__(raw)  # type: ignore[arg-type]  # typeshed wants a RawIOBase; what can be read into a buffer will do
         self._begun = time.thread_time()
 
     def read(self, size: int | None = -1, /) -> bytes:

@@ -1,0 +1,122 @@
+"""`orchestrator.load_model`: a trained model for a notebook or a program of one's own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.base.errors import NotReadyError
+from orchestrator.base.groups import OF_MODEL
+from orchestrator.base.layout import BEST, PREDICTIONS, trial_folder
+from orchestrator.base.rights import granted
+from orchestrator.base.upgrades import current_config
+from orchestrator.config.plan import SweepPlan
+from orchestrator.config.rights import check_recorded, read_user_rights, rights_of
+from orchestrator.housekeeping.loading import train_again, weights_of
+from orchestrator.housekeeping.reading import TrialStory, find_trial, read_trial, split_name
+from orchestrator.journal.finding import find_sweep
+from orchestrator.journal.record import SweepRecord, read_sweep
+
+if TYPE_CHECKING:
+    from orchestrator.serving.predictor import Predictor
+
+FITTED = "orchestrator.training.data.folder.image_folder"
+"""The data set that brings images of any size to one, if it is told which."""
+
+
+def load_model(
+    name: str,
+    runs_dir: str | Path = "runs",
+    *,
+    allowed_targets: Sequence[str] = (),
+    import_paths: Sequence[str | Path] = (),
+) -> Predictor:
+    """The trial `NAME/7`, or the best one of the sweep `NAME`, with the weights of its best epoch, on the CPU.
+
+    `predict(images)` of what is returned gives classes and probabilities; `network` is the bare module, which takes images after
+    the trial's preprocessing. Of a trial that still runs it is the best epoch so far.
+
+    Args:
+        allowed_targets: targets beyond the catalogue that the trial's configuration may name; what its journal allows itself
+            counts for nothing. Those of your settings file are allowed, too.
+        import_paths: the folders of their modules.
+
+    Raises:
+        ConfigError: there is no such trial, or it needs a target that is not allowed; the message says what to pass.
+        NotReadyError: its weights are not there or damaged, or do not fit the code of today; the message says what to do.
+    """
+    story = _find(Path(runs_dir), name)
+    rights = rights_of(allowed_targets, [str(path) for path in import_paths], Path.cwd()) | read_user_rights()
+    config = current_config(story.trial.config)
+    how = "allowed_targets={targets}, import_paths={folders} to load_model()"
+    check_recorded(
+        story.name, {key: config[key] for key in ("model", *OF_MODEL, "transfer", "import_paths")}, rights, how=how
+    )
+    path = weights_of(story)
+    from orchestrator.serving.predictor import Predictor
+    from orchestrator.training.checkpoint import Damaged
+    from orchestrator.training.restored import restored
+
+    facts = _facts(story)
+    try:
+        with granted(rights):
+            found = restored(config, path, uid=story.uid_in_files, facts=facts, fingerprint=facts.get("fingerprint"))
+    except Damaged as error:
+        again = train_again(story)
+        raise NotReadyError(f"{path} is damaged: {error}; this trains the trial again:  {again}") from error
+    except RuntimeError as error:
+        why = " ".join(str(error).split())[:300]
+        raise NotReadyError(f"{path} does not fit the model, whose code must have changed ({why})") from error
+    return Predictor(story.name, found, crops=crops(config["data"]), described=_described(story))
+
+
+def crops(data: Mapping[str, Any]) -> bool:
+    """Whether a data set scales and crops its own images."""
+    return data.get("_target_") == FITTED and data.get("image_size") is not None
+
+
+def best_trial(folder: Path, record: SweepRecord) -> int:
+    """The trial that stands for the best configuration: the first of its seeds whose weights are kept, or the first.
+
+    Raises:
+        NotReadyError: no trial has a value yet.
+    """
+    best = record.scores.best if record.scores else None
+    if best is None:
+        raise NotReadyError(f"{folder.name} has no best trial yet; name one of its trials: {folder.name}/0")
+    trials = sorted(best.trials)
+    return next((index for index in trials if (trial_folder(folder, index) / BEST).is_file()), trials[0])
+
+
+def _find(runs_dir: Path, text: str) -> TrialStory:
+    name, index = split_name(text)
+    if index is not None:
+        return find_trial(runs_dir, text)
+    folder = find_sweep(runs_dir, name).absolute()
+    return read_trial(folder, best_trial(folder, read_sweep(folder)))
+
+
+def _described(story: TrialStory) -> str:
+    """The trial in a line: what was searched, and how good it is."""
+    trial = story.trial
+    words = [f"{key}={value}" for key, value in trial.params.items()]
+    if trial.value is not None:
+        words.append(f"({trial.config['metric']} {trial.value:.4f} at epoch {trial.best_epoch})")
+    return " ".join(words)[:500]
+
+
+def _facts(story: TrialStory) -> dict[str, Any]:
+    """What the plan says of the data, where all trials have the same, and what the trial's predictions do."""
+    plan = SweepPlan.from_json(story.record.plan)
+    searched = any(key.split(".")[0] == "data" for key in plan.space.keys)
+    facts = {} if searched else dict(plan.facts)
+    from orchestrator.training import predictions
+    from orchestrator.training.checkpoint import Damaged
+
+    path = trial_folder(story.folder, story.trial.index) / PREDICTIONS
+    with contextlib.suppress(Damaged):
+        state = predictions.read(path, uid=story.uid_in_files).state
+        facts |= {"fingerprint": state["fingerprint"], "classes": state["classes"]}
+    return facts
