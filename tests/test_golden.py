@@ -99,7 +99,7 @@ def test_verifies(runs: Path, name: str, capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize("name", [f"{REPEATS}/6", f"{HALVING}/3", f"{INTERRUPTED}/0"])
 def test_loads(runs: Path, name: str) -> None:
-    model = orchestrator.load_model(name)
+    model = orchestrator.load_model(name).network
     assert sum(p.numel() for p in model.parameters()) > 100
 
 
@@ -149,7 +149,7 @@ def test_sweeps_of_format_2_verify_load_resume_and_delete_wherever_they_lie(
     ended, cut = FORMAT_2["ended"], FORMAT_2["cut"]
     for name in (ended, cut):
         assert main(["verify", name]) == 0
-    assert sum(p.numel() for p in orchestrator.load_model(f"{ended}/0").parameters()) > 100
+    assert sum(p.numel() for p in orchestrator.load_model(f"{ended}/0").network.parameters()) > 100
     assert main(["resume", cut]) == 0
     assert re.search(r"verified: (\d+)/\1\n", capsys.readouterr().out)
     check_equal(trials_of(tmp_path / "runs" / cut), FORMAT_2["sweeps"][cut])
@@ -272,7 +272,7 @@ def test_a_sweep_of_an_older_version_verifies_loads_and_trains_again(
 ) -> None:
     assert main(["verify", HALVING]) == 0
     assert "verified: 2" in capsys.readouterr().out
-    assert sum(p.numel() for p in orchestrator.load_model(f"{HALVING}/3").parameters()) > 100
+    assert sum(p.numel() for p in orchestrator.load_model(f"{HALVING}/3").network.parameters()) > 100
     assert main(["train", f"from={HALVING}/5"]) == 0
     if torch.backends.cpu.get_cpu_capability() == EXPECTED["cpu_capability"]:
         assert "equal to the recorded trial: yes" in capsys.readouterr().out
@@ -302,7 +302,7 @@ assert main(["resume", name]) == 0
 assert main(["verify", name]) == 0
 assert main(["train", f"from={name}/0"]) == 0
 assert main(["train", f"from={name}/0", "echo=2", "model.gain=2.0"]) == 0
-assert sum(p.numel() for p in orchestrator.load_model(f"{name}/0").parameters()) > 100
+assert sum(p.numel() for p in orchestrator.load_model(f"{name}/0").network.parameters()) > 100
 assert main(["delete", name, "--yes"]) == 0
 """
 

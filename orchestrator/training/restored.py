@@ -138,7 +138,7 @@ def _from_data(
 ) -> tuple[Inputs, Transform]:
     """What was told of the images, and the preprocessing, from the data set; a transform that raises where it is not there."""
     try:
-        dataset = load_data(config)
+        dataset = load_data(_without_download(config))
         if fingerprint is not None and dataset.fingerprint != fingerprint:
             raise NotReadyError(f"the data set {dataset.name} here is another than that of the training")
         transform = fitted(build(config["preprocess"]), dataset)
@@ -156,6 +156,12 @@ def _from_data(
         )
 
     return inputs, missing
+
+
+def _without_download(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration whose data set is only read: nobody asked for its files."""
+    data = config["data"]
+    return {**config, "data": {**data, "download": False} if "download" in data else data}
 
 
 def _inputs_of_facts(facts: Mapping[str, Any]) -> Inputs | None:

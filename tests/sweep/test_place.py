@@ -611,8 +611,8 @@ def test_golden_sweeps_are_moved_copied_adopted_and_deleted(tmp_path: Path, caps
         assert main(["verify", uid, "--runs-dir", str(copy)]) == 0, capsys.readouterr()
     for trial in (f"{REPEATS}/6", f"{HALVING}/3", f"{INTERRUPTED}/0"):
         uid, _, index = trial.partition("/")
-        one = orchestrator.load_model(trial, runs_dir=moved)
-        other = orchestrator.load_model(f"{renamed[uid]}/{index}", runs_dir=copy)
+        one = orchestrator.load_model(trial, runs_dir=moved).network
+        other = orchestrator.load_model(f"{renamed[uid]}/{index}", runs_dir=copy).network
         assert one.state_dict().keys() == other.state_dict().keys()
     for uid in renamed.values():
         assert main(["delete", uid, "--yes", "--runs-dir", str(copy)]) == 0

@@ -124,7 +124,7 @@ def test_load_model_needs_them_as_arguments(runs: Path) -> None:
         ConfigError, match=r"add  allowed_targets=\['own_net_of_rights.net'\], import_paths=\[.*\] to load_model"
     ):
         orchestrator.load_model("own/0")
-    model = orchestrator.load_model("own/0", allowed_targets=["own_net_of_rights"], import_paths=["mine"])
+    model = orchestrator.load_model("own/0", allowed_targets=["own_net_of_rights"], import_paths=["mine"]).network
     assert model(torch.zeros(1, 1, 8, 8)).shape == (1, 4)
     with pytest.raises(ConfigError, match="a record gives no rights"):
         orchestrator.load_model("own/0")

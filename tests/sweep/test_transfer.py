@@ -41,7 +41,7 @@ def check_transferred(source: Path, name: str) -> dict[str, float]:
     for trial in record.trials.values():
         choice, stage = trial.params["transfer"], trial.params.get("transfer.stage", "")
         found[f"{choice}{stage}"] = trial.metrics["test/accuracy"]
-        model = orchestrator.load_model(f"{folder.name}/{trial.index}")
+        model = orchestrator.load_model(f"{folder.name}/{trial.index}").network
         kept = state(folder, trial.index)
         same = {key for key in kept if key in weights and torch.equal(kept[key], weights[key])}
         parts = {key.split(".")[0] for key in same}

@@ -87,7 +87,7 @@ def test_trains_and_continues_and_is_loaded_and_trained_again(
     assert_same_bits(load_file(stopped / PREDICTIONS), load_file(folder / PREDICTIONS))
 
     record(sweep, whole, outcome)
-    model = orchestrator.load_model(f"{sweep.uid}/0", runs_dir=sweep.folder.parent)
+    model = orchestrator.load_model(f"{sweep.uid}/0", runs_dir=sweep.folder.parent).network
     assert not any(module.training for module in model.modules())
     predicted = load_file(folder / PREDICTIONS)
     for split in ("val", "test"):

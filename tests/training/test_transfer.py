@@ -15,7 +15,8 @@ from models.network import Network, after_part, part_names
 from orchestrator.base.errors import NotReadyError
 from orchestrator.training import checkpoint, evaluate
 from orchestrator.training.build import build_model, load_data
-from orchestrator.training.restored import evaluated_again, restored_model
+from orchestrator.training.restored import evaluated_again
+from orchestrator.training.restored import restored as restored_trial
 from orchestrator.training.transfer import head, stage_probe, top_layers, whole
 from orchestrator.training.transfer.layers import cut_heads, freeze_all_but, layers_of, stages_of
 from orchestrator.training.trial import TrialRun
@@ -173,7 +174,7 @@ def test_a_checkpoint_with_other_frozen_weights_is_refused(trial: MakeTrial, tmp
 
 def restored(trial: Any, folder: Path) -> nn.Module:
     facts = {"num_classes": 4, "in_channels": 1, "image_size": [8, 8]}
-    return restored_model(trial.config, folder / "best.safetensors", uid=trial.uid, facts=facts)
+    return restored_trial(trial.config, folder / "best.safetensors", uid=trial.uid, facts=facts).network
 
 
 @pytest.mark.parametrize("transfer", [HEAD, PROBE, FEW], ids=["head", "probe", "few"])
