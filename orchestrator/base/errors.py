@@ -17,6 +17,8 @@ EXIT_VIOLATION = 7
 
 
 KNOWN_SHOWN = 10
+KNOWN_BESIDE = 4
+"""Of the known names so many are shown, and so many where the nearest is named already."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,9 @@ class Problem:
 
     Args:
         where: the file, or the configuration, in which it occurs.
-        known: the names that there are; the first `KNOWN_SHOWN` are shown.
+        known: the names that there are; the first few are shown.
+        hint: what to type instead; it stands where the nearest name would.
+        listed_by: the command that shows all of `known`.
     """
 
     key: str
@@ -34,18 +38,24 @@ class Problem:
     nearest: str | None = None
     where: str | None = None
     known: tuple[str, ...] = ()
+    hint: str | None = None
+    listed_by: str | None = None
 
     def __str__(self) -> str:
         text = f"{self.key}={self.value}" if self.value is not None else self.key
         text += f": {self.why}"
-        if self.nearest:
+        if self.hint:
+            text += f"; {self.hint}"
+        elif self.nearest:
             text += f"; did you mean {self.nearest}?"
         if self.where:
             text += f" ({self.where})"
         if self.known:
-            rest = len(self.known) - KNOWN_SHOWN
-            shown = ", ".join(self.known[:KNOWN_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
-            text += f"{' ' if text.endswith('?') else '; '}known: {shown}"
+            most = KNOWN_BESIDE if (self.nearest or self.hint) and len(self.known) > KNOWN_SHOWN else KNOWN_SHOWN
+            rest = len(self.known) - most
+            shown = ", ".join(self.known[:most]) + (f" and {rest} more" if rest > 0 else "")
+            text_of_all = f": {self.listed_by}" if self.listed_by and rest > 0 else ""
+            text += f"{' ' if text.endswith('?') else '; '}known: {shown}{text_of_all}"
         return text
 
 

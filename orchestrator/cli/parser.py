@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,6 +12,35 @@ from orchestrator.base.errors import ConfigError, Problem
 
 class Parser(argparse.ArgumentParser):
     """Refuses as everything else does: one message, exit code 2."""
+
+    def parse_overrides(self, argv: Sequence[str]) -> argparse.Namespace:
+        """The arguments of a command that takes overrides; an option that there is not may be an override with dashes.
+
+        Raises:
+            ConfigError: there is no such option; it says what to type.
+        """
+        from orchestrator.config.foreign import option
+
+        ends = list(argv).index("--") if "--" in argv else len(argv)
+        for place, text in enumerate(argv[:ends]):
+            if not text.startswith("-") or text == "-" or self._is_known(text) or self._is_value(argv, place):
+                continue
+            following = argv[place + 1] if place + 1 < ends else None
+            if (hint := option(text, following)) is not None:
+                typed = f"{text} {following}" if hint.endswith(f"={following}") and "=" not in text else text
+                raise ConfigError(Problem(typed, hint))
+        return self.parse_intermixed_args(argv)
+
+    def _is_known(self, text: str) -> bool:
+        """Whether it is an option, or the beginning of one."""
+        name = text.partition("=")[0]
+        known = self._option_string_actions
+        return name in known or (name.startswith("--") and any(option.startswith(name) for option in known))
+
+    def _is_value(self, argv: Sequence[str], place: int) -> bool:
+        """Whether it is the value of the option before it."""
+        before = self._option_string_actions.get(argv[place - 1]) if place else None
+        return before is not None and before.nargs != 0
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(Problem(self.prog, message))

@@ -48,7 +48,7 @@ def launch_command(argv: Sequence[str]) -> int:
     parser = Parser(prog="orchestrator launch", description="Run a sweep.")
     _add_config_arguments(parser)
     parser.add_argument("--plan", action="store_true", help="print what would run and exit")
-    options = parser.parse_intermixed_args(argv)
+    options = parser.parse_overrides(argv)
     if options.cfg:
         return _print_config(options)
     from orchestrator.config.plan import describe_plan
@@ -107,7 +107,7 @@ def resume_command(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--more", type=int, metavar="N", help="add N trials")
     add_runs_dir(parser)
-    options = parser.parse_intermixed_args(argv)
+    options = parser.parse_overrides(argv)
     from orchestrator.base.layout import LOCK
     from orchestrator.base.locks import holder
     from orchestrator.config.plan import SweepPlan
@@ -410,7 +410,7 @@ def train_command(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--folder", type=Path, help="keep checkpoints, weights and predictions here, and continue from them"
     )
-    options = parser.parse_intermixed_args(argv)
+    options = parser.parse_overrides(argv)
     again = [override.removeprefix("from=") for override in options.overrides if override.startswith("from=")]
     if again and (options.cfg or options.config_dir):
         why = f"is about conf/, and from= is not made of it; see  orchestrator show {again[-1]}"

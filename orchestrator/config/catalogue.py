@@ -32,9 +32,9 @@ def file_of(group: str, choice: str, extra: Path | None = None) -> Path:
         if (path := root / group / f"{choice}.yaml").is_file():
             return path
     known = [name for name, _ in choices(group, extra)]
-    raise ConfigError(
-        Problem(f"{group}={choice}", f"is not in conf/{group}", nearest=nearest(choice, known), known=tuple(known))
-    )
+    why, command = f"is not in conf/{group}", f"orchestrator list {group}"
+    near = nearest(choice, known)
+    raise ConfigError(Problem(f"{group}={choice}", why, nearest=near, known=tuple(known), listed_by=command))
 
 
 def _roots(extra: Path | None) -> list[Path]:

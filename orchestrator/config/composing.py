@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hydra import compose as compose_with_hydra
@@ -26,6 +26,7 @@ from orchestrator.base.settings import Settings
 from orchestrator.space import Choice
 
 from .files import Catalogue
+from .foreign import list_of, search_of, spaced
 from .grammar import NO_ORDER, SPACE_BLOCKS, as_annotated, orders, parse, plain, to_domain, typed
 
 ENVIRONMENT = ("HOME", "USER", "TMPDIR", "SCRATCH", "SLURM_*", "ORCHESTRATOR_*")  # what ${oc.env:...} may read
@@ -54,12 +55,15 @@ def read_overrides(texts: Sequence[str], catalogue: Catalogue, problems: list[Pr
     fixed: dict[str, Override] = {}
     swept: dict[str, Override] = {}
     removed: set[str] = set()
+    texts, torn = spaced(texts)
+    problems += [Problem(typed, hint) for typed, hint in torn]
     for text in texts:
         try:
             override = parse(text)
             key = _key(override, text, catalogue)
         except ValueError as error:
-            problems.append(Problem(text or "''", str(error)))
+            hint = search_of(*text.split("=", 1)) if "=" in text else None
+            problems.append(Problem(text or "''", str(error) if hint is None else "cannot be read", hint=hint))
             continue
         if override.type is OverrideType.DEL:
             removed.add(key)
@@ -68,7 +72,7 @@ def read_overrides(texts: Sequence[str], catalogue: Catalogue, problems: list[Pr
         elif override.is_sweep_override():
             swept[key] = override
         elif key in catalogue.files and (problem := catalogue.unknown(key, plain(override.value()))):
-            problems.append(problem)
+            problems.append(replace(problem, hint=list_of(key, typed(override))))
         else:
             fixed[key] = override
     return Overrides(fixed, swept, frozenset(removed))

@@ -22,6 +22,7 @@ from orchestrator.space import Choice, Space
 
 from .composing import Composed, Overrides, compose, read_overrides
 from .files import open_catalogue
+from .foreign import list_of
 from .grammar import SPACE_BLOCKS
 from .machine import cpus, gpus
 from .rights import KEYS as RIGHTS_KEYS
@@ -320,6 +321,8 @@ class Draft:
 
     def _located(self, problem: Problem) -> Problem:
         """The problem with file and line, where its key was written in a YAML."""
+        if problem.key in self.overrides.fixed and problem.why.startswith("must be") and "list" not in problem.why:
+            return replace(problem, hint=list_of(problem.key, self.overrides.text(problem.key) or ""))
         if problem.where or problem.key in self.overrides or problem.key.startswith("/"):
             return problem
         keys = problem.key.split(".")

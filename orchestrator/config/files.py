@@ -121,7 +121,8 @@ class Catalogue:
             return None
         if not isinstance(name, str) or not name:
             return Problem(group, f"must name a choice: {', '.join(known)}", "null" if name is None else repr(name))
-        return Problem(group, f"not in conf/{group}", name, nearest(name, known), known=tuple(known))
+        why, command = f"not in conf/{group}", f"orchestrator list {group}"
+        return Problem(group, why, name, nearest(name, known), known=tuple(known), listed_by=command)
 
 
 def _place(path: Path, key: str) -> str:

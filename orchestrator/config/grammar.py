@@ -56,7 +56,9 @@ def parse(text: str) -> Override:
         if "://" in key or ("://" in text and "=" not in text):
             raise ValueError("is an address without a key; write tracking.uri=ADDRESS") from error
         if "=" not in text:
-            raise ValueError(f"has no value; write {text}=VALUE") from error
+            key, colon, rest = text.partition(":")
+            written = f"{key}={rest.strip()}" if colon and rest and re.fullmatch(r"[\w.]+", key) else f"{text}=VALUE"
+            raise ValueError(f"has no value; write {written}") from error
         raise ValueError(f"cannot be read: {_reason(error, value)}") from error
     if why:
         raise ValueError(why)
@@ -77,7 +79,7 @@ def _unreadable(text: str) -> str | None:
 def _reason(error: Exception, value: str) -> str:
     """In one line why the parser refused."""
     if any(value.count(opening) != value.count(closing) for opening, closing in ("()", "[]", "{}")):
-        return "a bracket is left open, or closed twice"
+        return "a bracket is left open, or closed twice; put the whole in quotation marks, as in  'KEY=interval(1,2)'"
     if value.count("'") % 2 or value.count('"') % 2:
         return "a quotation mark is left open"
     if "=" in value and not re.search(r"[(\[{'\"]", value):

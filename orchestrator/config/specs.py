@@ -153,7 +153,8 @@ class Specs:
         last = nearest(key.rpartition(".")[2], by_last)
         near = (nearest(key, inner) if name else None) or nearest(key, roots) or nearest(key, inner)
         near = near or (by_last[last] if last else None)
-        return [Problem(key, "unknown key", value, near, where, (*roots, "the keys of each group (model.width)"))]
+        known = (*roots, "the keys of each group (model.width)")
+        return [Problem(key, "unknown key", value, near, where, known, listed_by="orchestrator launch --help")]
 
     def check(self) -> None:
         """Check every spec against its target's signature, whose defaults are written down."""
