@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.base.errors import ConfigError, NotReadyError, Problem
+from orchestrator.base.errors import ConfigError, NotReadyError, Problem, nearest
 from orchestrator.base.layout import JOURNAL, SWEEP_MARK
 from orchestrator.base.names import in_ascii
 from orchestrator.journal.events import SweepOpened
@@ -98,7 +98,8 @@ def _listed(folders: Sequence[Path]) -> str:
 
 def _not_found(runs_dir: Path, name: str, folders: Sequence[Path]) -> ConfigError:
     there = f"newest there: {_listed(folders)}" if folders else "there is none; name another folder with --runs-dir"
-    return ConfigError(Problem("NAME", f"no sweep of that name in {runs_dir}; {there}", name))
+    near = nearest(name, [path.name for path in folders])
+    return ConfigError(Problem("NAME", f"no sweep of that name in {runs_dir}; {there}", name, nearest=near))
 
 
 def _opening(folder: Path) -> SweepOpened | None:

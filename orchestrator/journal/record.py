@@ -435,7 +435,10 @@ def _damaged(entry: Entry, why: str) -> NotReadyError:
 
 def is_number(value: object) -> TypeGuard[float]:
     """Whether a value of the journal is a finite number; others are written as text."""
-    return isinstance(value, int | float) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def read_sweep(folder: Path, *, keep_epochs: bool = False) -> SweepRecord:
