@@ -38,7 +38,7 @@ FEWEST = 10
 """With fewer configurations nothing is said."""
 
 MOST = 0.6
-"""Where more than this share ties for the best, nothing tells the best from the others."""
+"""The best are not more than this share of all."""
 
 CELLS = 50
 SHUFFLINGS = 200
@@ -71,15 +71,15 @@ class Importance:
 def importances(record: SweepRecord) -> list[Importance]:
     """The searched keys, the most important first; none where nothing can be said.
 
-    That is so with fewer than `FEWEST` configurations, where more than `MOST` of them tie for the best, and where
-    no key is beyond chance: shares sum to 1, and would make something of nothing.
+    That is so with fewer than `FEWEST` configurations, where all are equal, and where no key is beyond chance: shares sum to 1,
+    and would make something of nothing.
     """
     found = outcomes(record)
     if len(found) < FEWEST:
         return []
     worse = losses(found, record.opened.mode)
     best = _best(worse)
-    if sum(best) > len(found) * MOST:
+    if not any(best):
         return []
     drawn, best_PN = Drawn(record, found), _shuffled(best)
     rows = {key: _divergences(drawn, found, key, best_PN) for key in drawn.keys}
@@ -93,10 +93,14 @@ def importances(record: SweepRecord) -> list[Importance]:
 
 
 def _best(worse: Sequence[float]) -> list[bool]:
-    """Which outcomes are among the best; those that tie with the last of them are, too."""
+    """Which outcomes are among the best; those that tie with the last of them are, too, unless they are most of all.
+
+    Where most networks stay at chance, the best are those that do not.
+    """
     best = max(math.ceil(SHARE * len(worse)), min(FEWEST_BEST, len(worse) // 2))
     cutoff = sorted(worse)[best - 1]
-    return [loss <= cutoff for loss in worse]
+    with_ties = [loss <= cutoff for loss in worse]
+    return with_ties if sum(with_ties) <= len(worse) * MOST else [loss < cutoff for loss in worse]
 
 
 def _divergences(drawn: Drawn, found: Sequence[Outcome], key: str, best_PN: Array) -> tuple[Array, int]:

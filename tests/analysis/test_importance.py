@@ -116,6 +116,13 @@ def test_trials_that_diverged_count_as_the_worst() -> None:
     assert (found.n, found.beyond_chance) == (40, True)
 
 
+def test_where_most_stay_at_chance_the_best_are_those_that_do_not() -> None:
+    """Only scales near 1 train at all, as in a sweep of weight scales; the other 34 of 40 tie."""
+    trials = [{"params": {"scale": place / 20}, "value": 0.9 if 17 <= place < 23 else 0.1} for place in range(40)]
+    (found,) = importances(a_record(trials))
+    assert found.beyond_chance
+
+
 def test_nothing_is_said_of_too_few_of_ties_or_of_noise() -> None:
     assert importances(a_record([])) == []
     assert importances(a_record(linear(FEWEST - 1))) == []
