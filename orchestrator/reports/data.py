@@ -48,6 +48,11 @@ class Key:
         """The name with its unit, for an axis."""
         return cut(self.name) + (f" ({self.unit})" if self.unit else "")
 
+    @property
+    def is_ordered(self) -> bool:
+        """Whether it is a number, or a choice of numbers from the smallest on."""
+        return self.kind == "number" or all(_reads_as_number(value) for value in self.values)
+
     def of(self, params: Mapping[str, Any]) -> Any:
         """The value in a trial's parameters, as it is drawn; None where it is not among them."""
         if self.name not in params:
@@ -207,11 +212,10 @@ def _key(
 ) -> Key:
     kinds = {domain["kind"] for domain in domains}
     if "choice" in kinds or not all(map(_is_plain_number, given)):
-        listed = [value for domain in domains for value in domain.get("values", ())]
-        values = listed or sorted(
-            given, key=lambda value: (not _is_plain_number(value), value if _is_plain_number(value) else 0)
-        )
-        texts = dict.fromkeys(cut(spell(value)) for value in [*values, *given])
+        values = [value for domain in domains for value in domain.get("values", ())] + list(given)
+        if all(map(_is_plain_number, values)):
+            values.sort()
+        texts = dict.fromkeys(cut(spell(value)) for value in values)
         return Key(name, field, "choice", False, unit_of(name), tuple(texts), conditional)
     ends = [float(end) for domain in domains for end in _ends(domain)] + [float(value) for value in given]
     finite = [end for end in ends if math.isfinite(end)]
@@ -230,6 +234,13 @@ def _ends(domain: Mapping[str, Any]) -> list[float]:
 
 def _is_plain_number(value: object) -> bool:
     return is_number(value) and not isinstance(value, bool)
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _rungs(record: SweepRecord) -> list[int]:

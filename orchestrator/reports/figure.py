@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orchestrator.reports.data import Key
 
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, YELLOW, GREY = "#56B4E9", "#CC79A7", "#F0E442", "#8A8A8A"
@@ -55,7 +59,7 @@ class Figure:
         panels: instead of one spec, several, side by side where there is room for them.
         html: instead of a spec: HTML of ours, in which everything from a sweep is escaped. `data-trial="7"` on an element makes
             it faint where trial 7 is not chosen, and choosable by a click.
-        min_width: pixels below which it is scrolled and not shrunk.
+        min_width: pixels below which it is scrolled and not shrunk; of panels, which stand side by side, those of each.
     """
 
     name: str
@@ -64,9 +68,20 @@ class Figure:
     spec: Mapping[str, Any] | None = None
     panels: Sequence[Mapping[str, Any]] = ()
     html: str | None = None
-    min_width: int = 280
+    min_width: int = 400
 
 
 def strength(full: float = 1.0, faint: float = FAINT) -> dict[str, Any]:
     """An opacity encoding of Vega-Lite: `full` for the chosen trials, `faint` for others. The spec has `CHOSEN` in its params."""
     return {"condition": {"test": IS_CHOSEN, "value": full}, "value": faint}
+
+
+def ticks(key: Key) -> dict[str, Any]:
+    """How the axis of a key is labelled, for Vega and Vega-Lite; logarithmic ones at powers of ten, where there are two."""
+    if key.kind == "choice":
+        return {}
+    if not key.log:
+        return {"format": ".4~g", "tickCount": 6, "labelOverlap": True}
+    low, high = key.values
+    tens = [float(f"1e{power}") for power in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
+    return {"format": "~g", "labelOverlap": True} | ({"values": tens} if len(tens) > 1 else {"tickCount": 4})

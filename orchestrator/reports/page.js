@@ -32,8 +32,10 @@
 
   // Drawing ----------------------------------------------------------------------------------------------------------
 
+  const isDark = () => !light && matchMedia("(prefers-color-scheme: dark)").matches;
+
   function theme() {
-    const dark = !light && matchMedia("(prefers-color-scheme: dark)").matches;
+    const dark = isDark();
     const text = dark ? "#e8e8e8" : "#1c1c1c", soft = dark ? "#a8adb5" : "#5c5c5c", grid = dark ? "#30353d" : "#e6e6e6";
     const palette = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#8A8A8A"];
     const bright = ["#3d3a78", "#31688e", "#21918c", "#5ec962", "#fde725"]; // viridis, its darkest end left out
@@ -50,7 +52,7 @@
       title: { color: text, font, fontWeight: "normal", fontSize: 13, anchor: "start" },
       header: { labelColor: soft, titleColor: text, titleFontWeight: "normal" },
       style: { "guide-label": { font }, "guide-title": { font } },
-      inks: { inkText: text, inkSoft: soft, inkGrid: grid },
+      inks: { inkText: text, inkSoft: soft, inkGrid: grid, inkLine: dark ? "#7db8dc" : "#0072B2", inkBack: dark ? "#16181c" : "#ffffff" },
     };
   }
 
@@ -58,8 +60,17 @@
   const isVega = (spec) => /\/vega\//.test(spec.$schema || "");
   const fills = (spec) => isVega(spec) || spec.width === "container";
 
+  // Of the palette, what is too dark for a dark page.
+  const LIGHTER = { "#0072B2": "#2f92d6", "#56B4E9": "#a5dafa", "#009E73": "#2fc49a", "#D55E00": "#f0803c" };
+
+  function recoloured(spec) {
+    let text = JSON.stringify(spec);
+    if (isDark()) for (const [from, to] of Object.entries(LIGHTER)) text = text.replaceAll(from, to);
+    return JSON.parse(text);
+  }
+
   function filled(spec, inks) {
-    const full = structuredClone(spec);
+    const full = recoloured(spec);
     const own = (full.signals || []).filter((signal) => !(signal.name in inks));
     full.signals = [...Object.entries(inks).map(([name, value]) => ({ name, value })), ...own];
     for (const source of full.data || []) {
@@ -70,8 +81,17 @@
     return full;
   }
 
-  async function draw(plot) {
+  // One after the other, with a pause in between, so that the first picture is there before the second is begun.
+  let queue = Promise.resolve();
+  const pause = () => new Promise((resolve) => setTimeout(resolve));
+
+  function draw(plot) {
     const turn = (plot.turn = plot.turn + 1);
+    queue = queue.then(() => drawNow(plot, turn)).then(pause);
+    return queue;
+  }
+
+  async function drawNow(plot, turn) {
     const { inks, ...config } = theme();
     const place = element("div");
     try {

@@ -83,8 +83,11 @@ def _contents(figures: Sequence[Figure]) -> str:
 
 def _section(figure: Figure) -> str:
     count = len(figure.panels) if figure.panels else int(figure.spec is not None)
-    views = f'<div class="view" style="min-width:{int(figure.min_width)}px"></div>' * count
-    inside = f'<div class="{"panels" if figure.panels else "scroll"}">{views}</div>' if count else figure.html or ""
+    kind = "panels" if figure.panels else "scroll"
+    views = '<div class="view"></div>' * count
+    inside = (
+        f'<div class="{kind}" style="--least:{int(figure.min_width)}px">{views}</div>' if count else figure.html or ""
+    )
     return (
         f'<section id="{text(figure.name)}" class="figure"><h2>{text(figure.title)}</h2><p>{text(figure.text)}</p>'
         f"{inside}</section>\n"
