@@ -91,16 +91,18 @@
     return queue;
   }
 
+  const OF_LITE = { view: { stroke: null }, text: { color: { expr: "inkText" } }, rule: { color: { expr: "inkSoft" } } };
+
   async function drawNow(plot, turn) {
     const { inks, ...config } = theme();
     const place = element("div");
     try {
-      const made = await vegaEmbed(place, plot.spec, {
-        config: isVega(plot.spec) ? config : { ...config, view: { stroke: null }, text: { color: { expr: "inkText" } }, rule: { color: { expr: "inkSoft" } } },
+      const sized = fills(plot.spec) ? { autosize: { type: "fit-x", contains: "padding" }, width: plot.element.clientWidth } : {};
+      const made = await vegaEmbed(place, { ...plot.spec, ...sized }, {
+        config: isVega(plot.spec) ? config : { ...config, ...OF_LITE },
         mode: isVega(plot.spec) ? "vega" : "vega-lite",
         patch: (spec) => filled(spec, inks),
         actions: false, defaultStyle: false, renderer: "canvas", tooltip: tip, hover: true, logLevel: 1,
-        ...(fills(plot.spec) ? { width: plot.element.clientWidth } : {}),
       });
       if (turn !== plot.turn) return void made.finalize();
       if (plot.made) plot.made.finalize();
