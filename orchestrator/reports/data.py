@@ -17,6 +17,9 @@ from orchestrator.base.recorded import read_plan
 from orchestrator.journal.record import SweepRecord, is_number, read_sweep
 from orchestrator.space.domains import spell
 
+FAR = 3
+"""An axis of values ends so many interquartile ranges beyond the quartile."""
+
 LONGEST = 60
 """Characters of a text that are shown in a figure."""
 
@@ -123,6 +126,20 @@ class SweepData:
         """Name of a metric of epochs -> its column in the page's table."""
         return {metric.name: metric.field for metric in self.metrics}
 
+    @cached_property
+    def ends(self) -> tuple[float, float]:
+        """The ends of an axis for values: values that are worse than most by far are left out, and belong at its edge."""
+        values = sorted(row["value"] for row in self.trials if row["value"] is not None)
+        if not values:
+            return (0.0, 1.0)
+        low, high = values[0], values[-1]
+        if len(values) >= 8:
+            q1, q3 = values[len(values) // 4], values[len(values) * 3 // 4]
+            reach = FAR * (q3 - q1) or math.inf
+            low, high = (max(low, q1 - reach), high) if self.mode == "max" else (low, min(high, q3 + reach))
+        room = 0.03 * (high - low) or abs(high) * 0.05 or 0.5
+        return rounded_out(low - room, high + room)
+
     @property
     def sign(self) -> int:
         """1 where a higher value is better, else -1."""
@@ -157,6 +174,14 @@ def sweep_data(record: SweepRecord, folder: Path) -> SweepData:
         tests=[Metric(name, f"t{place}", unit_of(name)) for place, name in enumerate(tests)],
         rungs=_rungs(record),
     )
+
+
+def rounded_out(low: float, high: float) -> tuple[float, float]:
+    """The ends in few digits, none of them further inside."""
+    if not math.isfinite(high - low) or high <= low:
+        return low, high
+    step = 10.0 ** math.floor(math.log10((high - low) / 10))
+    return math.floor(low / step) * step, math.ceil(high / step) * step
 
 
 def unit_of(name: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.reports.data import Key
+    from orchestrator.reports.data import Key, SweepData
 
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, YELLOW, GREY = "#56B4E9", "#CC79A7", "#F0E442", "#8A8A8A"
@@ -85,3 +85,16 @@ def ticks(key: Key) -> dict[str, Any]:
     low, high = key.values
     tens = [float(f"1e{power}") for power in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
     return {"format": "~g", "labelOverlap": True} | ({"values": tens} if len(tens) > 1 else {"tickCount": 4})
+
+
+def value_scale(sweep: SweepData) -> dict[str, Any]:
+    """The scale of an axis of values in Vega-Lite; what lies beyond its ends is drawn at its edge."""
+    return {"domain": list(sweep.ends), "clamp": True, "nice": False, "zero": False}
+
+
+def beyond(sweep: SweepData) -> str:
+    """A sentence about the values that `value_scale` moves to the edge, with a space before it; empty where there are none."""
+    low, high = sweep.ends
+    count = sum(row["value"] is not None and not low <= row["value"] <= high for row in sweep.trials)
+    end = f"below {low:.4g}" if sweep.mode == "max" else f"above {high:.4g}"
+    return f" {count:,} trials with values {end} are drawn at the edge." if count else ""

@@ -11,8 +11,14 @@ from orchestrator.reports.data import SweepData, cut
 
 def head(sweep: SweepData) -> str:
     """As HTML."""
-    name = _text(sweep.record.opened.name)
-    return f"<header><h1>{name}</h1>\n{_paragraphs(question(sweep), answer(sweep), course(sweep))}</header>"
+    lines = {
+        "question": question(sweep),
+        "answer": answer(sweep),
+        "certainty": certainty(sweep),
+        "course": course(sweep),
+    }
+    told = "".join(f'<p class="{kind}">{_text(line)}</p>\n' for kind, line in lines.items() if line)
+    return f"<header><h1>{_text(cut(sweep.record.opened.name, 100))}</h1>\n{told}</header>"
 
 
 def question(sweep: SweepData) -> str:
@@ -20,22 +26,58 @@ def question(sweep: SweepData) -> str:
     keys = [cut(key.name) for key in sweep.keys]
     searched = f"Which {_listed(keys)} gives" if keys else "What is"
     choices = sweep.record.opened.config.get("choices", {})
-    what = " ".join(cut(str(choices[group])) for group in ("model", "data") if group in choices)
+    what = " on ".join(cut(str(choices[group])) for group in ("model", "data") if group in choices)
     extreme = "highest" if sweep.mode == "max" else "lowest"
     return f"{searched} the {extreme} {cut(sweep.metric)}{f' of {what}' if what else ''}?"
 
 
 def answer(sweep: SweepData) -> str:
-    """The winner and its value."""
+    """The winner with its values."""
     best = sweep.record.scores.best if sweep.record.scores else None
     if best is None:
         return "No trial has a value" + (" yet." if _running(sweep) else ".")
     trial = sweep.record.trials[min(best.trials)]
     params = ", ".join(f"{cut(key)}={cut(word(value))}" for key, value in trial.params.items())
-    what = f"{cut(sweep.metric)} {best.mean:.4g}"
-    if len(best.unselected) > 1:
-        what = f"mean {what} over {len(best.unselected)} seeds"
-    return f"Trial {trial.index}, {what}" + (f": {params}." if params else ".")
+    who = (
+        f"Trial {trial.index}"
+        if len(best.trials) == 1
+        else f"The configuration of trials {_listed(_names(sorted(best.trials)))}"
+    )
+    return f"{who}: {cut(sweep.metric)} {best.mean:.4g}" + (f" with {params}." if params else ".")
+
+
+def certainty(sweep: SweepData) -> str:
+    """By how much it won, and which others cannot be told from it; empty where there is nothing to compare."""
+    from orchestrator.analysis.margin import margin
+
+    best = sweep.record.scores.best if sweep.record.scores else None
+    found = margin(sweep.record, sweep.folder)
+    if best is None or found is None:
+        return ""
+    said = [f"It is {found.difference:.4g} better than the next one, of trial {found.runner_up}"]
+    if found.low is not None and found.high is not None:
+        said[0] += f" (95 % interval {found.low:.3g} to {found.high:.3g}, {METHODS[found.method]})"
+    elif found.method == "none":
+        said[0] += "; how sure that is, nothing tells"
+    if best.selected is not None:
+        said.append(
+            f"Its value is that of its seeds without the one that the scheduler judged ({best.selected:.4g}), which was selected"
+        )
+    tied = len(found.tied)
+    if tied:
+        which = _listed(_names(found.tied), 6, "trials")
+        said.append(f"{tied:,} of {found.compared:,} others cannot be told from it at 95 %: {which}")
+    elif found.method != "none":
+        said.append("It can be told from all others at 95 %")
+    return ". ".join(said) + "."
+
+
+METHODS = {
+    "seeds": "from the spread of the seeds",
+    "paired": "from both trials' predictions, example by example",
+    "counts": "from the number of validation examples",
+    "none": "",
+}
 
 
 def course(sweep: SweepData) -> str:
@@ -55,16 +97,13 @@ def _running(sweep: SweepData) -> bool:
     return sweep.record.closed is None
 
 
-def _listed(words: list[str], most: int = 8) -> str:
-    shown = words if len(words) <= most else [*words[: most - 1], f"{len(words) - most + 1} more keys"]
+def _names(numbers: list[int]) -> list[str]:
+    return [str(number) for number in numbers]
+
+
+def _listed(words: list[str], most: int = 8, what: str = "keys") -> str:
+    shown = words if len(words) <= most else [*words[: most - 1], f"{len(words) - most + 1:,} more {what}"]
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
-
-
-def _paragraphs(asked: str, answered: str, went: str) -> str:
-    return (
-        f'<p class="question">{_text(asked)}</p>\n<p class="answer">{_text(answered)}</p>\n'
-        f'<p class="course">{_text(went)}</p>\n'
-    )
 
 
 def _text(value: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.base.records import CAN_BE_BEST, better
 from orchestrator.base.text import duration
 from orchestrator.reports.data import SweepData
-from orchestrator.reports.figure import CHOSEN, ORANGE, STATES, Figure, strength
+from orchestrator.reports.figure import CHOSEN, ORANGE, STATES, Figure, beyond, strength, value_scale
 
 
 def figure(sweep: SweepData) -> Figure | None:
@@ -21,7 +21,7 @@ def figure(sweep: SweepData) -> Figure | None:
     text = (
         f"The line is the best {sweep.metric} of the trials that had ended. It came to {last['value']:.4g} with trial"
         f" {last['trial']}, after {duration(last['time'])} of {duration(end['time'])} and {last['spent']:,} of"
-        f" {end['spent']:,} epochs; {len(best)} trials were the best when they ended."
+        f" {end['spent']:,} epochs; {len(best)} trials were the best when they ended." + beyond(sweep)
     )
     panels = [
         _panel(sweep, points, best, *axis)
@@ -60,7 +60,7 @@ def _panel(
     end = {**best[-1], x: points[-1][x]}
     states = [state for state in STATES if any(point["state"] == state for point in points)]
     across = {"field": x, "type": "quantitative", "title": title}
-    up = {"field": "value", "type": "quantitative", "title": sweep.label, "scale": {"zero": False}}
+    up = {"field": "value", "type": "quantitative", "title": sweep.label, "scale": value_scale(sweep)}
     colors = {"domain": states, "range": [STATES[state] for state in states]}
     return {
         "width": "container",

@@ -25,6 +25,7 @@ def figure(sweep: SweepData) -> Figure | None:
     text = f"A line for each of {drawn:,} trials; the {min(BEST, drawn)} best are in orange, on top."
     if drawn > 100:
         text += " The others are faint, so that where many run together shows; a click brings one out."
+    text += " Curves far from most run out of the picture."
     stopped = Counter(row["epochs"] for row in sweep.trials if row["state"] == "stopped")
     if stopped:
         at = ", ".join(f"{count:,} at epoch {epoch}" for epoch, count in sorted(stopped.items())[:6])

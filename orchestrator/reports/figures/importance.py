@@ -48,7 +48,7 @@ def _spec(found: list[Any]) -> dict[str, Any]:
                 "field": "share",
                 "type": "quantitative",
                 "title": "share of what the keys explain",
-                "axis": {"format": "%"},
+                "axis": {"format": "%", "tickCount": 8},
             },
         },
         "layer": [

@@ -83,7 +83,7 @@ def _binned(key: Key, name: str) -> list[dict[str, Any]]:
     if low == high:
         scaled = "0"
     at = f"datum.{name}_bin"
-    number = f"min(floor(({scaled.format(key.field, low, high)}) * {BINS}), {BINS - 1})"
+    number = f"max(0, min(floor(({scaled.format(key.field, low, high)}) * {BINS}), {BINS - 1}))"
     return [
         {"calculate": number, "as": f"{name}_bin"},
         {"calculate": back.format(key.field, low, high, at, BINS), "as": name},

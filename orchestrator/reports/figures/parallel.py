@@ -39,7 +39,7 @@ def figure(sweep: SweepData) -> Figure | None:
     axes = [*sweep.keys, _objective(sweep)]
     without = sum(row["value"] is None for row in sweep.trials)
     text = (
-        f"Each line is a trial, coloured by {sweep.metric}. Drag along an axis to choose those that pass there, along several to"
+        "Each line is a trial; its colour tells its rank. Drag along an axis to choose those that pass there, along several to"
         " choose those that pass through all; a click on a value of a choice takes that value, Escape clears."
     )
     if without:
@@ -61,6 +61,7 @@ def _objective(sweep: SweepData) -> Key:
 
 def _spec(sweep: SweepData, axes: list[Key]) -> dict[str, Any]:
     places = range(len(axes))
+    ranks = [row["rank"] for row in sweep.trials if row["rank"] is not None]
     points = " + 'L' + ".join(f"(xs[{place}] + ',' + datum.y{place})" for place in places)
     inside = " && ".join(
         f"(!brush{place} || inrange(datum.y{place}, [brush{place}[0] - 0.5, brush{place}[1] + 0.5]))"
@@ -92,7 +93,7 @@ def _spec(sweep: SweepData, axes: list[Key]) -> dict[str, Any]:
                 "source": "lines",
                 "transform": [
                     {"type": "formula", "as": "front", "expr": f"{IS_CHOSEN} ? 1 : 0"},
-                    {"type": "collect", "sort": {"field": ["front", "value"], "order": ["ascending", _order(sweep)]}},
+                    {"type": "collect", "sort": {"field": ["front", "rank"], "order": ["ascending", "descending"]}},
                 ],
             },
         ],
@@ -102,19 +103,13 @@ def _spec(sweep: SweepData, axes: list[Key]) -> dict[str, Any]:
             {
                 "name": "color",
                 "type": "linear",
-                "domain": list(axes[-1].values),
+                "domain": [max(ranks, default=2), 1],
                 "zero": False,
                 "range": "ramp",
-                "reverse": sweep.mode == "min",
             },
         ],
         "marks": [_lines(len(sweep.trials)), *(_axis(axis, place) for place, axis in enumerate(axes))],
     }
-
-
-def _order(sweep: SweepData) -> str:
-    """So that the best are drawn last, on top."""
-    return "ascending" if sweep.mode == "max" else "descending"
 
 
 def _place(axis: Key, place: int) -> str:
@@ -231,9 +226,9 @@ def _lines(count: int) -> dict[str, Any]:
         "encode": {
             "update": {
                 "path": {"field": "path"},
-                "stroke": {"signal": "datum.value == null ? inkSoft : scale('color', datum.value)"},
+                "stroke": {"signal": "datum.rank == null ? inkSoft : scale('color', datum.rank)"},
                 "strokeWidth": {"value": 2 if count <= 30 else 1.2},
-                "strokeOpacity": {"signal": f"({opacity}) * (datum.value == null ? 0.4 : 1)"},
+                "strokeOpacity": {"signal": f"({opacity}) * (datum.rank == null ? 0.4 : 1)"},
                 "cursor": {"value": "pointer"},
                 "tooltip": {"value": True},
             },

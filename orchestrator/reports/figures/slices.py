@@ -6,7 +6,19 @@ from typing import Any
 
 from orchestrator.base.text import word
 from orchestrator.reports.data import Key, SweepData
-from orchestrator.reports.figure import BLUE, CHOSEN, IS_CHOSEN, ORANGE, RED, SKY, Figure, strength, ticks
+from orchestrator.reports.figure import (
+    BLUE,
+    CHOSEN,
+    IS_CHOSEN,
+    ORANGE,
+    RED,
+    SKY,
+    Figure,
+    beyond,
+    strength,
+    ticks,
+    value_scale,
+)
 
 HEIGHT = 200
 MOST = 24
@@ -27,6 +39,7 @@ def figure(sweep: SweepData) -> Figure | None:
     without = sum(row["state"] == "diverged" for row in sweep.trials)
     if without:
         text += f" Ticks at the bottom are the {without:,} trials that diverged."
+    text += beyond(sweep)
     if len(sweep.keys) > MOST:
         text += f" Shown are {MOST} of {len(sweep.keys)} keys."
     return Figure(
@@ -35,7 +48,7 @@ def figure(sweep: SweepData) -> Figure | None:
 
 
 def _panel(sweep: SweepData, key: Key) -> dict[str, Any]:
-    up = {"field": "value", "type": "quantitative", "title": sweep.label, "scale": {"zero": False}}
+    up = {"field": "value", "type": "quantitative", "title": sweep.label, "scale": value_scale(sweep)}
     best = {"test": "datum.rank === 1", "value": ORANGE}
     plain = strength(0.8 if len(sweep.trials) <= 200 else 0.35)
     seen = {"test": f"datum.rank === 1 && {IS_CHOSEN}", "value": 1}
