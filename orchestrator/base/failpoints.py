@@ -24,6 +24,12 @@ NAMES: Mapping[str, str] = {
     "resuming.after": "sweep.resuming",
     "closing.before": "sweep.session",
     "closing.after": "sweep.session",
+    "publishing.before": "sweep.reporting",
+    "publishing.after": "sweep.reporting",
+    "model.before": "sweep.published",
+    "model.after": "sweep.published",
+    "page.before": "sweep.report_process",
+    "page.after": "sweep.report_process",
     "suggestion.before": "scheduling.conductor",
     "suggestion.after": "scheduling.conductor",
     "ending.before": "scheduling.conductor",
@@ -58,7 +64,7 @@ NAMES: Mapping[str, str] = {
     "cursor.after": "journal.cursor",
 }
 """Failpoint -> the module of `orchestrator` that passes it. Those of training and reports end a worker, those of stores and the
-journal's cursor the shipper, the others the driver."""
+journal's cursor the shipper, those of `page` what writes a report, the others the driver."""
 
 
 class _Armed:

@@ -30,6 +30,8 @@ from orchestrator.journal.marking import is_sweep
 from orchestrator.journal.parts import Best
 from orchestrator.journal.record import Summary, SweepRecord
 from orchestrator.stores.opening import local_path
+from orchestrator.sweep.published import publish_model, remove_superseded
+from orchestrator.sweep.reporting import Reporting
 from orchestrator.sweep.resources import gpus_of
 from orchestrator.sweep.retention import Retention
 from orchestrator.sweep.terminal import Progress, View
@@ -51,7 +53,12 @@ BEST_SHOWN = 5
 
 @dataclass(frozen=True)
 class Result:
-    """What a sweep came to."""
+    """What a sweep came to.
+
+    Args:
+        page: where its report for people lies; None where there is none.
+        report: what checking its records gave.
+    """
 
     uid: str
     folder: Path
@@ -63,6 +70,7 @@ class Result:
     max_failed: float
     ship: ShipStatus | None
     waiting_events: int
+    page: Path | None
     report: Report
 
     @property
@@ -191,17 +199,22 @@ class Session:
         )
         retention = Retention(self.folder, record, root.keep_weights, lambda: self.journal.durable_seq)
         retention.catch_up()
+        reporting = Reporting(
+            self.folder, self.journal, record, enabled=self.tracking["kind"] != "none", say=self.context.say
+        )
         self.journal.subscribe(shipping)
         self.journal.subscribe(retention)
+        self.journal.subscribe(reporting)
         _remove_request(self.folder)
         self.journal.append(note(record, self.folder))
         try:
             progress = self._progress(concurrent)
             with View(progress, folder=self.folder) as view:
                 self.journal.subscribe(view)
-                reason = self._train(concurrent, shipping, watch)
+                reason = self._train(concurrent, shipping, reporting, watch)
         except BaseException as error:
             # Not closed: what is open is marked interrupted in MLflow, and the journal says how far every trial is.
+            reporting.stop()
             self._interrupted(error, shipping)
             if type(error).__module__.startswith("ray."):
                 raise ResumableError(f"Ray failed ({error}); go on with:  {resume_command(self.folder)}") from error
@@ -214,11 +227,15 @@ class Session:
         seconds = record.worked_ms / 1000 + time.monotonic() - start
         totals = {state.value: number for state, number in self.conductor.totals.items()}
         best = record.summaries()[:BEST_SHOWN]
+        if failed := publish_model(self.folder, record, self.journal):
+            self.context.say(f"the best trial could not be published as a model: {failed}")
         failpoint("closing.before")
         closed = SweepClosed(reason, totals, _best_of(best), seconds, retention.kept())
         self.journal.append(note(record, self.folder, closed))
         self.journal.append(closed, sync=True)
         failpoint("closing.after")
+        page = reporting.finish()
+        remove_superseded(self.folder, record)
         status, waiting = shipping.finish(SHIP_TIMEOUT_S)
         return Result(
             uid=record.uid,
@@ -231,6 +248,7 @@ class Session:
             max_failed=root.max_failed,
             ship=status,
             waiting_events=waiting,
+            page=page,
             report=verify(self.folder, own=True),
         )
 
@@ -255,7 +273,7 @@ class Session:
         root = self.plan.root
         return root.time_budget_s - self.conductor.record.spent_ms / 1000 if root.time_budget_s else float("inf")
 
-    def _train(self, concurrent: int, shipping: Supervisor, watch: FolderWatch) -> str:
+    def _train(self, concurrent: int, shipping: Supervisor, reporting: Reporting, watch: FolderWatch) -> str:
         """Trains until the conductor is done, the time is up or a stop is asked for; returns why it ended."""
         from orchestrator.scheduling.ray.tuner import run
 
@@ -267,6 +285,7 @@ class Session:
             nonlocal stop_asked
             watch.check()
             shipping.keep_alive()
+            reporting.step()
             self.cluster.check()
             self.journal.check_disk()
             stop_asked = stop_asked or (self.folder / STOP).exists()
