@@ -5,8 +5,10 @@ The literal name decides, before anything is imported. What it leads to is looke
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+import pkgutil
 import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +26,9 @@ OUR_PACKAGE = "orchestrator"
 """Of this package the catalogue's targets alone can be named: no user can allow others."""
 
 MAX_LENGTH = 200
+
+ARCHIVED = "catalogue.txt"
+"""Beside this module in an archive that has no `conf/`: the targets of the catalogue."""
 
 FORMER: Mapping[str, str] = {
     "orchestrator.settings": "orchestrator.config.settings",
@@ -75,6 +80,9 @@ def refusal(name: str, rights: Rights) -> str | None:
 def catalogue_targets() -> frozenset[str]:
     """Every target that a choice in our own `conf/` names. A user's folder adds none."""
     found: set[str] = set()
+    if not CONF.is_dir():  # within the archive of a served model, which holds the list alone
+        with contextlib.suppress(OSError):
+            found.update((pkgutil.get_data("orchestrator.base", ARCHIVED) or b"").decode().split())
     for path in CONF.glob("*/*.yaml"):
         found.update(re.findall(r"^_target_: ([\w.]+)$", path.read_text(encoding="utf-8"), re.MULTILINE))
     return frozenset(found)

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.base.inputs import Inputs
 from orchestrator.base.text import visible
-from orchestrator.training.inputs import Inputs
 
 if TYPE_CHECKING:
     import numpy as np

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.groups import OF_MODEL
-from orchestrator.base.layout import BEST, PREDICTIONS, trial_folder
+from orchestrator.base.layout import PREDICTIONS, trial_folder
 from orchestrator.base.rights import granted
 from orchestrator.base.upgrades import current_config
 from orchestrator.config.plan import SweepPlan
@@ -17,13 +17,11 @@ from orchestrator.config.rights import check_recorded, read_user_rights, rights_
 from orchestrator.housekeeping.loading import train_again, weights_of
 from orchestrator.housekeeping.reading import TrialStory, find_trial, read_trial, split_name
 from orchestrator.journal.finding import find_sweep
-from orchestrator.journal.record import SweepRecord, read_sweep
+from orchestrator.journal.record import read_sweep
+from orchestrator.serving.choosing import best_trial, crops
 
 if TYPE_CHECKING:
     from orchestrator.serving.predictor import Predictor
-
-FITTED = "orchestrator.training.data.folder.image_folder"
-"""The data set that brings images of any size to one, if it is told which."""
 
 
 def load_model(
@@ -59,10 +57,9 @@ def load_model(
     from orchestrator.training.checkpoint import Damaged
     from orchestrator.training.restored import restored
 
-    facts = _facts(story)
     try:
         with granted(rights):
-            found = restored(config, path, uid=story.uid_in_files, facts=facts, fingerprint=facts.get("fingerprint"))
+            found = restored(config, path, uid=story.uid_in_files, facts=_facts(story))
     except Damaged as error:
         again = train_again(story)
         raise NotReadyError(f"{path} is damaged: {error}; this trains the trial again:  {again}") from error
@@ -70,24 +67,6 @@ def load_model(
         why = " ".join(str(error).split())[:300]
         raise NotReadyError(f"{path} does not fit the model, whose code must have changed ({why})") from error
     return Predictor(story.name, found, crops=crops(config["data"]), described=_described(story))
-
-
-def crops(data: Mapping[str, Any]) -> bool:
-    """Whether a data set scales and crops its own images."""
-    return data.get("_target_") == FITTED and data.get("image_size") is not None
-
-
-def best_trial(folder: Path, record: SweepRecord) -> int:
-    """The trial that stands for the best configuration: the first of its seeds whose weights are kept, or the first.
-
-    Raises:
-        NotReadyError: no trial has a value yet.
-    """
-    best = record.scores.best if record.scores else None
-    if best is None:
-        raise NotReadyError(f"{folder.name} has no best trial yet; name one of its trials: {folder.name}/0")
-    trials = sorted(best.trials)
-    return next((index for index in trials if (trial_folder(folder, index) / BEST).is_file()), trials[0])
 
 
 def _find(runs_dir: Path, text: str) -> TrialStory:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
+from orchestrator.base.inputs import unique_names
 from orchestrator.serving.images import Read, Size, read_image, single_images
 
 if TYPE_CHECKING:
@@ -183,13 +184,3 @@ class Predictor:
             ResizedWarning,
             stacklevel=3,
         )
-
-
-def unique_names(classes: Sequence[str]) -> tuple[str, ...]:
-    """The names of classes, each once: of equal ones, the later have their number behind them."""
-    found: dict[str, None] = {}
-    for number, name in enumerate(classes):
-        while name in found:
-            name = f"{name} ({number})"
-        found[name] = None
-    return tuple(found)

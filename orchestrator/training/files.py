@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from orchestrator.base.errors import NotReadyError
+from orchestrator.base.inputs import Inputs
 from orchestrator.base.layout import BEST, FENCE, PREDICTIONS
 from orchestrator.base.records import Trial
 from orchestrator.base.regular import read_regular
@@ -23,7 +24,6 @@ from orchestrator.base.removal import opened_trial
 from orchestrator.training import checkpoint, predictions
 from orchestrator.training.checkpoint import Loaded, SavedCheckpoint
 from orchestrator.training.endings import Superseded
-from orchestrator.training.inputs import Inputs
 from orchestrator.training.predictions import Predictions
 
 

@@ -17,15 +17,17 @@ from torch import Tensor, nn
 from orchestrator.base.build import build
 from orchestrator.base.decode import DecodeError
 from orchestrator.base.errors import ConfigError, NotReadyError
+from orchestrator.base.inputs import Inputs, checked_inputs
 from orchestrator.training import checkpoint, metrics
 from orchestrator.training.batches import fitted, place
 from orchestrator.training.build import build_model, load_data
 from orchestrator.training.device import ran_on, set_up
 from orchestrator.training.evaluate import logits
-from orchestrator.training.inputs import Inputs, checked_inputs, inputs_of, transform_of
+from orchestrator.training.inputs import inputs_of, transform_of
 from orchestrator.training.preprocess.statistics import Transform
 
 SHAPE = ("num_classes", "in_channels", "image_size")
+NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ def restored(
     weights: Path,
     *,
     uid: str | None,
-    facts: Mapping[str, Any],
-    fingerprint: str | None = None,
+    inputs: Inputs | None = None,
+    facts: Mapping[str, Any] = NOTHING,
 ) -> Restored:
     """The network of a trial's configuration with the weights of a file, and its preprocessing.
 
@@ -60,8 +62,9 @@ def restored(
 
     Args:
         uid: of the trial, which the file must be of; None for that of any.
-        facts: `num_classes`, `in_channels`, `image_size` of its data, for weights of earlier versions.
-        fingerprint: of the data set, where that is known.
+        inputs: what the network was told of its images; by what the file says where absent.
+        facts: for weights of earlier versions, `num_classes`, `in_channels`, `image_size` of its data, and, as far as known,
+            `classes` and `fingerprint`.
 
     Raises:
         Damaged: the file is not whole, of another trial, or says of its images what cannot be.
@@ -69,10 +72,10 @@ def restored(
         NotReadyError: an earlier version wrote the file, nothing else says what the model is, and the data set is not there.
     """
     loaded = checkpoint.load(weights, uid=uid)
-    inputs = _inputs(loaded.state)
+    inputs = inputs or _inputs(loaded.state)
     transform: Transform | None = None if inputs is None else transform_of(inputs)
     if inputs is None or transform is None:
-        inputs, transform = _from_data(config, inputs, facts, fingerprint)
+        inputs, transform = _from_data(config, inputs, facts)
     shape: Any = SimpleNamespace(
         num_classes=len(inputs["classes"]),
         in_channels=inputs["channels"],
@@ -133,13 +136,11 @@ def _inputs(state: Mapping[str, Any]) -> Inputs | None:
         raise checkpoint.Damaged(str(error)) from error
 
 
-def _from_data(
-    config: Mapping[str, Any], inputs: Inputs | None, facts: Mapping[str, Any], fingerprint: str | None
-) -> tuple[Inputs, Transform]:
+def _from_data(config: Mapping[str, Any], inputs: Inputs | None, facts: Mapping[str, Any]) -> tuple[Inputs, Transform]:
     """What was told of the images, and the preprocessing, from the data set; a transform that raises where it is not there."""
     try:
         dataset = load_data(_without_download(config))
-        if fingerprint is not None and dataset.fingerprint != fingerprint:
+        if facts.get("fingerprint", dataset.fingerprint) != dataset.fingerprint:
             raise NotReadyError(f"the data set {dataset.name} here is another than that of the training")
         transform = fitted(build(config["preprocess"]), dataset)
         return inputs_of(dataset, transform), transform
