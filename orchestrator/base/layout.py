@@ -28,6 +28,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+CONF = Path(__file__).resolve().parents[2] / "conf"
+"""The catalogue: one folder a group, one YAML a choice."""
+
 MLFLOW_DATABASE = "mlflow.db"
 MLFLOW_ARTIFACTS = "artifacts"
 """In a folder of sweeps."""

@@ -9,15 +9,14 @@ import functools
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.base import yaml_files
 from orchestrator.base.errors import Problem, nearest
+from orchestrator.base.layout import CONF as CONF
 from orchestrator.base.names import check_name
 from orchestrator.base.records import METRICS
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 MAX_SEED = 2**32 - 1
 
 

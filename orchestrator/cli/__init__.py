@@ -8,8 +8,9 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from orchestrator import __version__
 from orchestrator.base import errors
 from orchestrator.base.errors import ConfigError, NotReadyError, OrchestratorError, Problem, nearest
 from orchestrator.base.processes import python
@@ -36,13 +37,14 @@ orchestrator: hyperparameter sweeps of deep vision networks
   orchestrator sync NAME               send a sweep's waiting events to MLflow
   orchestrator verify NAME             check a sweep's journal, MLflow runs and files against each other
   orchestrator cache [--clear]         show or clear the cache of decoded images
+  orchestrator completion SHELL        tab completion: eval "$(orchestrator completion bash)", or zsh; fish: ... | source
 
 A swept value is the search space:
   orchestrator launch model=resnet_cifar optimizer.lr='tag(log,interval(1e-4,1))' norm=batch,group
   orchestrator launch search=weight_scale trials=40
   orchestrator launch --plan ...       shows what would run; --cfg job prints the configuration
 
-orchestrator COMMAND --help says more.
+orchestrator COMMAND --help says more; --version says what runs here.
 """
 
 
@@ -61,6 +63,8 @@ COMMANDS = {
     "sync": "looking:sync_command",
     "verify": "looking:verify",
     "cache": "looking:cache",
+    "completion": "completing:completion_command",
+    "_complete": "completing:complete_command",
     "_plan": "running:write_plan",
 }
 """Command -> `module:function` in this package; the function takes the arguments and returns the exit code."""
@@ -76,14 +80,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not arguments or arguments[0] in ("-h", "--help", "help"):
             say(USAGE)
             return errors.EXIT_OK
+        if arguments[0] in ("-V", "--version", "version"):
+            say(_versions())
+            return errors.EXIT_OK
         name, *rest = arguments
         if name not in COMMANDS:
             known = [command for command in COMMANDS if not command.startswith("_")]
             problem = Problem(name, f"is not a command; there are {', '.join(known)}", nearest=nearest(name, known))
             raise ConfigError(problem)
-        module, _, function = COMMANDS[name].partition(":")
-        code: int = getattr(importlib.import_module(f"orchestrator.cli.{module}"), function)(rest)
-        return code
+        return function_of(name)(rest)
     except SystemExit as stop:  # argparse's --help
         return int(stop.code or 0)
     except BrokenPipeError:
@@ -98,6 +103,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(traceback.format_exc().rstrip(), sys.stderr)
         say("this is a bug in orchestrator; the lines above say where", sys.stderr)
         return errors.EXIT_BUG
+
+
+def function_of(command: str) -> Callable[[Sequence[str]], int]:
+    """What carries a command out."""
+    module, _, function = COMMANDS[command].partition(":")
+    found: Callable[[Sequence[str]], int] = getattr(importlib.import_module(f"orchestrator.cli.{module}"), function)
+    return found
+
+
+def _versions() -> str:
+    """What runs here, read from what is installed and not imported."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = [f"Python {platform.python_version()}"]
+    for library in ("torch", "ray", "mlflow"):
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f"{library} {version(library)}")
+    return f"orchestrator {__version__} ({', '.join(found)})"
 
 
 def _check_current_folder() -> None:
