@@ -14,12 +14,14 @@ from orchestrator.analysis.choices import ChoiceSummary, choices
 from orchestrator.analysis.importance import FEWEST, Importance, importances
 from orchestrator.analysis.margin import Margin, margin
 from orchestrator.analysis.outcomes import outcomes
+from orchestrator.base.text import table
 from orchestrator.journal.record import SweepRecord
 
 NAMED = 6
 """So many trials or keys are named; of more, their number is told."""
 
 CHOICES_SHOWN = 12
+LONGEST_CHOICE = 40
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,19 @@ def choice_rows(found: Findings, most: int = CHOICES_SHOWN) -> list[tuple[str, .
         if len(own) > 1 and (not rows or len(rows) + len(own) <= most):
             rows += [_choice_row(row) for row in own[:most]]
     return rows
+
+
+def choice_table(found: Findings, most: int = CHOICES_SHOWN) -> list[str]:
+    """The same as aligned lines; a column that would be empty is left out."""
+    rows = choice_rows(found, most)
+    if not rows:
+        return []
+    heads = CHOICE_HEADS if any(row[-1] for row in rows) else CHOICE_HEADS[:-1]
+    return table(list(heads), [[_cut(row[0]), *row[1 : len(heads)]] for row in rows])
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_CHOICE else text[: LONGEST_CHOICE - 3] + "..."
 
 
 def _choice_row(row: ChoiceSummary) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ orchestrator: hyperparameter sweeps of deep vision networks
   orchestrator train [overrides]       train one configuration here; from=NAME/7 repeats a trial bit for bit
 
   orchestrator report NAME             one HTML file with linked figures; --open shows it
+  orchestrator results [NAME]          all trials as a table, best first; --csv, --json, --epochs for programs
   orchestrator status [NAME]           progress of all sweeps, or of one in full
   orchestrator show NAME/7             a trial: the command that reproduces it, its attempts, its files
   orchestrator stop NAME               stop a running sweep cleanly, from another terminal
@@ -59,6 +60,7 @@ COMMANDS = {
     "adopt": "keeping:adopt_command",
     "dashboard": "looking:dashboard",
     "report": "reporting:report_command",
+    "results": "tabling:results_command",
     "list": "listing:list_command",
     "sync": "looking:sync_command",
     "verify": "looking:verify",

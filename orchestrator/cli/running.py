@@ -22,7 +22,7 @@ from orchestrator.base.processes import python
 from orchestrator.base.rights import Rights
 from orchestrator.base.secrets import take_out
 from orchestrator.base.signals import interruptible
-from orchestrator.base.text import duration, say, table, word
+from orchestrator.base.text import say
 from orchestrator.cli.parser import Parser, add_runs_dir
 from orchestrator.journal.finding import runs_dir_option
 
@@ -225,7 +225,9 @@ def _plan_again(
 
 
 def _closed(result: Result, metric: str, rights: Rights) -> int:
-    for line in _closing_lines(result, metric, rights):
+    from orchestrator.cli.closing import closing_lines
+
+    for line in closing_lines(result, metric, rights):
         say(line)
     if not result.report.ok:
         for violation in result.report.violations[:VIOLATIONS_SHOWN]:
@@ -340,64 +342,6 @@ def _early_look_at_server(overrides: Sequence[str]) -> Any:
     from orchestrator.tracking.preflight import check_tracking
 
     return check_tracking({**spec, "kind": "server"}, Path(), name=given.get("name"))
-
-
-def _closing_lines(result: Result, metric: str, rights: Rights) -> list[str]:
-    """The best trials, where everything lies, and what to do next."""
-    from orchestrator.config.rights import retyped
-
-    allowed = retyped(rights)
-    totals = ", ".join(f"{number} {state}" for state, number in result.totals.items()) or "no trial ended"
-    lines = ["", f"{result.uid}: {totals} in {duration(result.seconds)} ({result.closed_for})"]
-    if result.best:
-        lines += ["", "best trials:", *_best_table(result.best, metric)]
-    elif result.last_error:
-        lines += ["", "no trial completed; the last error was:", result.last_error.strip()]
-    if result.best and result.too_many_failed:
-        why = f"{result.failed_share:.0%} of the trials failed, more than max_failed={result.max_failed:g} allows"
-        lines += ["", f"{why}; the last error was:", (result.last_error or "unknown").strip()]
-    lines += ["", result.report.summary, f"everything lies in  {result.folder}"]
-    runs_dir = runs_dir_option(result.folder)
-    if result.ship is not None and result.waiting_events > 0:
-        why = result.ship.error or "still busy"
-        lines.append(f"MLflow has not taken {result.waiting_events} events ({why}); they are kept, ship them later:")
-        lines.append(f"  orchestrator sync {result.uid}{runs_dir}")
-    lines += ["next:", f"  orchestrator dashboard{runs_dir}    curves and comparisons in MLflow"]
-    if result.best:
-        trial = f"from={result.uid}/{result.best[0]['trial']}"
-        lines.append(f"  orchestrator train {trial}{runs_dir}{allowed}    the best trial again, alone")
-    more = "time_budget_s=600" if result.closed_for == "budget" else "--more 20"
-    lines.append(f"  orchestrator resume {result.uid}{runs_dir} {more}{allowed}    more trials of this search")
-    lines.append("  orchestrator launch search=all trials=64    a larger search; orchestrator list search names more")
-    return lines
-
-
-def _best_table(best: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
-    keys = list(dict.fromkeys(key for row in best for key in row["params"]))
-    tests = [key for key in ("test/accuracy",) if any(key in row["metrics"] for row in best)]
-    repeated = any(row["repeats"] > 1 for row in best)
-    selected = any(row["selected"] is not None for row in best)
-    rows = [
-        [
-            str(row["trial"]),
-            f"{row['value']:.4f}",
-            *([_number(row["spread"]), str(row["repeats"] - (row["selected"] is not None))] if repeated else []),
-            *([_number(row["selected"])] if selected else []),
-            *(f"{row['metrics'][key]:.4f}" if key in row["metrics"] else "" for key in tests),
-            str(row["epoch"]),
-            *(word(row["params"].get(key, "")) for key in keys),
-        ]
-        for row in best
-    ]
-    over_seeds = [*(["sd", "seeds"] if repeated else []), *(["selected seed"] if selected else [])]
-    lines = table(["trial", metric, *over_seeds, *tests, "epoch", *keys], rows)
-    if selected:
-        lines.append(f"{metric} is the mean without the selected seed, which early stopping kept because it did well")
-    return lines
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
 
 
 def train_command(argv: Sequence[str]) -> int:

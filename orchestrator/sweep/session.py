@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.analysis.findings import Findings, findings
 from orchestrator.base.errors import NotReadyError, ResumableError
 from orchestrator.base.failpoints import failpoint
 from orchestrator.base.layout import LOCK, STOP, TUNE, trial_folder
@@ -28,6 +29,7 @@ from orchestrator.journal.file import Journal
 from orchestrator.journal.finding import runs_dir_option
 from orchestrator.journal.marking import is_sweep
 from orchestrator.journal.parts import Best
+from orchestrator.journal.place import located_tracking
 from orchestrator.journal.record import Summary, SweepRecord
 from orchestrator.stores.opening import local_path
 from orchestrator.sweep.published import publish_model, remove_superseded
@@ -58,12 +60,15 @@ class Result:
     Args:
         page: where its report for people lies; None where there is none.
         report: what checking its records gave.
+        mlflow: address of the store; None where the sweep is not tracked.
     """
 
     uid: str
     folder: Path
     totals: Mapping[State, int]
     best: list[Summary]
+    found: Findings
+    mlflow: str | None
     seconds: float
     closed_for: str
     last_error: str | None
@@ -231,7 +236,8 @@ class Session:
             self.context.say(f"the best trial could not be published as a model: {failed}")
         failpoint("closing.before")
         closed = SweepClosed(reason, totals, _best_of(best), seconds, retention.kept())
-        self.journal.append(note(record, self.folder, closed))
+        found = findings(record, self.folder)
+        self.journal.append(note(record, self.folder, closed, found))
         self.journal.append(closed, sync=True)
         failpoint("closing.after")
         page = reporting.finish()
@@ -242,6 +248,8 @@ class Session:
             folder=self.folder,
             totals=dict(self.conductor.totals),
             best=best,
+            found=found,
+            mlflow=located_tracking(record.opened, self.folder).get("uri"),
             seconds=seconds,
             closed_for=reason,
             last_error=self.conductor.error,

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from orchestrator.analysis.findings import CHOICE_HEADS, Findings, choice_rows, what_failed, what_mattered, who_won
 from orchestrator.base.groups import GROUPS, SHOWN_GROUPS
 from orchestrator.base.layout import RUN_CONFIG
 from orchestrator.base.secrets import redact
@@ -18,8 +19,10 @@ from orchestrator.journal.events import Published, SweepClosed
 from orchestrator.journal.publishing import text_event
 from orchestrator.journal.record import SweepRecord
 from orchestrator.stores.runs import MAX_PARAM_LENGTH, MAX_TAG_LENGTH, safe_name, text_of
+from orchestrator.tracking.markdown import block, code, plain, table
 
 MAX_PARAMS = 20
+CAUSES_SHOWN = 8
 
 NOTE = "mlflow.note.content"
 """MLflow's UI shows this tag as the description of a run."""
@@ -67,47 +70,54 @@ def _yaml_of(text: str) -> str:
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
-def note(record: SweepRecord, folder: Path, closed: SweepClosed | None = None) -> Published:
+def note(
+    record: SweepRecord, folder: Path, closed: SweepClosed | None = None, found: Findings | None = None
+) -> Published:
     """The description of a sweep so far, to be published on its run.
 
     Args:
         folder: where the sweep lies now.
         closed: how it ends, once it does.
+        found: what it found then.
     """
     opened = record.opened.to_data() | {
         "folder": str(folder.absolute()),
         "resumes": [event.changes for event in record.resumes],
     }
     opened["trials"] = next((e.trials for e in reversed(record.resumes) if e.trials is not None), opened["trials"])
-    return text_event(record.uid, NOTE, description(opened, closed.to_data() if closed else None))
+    return text_event(record.uid, NOTE, description(opened, closed.to_data() if closed else None, found))
 
 
-def description(opened: Mapping[str, Any], closed: Mapping[str, Any] | None = None) -> str:
-    """The Markdown on a sweep's parent run, at most what a tag of MLflow holds.
+def description(
+    opened: Mapping[str, Any], closed: Mapping[str, Any] | None = None, found: Findings | None = None
+) -> str:
+    """The Markdown on a sweep's parent run, at most what a tag of MLflow holds: question, answer, and what the answer rests on.
 
     Args:
         opened: data of `sweep_opened`.
         closed: data of `sweep_closed`, once there is one.
+        found: what the whole sweep found, once it is closed.
     """
     space = opened.get("space") or []
     config = opened.get("config") or {}
     aim = "highest" if opened.get("mode", "max") == "max" else "lowest"
     searched = list(dict.fromkeys(entry["key"] for entry in space))
-    keys = ", ".join(f"`{key}`" for key in searched)
-    parts = [
-        f"Which {keys} gives the {aim} `{opened['metric']}`?" if keys else f"One setting, by `{opened['metric']}`."
-    ]
+    keys = ", ".join(map(code, searched))
+    metric = code(opened["metric"])
+    parts = [f"Which {keys} gives the {aim} {metric}?" if keys else f"One setting, by {metric}."]
     if closed is not None:
         parts.append(_result(opened, closed))
+    if closed is not None and found is not None:
+        parts += _findings(found)
     if space:
-        parts.append(_table(("searched", "domain", "only when"), [_row(entry) for entry in space]))
+        parts.append(table(("searched", "domain", "only when"), [_row(entry) for entry in space]))
     choices = config.get("choices") or {}
     named = {group: choices.get(group) for group in GROUPS if group not in searched}
-    fixed = [f"{group} `{name}`" for group, name in named.items() if name not in (None, "default", "none")]
+    fixed = [f"{group} {code(str(name))}" for group, name in named.items() if name not in (None, "default", "none")]
     plan = [f"{opened.get('trials')} trials"]
     if config.get("epochs") is not None and "epochs" not in searched:
         plan.append(f"{config['epochs']} epochs")
-    plan += [f"{key} `{_name(opened[key])}`" for key in ("sampler", "scheduler") if opened.get(key)]
+    plan += [f"{key} {code(_name(opened[key]))}" for key in ("sampler", "scheduler") if opened.get(key)]
     parts.append(" · ".join([*fixed, *plan]))
     if opened.get("resumes"):
         parts.append(_resumes(opened["resumes"]))
@@ -122,7 +132,7 @@ def _result(opened: Mapping[str, Any], closed: Mapping[str, Any]) -> str:
         f"**Ended ({closed.get('reason')})** after {float(closed.get('seconds') or 0):.0f} s: {totals or 'no trial'}."
     ]
     if best:
-        settings = ", ".join(f"`{key}={text_of(value)}`" for key, value in (best.get("params") or {}).items())
+        settings = ", ".join(code(f"{key}={text_of(value)}") for key, value in (best.get("params") or {}).items())
         value = f"{best['value']:.6g}"
         if best.get("selected") is not None:
             spread = f", standard deviation {best['spread']:.2g}" if best.get("spread") is not None else ""
@@ -132,29 +142,44 @@ def _result(opened: Mapping[str, Any], closed: Mapping[str, Any]) -> str:
             )
         elif best.get("spread") is not None:
             value += f" (mean of {best['repeats']} seeds, standard deviation {best['spread']:.2g})"
-        lines.append(
-            f"**Best:** trial {best['trial']}, `{opened['metric']}` = {value}, with {settings or 'no setting'}."
-        )
+        metric = code(opened["metric"])
+        lines.append(f"**Best:** trial {best['trial']}, {metric} = {value}, with {settings or 'no setting'}.")
     return "\n\n".join(lines)
 
 
 def _resumes(changes: Sequence[Mapping[str, Any]]) -> str:
     """How often the sweep was resumed, and what was given anew."""
     lines = [
-        f"- resume {number}: `{key}` was {_flat(before)}, is {_flat(now)}"
+        f"- resume {number}: {code(key)} was {plain(_flat(before))}, is {plain(_flat(now))}"
         for number, changed in enumerate(changes, 1)
         for key, (before, now) in changed.items()
     ]
     return "\n".join([f"Resumed {len(changes)} times.", *(["", *lines] if lines else [])])
 
 
+def _findings(found: Findings) -> list[str]:
+    """The runner-up and the margin, what mattered, what each choice came to, what failed."""
+    parts = []
+    if said := who_won(found):
+        parts.append(f"**Margin:** {'. '.join(_sentence(line) for line in said)}.")
+    if said_of_keys := what_mattered(found):
+        parts.append(f"{_sentence(said_of_keys)}.")
+    if rows := choice_rows(found):
+        cells = [(code(choice), *(plain(cell) for cell in rest)) for choice, *rest in rows]
+        parts.append(table([*CHOICE_HEADS], cells))
+    if failed := what_failed(found):
+        shown = [f"- {plain(line)}" for line in failed[:CAUSES_SHOWN]]
+        rest = len(failed) - CAUSES_SHOWN
+        parts.append("\n".join(["**What failed:**", "", *shown, *([f"- and {rest} other causes"] if rest > 0 else [])]))
+    return parts
+
+
+def _sentence(text: str) -> str:
+    return plain(text[:1].upper() + text[1:])
+
+
 def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    return f"`{entry['key']}`", f"`{entry['domain']}`", f"`{entry['condition']}`" if entry.get("condition") else ""
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return code(entry["key"]), code(entry["domain"], 500), code(entry["condition"]) if entry.get("condition") else ""
 
 
 def _name(choice: Any) -> str:
@@ -171,13 +196,15 @@ def _reproduce(opened: Mapping[str, Any]) -> str:
     command = environment.get("command")
     if command:
         words = " ".join(redact(str(word)) for word in ([command] if isinstance(command, str) else command))
-        lines[0] += f"; the command was\n\n```\n{words}\n```"
+        lines[0] += f"; the command was\n\n{block(words)}"
     else:
         lines[0] += "."
-    lines.append(f"Journal, checkpoints and predictions: `{opened['folder']}`.")
+    lines.append(f"Journal, checkpoints and predictions: {code(opened['folder'], MAX_TAG_LENGTH)}.")
     rest = {key: value for key, value in environment.items() if key != "command" and value not in (None, {}, [])}
     if rest:
-        lines.append(_table(("environment", ""), [(key, _flat(value)) for key, value in rest.items()]))
+        lines.append(
+            table(("environment", ""), [(plain(key), plain(_flat(value), 1_000)) for key, value in rest.items()])
+        )
     return "\n\n".join(lines)
 
 

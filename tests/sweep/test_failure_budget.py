@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.analysis.findings import Findings
 from orchestrator.base.errors import EXIT_NO_RESULT, EXIT_OK
 from orchestrator.base.records import State
 from orchestrator.base.rights import Rights
@@ -26,7 +27,8 @@ def result(totals: Mapping[State, int], max_failed: float = 0.5) -> Result:
     values = {
         "uid": "s-0", "folder": Path("runs/s-0").resolve(), "totals": totals, "best": [BEST], "seconds": 1.0,
         "closed_for": "finished", "last_error": "Traceback ...\nOSError: no data", "max_failed": max_failed, "ship": None,
-        "waiting_events": 0, "report": Report(),
+        "waiting_events": 0, "report": Report(), "mlflow": None,
+        "found": Findings("val/accuracy", "max", [], 1, None, [], [], []),
     }  # fmt: skip
     assert set(values) == {field.name for field in fields(Result)}
     return Result(**values)  # type: ignore[arg-type]
