@@ -71,15 +71,19 @@ def who_won(found: Findings) -> list[str]:
         return [f"{first}; without an interval, since {_nothing_known(found)}"]
     ends = f"{amount(m.low, found.metric, unit=False)} to {amount(m.high, found.metric, unit=False)}"
     lines = [f"{first} (95 %: {ends}; {_how(m)})"]
-    if m.tied:
-        lines.append(f"{_named(m.tied)} cannot be told from it{_resolution(found)}")
+    if not m.tied:
+        lines.append(
+            f"all {m.compared:,} others can be told from it" if m.compared > 1 else "the two can be told apart"
+        )
+    elif m.tied == [m.runner_up]:
+        lines.append(f"no other trial comes as near{_resolution(found)}" if m.compared > 1 else "")
     else:
-        lines.append(f"all {m.compared} others can be told from it")
+        lines.append(f"{_named(m.tied)} cannot be told from it{_resolution(found)}")
     if m.compared > 1:
         lines[-1] += (
             f"; the best of {m.compared + 1} is also the luckiest: expect it to be a little worse on new images"
         )
-    return lines
+    return [line for line in lines if line]
 
 
 def _nothing_known(found: Findings) -> str:
@@ -125,7 +129,7 @@ def what_mattered(found: Findings) -> str | None:
         return None
     n = found.configurations
     if n < FEWEST:
-        return f"what mattered: too early to say, with {n} of the at least {FEWEST} configurations that it takes"
+        return f"what mattered: {n} configurations are too few to say; it takes {FEWEST}"
     sure = [one for one in found.importances if one.beyond_chance]
     if not sure:
         return f"what mattered: {n:,} configurations cannot tell that from chance; more trials may"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.base.rights import Rights
-from orchestrator.base.text import duration, table, word
+from orchestrator.base.text import duration
+from orchestrator.cli.fitting import cell, fitting, wrapped
 from orchestrator.journal.finding import runs_dir_option
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 CAUSES_SHOWN = 3
 CHOICES_SHOWN = 8
-WIDEST = 120
 
 
 def closing_lines(result: Result, metric: str, rights: Rights) -> list[str]:
@@ -87,34 +85,30 @@ def why_lines(found: Findings, *, causes: int, choices: int) -> list[str]:
     return wide + wrapped([*failed[:causes], *rest])
 
 
-def wrapped(lines: Sequence[str]) -> list[str]:
-    """Sentences cut into lines that fit the terminal."""
-    width = min(shutil.get_terminal_size((100, 24)).columns, WIDEST)
-    return [part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="  ")]
-
-
 def best_table(best: Sequence[Mapping[str, Any]], metric: str, tied: Sequence[int] = ()) -> list[str]:
     """The best configurations; those in `tied` carry the sign for what cannot be told from the first."""
-    keys = list(dict.fromkeys(key for row in best for key in row["params"]))
-    tests = [key for key in ("test/accuracy",) if any(key in row["metrics"] for row in best)]
-    repeated = any(row["repeats"] > 1 for row in best)
     selected = any(row["selected"] is not None for row in best)
-    rows = [
-        [
-            f"{row['trial']}{' =' if row['trial'] in tied else ''}",
-            f"{row['value']:.4f}",
-            *([_number(row["spread"]), str(row["repeats"] - (row["selected"] is not None))] if repeated else []),
-            *([_number(row["selected"])] if selected else []),
-            *(f"{row['metrics'][key]:.4f}" if key in row["metrics"] else "" for key in tests),
-            str(row["epoch"]),
-            *(word(row["params"].get(key, "")) for key in keys),
-        ]
-        for row in best
-    ]
-    over_seeds = [*(["sd", "seeds"] if repeated else []), *(["selected seed"] if selected else [])]
-    lines = table(["trial", metric, *over_seeds, *tests, "epoch", *keys], rows)
+    columns = {
+        "trial": [f"{row['trial']}{' =' if row['trial'] in tied else ''}" for row in best],
+        metric: [f"{row['value']:.4f}" for row in best],
+    }
+    if any(row["repeats"] > 1 for row in best):
+        columns["sd"] = [_number(row["spread"]) for row in best]
+        columns["seeds"] = [str(row["repeats"] - (row["selected"] is not None)) for row in best]
+    if selected:
+        columns["selected seed"] = [_number(row["selected"]) for row in best]
+    if any("test/accuracy" in row["metrics"] for row in best):
+        columns["test/accuracy"] = [_number(row["metrics"].get("test/accuracy")) for row in best]
+    columns["epoch"] = [str(row["epoch"]) for row in best]
+    fixed = [name for name in columns if name not in ("test/accuracy", "epoch")]
+    keys = list(dict.fromkeys(key for row in best for key in row["params"]))
+    for key in keys:
+        columns[key] = [cell(row["params"].get(key)) for row in best]
+    lines, left_out = fitting(columns, list(dict.fromkeys([*fixed, *keys, *columns])))
     if any(row["trial"] in tied for row in best):
         lines.append(f"= a tie: cannot be told from trial {best[0]['trial']}")
+    if left_out:
+        lines += wrapped([f"no room for {', '.join(left_out)}"])
     if selected:
         lines.append(f"{metric} is the mean without the selected seed, which early stopping kept because it did well")
     return lines

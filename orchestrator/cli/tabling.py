@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.base import errors
 from orchestrator.base.errors import ConfigError, Problem
-from orchestrator.base.text import duration, say, table, word
+from orchestrator.base.text import duration, say
+from orchestrator.cli.fitting import cell, fitting, wrapped
 from orchestrator.cli.parser import Parser, add_runs_dir
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from orchestrator.journal.record import SweepRecord
 
 ROWS = 30
-LONGEST_CELL = 20
 CAUSES_SHOWN = 8
 CHUNK = 2_000
 """Lines that are printed at once."""
@@ -57,7 +56,7 @@ def results_command(argv: Sequence[str]) -> int:
             say(line)
         return errors.EXIT_OK
     rows = [_readable(row) for row in (epoch_rows(record) if options.epochs else trial_rows(record))]
-    _print(_as_json(rows) if options.json else _as_csv(rows, _fixed_columns(options.epochs)))
+    _print(as_json(rows) if options.json else as_csv(rows, _fixed_columns(options.epochs)))
     return errors.EXIT_OK
 
 
@@ -68,11 +67,11 @@ def _folder(runs_dir: Path, name: str | None) -> Path:
     """
     from orchestrator.journal.finding import find_sweep, sweeps_in
 
-    there = sweeps_in(runs_dir) if name is None or not runs_dir.is_dir() else None
-    if there == []:
+    there = sweeps_in(runs_dir)
+    if not there:
         why = f"there is no sweep in {runs_dir}; `orchestrator launch` makes one, --runs-dir names another folder"
         raise ConfigError(Problem("results", why))
-    return there[0] if there else find_sweep(runs_dir, str(name))
+    return there[0] if name is None else find_sweep(runs_dir, name)
 
 
 # For people -----------------------------------------------------------------------------------------------------------
@@ -120,7 +119,6 @@ def _place(record: SweepRecord) -> Any:
 
 def _table(rows: Sequence[Mapping[str, Any]], found: Findings, record: SweepRecord) -> list[str]:
     from orchestrator.analysis.findings import number
-    from orchestrator.cli.closing import wrapped
 
     winner, tied = (found.margin.winner, set(found.margin.tied)) if found.margin else (None, set[int]())
     repeated = any(trial.repeat for trial in record.trials.values())
@@ -135,47 +133,15 @@ def _table(rows: Sequence[Mapping[str, Any]], found: Findings, record: SweepReco
     if repeated:
         columns["config"] = [str(row["config_index"]) for row in rows]
     for key in found.keys:
-        columns[key] = [_cell(row.get(f"params.{key}")) for row in rows]
+        columns[key] = [cell(row.get(f"params.{key}")) for row in rows]
     important = [one.key for one in found.importances]
     first = dict.fromkeys([*list(columns)[:3], *important, *found.keys, *columns])
-    lines, left_out = _fitting(columns, list(first), shutil.get_terminal_size((80, 24)).columns)
+    lines, left_out = fitting(columns, list(first))
     if any(row["trial"] in tied for row in rows):
         lines.append(f"= a tie: cannot be told from trial {winner}")
     if left_out:
         lines += wrapped([f"no room for {', '.join(left_out)}; --csv has them, a wider terminal shows them"])
     return lines
-
-
-def _cell(value: object) -> str:
-    text = "" if value is None else " ".join(word(value).split())
-    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 3] + "..."
-
-
-def _fitting(columns: Mapping[str, Sequence[str]], first: Sequence[str], width: int) -> tuple[list[str], list[str]]:
-    """The table of the columns that fit, and the names of the others. Keys lose their group before a column goes.
-
-    Args:
-        first: the columns, those first that are to stay.
-    """
-    heads = _short_heads(columns)
-    if _width(columns, {name: name for name in columns}) <= width:
-        heads = {name: name for name in columns}
-    kept = dict(columns)
-    for name in reversed(first):
-        if _width(kept, heads) > width and len(kept) > 1:
-            del kept[name]
-    rows = [list(row) for row in zip(*kept.values(), strict=True)]
-    return table([_cell(heads[name]) for name in kept], rows), [_cell(name) for name in columns if name not in kept]
-
-
-def _width(columns: Mapping[str, Sequence[str]], heads: Mapping[str, str]) -> int:
-    return sum(max(len(_cell(heads[name])), *map(len, cells)) + 2 for name, cells in columns.items()) - 2
-
-
-def _short_heads(columns: Iterable[str]) -> dict[str, str]:
-    """`lr` for `optimizer.lr`, where no other column is called so."""
-    last = [name.rpartition(".")[2] for name in columns]
-    return {name: short if last.count(short) == 1 else name for name, short in zip(columns, last, strict=True)}
 
 
 # For programs ---------------------------------------------------------------------------------------------------------
@@ -201,14 +167,14 @@ def _time(ms: int | None) -> str | None:
         return None  # beyond the year 9999
 
 
-def _as_json(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def as_json(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if not rows:
         return ["[]"]
     texts = [json.dumps(row, allow_nan=False) for row in rows]
     return ["[", *(f"  {text}," for text in texts[:-1]), f"  {texts[-1]}", "]"]
 
 
-def _as_csv(rows: Sequence[Mapping[str, Any]], fixed: Iterable[str]) -> list[str]:
+def as_csv(rows: Sequence[Mapping[str, Any]], fixed: Iterable[str]) -> list[str]:
     names = list(dict.fromkeys([*fixed, *(name for row in rows for name in row)]))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

@@ -98,7 +98,8 @@ def _listed(folders: Sequence[Path]) -> str:
 
 def _not_found(runs_dir: Path, name: str, folders: Sequence[Path]) -> ConfigError:
     there = f"newest there: {_listed(folders)}" if folders else "there is none; name another folder with --runs-dir"
-    near = nearest(name, [path.name for path in folders])
+    names = [path.name for path in folders]
+    near = nearest(name, [*names, *(one.rsplit("-", 1)[0] for one in names)])
     return ConfigError(Problem("NAME", f"no sweep of that name in {runs_dir}; {there}", name, nearest=near))
 
 

@@ -47,6 +47,8 @@ def a_record(
             suggested_ms=0,
             value=given.get("value"),
             state=given.get("state", State.COMPLETED),
+            reason=given.get("reason"),
+            error=given.get("error"),
         )
         record.trials[index] = trial
         record.scores.add(trial.config_index, index, trial.state, trial.value)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from orchestrator.base.records import State
-from orchestrator.cli.running import _best_table
+from orchestrator.cli.closing import best_table
 from orchestrator.journal.events import Event, Retrying, Started, Suggested, SweepOpened, SweepResumed, Terminal
 from orchestrator.journal.file import Entry
 from orchestrator.journal.record import SweepRecord
@@ -108,7 +108,7 @@ def test_the_table_at_the_end_has_a_column_for_the_selected_seed() -> None:
     history = History()
     history.run(0, [0.9, 0.5, 0.7], judged=True)
     history.run(1, [0.4], judged=True, state=State.STOPPED)
-    lines = _best_table(history.record.summaries(), "val/accuracy")
+    lines = best_table(history.record.summaries(), "val/accuracy")
     assert lines[0].split("  ")[0] == "trial"
     assert [" ".join(line.split()) for line in lines] == [
         "trial val/accuracy sd seeds selected seed test/accuracy epoch x",
@@ -118,7 +118,7 @@ def test_the_table_at_the_end_has_a_column_for_the_selected_seed() -> None:
     ]
     history = History()
     history.run(0, [0.9, 0.5], judged=False)
-    assert not any("selected" in line for line in _best_table(history.record.summaries(), "val/accuracy"))
+    assert not any("selected" in line for line in best_table(history.record.summaries(), "val/accuracy"))
 
 
 def test_every_attempt_but_the_last_says_when_it_broke_off_and_each_session_its_times() -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from orchestrator.analysis.findings import findings
+from orchestrator.journal.record import read_sweep
 from orchestrator.stores.runs import MAX_TAG_LENGTH, safe_name
-from orchestrator.tracking.describe import MAX_PARAMS, description, to_yaml, trial_params
+from orchestrator.tracking.describe import MAX_PARAMS, description, note, to_yaml, trial_params
+from tests.simulated import simulated_sweep
 
 
 def test_yaml_is_read_as_it_was_written() -> None:
@@ -102,3 +107,41 @@ def test_no_password_reaches_the_description() -> None:
     text = description({"metric": "val/accuracy", "folder": "/sweep", "environment": {"command": command}})
     assert "tracking.uri=http://***@host:5000" in text
     assert "hunter" not in text
+
+
+def test_the_end_holds_question_answer_margin_what_mattered_and_what_failed(tmp_path: Path) -> None:
+    folder = simulated_sweep(tmp_path / "sim-00000000", trials=120, epochs=6)
+    record = read_sweep(folder)
+    text = note(record, folder, record.closed, findings(record, folder)).text
+    assert text is not None
+    parts = [
+        "Which `optimizer`",
+        "**Best:** trial ",
+        "**Margin:** ",
+        "What mattered for being among the best: optimizer.lr ",
+    ]
+    parts += ["| choice | n | best | median | diverged |", "**What failed:**", "diverged: train/loss is nan at step 37"]
+    places = [text.find(part) for part in parts]
+    assert -1 not in places
+    assert places == sorted(places)
+    assert "`norm=batch`" in text
+
+
+def test_a_hostile_sweep_forms_no_markup(tmp_path: Path) -> None:
+    """Read by an independent parser: no tag but those of our own headings, tables and code."""
+    from markdown_it import MarkdownIt
+
+    evil = "<script>alert(1)</script> | ` [x](javascript:1)\n\n# h"
+    folder = simulated_sweep(tmp_path / "sim-00000000", trials=40, epochs=3)
+    record = read_sweep(folder)
+    for trial in record.trials.values():
+        trial.params[evil] = evil if trial.index % 2 else "other"
+        trial.reason = evil
+    assert record.opening is not None
+    record.opening = replace(
+        record.opening, metric=evil, space=[{"key": evil, "domain": evil, "condition": evil}], environment={evil: evil}
+    )
+    text = note(record, folder, record.closed, findings(record, folder)).text
+    rendered = MarkdownIt("commonmark", {"html": True}).enable("table").render(str(text))
+    for tag in ("<script", "<a ", "<h1", "<img"):
+        assert tag not in rendered
