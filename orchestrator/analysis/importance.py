@@ -217,7 +217,7 @@ def cell_of(domain: Domain, value: Any) -> int | None:
     except (ValueError, TypeError, OverflowError):
         return None
     size = cells_in(domain)
-    if size == 1 or not high > low:
+    if size == 1 or not 0 < high - low < math.inf:
         return 0
     return min(max(math.ceil((at - low) / ((high - low) / (size - 1)) - 0.5), 0), size - 1)
 
