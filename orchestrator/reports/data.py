@@ -178,9 +178,10 @@ def sweep_data(record: SweepRecord, folder: Path) -> SweepData:
 
 def rounded_out(low: float, high: float) -> tuple[float, float]:
     """The ends in few digits, none of them further inside."""
-    if not math.isfinite(high - low) or high <= low:
+    tenth = (high - low) / 10
+    if not math.isfinite(tenth) or tenth <= 0:
         return low, high
-    step = 10.0 ** math.floor(math.log10((high - low) / 10))
+    step = 10.0 ** math.floor(math.log10(tenth)) or tenth
     return math.floor(low / step) * step, math.ceil(high / step) * step
 
 

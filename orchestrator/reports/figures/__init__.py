@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from orchestrator.reports.data import SweepData
+from orchestrator.reports.data import SweepData, cut
 from orchestrator.reports.figure import Figure
 
 ORDER = [
@@ -36,5 +36,15 @@ def modules() -> list[str]:
 
 def figures(sweep: SweepData) -> list[Figure]:
     """The figures that the sweep has data for, in the order of the report."""
-    made = [importlib.import_module(f"{__name__}.{name}").figure(sweep) for name in modules()]
+    made = [_figure(name, sweep) for name in modules()]
     return [figure for figure in made if figure is not None]
+
+
+def _figure(name: str, sweep: SweepData) -> Figure | None:
+    """One that fails says so in its place: the others are worth having."""
+    try:
+        figure: Figure | None = importlib.import_module(f"{__name__}.{name}").figure(sweep)
+    except Exception as error:
+        why = f"This figure could not be made, which is a bug in orchestrator: {type(error).__name__}: {cut(str(error), 300)}"
+        return Figure(name, name.capitalize(), why)
+    return figure

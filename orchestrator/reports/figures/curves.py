@@ -13,7 +13,7 @@ from orchestrator.reports.figure import ORANGE, RED, Figure
 
 HEIGHT = 270
 BEST = 5
-"""So many of the best are drawn in a colour of their own."""
+"""So many of the best at most are drawn in a colour of their own; one in five of a short sweep."""
 
 
 def figure(sweep: SweepData) -> Figure | None:
@@ -22,7 +22,8 @@ def figure(sweep: SweepData) -> Figure | None:
     if not panels:
         return None
     drawn = len({row["trial"] for row in sweep.epochs})
-    text = f"A line for each of {drawn:,} trials; the {min(BEST, drawn)} best are in orange, on top."
+    best = _best(sweep)
+    text = f"A line for each of {drawn:,} trials; the {f'{best} best are' if best > 1 else 'best one is'} in orange, on top."
     if drawn > 100:
         text += " The others are faint, so that where many run together shows; a click brings one out."
     text += " Curves far from most run out of the picture."
@@ -34,6 +35,10 @@ def figure(sweep: SweepData) -> Figure | None:
     if diverged:
         text += f" Crosses are the last epochs of {diverged:,} trials that diverged."
     return Figure("curves", "Learning curves", text, panels=panels, min_width=460)
+
+
+def _best(sweep: SweepData) -> int:
+    return min(BEST, max(1, len(sweep.trials) // 5))
 
 
 def _panels(sweep: SweepData) -> list[dict[str, Any]]:
@@ -68,7 +73,7 @@ def _panel(sweep: SweepData, expression: str, title: str, *, zero: bool = False)
         "padding": 5,
         "height": HEIGHT,
         "signals": [{"name": "chosen", "value": None}, _range()],
-        "data": _data(expression),
+        "data": _data(expression, _best(sweep)),
         "scales": [
             {"name": "x", "type": "linear", "domain": [min(1, last - 1), last], "range": "width", "zero": False},
             {
@@ -101,7 +106,7 @@ def _range() -> dict[str, Any]:
     return {"name": "ends", "update": "data('range')[0] ? [data('range')[0].low, data('range')[0].high] : [0, 1]"}
 
 
-def _data(expression: str) -> list[dict[str, Any]]:
+def _data(expression: str, best: int) -> list[dict[str, Any]]:
     high = "datum.q3 + 4 * (datum.q3 - datum.q1) > 0 && datum.most > datum.q3 + 4 * (datum.q3 - datum.q1)"
     low = "datum.least < datum.q1 - 4 * (datum.q3 - datum.q1)"
     at = "round(scale('x', datum.epoch) * 10) / 10 + ',' + round(clamp(scale('y', datum.y), -1e5, 1e5) * 10) / 10"
@@ -151,7 +156,7 @@ def _data(expression: str) -> list[dict[str, Any]]:
                 {"type": "formula", "as": "path", "expr": "'M' + join(pluck(datum.rows, 'at'), 'L')"},
                 {"type": "formula", "as": "end", "expr": "datum.rows[length(datum.rows) - 1]"},
                 {"type": "lookup", "from": "trials", "key": "trial", "fields": ["trial"], "values": ["rank", "state"]},
-                {"type": "formula", "as": "best", "expr": f"datum.rank != null && datum.rank <= {BEST}"},
+                {"type": "formula", "as": "best", "expr": f"datum.rank != null && datum.rank <= {best}"},
                 {
                     "type": "formula",
                     "as": "front",

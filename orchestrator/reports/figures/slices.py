@@ -116,5 +116,5 @@ def _median(key: Key, up: dict[str, Any]) -> dict[str, Any]:
             {"aggregate": [{"op": "median", "field": "value", "as": "median"}], "groupby": [key.field]},
         ],
         "mark": {"type": "tick", "thickness": 3, "color": {"expr": "inkText"}, "bandSize": 34},
-        "encoding": {"y": {**up, "field": "median"}},
+        "encoding": {"x": {**_choice(key), "bandPosition": 0.5}, "y": {**up, "field": "median"}},
     }
