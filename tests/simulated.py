@@ -171,7 +171,7 @@ def _plan(epochs: int) -> str:
         _searched("batch_size", kind="choice", values=[32, 64, 128]),
         _searched("optimizer.momentum", "sgd", kind="interval", low=0, high=0.99, log=False, integer=False),
     ]
-    facts = {"val": VALIDATION}
+    facts = {"val": VALIDATION, "num_classes": 10}
     return json.dumps({"settings": {}, "base": base, "choices": choices, "space": space, "facts": facts})
 
 

@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "orchestrator.scheduling": {"base", "journal", "scheduling", "space", "training"},
     "orchestrator.stores": {"base", "journal", "stores"},
     "orchestrator.serving": {"base", "config", "housekeeping", "journal", "serving", "training"},
-    "orchestrator.reports": {"analysis", "base", "config", "journal", "reports", "space"},
+    # training, for the cache of decoded images alone (reports/parts/images.py): it is read without torch
+    "orchestrator.reports": {"analysis", "base", "config", "journal", "reports", "space", "training"},
     "orchestrator.tracking": {"analysis", "base", "config", "journal", "stores", "tracking"},
     "orchestrator.verify": {"base", "config", "journal", "scheduling", "space", "stores", "training", "verify"},
     "orchestrator.housekeeping": {
@@ -67,7 +68,13 @@ ONLY_IN = {
     "omegaconf": {"orchestrator.config"},
     "optuna": {"orchestrator.scheduling", "orchestrator.analysis"},
     "torch": {"orchestrator.training", "orchestrator.serving", "models"},
-    "safetensors": {"orchestrator.training", "orchestrator.analysis", "orchestrator.verify", "models.pretrained"},
+    "safetensors": {
+        "orchestrator.reports.parts.predictions",
+        "orchestrator.training",
+        "orchestrator.analysis",
+        "orchestrator.verify",
+        "models.pretrained",
+    },
     "pandas": {"orchestrator.analysis", "orchestrator.serving"},
     "altair": {"orchestrator.reports"},
     "vl_convert": {"orchestrator.reports"},

@@ -16,14 +16,15 @@ ORDER = [
     "curves",
     "slices",
     "stability",
-    "normalization",
+    "plateau",
     "seeds",
     "rungs",
-    "savings",
+    "saved",
     "cost",
     "timeline",
     "failures",
     "confusion",
+    "mistakes",
 ]
 """By what a reader asks first: which won, what mattered, how it went, what failed, what it cost. Others follow."""
 

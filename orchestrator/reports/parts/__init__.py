@@ -1,0 +1,1 @@
+"""What several figures compute or draw alike."""

@@ -1,0 +1,41 @@
+"""What several figures draw alike: titles of axes that follow a selection, and which keys come first."""
+
+from __future__ import annotations
+
+import html
+import json
+from typing import Any
+
+from orchestrator.base.text import visible
+from orchestrator.reports.data import SweepData
+
+
+def shares(sweep: SweepData) -> dict[str, float]:
+    """Searched key -> how much of the objective's variance it explains, in [0, 1]."""
+    from orchestrator.analysis.importance import importances
+
+    return {one.key: one.share for one in importances(sweep.record)}
+
+
+def titles(across: str | None = None, up: str | None = None) -> list[dict[str, Any]]:
+    """Layers with the titles of the axes where expressions give them, for an axis whose own title is None."""
+    below = {"x": {"expr": "width / 2"}, "y": {"expr": "height + 36"}}
+    beside = {"x": -46, "y": {"expr": "height / 2"}, "angle": 270}
+    return [
+        {
+            "data": {"values": [{}]},
+            "mark": {"type": "text", "style": "guide-title", "text": {"expr": text}, "align": "center", **place},
+        }
+        for text, place in ((across, below), (up, beside))
+        if text is not None
+    ]
+
+
+def literal(value: object) -> str:
+    """Plain data as an expression of Vega: texts are quoted, with all but ASCII and `<` escaped."""
+    return json.dumps(value).replace("<", "\\u003c")
+
+
+def escaped(value: object) -> str:
+    """Plain text as HTML, with characters that would act on a terminal written out."""
+    return html.escape(visible(str(value)))
