@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.base.text import visible
+from orchestrator.reports.bundle import bundled
 from orchestrator.reports.data import SweepData
 from orchestrator.reports.figure import Figure
 from orchestrator.reports.head import head
@@ -57,9 +58,7 @@ name sorts.</p>
 @functools.cache
 def library() -> str:
     """Vega-Embed, with Vega and Vega-Lite in it."""
-    import vl_convert
-
-    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed=vegaEmbed;")
+    bundle = bundled("window.vegaEmbed=vegaEmbed;")
     assert "</script" not in bundle.lower()
     return bundle
 
