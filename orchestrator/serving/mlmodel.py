@@ -69,8 +69,9 @@ def write_model(folder: Path, record: SweepRecord, to: Path) -> list[tuple[str, 
     (to / ARCHIVE).parent.mkdir()
     written = {f"{DATA}/{DESCRIPTION}": _description(record, trial, inputs, weights)}
     example, about_example = example_files(inputs)
-    written |= example | _environment() | {"README.md": readme(f"{record.uid}/{trial.index}", inputs)}
-    size = weights.stat().st_size + len(written[f"{DATA}/{DESCRIPTION}"].encode())
+    written |= example
+    size = weights.stat().st_size + sum(len(text.encode()) for text in written.values())
+    written |= _environment() | {"README.md": readme(f"{record.uid}/{trial.index}", inputs)}
     written["MLmodel"] = _mlmodel(inputs, about_example, size, record.last_ms, written)
     for name, text in written.items():
         (to / name).write_text(text, encoding="utf-8")

@@ -18,6 +18,7 @@ from orchestrator.base.build import build
 from orchestrator.base.decode import DecodeError
 from orchestrator.base.errors import ConfigError, NotReadyError
 from orchestrator.base.inputs import Inputs, checked_inputs
+from orchestrator.base.targets import catalogue_targets
 from orchestrator.training import checkpoint, metrics
 from orchestrator.training.batches import fitted, place
 from orchestrator.training.build import build_model, load_data
@@ -82,8 +83,11 @@ def restored(
         image_size=(inputs["height"], inputs["width"]),
     )
     # The weights are about to be replaced: an initialization would only cost time, or ask for the data.
+    config = {**config, "init": {}}
     with _generators_kept():
-        model, channels_last = build_model({**config, "init": {}}, shape, torch.device("cpu"))
+        if config["model"].get("_target_") in catalogue_targets():
+            _check_shapes(build_model(config, shape, torch.device("meta"))[0], loaded.tensors)
+        model, channels_last = build_model(config, shape, torch.device("cpu"))
     model.load_state_dict(loaded.tensors)
     return Restored(model.eval(), channels_last, inputs, transform)
 
@@ -127,6 +131,16 @@ def same_weights(one: Path, other: Path, *, uid: str) -> bool:
     if differ or first.tensors.keys() != second.tensors.keys():
         return False
     return all(torch.equal(tensor, second.tensors[name]) for name, tensor in first.tensors.items())
+
+
+def _check_shapes(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Raise RuntimeError unless weights are those of a model, before that takes memory: a file may claim a width of millions."""
+    wanted, found = model.state_dict(), dict(tensors)
+    for name in sorted(wanted.keys() ^ found.keys()):
+        raise RuntimeError(f"{name} is {'missing' if name in wanted else 'of no part of it'}")
+    for name, tensor in wanted.items():
+        if tensor.shape != found[name].shape:
+            raise RuntimeError(f"{name} has the shape {list(found[name].shape)}, the network's is {list(tensor.shape)}")
 
 
 def _inputs(state: Mapping[str, Any]) -> Inputs | None:
