@@ -23,12 +23,36 @@ CONFIG = {"epochs": 3, "seed": 0, "metric": "val/accuracy", "mode": "max"}
 """The least that a trial's configuration holds."""
 
 
-def plan_text(**settings: Any) -> str:
-    """A plan with the least that every version recorded, and these root keys."""
+FACTS = {
+    "fingerprint": "0123456789abcdef" * 4,
+    "train": 1151,
+    "val": 287,
+    "test": 359,
+    "num_classes": 10,
+    "in_channels": 1,
+    "image_size": [8, 8],
+}
+"""What planning finds out of a data set."""
+
+
+def plan_text(*, facts: dict[str, Any] | None = None, rules: int | None = None, **settings: Any) -> str:
+    """A plan with the least that every version recorded, and these root keys.
+
+    Args:
+        facts: what planning found out of the data.
+        rules: those that the sweep began with; where absent none are recorded, as in the first version.
+    """
     parts = {part: {} for part in ("sampler", "scheduler", "tracking", "cluster")}
-    return json.dumps(
-        {"settings": settings, "base": CONFIG, "choices": {}, "space": [], "facts": {}, "notes": [], **parts}
-    )
+    plan = {
+        "settings": settings,
+        "base": CONFIG,
+        "choices": {},
+        "space": [],
+        "facts": facts or {},
+        "notes": [],
+        **parts,
+    }
+    return json.dumps(plan if rules is None else plan | {"rules": rules})
 
 
 class Sweep:
@@ -123,9 +147,9 @@ def new_sweep(tmp_path: Path, first_store: None) -> Iterator[Callable[..., Sweep
     """Makes sweeps below the test's folder, tracked in its `mlflow.db` unless told otherwise."""
     sweeps: list[Sweep] = []
 
-    def make(name: str = "digits-0a1b2c3d", **tracking: Any) -> Sweep:
+    def make(name: str = "digits-0a1b2c3d", plan: str = "", **tracking: Any) -> Sweep:
         local = {"kind": "local", "uri": f"sqlite:///{tmp_path}/mlflow.db", "artifacts": str(tmp_path / "artifacts")}
-        sweeps.append(Sweep(tmp_path / name, tracking or local))
+        sweeps.append(Sweep(tmp_path / name, tracking or local, plan=plan))
         return sweeps[-1]
 
     yield make
@@ -170,16 +194,25 @@ def tables(tmp_path: Path) -> Callable[..., dict[str, list[tuple[Any, ...]]]]:
     def read(
         path: Path = tmp_path / "mlflow.db", *, leave_out: tuple[str, ...] = ()
     ) -> dict[str, list[tuple[Any, ...]]]:
+        uid = "SELECT value FROM tags t WHERE t.run_uuid = r.run_uuid AND key = 'trial_uid' AND lifecycle_stage = 'active'"
+        named = f"(SELECT r.*, coalesce(({uid}), r.name) AS uid FROM runs r)"
         queries = {
             "experiments": "SELECT name, lifecycle_stage FROM experiments",
-            "runs": "SELECT name, status, start_time, end_time, lifecycle_stage, source_type FROM runs",
-            "tags": "SELECT name, key, value FROM tags JOIN runs USING (run_uuid)"
+            "views": "SELECT substr(key, 24), name, value FROM experiment_tags JOIN experiments USING (experiment_id)"
+            " WHERE key LIKE 'mlflow.sharedViewState.%'",
+            "runs": f"SELECT uid, status, start_time, end_time, lifecycle_stage, source_type FROM {named}",
+            "names": f"SELECT uid, name FROM {named} WHERE lifecycle_stage = 'active'",
+            "tags": f"SELECT uid, key, value FROM tags JOIN {named} USING (run_uuid)"
             " WHERE key NOT IN ('mlflow.parentRunId', 'journal')",  # both differ from sweep to sweep
-            "parents": "SELECT r.name, p.name FROM tags JOIN runs r USING (run_uuid) JOIN runs p ON p.run_uuid = tags.value"
+            "parents": f"SELECT r.uid, p.uid FROM tags JOIN {named} r USING (run_uuid) JOIN {named} p ON p.run_uuid = tags.value"
             " WHERE key = 'mlflow.parentRunId'",
-            "params": "SELECT name, key, value FROM params JOIN runs USING (run_uuid)",
-            "metrics": "SELECT name, key, step, timestamp, value, is_nan FROM metrics JOIN runs USING (run_uuid)",
-            "latest": "SELECT name, key, step, timestamp, value, is_nan FROM latest_metrics JOIN runs USING (run_uuid)",
+            "params": f"SELECT uid, key, value FROM params JOIN {named} USING (run_uuid)",
+            "metrics": f"SELECT uid, key, step, timestamp, value, is_nan FROM metrics JOIN {named} USING (run_uuid)",
+            "latest": f"SELECT uid, key, step, timestamp, value, is_nan FROM latest_metrics JOIN {named} USING (run_uuid)",
+            "datasets": "SELECT name, digest, dataset_source_type, dataset_source, dataset_schema, dataset_profile FROM datasets",
+            "inputs": "SELECT n.uid, d.name, i.source_type, i.destination_type, i.step, t.name, t.value FROM inputs i"
+            f" JOIN {named} n ON n.run_uuid = i.destination_id JOIN datasets d ON d.dataset_uuid = i.source_id"
+            " LEFT JOIN input_tags t USING (input_uuid)",
         }
         db = sqlite3.connect(path)
         try:

@@ -39,8 +39,10 @@ _USERINFO = re.compile(rf"({_SCHEME})[^/\s]\S*@")
 """The same within a text: up to the last @ of the word."""
 
 _QUERY = re.compile(
-    r"(?i)([?&;#][\w.-]*(?:token|key|secret|passw(?:or)?d|pwd|auth|sig|signature|credentials?)[\w.-]*=)[^&;\s'\"]+"
+    r"(?i)([?&;#](?!viewStateShareKey=)[\w.-]*(?:token|key|secret|passw(?:or)?d|pwd|auth|sig|signature|credentials?)[\w.-]*=)[^&;\s'\"]+"
 )
+"""An argument of an address by whose name it is a secret; MLflow's `viewStateShareKey` names a view of a page."""
+
 _HEADER = re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?(?:bearer|basic)?\s*)[^\s'\",}]+")
 
 _NAMED = re.compile(

@@ -14,18 +14,37 @@ from orchestrator.cli.parser import Parser, add_runs_dir
 def dashboard(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="orchestrator dashboard",
-        description="Serve MLflow's UI on 127.0.0.1 for the store that the newest sweep of a folder went to.",
+        description="Serve MLflow's UI on 127.0.0.1 and open it at the trials of a sweep.",
+    )
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="a sweep's name, or its name with the id; the newest where absent"
     )
     add_runs_dir(parser)
     parser.add_argument("--port", type=int, default=5000, help="0 picks a free port (default: 5000)")
     parser.add_argument("--uri", help="another store (sqlite:////absolute/path) or server (http://host:port)")
+    parser.add_argument("--no-open", action="store_true", help="say the address and open no browser")
     options = parser.parse_args(argv)
-    from orchestrator.journal.finding import tracked_in
+    from orchestrator.journal.finding import find_sweep, newest_tracked, tracking_of
     from orchestrator.tracking.dashboard import serve
 
-    uri = options.uri or tracked_in(options.runs_dir).get("uri")
-    serve(options.runs_dir, port=options.port, uri=uri, say=say)
+    sweep = find_sweep(options.runs_dir, options.name) if options.name else None
+    if sweep is None and not options.uri:
+        sweep = newest_tracked(options.runs_dir)
+    uri = options.uri or (tracking_of(sweep).get("uri") if sweep else None)
+    show = (lambda address: None) if options.no_open else _open_in_browser
+    serve(options.runs_dir, port=options.port, uri=uri, sweep=sweep, say=say, show=show)
     return errors.EXIT_OK
+
+
+def _open_in_browser(address: str) -> None:
+    """Opens an address where there is a desktop, and a person at the terminal who sees it."""
+    import os
+    import sys
+    import webbrowser
+
+    desktop = sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    if desktop and sys.stdout.isatty():
+        webbrowser.open(address)
 
 
 def sync_command(argv: Sequence[str]) -> int:

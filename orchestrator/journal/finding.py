@@ -71,13 +71,29 @@ def sweeps_in(runs_dir: Path) -> list[Path]:
     return sorted(folders, key=_opened_ms, reverse=True)
 
 
-def tracked_in(runs_dir: Path) -> Mapping[str, Any]:
-    """The tracking settings of the newest tracked sweep there, with the store where it lies now; empty where there is none."""
-    for folder in sweeps_in(runs_dir.resolve()):
+def newest_tracked(runs_dir: Path) -> Path:
+    """The folder of the newest sweep there that MLflow is told of.
+
+    Raises:
+        NotReadyError: there is none; says what makes one.
+    """
+    folders = sweeps_in(runs_dir)
+    for folder in folders:
         opened = _opening(folder)
         if opened is not None and opened.tracking.get("kind") != "none":
-            return located_tracking(opened, folder)
-    return {}
+            return folder
+    if folders:
+        raise NotReadyError(
+            f"no sweep in {runs_dir} is tracked; `orchestrator sync {folders[0].name}` ships the newest"
+        )
+    where = f"there is no sweep in {runs_dir}" if runs_dir.is_dir() else f"there is no folder {runs_dir}"
+    raise NotReadyError(f"{where}; `orchestrator launch` makes one, --runs-dir names another folder of sweeps")
+
+
+def tracking_of(folder: Path) -> Mapping[str, Any]:
+    """The tracking settings of a sweep, with the store where it lies now."""
+    opened = _opening(folder)
+    return located_tracking(opened, folder.resolve()) if opened else {}
 
 
 def runs_dir_option(folder: Path) -> str:

@@ -13,6 +13,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property, partial
 from itertools import zip_longest
 from pathlib import Path
@@ -21,9 +22,11 @@ from typing import Any
 from orchestrator.base.failpoints import failpoint
 from orchestrator.base.secrets import bare_address, redact
 from orchestrator.stores.runs import (
+    CONTEXT_TAG,
     EXPERIMENT_TAGS,
     REFUSALS,
     Artifact,
+    Dataset,
     Metric,
     RefusedError,
     RunWrite,
@@ -133,6 +136,17 @@ class ClientStore:
     def tag(self, uid: str, key: str) -> str | None:
         run = self._runs.get(uid)
         return run.tags.get(key) if run else None
+
+    def tag_experiment(self, key: str, value: str) -> None:
+        with self._calls() as client:
+            client.set_experiment_tag(self._experiment_id, key, value)
+
+    def untag_experiment(self, key: str) -> None:
+        """Removes a tag of the experiment, where there are both."""
+        found = self._experiment()
+        if found is not None and key in found.tags:
+            with self._calls(refusals=True) as client:
+                client.delete_experiment_tag(found.experiment_id, key)
 
     def write(self, writes: Sequence[RunWrite]) -> list[str]:
         if self._answer_lost:
@@ -273,6 +287,10 @@ class ClientStore:
         except RefusedError as error:
             return [str(error)]
         steps: list[Callable[[], None]] = []
+        if write.name and run.name != write.name:
+            steps.append(partial(self._rename, write.uid, write.name))
+        if write.dataset and write.dataset not in run.datasets:
+            steps.append(partial(self._log_dataset, write.uid, write.dataset))
         for metrics, params, tags in _batches(write):
             try:
                 self._log(run.run_id, metrics, params, tags)
@@ -316,6 +334,22 @@ class ClientStore:
                 [entities.RunTag(key, value) for key, value in tags.items()],
             )
         failpoint("server.batch.after")
+
+    def _rename(self, uid: str, name: str) -> None:
+        run = self._runs[uid]
+        with self._calls(refusals=True) as client:
+            client.update_run(run.run_id, name=name)
+        self._runs[uid] = replace(run, name=name)
+
+    def _log_dataset(self, uid: str, dataset: Dataset) -> None:
+        from mlflow import entities
+
+        run = self._runs[uid]
+        fields = (dataset.name, dataset.digest, dataset.source_type, dataset.source, dataset.schema, dataset.profile)
+        given = entities.DatasetInput(entities.Dataset(*fields), [entities.InputTag(CONTEXT_TAG, dataset.context)])
+        with self._calls(refusals=True) as client:
+            client.log_inputs(run.run_id, [given])
+        self._runs[uid] = replace(run, datasets=(*run.datasets, dataset))
 
     def _upload(self, run_id: str, artifact: Artifact) -> None:
         """Uploads a file under the name of the artifact; one that is gone and replaced is passed over."""
@@ -386,7 +420,14 @@ def _run(run: Any) -> StoredRun:
         latest=tuple(sorted(map(_metric, run.data._metric_objs))),
         user=run.info.user_id or "",
         experiment_id=str(run.info.experiment_id),
+        datasets=tuple(sorted(map(_dataset, run.inputs.dataset_inputs if run.inputs else ()), key=repr)),
     )
+
+
+def _dataset(given: Any) -> Dataset:
+    one, tags = given.dataset, {tag.key: tag.value for tag in given.tags}
+    context = tags.get(CONTEXT_TAG, "")
+    return Dataset(one.name, one.digest, one.source_type, one.source, one.schema or "", one.profile or "", context)
 
 
 def _metric(entity: Any) -> Metric:

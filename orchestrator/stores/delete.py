@@ -21,7 +21,7 @@ from orchestrator.journal.place import SQLITE
 from orchestrator.stores.client import ClientStore
 from orchestrator.stores.holding import check_holder
 from orchestrator.stores.opening import local_path, store_settings
-from orchestrator.stores.runs import HOLDER_TAG, RefusedError, UnavailableError, local_folder
+from orchestrator.stores.runs import HOLDER_TAG, VIEW_TAG, RefusedError, UnavailableError, local_folder
 from orchestrator.stores.schema import connect, fits
 from orchestrator.stores.sqlite import derived_run_id, transaction
 
@@ -75,7 +75,7 @@ def tracked_runs(opened: SweepOpened | None, sweep_folder: Path) -> Iterator[Tra
                     check_holder(_holder(db, uid), sweep_folder.parent, uid)
                 runs, root = _runs(db, uid), path.parent / MLFLOW_ARTIFACTS
                 elsewhere = [run.artifact_uri for run in runs if not _is_at_home(root, run, own=own)]
-                delete = partial(_delete_local, db, runs, root, own=own)
+                delete = partial(_delete_local, db, runs, root, uid=uid, own=own)
                 yield TrackedRuns(where, len(runs), delete, elsewhere=elsewhere)
         else:
             with contextlib.closing(ClientStore(uri, str(experiment))) as store:
@@ -84,7 +84,8 @@ def tracked_runs(opened: SweepOpened | None, sweep_folder: Path) -> Iterator[Tra
                     if run.tags.get("kind") == "sweep":
                         check_holder(run.tags.get(HOLDER_TAG), sweep_folder.parent, uid)
                 ids = [run.run_id for run in found]
-                yield TrackedRuns(where, len(ids), partial(store.delete, ids), for_good=False)
+                delete = partial(_delete_elsewhere, store, ids, uid)
+                yield TrackedRuns(where, len(ids), delete, for_good=False)
     except (UnavailableError, RefusedError, sqlite3.Error, OSError, removal.RefusedRemovalError) as error:
         raise NotReadyError(f"the MLflow runs in {where} cannot be deleted now: {error}") from error
 
@@ -92,7 +93,12 @@ def tracked_runs(opened: SweepOpened | None, sweep_folder: Path) -> Iterator[Tra
 def forget_sweep(path: Path, uid: str) -> None:
     """Deletes the runs of a sweep from a local store, with their files in the store's own folder."""
     with contextlib.closing(connect(path, write=True)) as db:
-        _delete_local(db, _runs(db, uid), path.parent / MLFLOW_ARTIFACTS, own=True)
+        _delete_local(db, _runs(db, uid), path.parent / MLFLOW_ARTIFACTS, uid=uid, own=True)
+
+
+def _delete_elsewhere(store: ClientStore, run_ids: Sequence[str], uid: str) -> None:
+    store.delete(run_ids)
+    store.untag_experiment(VIEW_TAG + uid)
 
 
 class _Run(NamedTuple):
@@ -129,8 +135,8 @@ _SELECT_RUNS = (
 )
 
 
-def _delete_local(db: sqlite3.Connection, runs: Sequence[_Run], root: Path, *, own: bool) -> None:
-    """Deletes runs by SQL; `mlflow gc` takes 42 s for a thousand.
+def _delete_local(db: sqlite3.Connection, runs: Sequence[_Run], root: Path, *, uid: str, own: bool) -> None:
+    """Deletes a sweep's runs and its view by SQL; `mlflow gc` takes 42 s for a thousand.
 
     Args:
         root: the store's own folder of artifacts. No address in the database says what is removed.
@@ -145,6 +151,7 @@ def _delete_local(db: sqlite3.Connection, runs: Sequence[_Run], root: Path, *, o
                 _remove_files(artifacts, run)
         with transaction(db):
             _delete_rows(db, [run.run_id for run in runs])
+            db.execute("DELETE FROM experiment_tags WHERE key = ?", (VIEW_TAG + uid,))
             emptied = [one for one in {run.experiment for run in runs} if _delete_if_empty(db, one)]
         for experiment in emptied:
             if artifacts is not None:
@@ -159,8 +166,12 @@ def _delete_rows(db: sqlite3.Connection, run_ids: Sequence[str]) -> None:
         db.execute(f'DELETE FROM "{table}" WHERE "{column}" IN gone')
     # Tables without a foreign key: the data sets that a run was given.
     given = "inputs WHERE source_id IN gone OR destination_id IN gone"
+    of_data = f"dataset_uuid IN (SELECT source_id FROM {given})"
+    touched = db.execute(f"SELECT dataset_uuid FROM datasets WHERE {of_data}").fetchall()
     db.execute(f"DELETE FROM input_tags WHERE input_uuid IN (SELECT input_uuid FROM {given})")
     db.execute(f"DELETE FROM {given}")
+    unused = "dataset_uuid = ? AND NOT EXISTS (SELECT 1 FROM inputs WHERE source_id = dataset_uuid)"
+    db.executemany(f"DELETE FROM datasets WHERE {unused}", touched)
     db.execute("DELETE FROM runs WHERE run_uuid IN gone")
     db.execute("DROP TABLE gone")
 

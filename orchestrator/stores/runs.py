@@ -17,12 +17,20 @@ T = TypeVar("T")
 MAX_PARAM_LENGTH = 6_000
 MAX_TAG_LENGTH = 8_000
 MAX_NAME_LENGTH = 250
+MAX_DIGEST_LENGTH = 36
+MAX_DATASET_NAME_LENGTH = 500
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """MLflow's UI then opens the experiment on its runs; without it, on what it has for language models."""
 
 STORE_ID_TAG = "orchestrator.store_id"
 """A tag of the experiments in the local store of a runs folder: the id that both carry."""
+
+VIEW_TAG = "mlflow.sharedViewState."
+"""What the tag of an experiment begins with that holds a view of its page; the key of the view follows."""
+
+CONTEXT_TAG = "mlflow.data.context"
+"""A tag of a run's data set: what it is for."""
 
 HOLDER_TAG = "orchestrator.holder"
 """A tag of a sweep's run in any other store: the runs folder that ships the sweep, see `stores.holding`."""
@@ -70,6 +78,25 @@ class Artifact:
         return self.path is not None and not self.path.is_file()
 
 
+@dataclass(frozen=True)
+class Dataset:
+    """The data set that a run was given, in the words of MLflow's table of them.
+
+    Args:
+        digest: at most `MAX_DIGEST_LENGTH` letters.
+        source, schema, profile: JSON.
+        context: what it is for.
+    """
+
+    name: str
+    digest: str
+    source_type: str
+    source: str
+    schema: str
+    profile: str
+    context: str
+
+
 @dataclass
 class RunWrite:
     """Everything that a batch of events changes in one run.
@@ -78,6 +105,8 @@ class RunWrite:
         uid: `<sweep>` or `<sweep>/<index>`.
         kind: `sweep` or `trial`.
         create: create the run with `name` and `start_ms`, unless the store has one with this uid.
+        name: what the run is called from now on; "" leaves it.
+        dataset: what it is given.
         refused: what was refused of it, once a store that writes run by run has written it; when the batch is repeated it
             passes over this run.
     """
@@ -91,6 +120,7 @@ class RunWrite:
     params: dict[str, str] = field(default_factory=dict)
     metrics: list[Metric] = field(default_factory=list)
     artifacts: list[Artifact] = field(default_factory=list)
+    dataset: Dataset | None = None
     status: str | None = None
     end_ms: int | None = None
     refused: list[str] | None = None
@@ -103,6 +133,7 @@ class StoredRun:
     Args:
         latest: the newest number of each metric.
         user: who made it.
+        datasets: what it was given; empty where the reader does not look at them.
         columns: what else a local database says of it.
     """
 
@@ -118,6 +149,7 @@ class StoredRun:
     latest: tuple[Metric, ...] = ()
     user: str = ""
     experiment_id: str = ""
+    datasets: tuple[Dataset, ...] = ()
     columns: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -159,6 +191,13 @@ class Store(Protocol):
 
     def tag(self, uid: str, key: str) -> str | None:
         """A tag of a run that `find` has found; None where it has none."""
+
+    def tag_experiment(self, key: str, value: str) -> None:
+        """Sets a tag of the experiment.
+
+        Raises:
+            UnavailableError: not now.
+        """
 
     def write(self, writes: Sequence[RunWrite]) -> list[str]:
         """Stores all writes and returns a sentence for each that was refused; a sweep's run comes before its trials."""

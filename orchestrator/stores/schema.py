@@ -36,6 +36,8 @@ COLUMNS = {
     "params": "key* VARCHAR, value VARCHAR, run_uuid* VARCHAR",
     "metrics": "key* VARCHAR, value* FLOAT, timestamp* BIGINT, run_uuid* VARCHAR, step* BIGINT, is_nan* BOOLEAN",
     "latest_metrics": "key* VARCHAR, value FLOAT, timestamp BIGINT, step BIGINT, is_nan BOOLEAN, run_uuid* VARCHAR",
+    "datasets": "dataset_uuid VARCHAR, experiment_id* INTEGER, name* VARCHAR, digest* VARCHAR, dataset_source_type VARCHAR,"
+    " dataset_source TEXT, dataset_schema TEXT, dataset_profile TEXT",
     "inputs": "input_uuid VARCHAR, source_type* VARCHAR, source_id* VARCHAR, destination_type* VARCHAR,"
     " destination_id* VARCHAR, step BIGINT",
     "input_tags": "input_uuid* VARCHAR, name* VARCHAR, value VARCHAR",

@@ -18,7 +18,9 @@ from pathlib import Path
 from orchestrator.base.failpoints import failpoint
 from orchestrator.stores import artifacts
 from orchestrator.stores.runs import (
+    CONTEXT_TAG,
     EXPERIMENT_TAGS,
+    Dataset,
     RefusedError,
     RunWrite,
     UnavailableError,
@@ -39,6 +41,11 @@ WHERE (excluded.step, excluded.timestamp, excluded.value) > (step, timestamp, va
 def derived_run_id(experiment_id: int, uid: str) -> str:
     """The id of the run that is written here for a trial, or a sweep."""
     return uuid.uuid5(uuid.NAMESPACE_OID, f"{experiment_id}/{uid}").hex
+
+
+def derived_input_id(run_id: str) -> str:
+    """The id of the row that says which data set a run was given."""
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"{run_id}/data").hex
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,15 @@ class SqliteStore:
         with self._unavailable_if_it_fails():
             row = self._db.execute("SELECT value FROM tags WHERE run_uuid = ? AND key = ?", (run_id, key)).fetchone()
         return row and str(row[0])
+
+    def tag_experiment(self, key: str, value: str) -> None:
+        assert self._db is not None
+        with self._unavailable_if_it_fails(), transaction(self._db) as db:
+            db.execute(
+                "INSERT INTO experiment_tags (key, value, experiment_id) VALUES (?, ?, ?)"
+                " ON CONFLICT (key, experiment_id) DO UPDATE SET value = excluded.value",
+                (key, value, self._experiment_id),
+            )
 
     def write(self, writes: Sequence[RunWrite]) -> list[str]:
         assert self._db is not None
@@ -156,7 +172,7 @@ class SqliteStore:
 
     def _write_rows(self, db: sqlite3.Connection, accepted: Sequence[tuple[RunWrite, _Run]]) -> None:
         ids = {write.uid: run.run_id for write, run in accepted}
-        runs, tags, params, metrics, latest, ends = [], [], [], [], [], []
+        runs, names, tags, params, metrics, latest, ends = [], [], [], [], [], [], []
         for write, run in accepted:
             run_id = run.run_id
             if write.uid not in self._runs:
@@ -166,6 +182,9 @@ class SqliteStore:
                     sweep_uid = write.uid.rpartition("/")[0]
                     own["mlflow.parentRunId"] = ids.get(sweep_uid) or self._runs[sweep_uid].run_id
                 tags += [(key, value, run_id) for key, value in own.items()]
+            elif write.name:
+                names.append((write.name, run_id))
+                tags.append(("mlflow.runName", write.name, run_id))
             tags += [(key, value, run_id) for key, value in write.tags.items()]
             params += [(key, value, run_id) for key, value in write.params.items()]
             newest: dict[str, tuple[int, int, float]] = {}
@@ -186,6 +205,7 @@ class SqliteStore:
         )
         if runs:
             failpoint("sqlite.create.after")
+        db.executemany("UPDATE runs SET name = ? WHERE run_uuid = ?", names)
         db.executemany(
             "INSERT INTO tags (key, value, run_uuid) VALUES (?, ?, ?)"
             " ON CONFLICT (key, run_uuid) DO UPDATE SET value = excluded.value",
@@ -197,11 +217,38 @@ class SqliteStore:
             metrics,
         )
         db.executemany(_UPSERT_LATEST, latest)
+        self._write_datasets(db, [(write.dataset, ids[write.uid]) for write, _ in accepted if write.dataset])
         if ends:
             failpoint("sqlite.status.before")
         db.executemany("UPDATE runs SET status = ?, end_time = ? WHERE run_uuid = ?", ends)
         if ends:
             failpoint("sqlite.status.after")
+
+    def _write_datasets(self, db: sqlite3.Connection, given: Sequence[tuple[Dataset, str]]) -> None:
+        """One row a data set of the experiment, and one for each (data set, run)."""
+        known = {dataset: self._dataset_id(db, dataset) for dataset in {dataset for dataset, _ in given}}
+        inputs = [(derived_input_id(run_id), known[dataset], run_id) for dataset, run_id in given]
+        db.executemany(
+            "INSERT OR IGNORE INTO inputs (input_uuid, source_type, source_id, destination_type, destination_id)"
+            " VALUES (?, 'DATASET', ?, 'RUN', ?)",
+            inputs,
+        )
+        tags = [(derived_input_id(run_id), CONTEXT_TAG, dataset.context) for dataset, run_id in given]
+        db.executemany("INSERT OR IGNORE INTO input_tags (input_uuid, name, value) VALUES (?, ?, ?)", tags)
+
+    def _dataset_id(self, db: sqlite3.Connection, dataset: Dataset) -> str:
+        """The id of the row of a data set, which is made where it is missing."""
+        key = (self._experiment_id, dataset.name, dataset.digest)
+        query = "SELECT dataset_uuid FROM datasets WHERE experiment_id = ? AND name = ? AND digest = ?"
+        if row := db.execute(query, key).fetchone():
+            return str(row[0])
+        found = uuid.uuid5(uuid.NAMESPACE_OID, "/".join(map(str, key))).hex
+        db.execute(
+            "INSERT INTO datasets (dataset_uuid, experiment_id, name, digest, dataset_source_type, dataset_source,"
+            " dataset_schema, dataset_profile) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (found, *key, dataset.source_type, dataset.source, dataset.schema, dataset.profile),
+        )
+        return found
 
     def _unavailable_if_it_fails(self) -> AbstractContextManager[None]:
         return unavailable_if_it_fails(f"the MLflow store {self._path} cannot be written")

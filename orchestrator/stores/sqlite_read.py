@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from orchestrator.stores.runs import Metric, StoredExperiment, StoredRun, chunks
+from orchestrator.stores.runs import CONTEXT_TAG, Dataset, Metric, StoredExperiment, StoredRun, chunks
 from orchestrator.stores.schema import connect, triggers_in_reach, unavailable_if_it_fails
 from orchestrator.stores.sqlite import derived_run_id
 
@@ -119,6 +119,7 @@ class SqliteReader:
             tags = self._pairs("tags", ids)
             params = self._pairs("params", ids)
             latest = self._metrics("latest_metrics", ids)
+            datasets = self._datasets(ids)
             for run in part:
                 run_id, stage = run.pop("run_uuid"), run.pop("lifecycle_stage")
                 yield StoredRun(
@@ -134,6 +135,7 @@ class SqliteReader:
                     tags=tags.get(run_id, {}),
                     params=params.get(run_id, {}),
                     latest=tuple(sorted(latest.get(run_id, ()))),
+                    datasets=tuple(sorted(datasets.get(run_id, ()), key=repr)),
                     columns=run,
                 )
 
@@ -176,6 +178,21 @@ class SqliteReader:
                 self._is_sound(table, row, ((str,), (str,), (str,)))
         return {run_id: dict(sorted(pairs.items())) for run_id, pairs in found.items()}
 
+    def _datasets(self, ids: Sequence[str]) -> dict[str, list[Dataset]]:
+        """run -> the data sets that it was given."""
+        found: dict[str, list[Dataset]] = {}
+        query = (
+            "SELECT i.destination_id, d.name, d.digest, d.dataset_source_type, d.dataset_source, coalesce(d.dataset_schema, ''),"
+            " coalesce(d.dataset_profile, ''), coalesce(t.value, '')"
+            " FROM inputs i LEFT JOIN datasets d ON d.dataset_uuid = i.source_id"
+            f" LEFT JOIN input_tags t ON t.input_uuid = i.input_uuid AND t.name = '{CONTEXT_TAG}'"
+            f" WHERE i.source_type = 'DATASET' AND i.destination_type = 'RUN' AND i.destination_id IN ({_marks(ids)})"
+        )
+        for run_id, *row in self._query(query, ids):
+            if self._is_sound("datasets", row, ((str,),) * len(row)):
+                found.setdefault(run_id, []).append(Dataset(*row))
+        return found
+
     def _metrics(self, table: str, ids: Sequence[str]) -> dict[str, list[Metric]]:
         """run -> its numbers."""
         found: dict[str, list[Metric]] = {}
@@ -195,7 +212,7 @@ class SqliteReader:
         return not wrong
 
     def _of_runs(self, query: str, ids: Sequence[str]) -> list[tuple[Any, ...]]:
-        return self._query(f"{query} WHERE run_uuid IN ({','.join('?' * len(ids))})", ids)
+        return self._query(f"{query} WHERE run_uuid IN ({_marks(ids)})", ids)
 
     def _query(self, query: str, values: Any) -> list[tuple[Any, ...]]:
         if self._db is None:
@@ -205,6 +222,10 @@ class SqliteReader:
 
     def _unavailable_if_it_fails(self) -> AbstractContextManager[None]:
         return unavailable_if_it_fails(f"the MLflow store {self.path} cannot be read")
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))
 
 
 _OF_SWEEP_OR_NONE = """

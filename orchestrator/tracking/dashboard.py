@@ -1,4 +1,7 @@
-"""Serves MLflow's own UI on 127.0.0.1: `orchestrator dashboard [--port]`. MLflow is imported when it is served, not before."""
+"""Serves MLflow's own UI on 127.0.0.1, and says where in it a sweep is: `orchestrator dashboard [NAME]`.
+
+MLflow is imported when it is served, not before.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,29 @@ from pathlib import Path
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.secrets import redact
+from orchestrator.journal.events import Suggested, SweepOpened
 from orchestrator.journal.place import SQLITE
-from orchestrator.stores.opening import local_store
+from orchestrator.journal.record import read_events
+from orchestrator.stores.opening import local_store, open_reader, open_store, store_settings
 from orchestrator.stores.runs import UnavailableError
 from orchestrator.stores.schema import create, other_version
 from orchestrator.stores.settling import settle
 from orchestrator.tracking.preflight import ADVICE, check_tracking
+from orchestrator.tracking.view import View, address
 
 HOST = "127.0.0.1"
 GRACE_S = 2
 
 
-def serve(runs_dir: Path, *, port: int = 5000, uri: str | None = None, say: Callable[[str], None] = print) -> None:
+def serve(
+    runs_dir: Path,
+    *,
+    port: int = 5000,
+    uri: str | None = None,
+    sweep: Path | None = None,
+    say: Callable[[str], None] = print,
+    show: Callable[[str], object] = lambda address: None,
+) -> None:
     """Serves the store of `runs_dir` until Ctrl-C or SIGTERM; says the address once it answers.
 
     The server runs in this very process, so that nothing is left behind however it ends, and MLflow is imported once
@@ -35,6 +49,8 @@ def serve(runs_dir: Path, *, port: int = 5000, uri: str | None = None, say: Call
     Args:
         port: 0 picks a free one.
         uri: a local store elsewhere (`sqlite:////...`), or a server, whose address is said instead.
+        sweep: the folder of the sweep that the address leads to; without, it leads to MLflow's first page.
+        show: takes the address, once it answers, and opens it where somebody can see it.
 
     Raises:
         ConfigError: `uri` is none that can be used.
@@ -46,7 +62,9 @@ def serve(runs_dir: Path, *, port: int = 5000, uri: str | None = None, say: Call
             check_tracking({"kind": "server", "uri": uri}, runs_dir)
         except NotReadyError as error:  # the way out is that of a sweep
             raise NotReadyError(str(error).partition(ADVICE)[0]) from error
-        say(f"the dashboard of this server is at {redact(uri)}")
+        address = page_of(sweep, redact(uri), uri) if sweep else redact(uri)
+        say(f"the dashboard of this server is at {address}")
+        show(address)
         return
     settings = check_tracking({"kind": "local", "uri": uri}, runs_dir)
     listener = _listen(port)
@@ -57,10 +75,11 @@ def serve(runs_dir: Path, *, port: int = 5000, uri: str | None = None, say: Call
             )
         if settings["uri"] == local_store(runs_dir.resolve())["uri"]:
             settle(runs_dir)
-        address = f"http://{HOST}:{listener.getsockname()[1]}"
+        base = f"http://{HOST}:{listener.getsockname()[1]}"
         say(f"starting MLflow for {settings['uri']} (takes some seconds) ...")
         _prepare(Path(settings["uri"].removeprefix(SQLITE)), Path(settings["artifacts"]))
-        threading.Thread(target=_say_when_up, args=(address, say), daemon=True).start()
+        page = page_of(sweep, base, settings["uri"]) if sweep else base
+        threading.Thread(target=_say_when_up, args=(base, page, say, show), daemon=True).start()
         _serve(settings["uri"], settings["artifacts"], listener)
 
 
@@ -135,8 +154,54 @@ def _serve(uri: str, artifact_root: str, listener: socket.socket) -> None:
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def _say_when_up(address: str, say: Callable[[str], None]) -> None:
+def _say_when_up(base: str, page: str, say: Callable[[str], None], show: Callable[[str], object]) -> None:
     """Says the address once the server answers; the listening socket keeps the request until then."""
-    with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=300) as answer:
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"{base}/health", timeout=300) as answer:
         if answer.read().strip() == b"OK":
-            say(f"the dashboard is at {address} (Ctrl-C stops it)")
+            say(f"the dashboard is at {page} (Ctrl-C stops it)")
+            show(page)
+
+
+def page_of(sweep: Path, base: str, uri: str) -> str:
+    """The address that shows a sweep's trials; its view is written to the store where it is missing or another.
+
+    Args:
+        base: the address of MLflow's pages.
+        uri: the store that they show.
+
+    Raises:
+        NotReadyError: MLflow has no run of the sweep yet, or its store cannot be written.
+    """
+    view = view_of(sweep)
+    settings = {**store_settings(view.opened, sweep), "uri": uri}
+    experiment = str(settings.get("experiment") or view.opened.name)
+    try:
+        with contextlib.closing(open_reader(settings, experiment)) as reader:
+            found = reader.experiment()
+        if found is None or found.stage != "active":
+            raise NotReadyError(f"MLflow has nothing of {sweep.name} yet; run `orchestrator sync {sweep.name}`")
+        key, value = view.tag
+        if view.trials and found.tags.get(key) != value:
+            with contextlib.closing(open_store(settings, experiment)) as store:
+                store.open()
+                store.tag_experiment(key, value)
+    except UnavailableError as error:
+        raise NotReadyError(str(error)) from error
+    return address(base, found.experiment_id, view.opened.uid)
+
+
+def view_of(sweep: Path) -> View:
+    """The view of the sweep in a folder, by its journal.
+
+    Raises:
+        NotReadyError: the journal cannot be read, or is empty.
+    """
+    view: View | None = None
+    for entry in read_events(sweep):
+        if isinstance(entry.event, SweepOpened):
+            view = View(entry.event, entry.time_ms)
+        elif isinstance(entry.event, Suggested) and view is not None:
+            view.suggested(entry.event.params)
+    if view is None:
+        raise NotReadyError(f"nothing is recorded of {sweep.name}; launch it again")
+    return view

@@ -1,9 +1,9 @@
-"""What people read of a sweep in MLflow: the parameters of its runs and the Markdown on the sweep's run. Pure functions."""
+"""What people read of a sweep in MLflow: the Markdown on the sweep's run, and configurations as YAML. Pure functions."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,50 +11,19 @@ from typing import Any
 import yaml
 
 from orchestrator.analysis.findings import CHOICE_HEADS, Findings, choice_rows, what_failed, what_mattered, who_won
-from orchestrator.base.groups import GROUPS, SHOWN_GROUPS
+from orchestrator.base.groups import GROUPS
 from orchestrator.base.layout import RUN_CONFIG
 from orchestrator.base.secrets import redact
-from orchestrator.base.settings import SHOWN_KEYS
 from orchestrator.journal.events import Published, SweepClosed
 from orchestrator.journal.publishing import text_event
 from orchestrator.journal.record import SweepRecord
-from orchestrator.stores.runs import MAX_PARAM_LENGTH, MAX_TAG_LENGTH, safe_name, text_of
+from orchestrator.stores.runs import MAX_TAG_LENGTH, text_of
 from orchestrator.tracking.markdown import block, code, plain, table
 
-MAX_PARAMS = 20
 CAUSES_SHOWN = 8
 
 NOTE = "mlflow.note.content"
 """MLflow's UI shows this tag as the description of a run."""
-
-
-def trial_params(searched: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
-    """Searched keys first, then the fixed settings that tell trials apart, up to `MAX_PARAMS` in all.
-
-    First the names of the choices, then the root keys, then the choices' own arguments in the order of the groups.
-    """
-    params = {safe_name(key): text_of(value)[:MAX_PARAM_LENGTH] for key, value in searched.items()}
-    for key, value in _fixed(config):
-        if len(params) >= MAX_PARAMS:
-            break
-        params.setdefault(safe_name(key), text_of(value)[:MAX_PARAM_LENGTH])
-    return params
-
-
-def _fixed(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    choices = config.get("choices") or {}
-    for group in GROUPS:
-        if choices.get(group) not in (None, "default", "none"):
-            yield group, choices[group]
-    for key in SHOWN_KEYS:
-        if config.get(key) is not None:
-            yield key, config[key]
-    for group in SHOWN_GROUPS:
-        spec = config.get(group)
-        if isinstance(spec, Mapping):
-            for name, value in spec.items():
-                if name != "_target_":
-                    yield f"{group}.{name}", value
 
 
 def to_yaml(config: Mapping[str, Any]) -> str:

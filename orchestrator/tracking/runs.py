@@ -24,7 +24,9 @@ from orchestrator.journal.file import Entry
 from orchestrator.journal.place import located_file
 from orchestrator.journal.record import Scores
 from orchestrator.stores.runs import MAX_TAG_LENGTH, Artifact, Metric, RunWrite, is_finite, safe_name, text_of
-from orchestrator.tracking.describe import NOTE, description, to_yaml, trial_params
+from orchestrator.tracking.describe import NOTE, description, to_yaml
+from orchestrator.tracking.spelling import NONE, Spelling
+from orchestrator.tracking.view import View
 
 STATUS = {
     State.COMPLETED: "FINISHED",
@@ -35,7 +37,6 @@ STATUS = {
     State.INTERRUPTED: "KILLED",
     State.CANCELLED: "KILLED",
 }
-SWEEP_STATUS = {"failed": "FAILED"}
 
 JOURNAL_TAG = "journal"
 """`<number of the last event> <SHA-256 of the events up to it>`, on the sweep's run."""
@@ -47,6 +48,7 @@ class _TrialView:
 
     Args:
         waited: for a resume, before the journal knew of an attempt: one may have begun all the same, and left epochs.
+        own_keys: the parameters that its run has.
     """
 
     suggested_ms: int
@@ -60,6 +62,8 @@ class _TrialView:
     ended: bool = False
     last_epoch: int = 0
     start_ms: int = 0
+    name: str = ""
+    own_keys: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -78,6 +82,7 @@ class SweepView:
     is_replaced: Callable[[Entry], bool] = lambda entry: False
     uid: str = ""
     closed: bool = False
+    view: View | None = None
     last_ms: int = 0
     opened: dict[str, Any] = field(default_factory=dict)
     weight: int = 0
@@ -87,6 +92,8 @@ class SweepView:
     _scores: Scores = field(default_factory=lambda: Scores("max"))
     _ended: int = 0
     _opening: SweepOpened | None = None
+    _spelling: Spelling | None = None
+    _key_sets: dict[frozenset[str], frozenset[str]] = field(default_factory=dict)
     _start_ms: int = 0
     _notes_published: bool = False
 
@@ -108,7 +115,7 @@ class SweepView:
             case Terminal() as event:
                 self._terminal(entry, event)
             case SweepResumed() as event:
-                self._sweep_resumed(event)
+                self._sweep_resumed(entry, event)
             case SweepClosed() as event:
                 self._sweep_closed(event, entry.time_ms)
             case Published() as event:
@@ -155,6 +162,8 @@ class SweepView:
         self.opened = {**data, "config": {"choices": config.get("choices"), "epochs": config.get("epochs")}}
         self.uid = event.uid
         self._opening = event
+        self._spelling = Spelling(event)
+        self.view = View(event, time_ms)
         self._scores = Scores(event.mode)
         self._start_ms = time_ms
         write = self._sweep_write()
@@ -169,12 +178,14 @@ class SweepView:
             "mode": text_of(event.mode),
             NOTE: description(data),  # a published one follows, unless an earlier version wrote the journal
         }
-        searched = {entry["key"] for entry in event.space}
-        fixed = {key: value for key, value in trial_params({}, config).items() if key not in searched}
-        write.params |= {"trials": text_of(event.trials), **fixed}
+        write.tags |= self._spelling.source
+        write.dataset = self._spelling.dataset
+        write.params |= {"trials": text_of(event.trials), **self._spelling.sweep_params(config)}
         write.artifacts.append(Artifact(RUN_CONFIG, text=to_yaml(config)))
 
     def _suggested(self, entry: Entry, event: Suggested) -> None:
+        assert self.view is not None
+        self.view.suggested(event.params)
         self._trials[entry.index] = _TrialView(
             entry.time_ms, event.params, event.config, event.config_index, event.repeat, event.judged
         )
@@ -207,13 +218,15 @@ class SweepView:
         write, trial = self._trial_write(entry.index, entry.time_ms)
         self._end(write, event.state, trial.start_ms, entry.time_ms)
         trial.ended = True
+        if (name := self.spelling.name_at_end(trial.name, event.state)) != trial.name:
+            write.name = name
         if event.reason and event.reason != event.state:
             write.tags["detail"] = text_of(event.reason)[:MAX_TAG_LENGTH]
         numbers = dict(event.metrics)
         if event.best_epoch is not None and is_finite(event.value):
             write.tags["best_epoch"] = text_of(event.best_epoch)
             numbers |= {self._best_key(): event.value, "best/epoch": event.best_epoch}
-        self._numbers(write, numbers, entry.time_ms, event.best_epoch or event.epoch or 0)
+        self._numbers(write, numbers, entry.time_ms, self.spelling.step(event.best_epoch or event.epoch or 0))
         for artifact in event.artifacts:
             path = self._located(artifact["path"])
             write.artifacts.append(Artifact(path.name, path=path))
@@ -225,9 +238,9 @@ class SweepView:
         self._scores.add(trial.config_index, entry.index, event.state, event.value, judged=trial.judged)
         best = self._scores.best and self._scores.best.mean
         if best is not None and best != before:
-            self._numbers(self._sweep_write(), {self._best_key(): best}, entry.time_ms, self._ended)
+            self._numbers(self._sweep_write(), {self._best_so_far_key(): best}, entry.time_ms, self._ended)
 
-    def _sweep_resumed(self, event: SweepResumed) -> None:
+    def _sweep_resumed(self, entry: Entry, event: SweepResumed) -> None:
         self.closed = False
         for trial in self._trials.values():
             trial.waited = not trial.created
@@ -237,11 +250,21 @@ class SweepView:
         write.tags |= {"reason": State.RUNNING.value, "resumes": str(len(self.opened["resumes"]))}
         self._describe(write)
         write.status, write.end_ms = "RUNNING", None
+        self._add_keys(self.spelling.learn(event.plan), entry.time_ms)
+
+    def _add_keys(self, keys: list[str], time_ms: int) -> None:
+        """Other trials may have more parameters from now on: those there are show that they have none."""
+        for index, trial in self._trials.items():
+            lacking = [key for key in keys if key not in trial.own_keys]
+            if trial.created and lacking:
+                write, _ = self._trial_write(index, time_ms)
+                write.params |= dict.fromkeys(lacking, NONE)
 
     def _sweep_closed(self, event: SweepClosed, time_ms: int) -> None:
         self.closed = True
         write = self._sweep_write()
-        write.status, write.end_ms = SWEEP_STATUS.get(event.reason, "FINISHED"), max(time_ms, self._start_ms)
+        failed = event.reason == "failed" or (self.spelling.current and not event.best)
+        write.status, write.end_ms = "FAILED" if failed else "FINISHED", max(time_ms, self._start_ms)
         write.tags["reason"] = text_of(event.reason)
         self._describe(write, event)
         numbers: dict[str, Any] = {f"trials/{state}": count for state, count in event.totals.items()}
@@ -252,7 +275,9 @@ class SweepView:
                 "best_trial": f"{self.uid}/{event.best['trial']}",
                 "best_value": text_of(event.best["value"]),
             }
-        self._numbers(write, numbers, time_ms, self._ended)
+            if self.spelling.current:
+                numbers[self._best_key()] = event.best["value"]
+        self._numbers(write, numbers, time_ms, self.spelling.step(self._ended))
         for kept in event.weights or ():
             path = self._located(kept["path"])
             # A sweep that goes on keeps others in the end; what an earlier close named may be gone when it is shipped again.
@@ -291,6 +316,15 @@ class SweepView:
     def _best_key(self) -> str:
         return "best/" + safe_name(self.opened["metric"]).replace("/", "_")
 
+    def _best_so_far_key(self) -> str:
+        """The name of the curve over the trials that have ended: it is no single value, and has a name of its own."""
+        return self._best_key().replace("best/", "best_so_far/", 1) if self.spelling.current else self._best_key()
+
+    @property
+    def spelling(self) -> Spelling:
+        assert self._spelling is not None
+        return self._spelling
+
     def _numbers(self, write: RunWrite, numbers: Mapping[str, Any], time_ms: int, step: int) -> None:
         found = [
             Metric(safe_name(key), step, time_ms, float(value)) for key, value in numbers.items() if is_finite(value)
@@ -321,11 +355,16 @@ class SweepView:
             trial.created = True
             config = trial.config or {}
             write.create = True
-            write.name = uid
+            write.name = trial.name = self.spelling.name(self.uid, index, trial.params)
+            write.dataset = self.spelling.dataset
             write.start_ms = trial.start_ms = time_ms if started and not trial.waited else trial.suggested_ms
             write.tags |= {"kind": "trial", "trial_uid": uid, "sweep_uid": self.uid, "trial": str(index)}
             write.tags |= {"config_index": str(trial.config_index), "repeat": str(trial.repeat)}
-            write.params |= trial_params(trial.params, config)
+            write.tags |= self.spelling.source
+            write.params |= self.spelling.params(trial.params, config)
+            self._numbers(write, self.spelling.logarithms(trial.params), write.start_ms, 0)
+            own = frozenset(write.params)
+            trial.own_keys = self._key_sets.setdefault(own, own)
             write.artifacts.append(Artifact(RUN_CONFIG, text=to_yaml(config)))
             trial.config, trial.params = None, {}
         return write, trial

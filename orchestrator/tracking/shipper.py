@@ -75,6 +75,7 @@ class Shipper:
         self._view = self._new_view()
         self._store: Store | None = None
         self._holder: str | None = None
+        self._shown: tuple[str, str] | None = None
         self._folded = 0
         self._batch_size = 0
         self._pending: list[RunWrite] = []
@@ -209,10 +210,19 @@ class Shipper:
                 write.tags[HOLDER_TAG] = self._holder
         refused = self._store.write(self._pending)
         self._pending = []
+        self._show_view()
         for line in refused:
             self._log(f"refused by MLflow: {redact(line)}")
         if refused:
             self._set(refused=self.status.refused + len(refused))
+
+    def _show_view(self) -> None:
+        """Writes the view of the sweep where it is another than the one written last; once a sweep, as a rule."""
+        assert self._store is not None
+        view = self._view.view
+        if view is not None and view.trials and view.tag != self._shown:
+            self._store.tag_experiment(*view.tag)
+            self._shown = view.tag
 
     def _set(self, **changes: Any) -> None:
         self.status = replace(self.status, **changes)

@@ -20,6 +20,7 @@ from orchestrator.base.errors import ConfigError, NotReadyError
 from orchestrator.base.layout import trial_folder
 from orchestrator.base.records import State
 from orchestrator.base.regular import open_regular
+from orchestrator.base.rules import SHOWN_RULES
 from orchestrator.config.plan import SweepPlan, get_key
 from orchestrator.journal.events import (
     Event,
@@ -270,6 +271,41 @@ class SweepEvidence:
             for entry in self.sweep_entries
             if isinstance(entry.event, SweepOpened) or (isinstance(entry.event, SweepResumed) and entry.event.plan)
         ]
+
+    @cached_property
+    def plan_data(self) -> list[dict[str, Any]]:
+        """The plan of the start and those of resumes as plain data; of a sweep without one what stands beside it."""
+        beside = {"base": self.opened.config, "space": self.opened.space}
+        texts = [entry.event.plan for entry in self.resumes if isinstance(entry.event, SweepResumed)]
+        return [json.loads(self.opened.plan) if self.opened.plan else beside, *map(json.loads, filter(None, texts))]
+
+    @cached_property
+    def shows_all(self) -> bool:
+        """Whether MLflow shows what `base.rules` says of the third rules; an earlier sweep keeps to its own."""
+        return not self.opened.plan or int(self.plan_data[0].get("rules", 1)) >= SHOWN_RULES
+
+    @property
+    def searched_at_first(self) -> set[str]:
+        return {entry["key"] for entry in self.plan_data[0]["space"]}
+
+    @cached_property
+    def logarithmic_keys(self) -> set[str]:
+        """Those of the first plan that are searched on a logarithmic scale."""
+        entries = [(entry["key"], entry["domain"]) for entry in self.plan_data[0]["space"]]
+        return {key for key, domain in entries if ("(log" in domain if isinstance(domain, str) else domain.get("log"))}
+
+    @cached_property
+    def parameter_keys(self) -> set[str]:
+        """The name of every parameter that a trial of the sweep can have, by any of its plans."""
+        from orchestrator.verify.expected import EVERY_GROUP, settings_of
+
+        found = set()
+        for plan in self.plan_data:
+            found |= {entry["key"] for entry in plan["space"]}
+            found |= {key for key, _ in settings_of(plan["base"], EVERY_GROUP)}
+            specs = [(group, spec) for group in EVERY_GROUP for spec in plan.get("choices", {}).get(group, {}).values()]
+            found |= {f"{group}.{name}" for group, spec in specs for name in spec if name != "_target_"}
+        return found
 
     def plan_at(self, seq: int) -> SweepPlan:
         """The plan in force at an event."""

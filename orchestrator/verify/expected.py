@@ -5,15 +5,17 @@ Names and values are spelled here once more, too. Wordings are not: what MLflow 
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeGuard
 
 from orchestrator.base.groups import GROUPS, SHOWN_GROUPS
 from orchestrator.base.records import STARTS_OVER, State
+from orchestrator.base.secrets import redact
 from orchestrator.base.settings import SHOWN_KEYS
 from orchestrator.journal.events import (
     Reported,
@@ -23,7 +25,15 @@ from orchestrator.journal.events import (
     SweepResumed,
     Terminal,
 )
-from orchestrator.stores.runs import MAX_NAME_LENGTH, MAX_PARAM_LENGTH, MAX_TAG_LENGTH, Metric
+from orchestrator.stores.runs import (
+    MAX_DATASET_NAME_LENGTH,
+    MAX_DIGEST_LENGTH,
+    MAX_NAME_LENGTH,
+    MAX_PARAM_LENGTH,
+    MAX_TAG_LENGTH,
+    Dataset,
+    Metric,
+)
 from orchestrator.verify.evidence import SweepEvidence, TrialEvidence
 
 STATUS = {
@@ -39,6 +49,11 @@ STATUS = {
 
 CAN_BE_BEST = (State.COMPLETED, State.STOPPED, State.CANCELLED)
 MOST_PARAMS = 20
+"""Of a sweep that began before `SHOWN_RULES`."""
+
+LACKING = "-"
+MARKED = frozenset(State) - {State.COMPLETED, State.INTERRUPTED, State.RUNNING}
+LONGEST_NAME = 100
 NOTE = "mlflow.note.content"
 
 
@@ -49,13 +64,16 @@ class ExpectedRun:
     Args:
         exact: whether an entry that is missing is wrong, too; runs of earlier versions may lack what they did not show.
         may_have: tags that may be missing, or have one of these values.
+        name: what it is called.
         rows: all its metrics.
+        datasets: what it was given.
         config: its configuration.
         error: the traceback that it ended with.
     """
 
     uid: str
     exact: bool
+    name: str = ""
     start_ms: int = 0
     end_ms: int = 0
     status: str = ""
@@ -63,6 +81,7 @@ class ExpectedRun:
     may_have: dict[str, set[str]] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
     rows: set[Metric] = field(default_factory=set)
+    datasets: tuple[Dataset, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
 
@@ -79,9 +98,7 @@ def trial_run(trial: TrialEvidence) -> ExpectedRun:
         "trial": str(trial.index),
         "config_index": str(trial.config_index),
         "repeat": str(trial.repeat),
-        "mlflow.runName": uid,
     }
-    run.params = shown_params(trial.suggested.params, trial.suggested.config)
     run.rows = trial_rows(trial)
     began_ms, waited, state = None, False, State.INTERRUPTED
     ended_ms = sweep.last_ms
@@ -115,10 +132,86 @@ def trial_run(trial: TrialEvidence) -> ExpectedRun:
     run.tags["reason"] = state.value
     run.status = STATUS.get(state, "KILLED")
     run.start_ms = suggested.time_ms if began_ms is None else began_ms
+    _add_shown(run, trial, state)
     run.end_ms = max(ended_ms, run.start_ms)
     _add_weights(run, trial)
     _add_published(run, sweep)
     return run
+
+
+def _add_shown(run: ExpectedRun, trial: TrialEvidence, state: State) -> None:
+    """Name, parameters and MLflow's own fields, which the rules of the sweep decide."""
+    sweep, suggested = trial.sweep, trial.suggested
+    run.name, run.params = run.uid, few_params(suggested.params, suggested.config)
+    if sweep.shows_all:
+        run.name = name_of(trial.index, suggested.params, state if state in MARKED else None)
+        found = [*suggested.params.items(), *settings_of(suggested.config, EVERY_GROUP)]
+        run.params = dict.fromkeys(map(allowed_name, sweep.parameter_keys), LACKING)
+        run.params |= {allowed_name(key): spelled(value)[:MAX_PARAM_LENGTH] for key, value in reversed(found)}
+        for key in sweep.logarithmic_keys & suggested.params.keys():
+            value = suggested.params[key]
+            if is_finite(value) and value > 0:
+                run.rows.add(Metric(allowed_name(f"log10/{key}"), 0, run.start_ms, math.log10(value)))
+    run.tags["mlflow.runName"] = run.name
+    _add_origin(run, sweep)
+
+
+def _add_origin(run: ExpectedRun, sweep: SweepEvidence) -> None:
+    """The data set, and what made the run."""
+    if not sweep.shows_all:
+        return
+    environment = sweep.opened.environment
+    command = environment.get("command") or ""
+    command = command if isinstance(command, str) else " ".join(map(str, command))
+    run.tags["mlflow.source.type"] = "LOCAL"
+    run.tags["mlflow.source.name"] = (redact(command) or "orchestrator")[:MAX_TAG_LENGTH]
+    code = str(environment.get("code") or "").removesuffix("-dirty")
+    tail = code[len(code.rstrip("0123456789abcdef")) :][-40:]
+    if len(tail) >= 7:
+        run.tags["mlflow.source.git.commit"] = tail
+    run.datasets = (dataset,) if (dataset := data_of(sweep)) else ()
+
+
+def name_of(index: int, searched: Mapping[str, Any], marked: State | None) -> str:
+    """What a trial's run is called: number, how it ended unless it completed, and its searched values in short."""
+    ends = [key.split(".")[-1] for key in searched]
+    words = []
+    for (key, value), end in zip(searched.items(), ends, strict=True):
+        short = format(value, ".2g") if isinstance(value, float) else str(value)
+        plain = key in GROUPS and short not in ("none", "default")
+        words.append(short if plain else f"{key if ends.count(end) > 1 else end}={short}")
+    name = " ".join([str(index), *words])
+    if len(name) > LONGEST_NAME:
+        name = f"{name[: LONGEST_NAME - 3]}..."
+    number, space, rest = name.partition(" ")
+    return f"{number} [{marked}]{space}{rest}".rstrip() if marked else name
+
+
+def data_of(sweep: SweepEvidence) -> Dataset | None:
+    """The data set that every run of the sweep was given."""
+    plan = sweep.plan_data[0]
+    facts, spec = plan.get("facts") or {}, plan["base"].get("data") or {}
+    digest = facts.get("fingerprint")
+    if not isinstance(digest, str):
+        return None
+    sizes = {part: facts[part] for part in ("train", "val", "test") if isinstance(facts.get(part), int)}
+    shape = [-1, facts.get("in_channels"), *(facts.get("image_size") or ())]
+    columns = {
+        name: json.dumps([{"type": "tensor", "tensor-spec": {"dtype": kind, "shape": of}}])
+        for name, kind, of in (("features", "float32", shape), ("targets", "int64", [-1]))
+    }
+    profile = {"num_rows": sum(sizes.values())} | sizes | {"num_classes": facts.get("num_classes")}
+    profile |= {key: spec[key] for key in ("val_fraction", "split_seed") if key in spec}
+    name = str((plan["base"].get("choices") or {}).get("data") or spec.get("_target_") or "data")
+    return Dataset(
+        name[:MAX_DATASET_NAME_LENGTH],
+        digest[:MAX_DIGEST_LENGTH],
+        "orchestrator",
+        redact(json.dumps(spec)),
+        json.dumps({"mlflow_tensorspec": columns}),
+        json.dumps(profile),
+        "training, validation and test",
+    )
 
 
 def _add_weights(run: ExpectedRun, trial: TrialEvidence) -> None:
@@ -138,9 +231,7 @@ def sweep_run(sweep: SweepEvidence) -> ExpectedRun:
     """The sweep's own run."""
     opened, exact = sweep.opened, 0 < sweep.publishes_since < sweep.first_suggestion
     run = ExpectedRun(sweep.uid, exact=exact, config=opened.config)
-    searched = {entry.get("key") for entry in opened.space if isinstance(entry, Mapping)}
-    shown = shown_params({}, opened.config)
-    run.params = {"trials": spelled(opened.trials)} | {key: v for key, v in shown.items() if key not in searched}
+    run.name, run.params = sweep.uid, {"trials": spelled(opened.trials)} | _shared_params(sweep)
     run.tags = {
         "kind": "sweep",
         "sweep_uid": sweep.uid,
@@ -148,6 +239,7 @@ def sweep_run(sweep: SweepEvidence) -> ExpectedRun:
         "mode": spelled(opened.mode),
         "mlflow.runName": sweep.uid,
     }
+    _add_origin(run, sweep)
     run.start_ms = sweep.sweep_entries[0].time_ms
     best = _BestSoFar(opened.mode)
     ended = resumes = 0
@@ -157,17 +249,20 @@ def sweep_run(sweep: SweepEvidence) -> ExpectedRun:
         if isinstance(event, Terminal) and entry.trial in sweep.trials:
             ended += 1
             if (mean := best.after(sweep.trials[entry.trial], event)) is not None:
-                run.rows.add(Metric(best_key(sweep), ended, entry.time_ms, mean))
+                run.rows.add(Metric(best_so_far_key(sweep), ended, entry.time_ms, mean))
         elif isinstance(event, SweepResumed):
             resumes += 1
             run.tags["resumes"] = str(resumes)
             status, reason, end_ms = "KILLED", State.INTERRUPTED.value, sweep.last_ms
         elif isinstance(event, SweepClosed):
-            status, reason, end_ms = _closed_status(event.reason), spelled(event.reason), entry.time_ms
-            numbers = {f"trials/{state}": count for state, count in event.totals.items()} | {"seconds": event.seconds}
-            for key, value in numbers.items():
-                if is_finite(value):
-                    run.rows.add(Metric(allowed_name(key), ended, entry.time_ms, float(value)))
+            reason, end_ms = spelled(event.reason), entry.time_ms
+            without_result = sweep.shows_all and event.best is None
+            status = "FAILED" if event.reason == "failed" or without_result else "FINISHED"
+            numbers: dict[str, Any] = {f"trials/{state}": count for state, count in event.totals.items()}
+            numbers["seconds"] = event.seconds
+            if sweep.shows_all and event.best:
+                numbers[best_key(sweep)] = event.best["value"]
+            _add(run.rows, numbers, 0 if sweep.shows_all else ended, entry.time_ms)
             if event.best:
                 run.tags["best_trial"] = f"{sweep.uid}/{event.best['trial']}"
                 run.tags["best_value"] = spelled(event.best["value"])
@@ -176,8 +271,17 @@ def sweep_run(sweep: SweepEvidence) -> ExpectedRun:
     return run
 
 
-def _closed_status(reason: str) -> str:
-    return "FAILED" if reason == "failed" else "FINISHED"
+def _shared_params(sweep: SweepEvidence) -> dict[str, str]:
+    """The settings that no trial differs in: what is searched is none, and in later sweeps nothing below it."""
+    config, searched = sweep.opened.config, sweep.searched_at_first
+    if not sweep.shows_all:
+        return {key: value for key, value in few_params({}, config).items() if key not in searched}
+    shared = [
+        (key, value)
+        for key, value in settings_of(config, EVERY_GROUP)
+        if key not in searched and key.split(".")[0] not in searched
+    ]
+    return {allowed_name(key): spelled(value)[:MAX_PARAM_LENGTH] for key, value in shared}
 
 
 def _add_published(run: ExpectedRun, sweep: SweepEvidence) -> None:
@@ -226,7 +330,7 @@ def trial_rows(trial: TrialEvidence) -> set[Metric]:
         numbers = dict(end.metrics)
         if end.best_epoch is not None and is_finite(end.value):
             numbers |= {best_key(trial.sweep): end.value, "best/epoch": end.best_epoch}
-        _add(found, numbers, end.best_epoch or end.epoch or 0, entry.time_ms)
+        _add(found, numbers, 0 if trial.sweep.shows_all else end.best_epoch or end.epoch or 0, entry.time_ms)
     return found
 
 
@@ -241,20 +345,33 @@ def best_key(sweep: SweepEvidence) -> str:
     return "best/" + allowed_name(sweep.metric).replace("/", "_")
 
 
-def shown_params(searched: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
+def best_so_far_key(sweep: SweepEvidence) -> str:
+    """The name of the curve of that over the trials that have ended."""
+    return best_key(sweep).replace("best/", "best_so_far/", 1) if sweep.shows_all else best_key(sweep)
+
+
+def few_params(searched: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
     """The searched values, and as many of the fixed settings as make 20 in all: choices, then root keys, then arguments."""
+    found = {allowed_name(key): spelled(value)[:MAX_PARAM_LENGTH] for key, value in searched.items()}
+    for key, value in settings_of(config, SHOWN_GROUPS):
+        if len(found) < MOST_PARAMS and not (key in GROUPS and value in ("default", "none")):
+            found.setdefault(allowed_name(key), spelled(value)[:MAX_PARAM_LENGTH])
+    return found
+
+
+EVERY_GROUP = (*SHOWN_GROUPS, *sorted(set(GROUPS) - set(SHOWN_GROUPS)))
+
+
+def settings_of(config: Mapping[str, Any], groups: Iterable[str]) -> list[tuple[str, object]]:
+    """Names of choices, then root keys, then arguments."""
     choices = config.get("choices")
     choices = choices if isinstance(choices, Mapping) else {}
-    fixed = [(group, choices[group]) for group in GROUPS if choices.get(group) not in (None, "default", "none")]
-    fixed += [(key, config[key]) for key in SHOWN_KEYS if config.get(key) is not None]
-    for group in SHOWN_GROUPS:
+    found: list[tuple[str, object]] = [(group, choices[group]) for group in GROUPS if choices.get(group) is not None]
+    found += [(key, config[key]) for key in SHOWN_KEYS if config.get(key) is not None]
+    for group in groups:
         spec = config.get(group)
         if isinstance(spec, Mapping):
-            fixed += [(f"{group}.{name}", value) for name, value in spec.items() if name != "_target_"]
-    found = {allowed_name(key): spelled(value)[:MAX_PARAM_LENGTH] for key, value in searched.items()}
-    for key, value in fixed:
-        if len(found) < MOST_PARAMS:
-            found.setdefault(allowed_name(key), spelled(value)[:MAX_PARAM_LENGTH])
+            found += [(f"{group}.{name}", value) for name, value in spec.items() if name != "_target_"]
     return found
 
 

@@ -46,6 +46,7 @@ OUR_TAGS = {
     HOLDER_TAG,
     *("restarted_from_scratch", "best_epoch", "best_trial", "best_value", "metric", "mode", "resumes", "journal"),
     *("mlflow.runName", "mlflow.user", "mlflow.parentRunId"),
+    *("mlflow.source.name", "mlflow.source.type", "mlflow.source.git.commit"),
 }
 OUR_PREFIXES = ("ran_on.", "sha256.")
 """What a person may add to a run: tags of any other name, and text after a description of ours. Nothing else."""
@@ -273,8 +274,10 @@ def _same_tags(run: StoredRun, expected: ExpectedRun, sweep: SweepEvidence) -> I
         if sweep.own_store is None:
             ours.pop(HOLDER_TAG, None)  # a store elsewhere is told who ships
     yield from _same_entries("tag", ours, due, {"kind", "reason"}, expected.exact)
-    if run.name != expected.uid:
-        yield Finding(f"its run is called {run.name!r}", repr(expected.uid))
+    if run.name != expected.name:
+        yield Finding(f"its run is called {run.name!r}", repr(expected.name))
+    if run.datasets != expected.datasets:
+        yield Finding(f"its run was given {_cut(repr(run.datasets))}", _cut(repr(expected.datasets)))
     for column, value in run.columns.items():
         if value != CONSTANT_COLUMNS[column]:
             yield Finding(f"{column} of its run is {value!r}", repr(CONSTANT_COLUMNS[column]))

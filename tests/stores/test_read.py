@@ -22,7 +22,7 @@ from tests.chaos.server import Server
 
 
 def by_name(reader: RunReader, uid: str) -> dict[str, StoredRun]:
-    return {run.name: run for run in reader.runs(uid)}
+    return {str(run.uid): run for run in reader.runs(uid)}
 
 
 @pytest.fixture

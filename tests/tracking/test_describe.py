@@ -12,7 +12,8 @@ import yaml
 from orchestrator.analysis.findings import findings
 from orchestrator.journal.record import read_sweep
 from orchestrator.stores.runs import MAX_TAG_LENGTH, safe_name
-from orchestrator.tracking.describe import MAX_PARAMS, description, note, to_yaml, trial_params
+from orchestrator.tracking.describe import description, note, to_yaml
+from orchestrator.tracking.spelling import MAX_PARAMS, few_params
 from tests.simulated import simulated_sweep
 
 
@@ -35,7 +36,7 @@ def test_yaml_is_read_as_it_was_written() -> None:
     assert yaml.safe_load(to_yaml(value)) == value
 
 
-def test_searched_keys_come_first_and_fixed_ones_fill_up() -> None:
+def test_before_the_third_rules_searched_keys_come_first_and_fixed_ones_fill_up() -> None:
     config = {
         "choices": {"data": "digits", "model": "mlp", "norm": "default"},
         "epochs": 5,
@@ -44,7 +45,7 @@ def test_searched_keys_come_first_and_fixed_ones_fill_up() -> None:
         "optimizer": {"_target_": "x.sgd", "lr": 0.1, "nesterov": False},
         "model": {"_target_": "x.mlp", **{f"argument{index}": index for index in range(30)}},
     }
-    params = trial_params({"optimizer.lr": 0.1, "model": "mlp"}, config)
+    params = few_params({"optimizer.lr": 0.1, "model": "mlp"}, config)
     assert list(params)[:7] == ["optimizer.lr", "model", "data", "epochs", "batch_size", "seed", "optimizer.nesterov"]
     assert params["optimizer.nesterov"] == "false"
     assert len(params) == MAX_PARAMS

@@ -59,7 +59,7 @@ def test_told_to_end_it_ships_what_is_committed_and_marks_the_rest(new_sweep: An
     process.terminate()
     assert wait(process) == 0
     assert [row[1] for row in tables()["runs"]] == ["KILLED", "KILLED"]
-    assert len(tables()["metrics"]) == 9
+    assert len(tables()["metrics"]) == 10
 
 
 def test_it_outlives_its_driver_only_to_ship_the_rest(new_sweep: Any, tables: Any) -> None:

@@ -100,7 +100,11 @@ class Store:
     def run(self, trial: int | None) -> str:
         """The id of a trial's run, or of the sweep's."""
         uid = self.uid if trial is None else f"{self.uid}/{trial}"
-        ((run_id,),) = self.mlflow("SELECT run_uuid FROM runs WHERE name = ?", uid)
+        ((run_id,),) = self.mlflow(
+            "SELECT run_uuid FROM runs r WHERE coalesce((SELECT value FROM tags t WHERE t.run_uuid = r.run_uuid"
+            " AND key = 'trial_uid'), name) = ?",
+            uid,
+        )
         return str(run_id)
 
     def of_run(self, trial: int | None, statement: str, *values: Any) -> None:
