@@ -6,10 +6,9 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import orchestrator
 from orchestrator.base.targets import ARCHIVED, catalogue_targets
 
-ROOT = Path(orchestrator.__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 WHOLE = ("orchestrator/base", "orchestrator/training", "models")
 PARTS = (

@@ -41,6 +41,7 @@ from orchestrator.sweep.watching import FolderWatch, watched
 from orchestrator.tracking.describe import note
 from orchestrator.tracking.preflight import check_tracking
 from orchestrator.tracking.supervisor import Supervisor
+from orchestrator.tracking.trial_notes import trial_notes
 from orchestrator.verify import Report, verify
 
 if TYPE_CHECKING:
@@ -238,6 +239,8 @@ class Session:
         closed = SweepClosed(reason, totals, _best_of(best), seconds, retention.kept())
         found = findings(record, self.folder)
         self.journal.append(note(record, self.folder, closed, found))
+        for event in trial_notes(record):
+            self.journal.append(event)
         self.journal.append(closed, sync=True)
         failpoint("closing.after")
         page = reporting.finish()
