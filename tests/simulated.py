@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.base.layout import SWEEP_MARK
+from orchestrator.base.rules import RULES
 from orchestrator.journal.events import event_from
 from orchestrator.journal.file import Journal, finite
 
@@ -171,8 +172,9 @@ def _plan(epochs: int) -> str:
         _searched("batch_size", kind="choice", values=[32, 64, 128]),
         _searched("optimizer.momentum", "sgd", kind="interval", low=0, high=0.99, log=False, integer=False),
     ]
-    facts = {"val": VALIDATION, "num_classes": 10}
-    return json.dumps({"settings": {}, "base": base, "choices": choices, "space": space, "facts": facts})
+    facts = {"val": VALIDATION, "num_classes": 10, "fingerprint": "0123456789abcdef" * 4}
+    plan = {"settings": {}, "base": base, "choices": choices, "space": space, "facts": facts}
+    return json.dumps(plan | {"rules": RULES})
 
 
 def _searched(key: str, optimizer: str = "", **domain: Any) -> dict[str, Any]:
