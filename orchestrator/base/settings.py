@@ -52,24 +52,34 @@ def _is(**described: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Settings:
-    """The root keys of a sweep.
+    """The root keys of a sweep, each in one line, which `launch --help` shows.
 
     Args:
         name: of the sweep; by time where absent.
         trials: at most; a grid has as many as it has points.
+        epochs: of a trial, at most; a scheduler may stop it earlier.
+        batch_size: images a step.
+        seed: of sampler, weights, batches and augmentation; the split has data.split_seed.
+        metric: the objective: val/accuracy, val/loss, val/nll, val/top5_accuracy, train/accuracy or train/loss.
+        mode: max or min; as the metric says where absent.
+        pretrained: the weights that trials begin with: a file, a trial of ours (SWEEP/7) or a name that torchvision knows.
         max_concurrent: trials at a time; as many as fit where absent.
-        gpus_per_trial: may be a fraction below 1; where absent one on a cluster with GPUs, unless `device` is the CPU, and none
-            elsewhere.
+        cpus_per_trial: CPUs that a trial reserves.
+        gpus_per_trial: may be a fraction below 1; one where there are GPUs if absent, none elsewhere or with device=cpu.
+        time_budget_s: seconds after which what still runs is cancelled; no limit where absent.
+        runs_dir: the folder of sweeps, and of their MLflow store.
+        precision: of the arithmetic; auto is bf16 where all nodes have it in hardware, else fp32.
+        device: auto, cpu, cuda or cuda:N.
         report_every_s: epochs shorter than this are reported together.
         max_retries: of a trial whose process died.
-        disk_wait_s: so long a sweep waits for room on a disk that is full, before it ends with exit code 5.
         max_failed: the share of ended trials that may have failed; a sweep with more ends with exit code 4.
-        repeat: so many trials of each configuration: the first with `seed`, the others with seeds derived from it.
+        disk_wait_s: so long a sweep waits for room on a disk that is full, before it ends with exit code 5.
+        repeat: trials of each configuration: the first with seed, the others with seeds derived from it.
         heartbeat_timeout_s: a trial without a heartbeat for this many seconds is killed and restarted; never where absent.
-        allowed_targets: targets of the user's own, beyond the catalogue: packages, modules or single names.
-        pretrained: the weights that trials begin with: a file, a trial of ours (`SWEEP/7`) or a name that torchvision knows.
-        import_paths: the folders of their modules; --config-dir and the current folder where absent.
         keep_weights: the best configurations whose weights are kept, so many of them.
+        data_cache: the folder of decoded images; $ORCHESTRATOR_CACHE or ~/.cache/orchestrator/data where absent.
+        allowed_targets: targets of the user's own, beyond the catalogue: packages, modules or single names.
+        import_paths: the folders of their modules; --config-dir and the current folder where absent.
     """
 
     name: str | None = field(metadata=_is(on_resume="kept"))
@@ -122,6 +132,12 @@ PLACE_KEYS = (*FOUND_KEYS, *(name for name in TRIAL_KEYS if not ROOT_KEYS[name].
 def launch_defaults() -> Mapping[str, Any]:
     """`conf/launch.yaml`: the defaults of the root keys, and the list of the groups' default choices under `defaults`."""
     return yaml_files.read(CONF / "launch.yaml")
+
+
+def described() -> dict[str, str]:
+    """Root key -> what it is, in one line: as the docstring of `Settings` says."""
+    lines = (Settings.__doc__ or "").partition("Args:")[2].splitlines()
+    return dict(line.strip().removesuffix(".").split(": ", 1) for line in lines if line.strip())
 
 
 def settings_problems(values: Mapping[str, Any], wrong: Collection[str] = ()) -> list[Problem]:

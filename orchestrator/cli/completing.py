@@ -21,6 +21,9 @@ from orchestrator.base.text import say
 SCRIPTS = Path(__file__).parent / "completion"
 SHELLS = {"bash": "bash.sh", "zsh": "zsh.zsh", "fish": "fish.fish"}
 
+HELP = "--hel"
+"""What argparse takes for --help; the list of all keys, which takes time, is added to the whole word alone."""
+
 FOLDERS = ":folders"
 """Says to the shell that a folder is wanted, which it completes itself."""
 
@@ -122,7 +125,7 @@ class _Typed:
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
             if self.before[0] in COMMANDS:
-                function_of(self.before[0])(["--help"])
+                function_of(self.before[0])([HELP])
         return sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", out.getvalue())))
 
     # sweeps

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.base import errors
 from orchestrator.base.errors import ConfigError, Problem, nearest
 from orchestrator.base.text import say, table
 from orchestrator.cli.parser import Parser
+
+if TYPE_CHECKING:
+    from orchestrator.base.rights import Rights
 
 CONVENTIONS = ("plain", "lecture_vgg", "lecture_resnet")
 
@@ -95,13 +99,44 @@ def _list_choices(options: argparse.Namespace) -> int:
 
 
 def _show_choice(options: argparse.Namespace) -> int:
-    from orchestrator.config.catalogue import file_of
+    from orchestrator.base.groups import SEARCHES
+    from orchestrator.config.catalogue import choices, file_of
+    from orchestrator.config.rights import typed_rights
 
-    if options.overrides:
+    rights, others = typed_rights(options.overrides)
+    if others:
         why = f"is for models; list {options.group} {options.choice} shows its values"
-        raise ConfigError(Problem(options.overrides[0], why))
-    say(file_of(options.group, options.choice, options.config_dir).read_text(encoding="utf-8").rstrip())
+        raise ConfigError(Problem(others[0], why))
+    path = file_of(options.group, options.choice, options.config_dir)
+    if options.group in SEARCHES:
+        say(path.read_text(encoding="utf-8").rstrip())
+        return errors.EXIT_OK
+    what = dict(choices(options.group, options.config_dir))[options.choice]
+    say(f"{options.group}={options.choice}" + (f": {what}" if what else ""))
+    say("")
+    for line in _key_lines(options, path, rights):
+        say(line)
     return errors.EXIT_OK
+
+
+def _key_lines(options: argparse.Namespace, path: Path, rights: Rights) -> list[str]:
+    """The table of a choice's keys, and what it makes."""
+    from orchestrator.base import yaml_files
+    from orchestrator.base.rights import granted
+    from orchestrator.config.described import HEADER, keys_of_choice
+
+    with granted(rights):
+        keys = keys_of_choice(options.group, path)
+    lines = table(HEADER, [key.row for key in keys]) if keys else ["there is nothing to set"]
+    if any(key.type == "?" for key in keys):
+        lines.append("types marked ? are in code of yours: add allowed_targets=[PACKAGE] and import_paths=[FOLDER]")
+    target = yaml_files.read(path).get("_target_")
+    return [
+        *lines,
+        "",
+        f"_target_: {target}" if target else "no target: as the architecture has it, or none",
+        str(path),
+    ]
 
 
 def _show_model(options: argparse.Namespace) -> int:
@@ -132,7 +167,7 @@ def _show_model(options: argparse.Namespace) -> int:
     if options.layers:
         lines = table(*layer_table(found, options.convention))
     else:
-        lines = [*summary(found), "", f"the choice itself, {path}:", path.read_text(encoding="utf-8").rstrip()]
+        lines = [*summary(found), "", *_key_lines(options, path, rights)]
     for line in lines:
         say(line)
     return errors.EXIT_OK

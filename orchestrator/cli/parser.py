@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,6 +12,11 @@ from orchestrator.base.errors import ConfigError, Problem
 
 class Parser(argparse.ArgumentParser):
     """Refuses as everything else does: one message, exit code 2."""
+
+    def describe_at_the_end(self, argv: Sequence[str], text: Callable[[], str]) -> None:
+        """Where help is asked for, this stands at its end, as it is."""
+        if {"-h", "--help"} & set(argv):
+            self.formatter_class, self.epilog = argparse.RawDescriptionHelpFormatter, text()
 
     def parse_overrides(self, argv: Sequence[str]) -> argparse.Namespace:
         """The arguments of a command that takes overrides; an option that there is not may be an override with dashes.

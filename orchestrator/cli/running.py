@@ -44,8 +44,33 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-name", default="launch", help="the root file, without .yaml")
 
 
+def _keys_and_groups() -> str:
+    """What can be set, for the end of a help text."""
+    from orchestrator.base.groups import GROUPS, PARTS, SEARCHES
+    from orchestrator.base.settings import described, launch_defaults
+    from orchestrator.config.catalogue import choices
+
+    defaults = dict(launch_defaults())
+    chosen = {
+        group: name for entry in defaults.pop("defaults") if isinstance(entry, dict) for group, name in entry.items()
+    }
+    spelled = {key: "null" if value is None else json.dumps(value).strip('"') for key, value in defaults.items()}
+    keys = table(["key", "default", ""], [[key, spelled[key], text] for key, text in described().items()])
+    names = {group: [name for name, _ in choices(group)] for group in (*GROUPS, *PARTS, *SEARCHES)}
+    rows = [[group, str(chosen.get(group) or "null"), _some(found)] for group, found in names.items()]
+    groups = table(["group", "default", ""], rows)
+    last = "The keys of a choice, such as optimizer.lr:  orchestrator list optimizer sgd"
+    return "\n".join(["KEY=VALUE:", *keys, "", "GROUP=CHOICE:", *groups, "", last])
+
+
+def _some(names: Sequence[str], shown: int = 8) -> str:
+    rest = len(names) - shown
+    return ", ".join(names[:shown]) + (f", ... and {rest} more: orchestrator list GROUP" if rest > 0 else "")
+
+
 def launch_command(argv: Sequence[str]) -> int:
     parser = Parser(prog="orchestrator launch", description="Run a sweep.")
+    parser.describe_at_the_end(argv, _keys_and_groups)
     _add_config_arguments(parser)
     parser.add_argument("--plan", action="store_true", help="print what would run and exit")
     options = parser.parse_overrides(argv)
@@ -349,6 +374,7 @@ def train_command(argv: Sequence[str]) -> int:
         prog="orchestrator train",
         description="Train one configuration here, or a trial of a sweep again (from=NAME/7), without Ray and MLflow.",
     )
+    parser.describe_at_the_end(argv, _keys_and_groups)
     _add_config_arguments(parser)
     add_runs_dir(parser)
     parser.add_argument(

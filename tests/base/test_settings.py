@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.base.settings import settings_problems
+from orchestrator.base.settings import ROOT_KEYS, described, settings_problems
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,10 @@ def test_keys_of_the_wrong_type_are_left_out() -> None:
 def test_mode_must_fit_the_metric() -> None:
     assert settings_problems({"metric": "val/loss", "mode": "min"}) == []
     assert "lower (mode=min)" in settings_problems({"metric": "val/loss", "mode": "max"})[0].why
+
+
+def test_every_root_key_is_described_in_one_line() -> None:
+    lines = described()
+    assert list(lines) == [key for key in lines if key in ROOT_KEYS]
+    assert lines.keys() == ROOT_KEYS.keys()
+    assert all(0 < len(line) <= 110 and "\n" not in line for line in lines.values())

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 import models
+from orchestrator.base.build import parameters
+from orchestrator.base.groups import GROUPS, PARTS, PROVIDED, SEARCHES
+from orchestrator.base.settings import ROOT_KEYS
+from orchestrator.base.targets import resolve
 from orchestrator.cli import main
+from orchestrator.config.described import keys_of_choice
+from orchestrator.config.files import open_catalogue
+from orchestrator.config.grammar import parse
 
 
 def lines_of(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
@@ -134,3 +141,65 @@ def test_plan_says_what_probes_cost(capsys: pytest.CaptureFixture[str], tmp_path
     assert probe.startswith("model=mlp, transfer=head ")
     assert probe.endswith(" 7.4k multiply-adds an image 18.9M a trial x 1")
     assert whole.endswith(" 7.4k multiply-adds an image 85.2M a trial x 4.51")
+
+
+@pytest.mark.parametrize("group", [*GROUPS, *PARTS])
+def test_every_key_of_every_choice_is_described(group: str) -> None:
+    """As the target's signature has them, with a usual range where the file has one, and its source."""
+    catalogue = open_catalogue(None)
+    for name, path in catalogue.files[group].items():
+        spec, usual = catalogue.choice(group, name)
+        known = parameters(resolve(spec["_target_"]), PROVIDED.get(group, ())) if spec else {}
+        keys = {key.key.removeprefix(f"{group}."): key for key in keys_of_choice(group, path)}
+        assert keys.keys() == known.keys()
+        for argument, key in keys.items():
+            assert key.type not in ("", "?", "a value")
+            assert key.default == "(needed)" or argument in spec
+            assert key.usual == str(usual.get(argument, ""))
+            assert not key.usual or key.source, f"{path}: the range of {argument} has no source"
+            assert not key.usual or parse(f"{key.key}={key.usual}").is_sweep_override()
+
+
+def test_a_choice_is_a_table_of_its_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    header, lr, *_ = lines_of(capsys, "optimizer", "sgd")[2:]
+    assert header.split() == ["key", "type", "default", "usual", "range", "source"]
+    assert re.match(r"optimizer\.lr +a number +0\.1 +tag\(log, interval\(1e-3, 1\)\) +Bengio 2012", lr)
+
+
+def test_a_comment_above_a_range_is_its_source(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "# What it is.\n_target_: torch.optim.SGD\nlr: 0.1  # of the paper\n# two lines\n# about it\nmomentum: '#'\n"
+        "search:\n  # Somebody 2012,\n  # table 1\n  lr: choice(1, 2)\n  momentum: interval(0, 1)  # Other 2013\n"
+    )
+    keys = {key.key: key for key in keys_of_choice("optimizer", path)}
+    assert keys["optimizer.lr"].row[2:] == ["0.1", "choice(1, 2)", "Somebody 2012, table 1"]
+    assert keys["optimizer.momentum"].row[2:] == ["'#'", "interval(0, 1)", "Other 2013"]
+    # what the file does not set has the default of the signature, which PyTorch documents
+    assert keys["optimizer.weight_decay"].row[1:4] == ["a number or Tensor", "0", ""]
+
+
+def test_code_of_ones_own_is_described_once_it_is_allowed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "optimizer").mkdir()
+    (tmp_path / "optimizer" / "own.yaml").write_text("# Mine.\n_target_: listed_of_mine.own\nlr: 0.5\n")
+    (tmp_path / "listed_of_mine.py").write_text("def own(params, lr: float = 1.0, steps: int = 3): ...\n")
+    named = ("optimizer", "own", "--config-dir", str(tmp_path))
+
+    without = lines_of(capsys, *named)
+    allowed = lines_of(capsys, *named, "allowed_targets=[listed_of_mine]", f"import_paths=[{tmp_path}]")
+
+    assert without[0] == "optimizer=own: Mine."
+    assert without[3].split() == ["optimizer.lr", "?", "0.5"]
+    assert "allowed_targets=[PACKAGE]" in without[4]
+    assert [line.split() for line in allowed[3:5]] == [
+        ["optimizer.lr", "a", "number", "0.5"],
+        ["optimizer.steps", "an", "integer", "3"],
+    ]
+
+
+def test_the_help_of_launch_has_every_key_and_group(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["launch", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {*ROOT_KEYS, *GROUPS, *PARTS, *SEARCHES} <= {line.split()[0] for line in lines if line}
+    assert any(re.match(r"trials +16 +at most", line) for line in lines)
+    assert any(re.match(r"model +mlp +alexnet, .* and \d+ more: orchestrator list GROUP$", line) for line in lines)
