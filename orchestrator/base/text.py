@@ -46,6 +46,24 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def about(seconds: float | None) -> str:
+    """`about 3 min left`, no more exact than it is known; `time left ?` before anything is."""
+    if seconds is None:
+        return "time left ?"
+    if seconds < 10:
+        return "a few seconds left"
+    if seconds < 55:
+        return f"about {round(seconds / 10) * 10:.0f} s left"
+    minutes = seconds / 60
+    if minutes < 59.5:
+        return f"about {max(round(minutes), 1)} min left"
+    if minutes < 5.75 * 60:
+        whole = round(minutes / 10) * 10
+        return f"about {whole // 60} h {whole % 60} min left" if whole % 60 else f"about {whole // 60} h left"
+    hours = minutes / 60
+    return f"about {round(hours)} h left" if hours < 47.5 else f"about {round(hours / 24)} days left"
+
+
 def table(header: list[str], rows: list[list[str]]) -> list[str]:
     """Columns aligned to the left, two spaces apart."""
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]

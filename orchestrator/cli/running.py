@@ -79,7 +79,7 @@ def launch_command(argv: Sequence[str]) -> int:
     from orchestrator.config.plan import describe_plan
 
     if options.plan:
-        for line in describe_plan(_plan_here(options)):
+        for line in describe_plan(_plan_here(options), options.overrides):
             say(line)
         return errors.EXIT_OK
     _refuse_copy_at_once(options)

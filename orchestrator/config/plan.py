@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from orchestrator.base import yaml_files
 from orchestrator.base.build import build
 from orchestrator.base.errors import NotReadyError
-from orchestrator.base.groups import GROUPS
+from orchestrator.base.groups import GROUPS, PARTS, SEARCHES
 from orchestrator.base.recorded import read_plan
 from orchestrator.base.rights import Rights, granted, in_force
 from orchestrator.base.rules import FIRST_RULES
-from orchestrator.base.settings import ROOT_KEYS, Settings
-from orchestrator.base.text import short, table
+from orchestrator.base.settings import CONF, ROOT_KEYS, Settings, launch_defaults
+from orchestrator.base.text import short, table, word
 from orchestrator.base.upgrades import current_plan
 from orchestrator.space import Space
 
@@ -116,20 +117,29 @@ def get_key(config: Mapping[str, Any], key: str) -> Any:
     return found
 
 
-def describe_plan(plan: SweepPlan) -> list[str]:
-    """What would run, line by line."""
+def describe_plan(plan: SweepPlan, given: Sequence[str] = ()) -> list[str]:
+    """What would run, line by line.
+
+    Args:
+        given: the overrides, all of which are shown, also where they say what is so anyway.
+    """
     settings, sampler, scheduler = plan.root, plan.part("sampler"), plan.part("scheduler")
     count = plan.space.count(getattr(sampler, "points", None))
     epochs = max(domain_max(plan.space, "epochs"), settings.epochs)
     rungs = scheduler.rungs(epochs)
     chosen = plan.base["choices"]
     searched = set(plan.space.keys)
+    typed = _typed(given)
     fixed = [
-        f"{group}={name}" for group, name in chosen.items() if group not in searched and name not in ("default", "none")
+        f"{group}={name}"
+        for group, name in chosen.items()
+        if group not in searched and (name not in ("default", "none") or group in typed)
     ]
+    fixed += [f"{part}={typed[part]}" for part in (*PARTS, *SEARCHES) if part in typed]
     lines = [
         f"sweep           {settings.name or '(named by time)'}",
         f"fixed           {' '.join(fixed)}",
+        *_block("values", _lines_of(_values(plan, typed))),
         *_block("search space", [p.describe() for p in plan.space.parameters] or ["nothing"]),
         f"configurations  {'continuous' if count is None else f'{count:,}'}",
         f"trials          {settings.trials:,} ({_kind(sampler)} sampler, seed {settings.seed}){_seeds(settings)}",
@@ -146,6 +156,48 @@ def describe_plan(plan: SweepPlan) -> list[str]:
         f"objective       {plan.base['metric']} ({plan.base['mode']})",
         *_block("notes", list(plan.notes)),
     ]
+    return lines
+
+
+def _typed(given: Sequence[str]) -> dict[str, str]:
+    """Key -> value, as they were typed."""
+    pairs = (text.lstrip("+").partition("=") for text in given)
+    return {key: value for key, equals, value in pairs if equals}
+
+
+def _values(plan: SweepPlan, typed: Mapping[str, str]) -> list[str]:
+    """`key=value` of what was typed, and of what an experiment, a search or the root file sets otherwise than the catalogue."""
+    searched = set(plan.space.keys)
+    defaults = {key: value for key, value in launch_defaults().items() if key in ROOT_KEYS}
+    values = {k: plan.settings[k] for k, v in defaults.items() if plan.settings.get(k) != v and k not in _TOLD_ANYWAY}
+    for group in (*GROUPS, *PARTS):
+        spec, own = plan.base[group] if group in GROUPS else getattr(plan, group), _of_catalogue(plan, group)
+        values |= {f"{group}.{k}": v for k, v in spec.items() if own is not None and k in own and own[k] != v}
+    shown = {key: word(value) for key, value in values.items() if key not in searched}
+    others = {key: value for key, value in typed.items() if key not in (*GROUPS, *PARTS, *SEARCHES, *searched)}
+    return [f"{key}={value}" for key, value in {**shown, **others}.items()]
+
+
+_TOLD_ANYWAY = ("name", "trials", "mode", "runs_dir", "data_cache", "allowed_targets", "import_paths")
+"""What has a line of its own, or is worked out from what was given; typed, they are told too."""
+
+
+def _of_catalogue(plan: SweepPlan, group: str) -> Mapping[str, Any] | None:
+    """What the file of the chosen choice sets; None where it is not one of ours."""
+    if group not in GROUPS:
+        return None
+    path = CONF / group / f"{plan.base['choices'][group]}.yaml"
+    return yaml_files.read(path) if path.is_file() else None
+
+
+def _lines_of(words: Sequence[str], width: int = 100) -> list[str]:
+    """The words on lines of about so many characters."""
+    lines: list[str] = []
+    for one in words:
+        if lines and len(lines[-1]) + 1 + len(one) <= width:
+            lines[-1] += f" {one}"
+        else:
+            lines.append(one)
     return lines
 
 

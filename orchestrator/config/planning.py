@@ -181,9 +181,8 @@ def _with_probes(draft: Draft, found: Found, wishes: _Wishes) -> SweepPlan:
     notes = [f"pretrained={value}: {differs}" for value, differs in found.differing.items()]
     notes += [note] if (note := untried([label for label, _ in configs], result.tried)) else []
     if not wishes.fetch and "fingerprint" not in facts and not result.problems:
-        notes.append(
-            f"data={made.base['choices']['data']} is not here: a launch brings it, and tries the models on it then"
-        )
+        data = f"data={made.base['choices']['data']} is not here, or not decoded"
+        notes.append(f"{data}: a launch brings it, and tries the models on it then")
     return replace(
         made,
         base={**made.base, "data_entry": entry},

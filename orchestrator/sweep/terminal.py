@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import IO, Any, assert_never
 
 from orchestrator.analysis.naming import trial_name
-from orchestrator.analysis.remaining import about
 from orchestrator.base.layout import HEARTBEAT, trial_folder
 from orchestrator.base.records import CAN_BE_BEST, State, better
-from orchestrator.base.text import say, word
+from orchestrator.base.text import about, say, word
 from orchestrator.journal.events import (
     Published,
     Reported,

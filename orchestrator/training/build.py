@@ -80,15 +80,16 @@ def build_learner(config: Mapping[str, Any], beat: Callable[[], None] = lambda: 
     )
 
 
-def load_data(config: Mapping[str, Any], progress: Progress | None = None) -> Dataset:
+def load_data(config: Mapping[str, Any], progress: Progress | None = None, *, decode: bool = True) -> Dataset:
     """The data set of a configuration.
 
     Args:
         progress: told how many images are decoded, where they have to be.
+        decode: otherwise `UndecodedError` is raised where they have to be.
     """
     cache = None if config["data_cache"] is None else Path(config["data_cache"])
     entry = config.get("data_entry", "")
-    return load(config["data"], cache=cache, entry=entry, progress=progress)
+    return load(config["data"], cache=cache, entry=entry, progress=progress, decode=decode)
 
 
 def init_images(data: DeviceData, seed: int) -> Tensor:

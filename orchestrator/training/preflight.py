@@ -31,6 +31,7 @@ from orchestrator.base.errors import ConfigError, OrchestratorError, Problem
 from orchestrator.base.groups import OF_MODEL, TRIAL_GROUPS
 from orchestrator.base.settings import TRIAL_KEYS
 from orchestrator.base.targets import resolve
+from orchestrator.base.text import about
 from orchestrator.training import pretrained
 from orchestrator.training.batches import batch_sizes
 from orchestrator.training.build import (
@@ -43,6 +44,7 @@ from orchestrator.training.build import (
     prepare_transfer,
 )
 from orchestrator.training.data import Dataset, cache_folder
+from orchestrator.training.data.cache import UndecodedError
 from orchestrator.training.data.source import Progress, Source
 from orchestrator.training.device import check_precision
 from orchestrator.training.losses import Batch
@@ -108,7 +110,7 @@ def check(
 
     Args:
         say: told how far the decoding of images is, where it takes long.
-        fetch: bring data that are not here; otherwise nothing is tried on them, and the facts are empty.
+        fetch: bring data that are not here, and decode them; otherwise nothing is tried on them, and the facts are empty.
         costs: work out what each model costs, as the fact `costs`: of each its label, its parameters, and the multiply-adds
             of an image in each epoch and once.
         weights: whether the weights to begin with are here; nothing is tried with them otherwise.
@@ -118,7 +120,7 @@ def check(
     Raises:
         NotReadyError: the data are missing or damaged.
     """
-    probe = _Probe(say, costs, weights)
+    probe = _Probe(say, costs, weights, decode=fetch)
     tried = _try(probe.check_without_data, configs, budget_s / 2, clock)
     if not probe.found and (fetch or all(data_are_here(config) for _, config in configs)):
         tried = _try(probe.check_on_data, configs[:tried], budget_s / 2, clock)
@@ -147,6 +149,7 @@ class _Probe:
     say: Callable[[str], None] | None
     costs: bool = False
     weights: bool = True
+    decode: bool = True
     facts: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     found: dict[tuple[str, str, str], tuple[Problem, list[str]]] = field(default_factory=dict)
@@ -176,8 +179,10 @@ class _Probe:
         """Load the data and try a training step's parts on it, going on after a problem as far as they do not depend on it."""
         dataset: Dataset | None = None
         with self._collect(label, config, "data"):
-            told = partial(load_data, config, self.say and decoding_progress(self.say, config["data_cache"]))
-            dataset = self._once("data", config, ("data",), told)
+            progress = self.say and decoding_progress(self.say, config["data_cache"])
+            told = partial(load_data, config, progress, decode=self.decode)
+            with suppress(UndecodedError):
+                dataset = self._once("data", config, ("data",), told)
         if dataset is None:
             return
         self._note(dataset)
@@ -345,19 +350,27 @@ def decoding_progress(
     say: Callable[[str], None], cache: str | None, clock: Callable[[], float] = time.monotonic
 ) -> Progress:
     """Tells how far decoding is, once it takes longer than DECODING_TOLD_AFTER_S."""
-    due, begun = clock() + DECODING_TOLD_AFTER_S, False
+    start, begun = clock(), False
+    due = start + DECODING_TOLD_AFTER_S
+    first: tuple[int, float] | None = None
 
     def progress(done: int, total: int) -> None:
-        nonlocal due, begun
+        nonlocal due, begun, first
+        first = first or (done, clock())
         if clock() < due or done >= total:
             return
         due = clock() + DECODING_TOLD_EVERY_S
         if not begun:
             say(f"decoding {total:,} images once into {cache_folder(cache)} ...")
         begun = True
-        say(f"  {done:,} of {total:,} images")
+        say(f"  {done:,} of {total:,} images{_eta(done - first[0], total - done, clock() - first[1])}")
 
     return progress
+
+
+def _eta(done: int, to_do: int, seconds: float) -> str:
+    """The time left, from the speed since the first images were told of; nothing before there is one."""
+    return f", {about(to_do * seconds / done)}" if done > 0 and seconds > 0 else ""
 
 
 def probe_model(config: Mapping[str, Any], dataset: Dataset, count: int = PROBE_IMAGES) -> nn.Module:

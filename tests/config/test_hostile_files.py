@@ -133,7 +133,7 @@ def test_a_plan_of_data_that_are_not_here_creates_nothing(here: Path, capsys: py
             main(["launch", "--plan", f"data={data}", "data.root=nowhere/else", "model=resnet_cifar", "search=none"])
             == 0
         )
-        assert f"data={data} is not here: a launch brings it" in capsys.readouterr().out
+        assert f"data={data} is not here, or not decoded: a launch brings it" in capsys.readouterr().out
     assert list(here.iterdir()) == []
 
 

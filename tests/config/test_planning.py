@@ -409,6 +409,41 @@ def test_description() -> None:
         assert line in text
 
 
+def test_every_value_given_is_in_the_description() -> None:
+    """Those that say what is so anyway, too, and those of an experiment; what is searched stands there as that."""
+    given = ["optimizer.lr=0.1,0.2", "optimizer.momentum=0.9", "norm=none", "epochs=10", "seed=3", "scheduler=asha"]
+    given += [
+        "scheduler.grace_epochs=2",
+        "data.split_seed=5",
+        "runs_dir=elsewhere",
+        "tracking=none",
+        "search=learning_rate",
+    ]
+    lines = describe_plan(plan(given), given)
+    fixed = next(line.split()[1:] for line in lines if line.startswith("fixed"))
+    start = next(place for place, line in enumerate(lines) if line.startswith("values"))
+    end = next(place for place, line in enumerate(lines) if line.startswith("search space"))
+    values = " ".join(lines[start:end]).split()[1:]
+
+    assert {"norm=none", "scheduler=asha", "tracking=none", "search=learning_rate"} <= set(fixed)
+    assert set(values) == {
+        "optimizer.momentum=0.9",
+        "epochs=10",
+        "seed=3",
+        "scheduler.grace_epochs=2",
+        "data.split_seed=5",
+        "runs_dir=elsewhere",
+    }
+
+
+def test_values_of_an_experiment_are_in_the_description(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\nepochs: 7\nmodel:\n  width: 33\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    lines = describe_plan(plan(["experiment=mine"], config_dir=tmp_path), ["experiment=mine"])
+    assert any(line.split() == ["values", "epochs=7", "model.width=33"] for line in lines)
+
+
 def test_mode_follows_the_metric() -> None:
     assert plan(["metric=val/loss"]).base["mode"] == "min"
     assert plan(["metric=val/loss", "mode=min"]).base["mode"] == "min"

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from orchestrator.analysis.remaining import Countdown, Survival, TrialTime, about, seconds_left
+from orchestrator.analysis.remaining import Countdown, Survival, TrialTime, seconds_left
 from orchestrator.base.records import State
+from orchestrator.base.text import about
 from orchestrator.journal.events import Event, Reported, Started, Suggested, Terminal
 from orchestrator.journal.file import Entry
 from orchestrator.sweep.terminal import Progress

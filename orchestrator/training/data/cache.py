@@ -46,8 +46,7 @@ def cached(source: Source, folder: Path, progress: Progress) -> tuple[Contents, 
         with _locked(folder, f"{source.name}.fetch"):
             if not source.ready():
                 source.fetch()
-    key = hashlib.sha256(f"{FORMAT_VERSION}\n{source.key()}".encode()).hexdigest()[:16]
-    entry = f"{source.name}-{key}"
+    entry = _entry_of(source)
     found = read_entry(folder, entry)
     if found is None:
         with _locked(folder, entry):
@@ -59,6 +58,31 @@ def cached(source: Source, folder: Path, progress: Progress) -> tuple[Contents, 
     if found is None:
         raise NotReadyError(f"the cache entry {folder / entry} cannot be read back right after it was written")
     return *found, entry
+
+
+class UndecodedError(NotReadyError):
+    """The images would have to be decoded first."""
+
+
+def looked_at(source: Source, folder: Path) -> tuple[Contents, str, str]:
+    """The same of a source that is ready, where nothing may be decoded or written.
+
+    Raises:
+        NotReadyError: the files are not as they should be.
+        UndecodedError: they are not in the cache.
+    """
+    entry = _entry_of(source)
+    if found := read_entry(folder, entry):
+        return *found, entry
+    if not source.carried:
+        raise UndecodedError(f"{source.name} is not decoded yet")
+    contents = source.decode(lambda shape: np.zeros(shape, np.uint8), lambda done, total: None)  # type: ignore[arg-type,return-value]
+    return contents, digest(contents), entry
+
+
+def _entry_of(source: Source) -> str:
+    key = hashlib.sha256(f"{FORMAT_VERSION}\n{source.key()}".encode()).hexdigest()[:16]
+    return f"{source.name}-{key}"
 
 
 def read_entry(folder: Path, entry: str) -> tuple[Contents, str] | None:

@@ -28,6 +28,10 @@ def digits(*, val_fraction: float = 0.2, split_seed: int = 0) -> Source:
 
 @dataclass(frozen=True, kw_only=True)
 class _Digits(Source):
+    @property
+    def carried(self) -> bool:
+        return True
+
     def key(self) -> str:
         return repr(("digits", TEST_FRACTION, TEST_SEED, stamps([_packaged_file()])))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.base.build import build
 from orchestrator.base.errors import ConfigError, Problem
-from orchestrator.training.data.cache import cache_folder, cached, read_entry
+from orchestrator.training.data.cache import cache_folder, cached, looked_at, read_entry
 from orchestrator.training.data.dataset import Dataset, assemble
 from orchestrator.training.data.source import Progress, Source
 
@@ -24,6 +24,7 @@ def load(
     cache: Path | str | None = None,
     entry: str = "",
     progress: Progress | None = None,
+    decode: bool = True,
 ) -> Dataset:
     """The data set that `spec` describes; the same object for the same spec in one process.
 
@@ -34,8 +35,10 @@ def load(
         entry: `Dataset.entry` as the driver loaded it a moment ago: taken as it is, if this machine has it, without looking
             at the files again.
         progress: called with (decoded, all) while images are decoded.
+        decode: otherwise nothing is decoded and nothing written.
 
     Raises:
+        UndecodedError: images would have to be decoded that may not be.
         ConfigError: the spec is wrong.
         ValueError: a value is, or the split leaves a class without an example.
         NotReadyError: the files are missing or damaged, or the cache cannot be written.
@@ -43,8 +46,11 @@ def load(
     folder = cache_folder(cache)
     key = json.dumps([spec, str(folder)], sort_keys=True)
     with _lock:
-        if key not in _loaded:
-            _loaded[key] = _load(spec, folder, entry, progress or _silent)
+        if key in _loaded:
+            return _loaded[key]
+        if not decode:
+            return _load(spec, folder, entry, None)
+        _loaded[key] = _load(spec, folder, entry, progress or _silent)
         return _loaded[key]
 
 
@@ -60,7 +66,7 @@ def absolute_paths(spec: Mapping[str, Any], base: Path) -> dict[str, Any]:
     return dict(spec, root=str(base / Path(root).expanduser())) if isinstance(root, str) and root else dict(spec)
 
 
-def _load(spec: Mapping[str, Any], folder: Path, entry: str, progress: Progress) -> Dataset:
+def _load(spec: Mapping[str, Any], folder: Path, entry: str, progress: Progress | None) -> Dataset:
     made = build(spec)
     if isinstance(made, Dataset):
         return made
@@ -70,7 +76,12 @@ def _load(spec: Mapping[str, Any], folder: Path, entry: str, progress: Progress)
             Problem("data._target_", f"must return a Dataset or a Source, gave {type(made).__name__}", target)
         )
     found = read_entry(folder, entry) if entry else None
-    contents, contents_digest, entry = (*found, entry) if found else cached(made, folder, progress)
+    if found:
+        contents, contents_digest = found
+    elif progress is None and made.ready():
+        contents, contents_digest, entry = looked_at(made, folder)
+    else:
+        contents, contents_digest, entry = cached(made, folder, progress or _silent)
     return assemble(
         made.name,
         contents,

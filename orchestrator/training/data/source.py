@@ -47,6 +47,11 @@ class Source(ABC):
     def __post_init__(self) -> None:
         check_split(self.val_fraction, self.split_seed)
 
+    @property
+    def carried(self) -> bool:
+        """Whether it comes with a package and is read in no time, so that it needs no cache to be looked at."""
+        return False
+
     def ready(self) -> bool:
         """Whether the files are where they should be; where not, `fetch` is called, by one process at a time."""
         return True
