@@ -22,7 +22,7 @@ from orchestrator.base.processes import python
 from orchestrator.base.rights import Rights
 from orchestrator.base.secrets import take_out
 from orchestrator.base.signals import interruptible
-from orchestrator.base.text import say
+from orchestrator.base.text import say, table
 from orchestrator.cli.parser import Parser, add_runs_dir
 from orchestrator.journal.finding import runs_dir_option
 
