@@ -33,6 +33,7 @@ def closing_lines(result: Result, metric: str, rights: Rights) -> list[str]:
         why = f"{result.failed_share:.0%} of the trials failed, more than max_failed={result.max_failed:g} allows"
         lines += ["", f"{why}; the last error was:", (result.last_error or "unknown").strip()]
     lines += ["", result.report.summary, f"everything lies in  {result.folder}"]
+    lines += [f"its report is      {result.page}"] if result.page else []
     if result.ship is not None and result.waiting_events > 0:
         why = result.ship.error or "still busy"
         lines.append(f"MLflow has not taken {result.waiting_events} events ({why}); they are kept, ship them later:")
@@ -45,7 +46,7 @@ def _next(result: Result, rights: Rights) -> list[str]:
 
     allowed, runs_dir = retyped(rights), runs_dir_option(result.folder)
     lines = ["next:", f"  orchestrator dashboard{runs_dir}    curves and comparisons in MLflow"]
-    lines.append(f"  orchestrator report {result.uid}{runs_dir}    all of it in linked figures")
+    lines.append(f"  orchestrator report {result.uid}{runs_dir}    the report, refreshed: all of it in linked figures")
     lines.append(
         f"  orchestrator results {result.uid}{runs_dir}    all trials as a table; --csv and --json for programs"
     )

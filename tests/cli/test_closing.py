@@ -36,6 +36,7 @@ def test_the_end_says_who_won_by_how_much_what_mattered_and_where_to_go(
         max_failed=0.5,
         ship=None,
         waiting_events=0,
+        page=folder / "published" / "report-3.html",
         report=Report(),
     )
     lines = closing_lines(result, "val/accuracy", Rights())
@@ -47,6 +48,7 @@ def test_the_end_says_who_won_by_how_much_what_mattered_and_where_to_go(
     assert "diverged: train/loss is nan at step 37" in text
     assert '  orchestrator.results("sim-00000000")    a pandas frame of the trials' in lines
     assert "tags.sweep_uid = 'sim-00000000'" in lines[-1]
+    assert f"its report is      {folder}/published/report-3.html" in lines
     why = lines[lines.index("best trials:") : lines.index(f"everything lies in  {folder}")]
     assert all(len(line) <= 100 for line in why)
 
