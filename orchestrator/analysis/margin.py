@@ -88,7 +88,10 @@ class _Judge:
     def interval(self, a: Score, b: Score) -> tuple[float | None, float | None, Method]:
         """Of how much `a` is better than `b`."""
         if max(len(a.unselected), len(b.unselected)) > 1:
-            ends = welch(*([self.sign * value for value in score.unselected.values()] for score in (a, b)))
+            try:
+                ends = welch(*([self.sign * value for value in score.unselected.values()] for score in (a, b)))
+            except OverflowError:  # of values near the end of all floats
+                return None, None, "none"
             return *ends, "seeds"
         pair = self._pair(a, b)
         if pair is not None and self._metric in TOP:
@@ -133,7 +136,7 @@ class _Judge:
         if self._metric not in TOP or self.examples is None:
             return None
         counts = [score.mean * self.examples for score in (a, b)]
-        if any(abs(count - round(count)) > 1e-3 or not 0 <= round(count) <= self.examples for count in counts):
+        if not all(-0.5 < count < self.examples + 0.5 and abs(count - round(count)) <= 1e-3 for count in counts):
             return None
         return round(counts[0]), round(counts[1]), self.examples
 

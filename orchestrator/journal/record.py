@@ -391,13 +391,20 @@ class Score:
 
     @property
     def mean(self) -> float:
-        return statistics.fmean(self.unselected.values())
+        values = self.unselected.values()
+        try:
+            return statistics.fmean(values)
+        except OverflowError:  # of values near the end of all floats
+            return math.fsum(value / len(values) for value in values)
 
     @property
     def spread(self) -> float | None:
         """The standard deviation; None of a single value."""
         values = self.unselected.values()
-        return statistics.stdev(values) if len(values) > 1 else None
+        try:
+            return statistics.stdev(values) if len(values) > 1 else None
+        except OverflowError:
+            return None
 
 
 class Scores:

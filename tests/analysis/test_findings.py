@@ -130,3 +130,21 @@ def test_a_whole_simulated_sweep(tmp_path: Path) -> None:
     assert sentence.startswith("what mattered for being among the best: optimizer.lr ")
     assert any("diverged: train/loss is nan at step 37" in line for line in what_failed(told))
     assert choice_rows(told)[0][0].startswith("norm=")
+
+
+@pytest.mark.parametrize("extreme", [1e308, -1e308, 5e-324, 0, 2**70])
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_extreme_values_are_no_obstacle(extreme: float, repeats: int) -> None:
+    trials = [
+        {
+            "params": {"a": extreme, "b": place},
+            "value": value,
+            "config_index": place // repeats,
+            "repeat": place % repeats,
+        }
+        for place, value in enumerate([extreme, -1e308, extreme, 0.5, 1e308, extreme] * 4)
+    ]
+    for metric, mode in (("val/accuracy", "max"), ("val/loss", "min")):
+        told = findings(a_record(trials, metric=metric, mode=mode, val=100), None)
+        assert who_won(told)
+        assert what_mattered(told)
