@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 LONGEST = 200
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
+_SPECIAL = re.compile(r"([\\`*_\[\]#|~])")
 
 
 def plain(text: str, longest: int = LONGEST) -> str:

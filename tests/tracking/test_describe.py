@@ -119,7 +119,7 @@ def test_the_end_holds_question_answer_margin_what_mattered_and_what_failed(tmp_
         "Which `optimizer`",
         "**Best:** trial ",
         "**Margin:** ",
-        "What mattered for being among the best: optimizer.lr ",
+        "**What mattered for being among the best:** optimizer.lr ",
     ]
     parts += ["| choice | n | best | median | diverged |", "**What failed:**", "diverged: train/loss is nan at step 37"]
     places = [text.find(part) for part in parts]
