@@ -76,7 +76,7 @@ def who_won(found: Findings) -> list[str]:
             f"all {m.compared:,} others can be told from it" if m.compared > 1 else "the two can be told apart"
         )
     elif m.tied == [m.runner_up]:
-        lines.append(f"no other trial comes as near{_resolution(found)}" if m.compared > 1 else "")
+        lines.append(f"the others can be told from trial {m.winner}{_resolution(found)}" if m.compared > 1 else "")
     else:
         lines.append(f"{_named(m.tied)} cannot be told from it{_resolution(found)}")
     if m.compared > 1:

@@ -46,7 +46,7 @@ def test_ties_are_told_as_ties_with_what_the_images_resolve() -> None:
     assert "trials 11, 20, 21, 22, 23, 24 and 5 more cannot be told" in who_won(found(many))[1]
     one = dataclasses.replace(MARGIN, tied=[11])
     assert who_won(found(one))[1].startswith(
-        "no other trial comes as near: one image of 287 is 0.35 points; the best of 16"
+        "the others can be told from trial 0: one image of 287 is 0.35 points; the best of 16"
     )
 
 
