@@ -14,11 +14,31 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.base.recorded import read_plan
+from orchestrator.base.text import visible
 from orchestrator.journal.record import SweepRecord, is_number, read_sweep
 from orchestrator.space.domains import spell
 
 FAR = 3
 """An axis of values ends so many interquartile ranges beyond the quartile."""
+
+LARGEST = 8e307
+"""Where an axis ends at the latest, so that the difference of its ends is a number."""
+
+OF_EVERY_OBJECT = frozenset(
+    [
+        *(
+            "__proto__",
+            "constructor",
+            "hasOwnProperty",
+            "isPrototypeOf",
+            "propertyIsEnumerable",
+            "toLocaleString",
+            "toString",
+        ),
+        *("valueOf", "__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__"),
+    ]
+)
+"""Texts that every object of JavaScript has as a key, which Vega takes for a group that is there already."""
 
 LONGEST = 60
 """Characters of a text that are shown in a figure."""
@@ -129,7 +149,7 @@ class SweepData:
     @cached_property
     def ends(self) -> tuple[float, float]:
         """The ends of an axis for values: values that are worse than most by far are left out, and belong at its edge."""
-        values = sorted(row["value"] for row in self.trials if row["value"] is not None)
+        values = sorted(within(row["value"]) for row in self.trials if row["value"] is not None)
         if not values:
             return (0.0, 1.0)
         low, high = values[0], values[-1]
@@ -185,6 +205,11 @@ def rounded_out(low: float, high: float) -> tuple[float, float]:
     return math.floor(low / step) * step, math.ceil(high / step) * step
 
 
+def within(value: float) -> float:
+    """The value, or the largest that an axis can end at."""
+    return min(max(value, -LARGEST), LARGEST)
+
+
 def unit_of(name: str) -> str:
     """The unit of a metric or a key, by its name; "" where it has none, or it is not known."""
     last = name.rpartition("/")[2].rpartition(".")[2]
@@ -202,9 +227,10 @@ def unit_of(name: str) -> str:
 
 
 def cut(text: str, longest: int = LONGEST) -> str:
-    """The text on one line, its end left out where it is long."""
-    line = " ".join(text.split())
-    return line if len(line) <= longest else f"{line[: longest - 3]}..."
+    """The text on one line, its end left out where it is long, and what is invisible written out."""
+    line = visible(" ".join(text[: 4 * longest].split()))
+    line = line if len(line) <= longest else f"{line[: longest - 3]}..."
+    return f"{line}\N{NO-BREAK SPACE}" if line in OF_EVERY_OBJECT else line
 
 
 def _keys(record: SweepRecord) -> list[Key]:
@@ -244,7 +270,7 @@ def _key(
         texts = dict.fromkeys(cut(spell(value)) for value in values)
         return Key(name, field, "choice", False, unit_of(name), tuple(texts), conditional)
     ends = [float(end) for domain in domains for end in _ends(domain)] + [float(value) for value in given]
-    finite = [end for end in ends if math.isfinite(end)]
+    finite = [within(end) for end in ends if math.isfinite(end)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
     log = low > 0 and (any(domain.get("log") for domain in domains) if domains else high / low > 100)
     return Key(name, field, "number", log, unit_of(name), (low, high), conditional)

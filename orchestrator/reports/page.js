@@ -222,7 +222,7 @@
   const isChosen = (trial) => chosen === null || chosen[trial.trial];
   const ranked = trials.slice().sort((a, b) => (a.rank ?? Infinity) - (b.rank ?? Infinity) || a.trial - b.trial);
   const word = (value) => (typeof value === "number" ? String(Number(value.toPrecision(5))) : value === null ? "" : String(value));
-  const quoted = (text) => (/^[\w.\-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+  const quoted = (text) => (/^[\w.\-/]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
   function fillLine() {
     const line = document.getElementById("filter");

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.base.text import visible
 from orchestrator.reports.data import SweepData, cut
 
 Column = list[Any] | dict[str, list[Any]]
@@ -34,7 +33,7 @@ def trial_table(sweep: SweepData) -> dict[str, Column]:
     rows, params = sweep.trials, [sweep.record.trials[row["trial"]].params for row in sweep.trials]
     opened_ms = sweep.record.opened_ms
     table: dict[str, Column] = {name: _numbers(row[name] for row in rows) for name in PLAIN}
-    table["name"] = [visible(cut(row["name"], NAME_LENGTH)) for row in rows]
+    table["name"] = [cut(row["name"], NAME_LENGTH) for row in rows]
     table["state"] = _texts(row["state"] for row in rows)
     table["reason"] = _texts(row["reason"] for row in rows)
     table["seed"] = _texts(None if row["seed"] is None else str(row["seed"]) for row in rows)
@@ -83,7 +82,7 @@ def rounded(value: float) -> float | int | None:
 
 def _texts(values: Iterable[Any]) -> Column:
     places: dict[Any, int] = {}
-    at = [None if value is None else places.setdefault(visible(cut(str(value), 200)), len(places)) for value in values]
+    at = [None if value is None else places.setdefault(cut(str(value), 200), len(places)) for value in values]
     return {"texts": list(places), "at": at}
 
 

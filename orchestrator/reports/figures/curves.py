@@ -66,6 +66,7 @@ def _gap(trained: Metric, validated: Metric) -> str:
 
 def _panel(sweep: SweepData, expression: str, title: str, *, zero: bool = False) -> dict[str, Any]:
     last = max(row["epoch"] for row in sweep.epochs)
+    epochs = {"signal": f"min({max(last - 1, 1)}, ceil(width / 60))"}
     axis = {"labelOverlap": True, "titlePadding": 6}
     return {
         "$schema": "https://vega.github.io/schema/vega/v6.json",
@@ -87,7 +88,7 @@ def _panel(sweep: SweepData, expression: str, title: str, *, zero: bool = False)
         ],
         "axes": [
             {"scale": "y", "orient": "left", "grid": True, "title": title, "tickCount": 6, **axis},
-            {"scale": "x", "orient": "bottom", "title": "epoch", "format": "d", "tickMinStep": 1, **axis},
+            {"scale": "x", "orient": "bottom", "title": "epoch", "format": "d", "tickCount": epochs, **axis},
         ],
         "marks": [
             {

@@ -47,6 +47,7 @@ def _spec(found: list[Any]) -> dict[str, Any]:
             "x": {
                 "field": "share",
                 "type": "quantitative",
+                "stack": None,
                 "title": "share of what the keys explain",
                 "axis": {"format": "%", "tickCount": 8},
             },

@@ -111,7 +111,7 @@ def _place(key: Key, name: str) -> dict[str, Any]:
         {"type": "log", "nice": False} if key.log else {"type": "linear", "zero": False, "nice": False}
     )
     if key.values[0] < key.values[1]:
-        scale["domain"] = list(key.values)
+        scale |= {"domain": list(key.values), "clamp": True}
     return {
         "field": name,
         "type": "quantitative",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.reports.data import Key, SweepData
+from orchestrator.reports.data import Key, SweepData, within
 from orchestrator.reports.figure import IS_CHOSEN, ORANGE, Figure, ticks
 
 HEIGHT = 330
@@ -54,7 +54,7 @@ def figure(sweep: SweepData) -> Figure | None:
 
 
 def _objective(sweep: SweepData) -> Key:
-    values = [row["value"] for row in sweep.trials if row["value"] is not None]
+    values = [within(row["value"]) for row in sweep.trials if row["value"] is not None]
     ends = (min(values), max(values)) if values else (0.0, 1.0)
     return Key(sweep.metric, "value", "number", False, "", ends, conditional=len(values) < len(sweep.trials))
 
@@ -130,13 +130,14 @@ def _scale(axis: Key, place: int) -> dict[str, Any]:
         return {"name": f"y{place}", "type": "point", "domain": list(axis.values), "range": ends, "padding": 0.5}
     low, high = axis.values
     if low == high:
-        low, high = (low / 2, high * 2) if axis.log else (low - 0.5, high + 0.5)
+        low, high = (low / 2, high * 2) if axis.log else (low - abs(low) / 2 - 0.5, high + abs(high) / 2 + 0.5)
     return {
         "name": f"y{place}",
         "type": "log" if axis.log else "linear",
         "domain": [low, high],
         "range": [HEIGHT, 0],
         "zero": False,
+        "clamp": True,
     }
 
 

@@ -96,7 +96,7 @@ def _number(key: Key) -> dict[str, Any]:
         {"type": "log", "nice": False} if key.log else {"type": "linear", "zero": False, "nice": False}
     )
     if low < high:
-        scale["domain"] = [low, high]
+        scale |= {"domain": [low, high], "clamp": True}
     return {"field": key.field, "type": "quantitative", "title": key.label, "scale": scale, "axis": ticks(key)}
 
 
