@@ -33,6 +33,11 @@ FAINT = 0.08
 CHOSEN = {"name": "chosen", "value": None}
 """The parameter (Vega-Lite) or signal (Vega) that the page sets: None, or an object {number of a trial: true}."""
 
+CHOSEN_COUNT = {"name": "chosen_count", "value": 0}
+
+STRENGTH = "(chosen_count <= 10 ? 1 : chosen_count <= 60 ? 0.7 : chosen_count <= 400 ? 0.35 : 0.15)"
+"""The expression of the opacity of a chosen line among as many as there are."""
+
 IS_CHOSEN = "(chosen === null || chosen[datum.trial])"
 """The expression that holds for the rows to be drawn at full strength."""
 
@@ -46,6 +51,7 @@ class Figure:
     of its own. A spec may have signals of these names:
 
     - `picked`: an array of trial numbers that a brush chose, None when it is cleared; `picked_as` says in words what they are.
+    - `chosen_count`: how many trials are chosen, 0 for all; for strokes that are fainter where there are many.
     - `cleared`: a number that the page counts up when another figure chooses or the reader clears; a brush vanishes then. A view
       without it is drawn anew.
 

@@ -10,7 +10,6 @@
   let chosen = null; // null, or {number of a trial: true}
   let words = ""; // what the chosen ones are
   let clears = 0;
-  let light = false; // while printing
 
   function rows(table) {
     const names = Object.keys(table);
@@ -32,7 +31,7 @@
 
   // Drawing ----------------------------------------------------------------------------------------------------------
 
-  const isDark = () => !light && matchMedia("(prefers-color-scheme: dark)").matches;
+  const isDark = () => matchMedia("(prefers-color-scheme: dark)").matches;
 
   function theme() {
     const dark = isDark();
@@ -136,7 +135,9 @@
   function refresh(plot) {
     if (!plot.view || !plot.stale) return;
     plot.stale = false;
-    if (plot.names.has("chosen")) plot.view.signal("chosen", chosen).run();
+    if (!plot.names.has("chosen")) return;
+    if (plot.names.has("chosen_count")) plot.view.signal("chosen_count", chosen === null ? 0 : Object.keys(chosen).length);
+    plot.view.signal("chosen", chosen).run();
   }
 
   const seen = new IntersectionObserver((entries) => {
@@ -148,6 +149,15 @@
       else refresh(plot);
     }
   }, { rootMargin: "200px" });
+
+  // What nobody has scrolled to yet is drawn when there is time, for the printer and for a quick scroll.
+  async function drawRest() {
+    for (const plot of plots) {
+      await queue;
+      await new Promise((resolve) => (window.requestIdleCallback || setTimeout)(resolve));
+      if (!plot.turn) await draw(plot);
+    }
+  }
 
   const sized = new ResizeObserver((entries) => {
     for (const entry of entries) {
@@ -347,7 +357,9 @@
   });
   const again = () => plots.forEach((plot) => plot.view && draw(plot));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
-  addEventListener("beforeprint", () => { light = true; plots.forEach(draw); });
-  addEventListener("afterprint", () => { light = false; again(); });
+  // Drawing takes longer than a printer waits: what is drawn for a dark page keeps a dark ground on paper.
+  addEventListener("beforeprint", () => document.body.classList.toggle("dark-figures", isDark()));
+  addEventListener("afterprint", () => document.body.classList.remove("dark-figures"));
+  addEventListener("load", () => setTimeout(drawRest, 1000));
   window.report = { get chosen() { return chosen; }, plots };
 })();

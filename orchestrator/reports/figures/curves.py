@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any
 
 from orchestrator.reports.data import Metric, SweepData
-from orchestrator.reports.figure import ORANGE, RED, Figure
+from orchestrator.reports.figure import CHOSEN, CHOSEN_COUNT, ORANGE, RED, STRENGTH, Figure
 
 HEIGHT = 270
 BEST = 5
@@ -73,7 +73,7 @@ def _panel(sweep: SweepData, expression: str, title: str, *, zero: bool = False)
         "autosize": {"type": "fit-x", "contains": "padding"},
         "padding": 5,
         "height": HEIGHT,
-        "signals": [{"name": "chosen", "value": None}, _range()],
+        "signals": [CHOSEN, CHOSEN_COUNT, _range()],
         "data": _data(expression, _best(sweep)),
         "scales": [
             {"name": "x", "type": "linear", "domain": [min(1, last - 1), last], "range": "width", "zero": False},
@@ -172,7 +172,7 @@ def _data(expression: str, best: int) -> list[dict[str, Any]]:
 def _lines(count: int) -> dict[str, Any]:
     full = 0.8 if count <= 30 else 0.4 if count <= 200 else 0.12
     faint = 0.06 if count <= 200 else 0.02
-    opacity = f"chosen === null ? (datum.best ? 1 : {full}) : chosen[datum.trial] ? {max(full, 0.8)} : {faint}"
+    opacity = f"chosen === null ? (datum.best ? 1 : {full}) : chosen[datum.trial] ? {STRENGTH} : {faint}"
     return {
         "type": "path",
         "from": {"data": "lines"},

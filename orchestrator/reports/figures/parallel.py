@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.reports.data import Key, SweepData, within
-from orchestrator.reports.figure import IS_CHOSEN, ORANGE, Figure, ticks
+from orchestrator.reports.figure import CHOSEN, CHOSEN_COUNT, IS_CHOSEN, ORANGE, STRENGTH, Figure, ticks
 
 HEIGHT = 330
 BELOW = 36
@@ -147,7 +147,8 @@ def _signals(axes: list[Key]) -> list[dict[str, Any]]:
     said = " + ".join(f"(brush{place} ? said{place} + '; ' : '')" for place in places)
     last = len(axes) - 1
     return [
-        {"name": "chosen", "value": None},
+        CHOSEN,
+        CHOSEN_COUNT,
         {"name": "cleared", "value": 0},
         {"name": "names", "value": [axis.label for axis in axes]},
         {"name": "xs", "update": f"[{', '.join(f'round({place} * width / {max(last, 1)})' for place in places)}]"},
@@ -220,7 +221,7 @@ def _lines(count: int) -> dict[str, Any]:
     """Thinner and fainter where there are many."""
     full = 0.9 if count <= 30 else 0.6 if count <= 200 else 0.25
     faint = 0.1 if count <= 200 else 0.03
-    opacity = f"chosen === null ? {full} : chosen[datum.trial] ? {max(full, 0.6)} : {faint}"
+    opacity = f"chosen === null ? {full} : chosen[datum.trial] ? {STRENGTH} : {faint}"
     return {
         "type": "path",
         "from": {"data": "drawn"},
@@ -258,7 +259,7 @@ def _axis(axis: Key, place: int) -> dict[str, Any]:
                 "type": "text",
                 "encode": {
                     "update": {
-                        "y": {"value": -12},
+                        "y": {"value": -28 if axis.field == "value" else -12},
                         "align": {"value": "left" if place == 0 else "right" if axis.field == "value" else "center"},
                         "text": {"signal": f"names[{place}]"},
                         "fill": {"signal": "inkText"},
