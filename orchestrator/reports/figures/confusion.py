@@ -102,7 +102,9 @@ def _spec(found: Predicted, pairs: Counter[tuple[int, int]], shown: Sequence[int
                     "type": "quantitative",
                     "title": "mistakes (images)",
                     "scale": {"domain": [0, max(most, 2)]},
-                    "legend": {"values": sorted({0, 1, most // 2, most}), "format": "d"},
+                    "legend": None
+                    if len(shown) <= NUMBERED
+                    else {"values": sorted({0, 1, most // 2, most}), "format": "d"},
                 }
             },
         },

@@ -88,10 +88,15 @@ def _panel(sweep: SweepData, key: Key) -> _Panel | None:
     alone = len(sweep.keys) == 1 + (line is not None)
     edges = edges_of(every, len(points), alone=alone)
     bins = {text: binned(found, edges, sweep.sign) for text, found in points.items()}
-    return _Panel(key, line, bins, {text: one for text, found in bins.items() if (one := _plateau(sweep, found))})
+    return _Panel(
+        key,
+        line,
+        bins,
+        {text: one for text, found in bins.items() if (one := _plateau(sweep, found, bridged=edges is not None))},
+    )
 
 
-def _plateau(sweep: SweepData, bins: Sequence[Bin]) -> Plateau | None:
+def _plateau(sweep: SweepData, bins: Sequence[Bin], *, bridged: bool) -> Plateau | None:
     """The plateau of a line that has at least `FEWEST` bins and a trial that learned something."""
     values = [bin.best for bin in bins if bin.best is not None]
     if len(bins) < FEWEST or not values:
@@ -101,7 +106,7 @@ def _plateau(sweep: SweepData, bins: Sequence[Bin]) -> Plateau | None:
     limit = limit_of(best, sweep.metric, classes if isinstance(classes, int) else None)
     if limit is None or vanished(best, chance_of(sweep.record), sweep.mode):
         return None
-    return plateau(bins, limit, sweep.sign)
+    return plateau(bins, limit, sweep.sign, bridged=bridged)
 
 
 def _line_key(sweep: SweepData, key: Key) -> Key | None:
@@ -185,10 +190,10 @@ def _curves(panel: _Panel, shared: Mapping[str, Any], y: Mapping[str, Any]) -> l
         {
             "data": {"values": rows},
             "transform": [{"filter": f"isValid(datum.{field})"}],
-            "mark": {"type": "line", "strokeWidth": width, "strokeDash": dash, "tooltip": None},
+            "mark": {"type": "line", "strokeWidth": width, "strokeDash": dash, "opacity": opacity, "tooltip": None},
             "encoding": {**shared, "y": {**y, "field": field}},
         }
-        for field, width, dash in [("best", 2.5, [1, 0]), ("median", 1, [4, 3])]
+        for field, width, dash, opacity in [("best", 2.5, [1, 0], 1), ("median", 1, [4, 3], 0.5)]
         if field == "best" or panel.has_medians
     ]
 

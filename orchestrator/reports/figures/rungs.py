@@ -179,7 +179,6 @@ def _spec(sweep: SweepData, found: Sequence[Agreement]) -> dict[str, Any]:
                 "title": None,
                 "scale": {"domain": MEASURES, "range": [BLUE, ORANGE]},
             },
-            "strokeDash": {"field": "measure", "type": "nominal", "title": None, "scale": {"domain": MEASURES}},
         },
         "layer": [
             {
@@ -187,9 +186,9 @@ def _spec(sweep: SweepData, found: Sequence[Agreement]) -> dict[str, Any]:
                     {"filter": "datum.rung"},
                     {"aggregate": [{"op": "max", "field": "stopped", "as": "stopped"}], "groupby": ["epoch"]},
                 ],
-                "encoding": {"color": {"value": GREY}, "strokeDash": {"value": [3, 3]}},
+                "encoding": {"color": {"value": GREY}},
                 "layer": [
-                    {"mark": {"type": "rule"}},
+                    {"mark": {"type": "rule", "strokeDash": [3, 3]}},
                     {
                         "mark": {
                             "type": "text",
@@ -203,6 +202,12 @@ def _spec(sweep: SweepData, found: Sequence[Agreement]) -> dict[str, Any]:
             {
                 "mark": {"type": "line", "point": {"size": 40}},
                 "encoding": {
+                    "strokeDash": {
+                        "field": "measure",
+                        "type": "nominal",
+                        "scale": {"domain": MEASURES},
+                        "legend": None,
+                    },
                     "y": {
                         "field": "agreement",
                         "type": "quantitative",

@@ -12,8 +12,6 @@ from orchestrator.reports.figure import GREY, STATES, Figure
 from orchestrator.reports.parts.units import duration
 
 TRAINED = "trained"
-BARS = 100
-"""Epochs that are drawn; of more every second, third, ..."""
 
 
 @dataclass(frozen=True)
@@ -116,23 +114,14 @@ def _spec(sweep: SweepData) -> dict[str, Any]:
     rows = survival(sweep.record)
     names = {TRAINED: "trained", "stopped": "saved: stopped before"}
     ways = [TRAINED, "stopped", *sorted({row["way"] for row in rows} - {TRAINED, "stopped"})]
-    step = max(1, -(-max(row["epoch"] for row in rows) // BARS))
-    bars: list[dict[str, Any]] = []
-    heights: dict[int, int] = {}
-    for row in sorted(rows, key=lambda row: ways.index(row["way"])):
-        if (row["epoch"] - 1) % step == 0:
-            low = heights.get(row["epoch"], 0)
-            heights[row["epoch"]] = high = low + row["trials"]
-            bars.append({**row, "way": names.get(row["way"], f"{row['way']} before"), "low": low, "high": high})
+    bars = _runs(rows, ways)
+    for bar in bars:
+        bar["way"] = names.get(bar["way"], f"{bar['way']} before")
     return {
         "data": {"values": bars},
         "width": "container",
         "height": 220,
         "mark": {"type": "rect"},
-        "transform": [
-            {"calculate": "datum.epoch - 0.5", "as": "from"},
-            {"calculate": f"datum.epoch + {step - 0.5}", "as": "to"},
-        ],
         "encoding": {
             "x": {
                 "field": "from",
@@ -153,6 +142,26 @@ def _spec(sweep: SweepData) -> dict[str, Any]:
                     "range": [STATES["completed"] if way == TRAINED else STATES.get(way, GREY) for way in ways],
                 },
             },
-            "tooltip": [{"field": "epoch"}, {"field": "way", "title": "of the trials"}, {"field": "trials"}],
+            "tooltip": [
+                {"field": "epochs"},
+                {"field": "way", "title": "of the trials", "type": "nominal"},
+                {"field": "trials", "type": "quantitative"},
+            ],
         },
     }
+
+
+def _runs(rows: Sequence[dict[str, Any]], ways: Sequence[str]) -> list[dict[str, Any]]:
+    """The counts stacked in the order of `ways`, as one rectangle for epochs that follow each other with the same counts."""
+    runs: list[dict[str, Any]] = []
+    heights: dict[int, int] = {}
+    for row in sorted(rows, key=lambda row: (ways.index(row["way"]), row["epoch"])):
+        epoch, low = row["epoch"], heights.get(row["epoch"], 0)
+        heights[epoch] = high = low + row["trials"]
+        last = runs[-1] if runs else {}
+        if (last.get("way"), last.get("low"), last.get("high"), last.get("to")) == (row["way"], low, high, epoch - 0.5):
+            last |= {"to": epoch + 0.5, "epochs": f"{last['first']} to {epoch}"}
+        else:
+            place = {"from": epoch - 0.5, "to": epoch + 0.5, "first": epoch, "epochs": f"{epoch}"}
+            runs.append({"way": row["way"], "trials": row["trials"], "low": low, "high": high, **place})
+    return runs

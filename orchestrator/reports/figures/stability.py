@@ -45,11 +45,11 @@ def figure(sweep: SweepData) -> Figure | None:
     if len(sweep.keys) < 2 or not UNSTABLE & set(ended.values()):
         return None
     counts = Counter(ended.values())
-    parts = [f"{counts[kind]} {kind}" for kind in ORDER if counts[kind]]
+    parts = [f"{counts[kind]:,} {kind}" for kind in ORDER if counts[kind]]
     return Figure(
         name="stability",
         title="Where do trials diverge, vanish or fail?",
-        text=f"Of {len(ended)} trials: {', '.join(parts)}.{_meaning(sweep, counts)}",
+        text=f"Of {len(ended):,} trials: {', '.join(parts)}.{_meaning(sweep, counts)}",
         spec=_spec(sweep, [kind for kind in ORDER if counts[kind]]),
         min_width=420,
     )
@@ -126,10 +126,12 @@ def _spec(sweep: SweepData, shown: Sequence[str]) -> dict[str, Any]:
 
 
 def _first_keys(sweep: SweepData) -> tuple[Key, Key]:
-    """The two that matter most, the more important one across."""
+    """The one that matters most, and of those that most of its trials have, too, the next."""
     matter = shares(sweep)
-    first, second, *_ = sorted(sweep.keys, key=lambda key: -matter.get(key.name, 0.0))
-    return first, second
+    first, *others = sorted(sweep.keys, key=lambda key: -matter.get(key.name, 0.0))
+    having = [trial for trial in sweep.record.trials.values() if first.name in trial.params]
+    together = [key for key in others if 2 * sum(key.name in trial.params for trial in having) > len(having)]
+    return first, (together or others)[0]
 
 
 def _axis(key: Key) -> dict[str, Any]:

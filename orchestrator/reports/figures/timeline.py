@@ -11,7 +11,7 @@ from orchestrator.reports.figure import CHOSEN, GREY, STATES, Figure, strength
 from orchestrator.reports.parts.lanes import Lane, Session, attempts, pack, sessions, utilization, workers_of
 from orchestrator.reports.parts.units import duration, time_unit
 
-HEIGHT, LANE = 320, (3, 22)
+HEIGHT, LANE = 320, (3, 60)
 """Pixels: of all lanes together, and the least and the most of one."""
 
 PAUSE = 0.03
@@ -88,6 +88,7 @@ def _spec(sweep: SweepData, lanes: Sequence[Lane], times: Sequence[Session]) -> 
         "type": "quantitative",
         "title": f"time since the first trial began ({unit})",
         "scale": {"nice": False, "domain": [0, _rounded(end / size)]},
+        "axis": {"tickCount": 8, "grid": False},
     }
     return {
         "params": [CHOSEN],

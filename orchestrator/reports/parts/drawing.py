@@ -9,6 +9,9 @@ from typing import Any
 from orchestrator.base.text import visible
 from orchestrator.reports.data import SweepData
 
+LOOK = {"fontSize": 12, "fontWeight": "normal", "color": {"expr": "inkText"}}
+"""Of titles: as the page has those of axes."""
+
 
 def shares(sweep: SweepData) -> dict[str, float]:
     """Searched key -> how much of the objective's variance it explains, in [0, 1]."""
@@ -24,7 +27,14 @@ def titles(across: str | None = None, up: str | None = None) -> list[dict[str, A
     return [
         {
             "data": {"values": [{}]},
-            "mark": {"type": "text", "style": "guide-title", "text": {"expr": text}, "align": "center", **place},
+            "mark": {
+                "type": "text",
+                "style": "guide-title",
+                "text": {"expr": text},
+                "align": "center",
+                **LOOK,
+                **place,
+            },
         }
         for text, place in ((across, below), (up, beside))
         if text is not None

@@ -117,9 +117,16 @@ def limit_of(best: float, metric: str, classes: int | None) -> float | None:
     return best + WITHIN * (guess(metric, classes) - best) if classes else None
 
 
-def plateau(bins: Sequence[Bin], limit: float, sign: int) -> Plateau | None:
-    """The contiguous bins around the best whose best trial reaches `limit`; None where all diverged."""
+def plateau(bins: Sequence[Bin], limit: float, sign: int, *, bridged: bool = False) -> Plateau | None:
+    """The contiguous bins around the best whose best trial reaches `limit`; None where all diverged.
+
+    Args:
+        bridged: a single bin between two that reach it belongs to them: of trials at random it may lack a good one by chance.
+    """
     inside = [bin.best is not None and sign * bin.best >= sign * limit for bin in bins]
+    if bridged:
+        sides = zip([False, *inside], inside, [*inside[1:], False], strict=False)
+        inside = [here or (before and after) for before, here, after in sides]
     if not any(inside):
         return None
     top = max(range(len(bins)), key=lambda place: -math.inf if bins[place].best is None else sign * bins[place].best)  # type: ignore[operator]

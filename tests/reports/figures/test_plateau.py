@@ -130,3 +130,11 @@ def test_without_a_number_searched_by_factors_there_is_no_figure() -> None:
     assert figure(sweep(*[trial(place, 0.5, params={"norm": "none"}) for place in range(9)])) is None
     trials = [trial(place, 0.5, params={"lr": 0.1}) for place in range(9)]
     assert figure(sweep(*trials, space=[log_number("lr", 0.01, 1)])) is None
+
+
+def test_a_bin_at_random_without_a_good_trial_is_bridged_and_a_gap_is_not() -> None:
+    values = [0.1, 0.9, 0.2, 0.9, 0.8, 0.1, 0.1, 0.9]
+    bins = binned([Point(place, 10.0**place, value) for place, value in enumerate(values)], None, 1)
+    found = plateau(bins, 0.7, 1, bridged=True)
+    assert found is not None
+    assert (found.low, found.high, found.below, found.above) == (10.0, 1e4, 1.0, 1e5)

@@ -36,7 +36,7 @@ def test_the_seed_that_a_scheduler_judged_is_apart_and_the_best_mean_is_first() 
     assert (second.mean, second.selected, second.counted) == (pytest.approx(0.75), {0: 0.99}, {1: 0.70, 2: 0.80})
     found = figure(data)
     assert found is not None
-    assert found.text.startswith("2 configurations ran with several seeds.")
+    assert found.text.startswith("2 configurations ran with several seeds; a bar is the 95 % interval of the mean.")
     assert "overlaps with those of 1 of the 1 others" in found.text
 
 
