@@ -202,12 +202,6 @@ def _spec(sweep: SweepData, found: Sequence[Agreement]) -> dict[str, Any]:
             {
                 "mark": {"type": "line", "point": {"size": 40}},
                 "encoding": {
-                    "strokeDash": {
-                        "field": "measure",
-                        "type": "nominal",
-                        "scale": {"domain": MEASURES},
-                        "legend": None,
-                    },
                     "y": {
                         "field": "agreement",
                         "type": "quantitative",

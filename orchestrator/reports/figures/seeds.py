@@ -79,7 +79,7 @@ def figure(sweep: SweepData) -> Figure | None:
 def _text(sweep: SweepData, found: Sequence[Interval]) -> str:
     spreads = [statistics.stdev(one.counted.values()) for one in found if len(one.counted) > 1]
     shown = f", of which the best {SHOWN} are shown" if len(found) > SHOWN else ""
-    text = f"{len(found)} configurations ran with several seeds{shown}."
+    text = f"{len(found)} configurations ran with several seeds{shown}; a bar is the 95 % interval of the mean."
     if spreads:
         spread = statistics.median(spreads)
         text += f" The standard deviation of {sweep.metric} between the seeds of one is {spread:.2g} (median)."
@@ -114,20 +114,20 @@ def _spec(sweep: SweepData, shown: Sequence[Interval]) -> dict[str, Any]:
             "labelLimit": 260,
         },
     }
-    x = {"type": "quantitative", "scale": {"zero": False}}
+    x = {"type": "quantitative", "title": sweep.label, "scale": {"zero": False}, "axis": {"tickCount": 6}}
     kinds = [kind for kind in ("counted", "judged by the scheduler") if any(row.get("seed") == kind for row in rows)]
     return {
         "params": [CHOSEN],
         "data": {"values": rows},
         "width": "container",
-        "height": {"step": 18},
+        "height": 20 * len(shown),
         "encoding": {"y": y},
         "layer": [
             {
                 "transform": [{"filter": "isValid(datum.low)"}],
                 "mark": {"type": "rule", "strokeWidth": 5, "opacity": 0.35, "color": BLUE},
                 "encoding": {
-                    "x": {**x, "field": "low", "title": f"{sweep.label}, mean with its 95 % interval"},
+                    "x": {**x, "field": "low"},
                     "x2": {"field": "high"},
                 },
             },

@@ -22,8 +22,8 @@ def shares(sweep: SweepData) -> dict[str, float]:
 
 def titles(across: str | None = None, up: str | None = None) -> list[dict[str, Any]]:
     """Layers with the titles of the axes where expressions give them, for an axis whose own title is None."""
-    below = {"x": {"expr": "width / 2"}, "y": {"expr": "height + 36"}}
-    beside = {"x": -46, "y": {"expr": "height / 2"}, "angle": 270}
+    below = {"x": {"expr": "width / 2"}, "y": {"expr": "height + 36"}, "align": "center"}
+    above = {"x": 0, "y": -12, "align": "left"}
     return [
         {
             "data": {"values": [{}]},
@@ -31,12 +31,11 @@ def titles(across: str | None = None, up: str | None = None) -> list[dict[str, A
                 "type": "text",
                 "style": "guide-title",
                 "text": {"expr": text},
-                "align": "center",
                 **LOOK,
                 **place,
             },
         }
-        for text, place in ((across, below), (up, beside))
+        for text, place in ((across, below), (up, above))
         if text is not None
     ]
 
