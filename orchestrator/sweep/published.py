@@ -59,9 +59,10 @@ def publish_model(folder: Path, record: SweepRecord, journal: Journal) -> str | 
 
     to = folder / PUBLISHED / f"model-{next_number(folder, record)}"
     try:
-        with opened_below(folder) as sweep, sweep.inside(PUBLISHED, create=True):
-            pass  # it is there, and no link
-        files = [(key, _inside(to, key, path)) for key, path in write_model(folder, record, to)]
+        with opened_below(folder) as sweep:
+            with sweep.inside(PUBLISHED, create=True):
+                files = [(key, _inside(to, key, path)) for key, path in write_model(folder, record, to)]
+            sweep.remove_empty(PUBLISHED)
         events = [file_event(folder, record.uid, key, path) for key, path in files]
     except (NotReadyError, OSError) as error:
         return str(error)

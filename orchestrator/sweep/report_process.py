@@ -83,7 +83,7 @@ def _step_back(nice: int) -> None:
     """Trials come first. Linux may weigh sessions before processes: then that of this one steps back, too."""
     with contextlib.suppress(OSError):
         os.nice(nice)
-    if nice:
+    if nice and os.getsid(0) == os.getpid():
         with contextlib.suppress(OSError):
             Path("/proc/self/autogroup").write_text(str(nice))
 

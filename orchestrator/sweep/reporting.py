@@ -36,7 +36,7 @@ TIMES_ITS_COST = 20
 LAST_IN_LINE = 19
 """The niceness of the process while trials run."""
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 PATIENCE_A_TRIAL_S = 0.02
 """How long the end of a sweep waits for its report."""
 

@@ -78,6 +78,16 @@ def test_a_published_file_is_an_artifact_of_its_run() -> None:
     assert trial.tags["sha256.curve.png"] == "ab" * 32
 
 
+def test_of_two_versions_in_a_batch_the_last_is_written() -> None:
+    view = SweepView(Path("/sweep"))
+    versions = [Published("s-1", "report.html", f"{n}" * 64, path=f"published/report-{n}.html") for n in (1, 2)]
+    for seq, event in enumerate([OPENED, *versions], start=1):
+        view.fold(Entry(seq, seq, None, None, event))
+    (sweep,) = view.take()
+    assert [(a.name, a.path) for a in sweep.artifacts][1:] == [("report.html", Path("/sweep/published/report-2.html"))]
+    assert sweep.tags["sha256.report.html"] == "2" * 64
+
+
 def test_a_run_ends_no_earlier_than_it_began() -> None:
     """The clock was set back by a day while the sweep ran."""
     end = Terminal(State.FAILED, 0, None, None, {}, [])

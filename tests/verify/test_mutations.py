@@ -209,7 +209,7 @@ def of_journal(sweep: Sweep) -> Iterator[Mutation]:
     for row in rows:
         seq, _, kind, _, _, text = row
         data = json.loads(text)
-        sort = (kind, tuple(sorted(data)), data.get("state"), bool(data.get("ran_on")))
+        sort = (kind, tuple(sorted(data)), data.get("state"), bool(data.get("ran_on")), bool(data.get("path")))
         if sort in seen:
             continue
         seen.add(sort)
