@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,11 +22,12 @@ from orchestrator.base.targets import resolve
 from orchestrator.base.text import say, visible
 from orchestrator.base.upgrades import current_config
 from orchestrator.config.machine import gpus
-from orchestrator.config.plan import set_key, trial_config
+from orchestrator.config.plan import SweepPlan, set_key, trial_config
 from orchestrator.config.rights import check_recorded, typed_rights
 from orchestrator.housekeeping.loading import kept_weights, trial_weights
 from orchestrator.housekeeping.reading import TrialStory, find_trial
 from orchestrator.journal.record import TrialRecord
+from orchestrator.sweep.kept import Keeper, alone, kept
 from orchestrator.sweep.resources import with_gpus
 
 SETTABLE = tuple(key for key in TRIAL_KEYS if key != "allowed_targets")
@@ -41,7 +40,8 @@ def train_one(
     """Trains the configuration with a progress bar, tests it once and says how it went; returns the exit code.
 
     Args:
-        folder: where checkpoints, weights and predictions are kept, and continued from; nothing is kept where absent.
+        folder: where checkpoints, weights and predictions are kept, and continued from; where absent, they are kept as a sweep
+            of one trial in `runs_dir`.
 
     Raises:
         ConfigError: the overrides leave something to search.
@@ -58,8 +58,12 @@ def train_one(
         raise ConfigError(Problem(keys, "train takes one configuration; give each key one value, or use launch"))
     config = trial_config(with_gpus(plan, gpus()), {})
     _check_device(config)
-    with granted(plan.rights), _place(folder) as place:
-        return _train(Trial("train/0", 0, config, folder=place)).code
+    with granted(plan.rights):
+        if folder is not None:
+            return _train(Trial("train/0", 0, config, folder=str(folder.resolve()))).code
+        own = alone(plan, config, name=plan.root.name or "train", runs_dir=Path(plan.root.runs_dir))
+        with kept(own, ["orchestrator", "train", *overrides]) as keeper:
+            return _train_kept(keeper).code
 
 
 def _check_device(config: Mapping[str, Any]) -> None:
@@ -104,14 +108,33 @@ def _train_story(story: TrialStory, config: dict[str, Any], overrides: Sequence[
     if overrides:
         config = changed(config, overrides, story.folder.parent)
         say(f"{story.name} with {' '.join(overrides)}: no longer the same trial, so nothing is compared")
-    with _place(folder) as place:
-        # The name is in the files: with that of the trial they are the same to the byte.
-        run = Trial("train/0" if overrides else story.uid_in_files, recorded.index, config, folder=place)
-        early = recorded.state in (State.STOPPED, State.CANCELLED) and recorded.epoch and not overrides
-        trained = _train(run, until=recorded.epoch if early else None)
+    early = recorded.state in (State.STOPPED, State.CANCELLED) and recorded.epoch and not overrides
+    until = recorded.epoch if early else None
+    if folder is None:
+        return _train_story_and_keep(story, config, overrides, until)
+    # The name is in the files: with that of the trial they are the same to the byte.
+    run = Trial("train/0" if overrides else story.uid_in_files, recorded.index, config, folder=str(folder.resolve()))
+    trained = _train(run, until)
+    if not overrides:
+        say(_verdict(recorded, trained, _weights_differ(story, folder)))
+    return trained.code
+
+
+def _train_story_and_keep(
+    story: TrialStory, config: dict[str, Any], overrides: Sequence[str], until: int | None
+) -> int:
+    if not story.record.plan:
+        raise NotReadyError(
+            f"the journal of {story.name} holds no plan to keep a training with; say where:  --folder FOLDER"
+        )
+    plan = SweepPlan.from_json(story.record.plan)
+    own = alone(plan, config, name=f"{story.record.opened.name}-{story.trial.index}", runs_dir=story.folder.parent)
+    with kept(own, ["orchestrator", "train", f"from={story.name}", *overrides]) as keeper:
+        trained = _train_kept(keeper, until)
         if not overrides:
-            say(_verdict(recorded, trained, _weights_differ(story, Path(place))))
-        return trained.code
+            differ = _weights_differ(story, Path(keeper.trial.folder))
+            say(_verdict(story.trial, trained, differ))
+    return trained.code
 
 
 @dataclass(frozen=True)
@@ -129,17 +152,19 @@ class _Trained:
     reason: str | None = None
 
 
-@contextlib.contextmanager
-def _place(folder: Path | None) -> Iterator[str]:
-    """The folder to train in; a temporary one if none is given."""
-    if folder is not None:
-        yield str(folder.resolve())
-        return
-    with tempfile.TemporaryDirectory(prefix="orchestrator-train-") as scratch:
-        yield scratch
+def _train_kept(keeper: Keeper, until: int | None = None) -> _Trained:
+    """Trains the trial of a sweep of its own, and says how to get at it."""
+    trained = _train(keeper.trial, until, keeper)
+    uid = keeper.folder.name
+    if trained.code == EXIT_OK:
+        where = "" if keeper.folder.parent == Path("runs").resolve() else f', "{keeper.folder.parent}"'
+        say(f'kept as {uid}:  orchestrator.load_model("{uid}"{where}).predict(images)  in Python')
+    else:
+        say(f"recorded as {uid}")
+    return trained
 
 
-def _train(trial: Trial, until: int | None = None) -> _Trained:
+def _train(trial: Trial, until: int | None = None, keeper: Keeper | None = None) -> _Trained:
     """Trains to the end, or to epoch `until`, and tests."""
     from orchestrator.training.trial import Diverged, Infeasible, TrialRun
 
@@ -149,16 +174,29 @@ def _train(trial: Trial, until: int | None = None) -> _Trained:
         try:
             run = TrialRun(trial)
             history = run.history
+            if keeper:
+                keeper.began(run)
             _tell(run.notes, bar)
             if run.history:
                 bar.console.print(f"continues after epoch {run.epoch}")
             while run.epoch < epochs and (result := next(iter(run), None)) is not None:
-                run.save()
-                bar.update(bar.task_ids[0], completed=result.epoch, text=_numbers(result))
-                if not bar.console.is_terminal:
-                    say(f"epoch {result.epoch}/{epochs}  {_numbers(result)}")
+                if keeper:
+                    keeper.epoch(run)
+                else:
+                    run.save()
+                bar.update(bar.task_ids[0], completed=result.epoch, text="")
+                _say_epoch(result, epochs, bar)
+                if keeper and keeper.stop_asked:
+                    keeper.end(State.CANCELLED, reason="stopped")
+                    say(f"stopped after epoch {run.epoch}")
+                    return _Trained(EXIT_NO_RESULT, history, {}, "stopped")
             outcome = run.finish()
+            if keeper:
+                keeper.end(State.COMPLETED, outcome, reason=outcome.reason)
         except (Diverged, Infeasible) as ended:
+            if keeper:
+                state = State.DIVERGED if isinstance(ended, Diverged) else State.INFEASIBLE
+                keeper.end(state, reason=str(ended))
             say(f"no result: {ended}")
             return _Trained(EXIT_NO_RESULT, history, {}, str(ended))
     best_epoch, value = run.best or (0, float("nan"))
@@ -324,6 +362,15 @@ def _tell(notes: list[str], bar: Any) -> None:
         bar.console.print(visible(redact(note)), markup=False)
 
 
+def _say_epoch(result: EpochResult, epochs: int, bar: Any) -> None:
+    """A line of the table of epochs, which stays where the bar goes."""
+    line = f"epoch {result.epoch:>{len(str(epochs))}}/{epochs}  {_numbers(result)}"
+    if bar.console.is_terminal:
+        bar.console.print(line, markup=False, highlight=False)
+    else:
+        say(line)
+
+
 def _numbers(result: EpochResult) -> str:
-    shown = ("train/loss", "val/loss", "val/accuracy", "lr", "images_per_s")
-    return "  ".join(f"{name} {result.metrics[name]:.4g}" for name in shown if name in result.metrics)
+    shown = {"train/loss": ".4f", "val/loss": ".4f", "val/accuracy": ".4f", "lr": ".3g"}
+    return "  ".join(f"{name} {result.metrics[name]:{how}}" for name, how in shown.items() if name in result.metrics)

@@ -55,7 +55,7 @@ def _launch(plan: SweepPlan, context: DriverContext) -> Result:
     with connected_cluster(plan, context) as cluster:
         place = find_place(plan, cluster, Path(plan.root.runs_dir))
         plan, concurrent = place.plan, place.concurrent
-        uid, folder = _create_folder(plan, tracking)
+        uid, folder = create_folder(plan, tracking)
         waiting = DiskWait(plan.root.disk_wait_s, context.say)
         with driving(folder), Journal(folder / JOURNAL, create=True, disk=waiting) as journal:
             conductor = make_conductor(plan, folder, journal, concurrent)
@@ -63,15 +63,15 @@ def _launch(plan: SweepPlan, context: DriverContext) -> Result:
                 f"sweep {uid}: {spell_trials(plan)}, {most_epochs(plan)} epochs each at most, {concurrent} at a time"
             )
             failpoint("opening.before")
-            opening = _opening(plan, uid, folder, tracking, context)
+            opened = opening(plan, uid, folder, tracking, context)
             computes = {"precision": plan.base["precision"], COMPUTES_ON: list(place.computes_on)}
-            opening = replace(opening, environment={**opening.environment, **computes})
-            journal.append(opening, sync=True)
+            opened = replace(opened, environment={**opened.environment, **computes})
+            journal.append(opened, sync=True)
             failpoint("opening.after")
             return Session(plan, folder, journal, conductor, tracking, context, cluster).run(concurrent)
 
 
-def _create_folder(plan: SweepPlan, tracking: Mapping[str, Any]) -> tuple[str, Path]:
+def create_folder(plan: SweepPlan, tracking: Mapping[str, Any]) -> tuple[str, Path]:
     """A new identity and its folder, in a runs folder that has one, too; and a folder for a store elsewhere."""
     base = slug(plan.root.name) if plan.root.name else time.strftime("sweep-%Y%m%d-%H%M%S")
     uid = f"{base}-{secrets.token_hex(4)}"
@@ -90,7 +90,7 @@ def _create_folder(plan: SweepPlan, tracking: Mapping[str, Any]) -> tuple[str, P
     return uid, folder
 
 
-def _opening(
+def opening(
     plan: SweepPlan, uid: str, folder: Path, tracking: Mapping[str, Any], context: DriverContext
 ) -> SweepOpened:
     """What the journal opens with: everything that a reader, or a resume, needs to know of the sweep."""

@@ -236,7 +236,7 @@ class Session:
         if failed := publish_model(self.folder, record, self.journal):
             self.context.say(f"the best trial could not be published as a model: {failed}")
         failpoint("closing.before")
-        closed = SweepClosed(reason, totals, _best_of(best), seconds, retention.kept())
+        closed = SweepClosed(reason, totals, best_of(best), seconds, retention.kept())
         found = findings(record, self.folder)
         self.journal.append(note(record, self.folder, closed, found))
         for event in trial_notes(record):
@@ -354,7 +354,7 @@ def resume_command(folder: Path) -> str:
     return f"orchestrator resume {folder.name}{runs_dir_option(folder)}{retyped(in_force())}"
 
 
-def _best_of(summaries: Sequence[Summary]) -> Best | None:
+def best_of(summaries: Sequence[Summary]) -> Best | None:
     """What the closing says of the best configuration."""
     if not summaries:
         return None

@@ -120,13 +120,14 @@ def evaluated_again(config: Mapping[str, Any], weights: Path, *, uid: str) -> tu
 
 
 def same_weights(one: Path, other: Path, *, uid: str) -> bool:
-    """Whether two files of a trial hold the same bits; the order of what is beside the tensors in a file is not fixed.
+    """Whether the file of a trial and another hold the same bits, whatever trial the other is of; the order of what is beside the
+    tensors in a file is not fixed.
 
     Raises:
-        Damaged: a file is not whole, or of another trial.
+        Damaged: a file is not whole, or the first is of another trial.
     """
-    first, second = (checkpoint.load(path, uid=uid) for path in (one, other))
-    said = first.state.keys() & second.state.keys()  # an earlier version said less of them
+    first, second = checkpoint.load(one, uid=uid), checkpoint.load(other, uid=None)
+    said = (first.state.keys() & second.state.keys()) - {"uid"}  # an earlier version said less of them
     differ = any(first.state[key] != second.state[key] for key in said)
     if differ or first.tensors.keys() != second.tensors.keys():
         return False

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from orchestrator.cli import main
-from orchestrator.sweep.launching import _create_folder
+from orchestrator.sweep.launching import create_folder
 
 PLAN = ("launch", "--plan")  # the same checks as `launch`, which would go on to start
 
@@ -373,7 +373,7 @@ def test_27_names_that_differ_only_by_case_have_folders_of_their_own(place: Path
     folders = []
     for name in ("Lecture", "lecture", "LECTURE"):
         made: Any = SimpleNamespace(root=SimpleNamespace(name=name, runs_dir=str(place / "runs")))
-        folders.append(_create_folder(made, {"kind": "none"})[1])
+        folders.append(create_folder(made, {"kind": "none"})[1])
     assert {folder.name.rsplit("-", 1)[0] for folder in folders} == {"lecture"}
     assert len({folder.name.lower() for folder in folders}) == 3
 
