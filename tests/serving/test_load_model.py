@@ -117,6 +117,7 @@ def test_a_stopped_trial_is_trained_as_far_as_it_came(
     printed = capsys.readouterr().out
     assert "epoch 3/3" in printed
     assert "equal to the recorded trial: yes" in printed
+    assert main(["verify", "small-0", "--runs-dir", str(copy.parent)]) == 0, "what is kept of it is whole"
 
 
 def test_of_a_cancelled_trial_the_recorded_epochs_are_compared(
@@ -255,7 +256,7 @@ def test_of_a_real_sweep_retention_keeps_the_best_weights_alone(folder: Path, tm
     retention = Retention(copy, record, 1, lambda: record.last_seq)
     retention.catch_up()
     retention.finish()
-    assert [path.parent.name for path in copy.rglob(BEST)] == [f"{best:05d}"]
+    assert [path.parent.name for path in copy.glob(f"trials/*/{BEST}")] == [f"{best:05d}"]
     assert not list(copy.rglob("checkpoint-*"))
     assert len(list(copy.rglob("predictions.safetensors"))) == TRIALS
     assert [entry["trial"] for entry in retention.kept()] == [best]
