@@ -185,6 +185,7 @@ class SqliteReader:
             "SELECT i.destination_id, d.name, d.digest, d.dataset_source_type, d.dataset_source, coalesce(d.dataset_schema, ''),"
             " coalesce(d.dataset_profile, ''), coalesce(t.value, '')"
             " FROM inputs i LEFT JOIN datasets d ON d.dataset_uuid = i.source_id"
+            " AND d.experiment_id = (SELECT experiment_id FROM runs WHERE run_uuid = i.destination_id)"
             f" LEFT JOIN input_tags t ON t.input_uuid = i.input_uuid AND t.name = '{CONTEXT_TAG}'"
             f" WHERE i.source_type = 'DATASET' AND i.destination_type = 'RUN' AND i.destination_id IN ({_marks(ids)})"
         )

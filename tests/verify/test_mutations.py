@@ -36,6 +36,9 @@ LET_THROUGH = {
     "mlflow/experiments/last_update_time": "MLflow itself changes it when somebody edits the experiment",
     "mlflow/experiments/workspace": "no column of ours: MLflow's own default stands there",
     "mlflow/experiment_tags": "a person may edit the tags of an experiment, which other sweeps share",
+    "mlflow/inputs/step": "no column of ours: MLflow's own default stands there, and nobody reads it",
+    "mlflow/inputs/input_uuid": "leads to tags that are the same for all runs of a sweep",
+    "mlflow/input_tags/input_uuid": "the same, from the other side",
     "file/store.json": "where the folder lay when it was written last; its id is compared with the sweep's mark",
     "file/runs/lock": "says who drives the sweep while a process holds it, and nothing afterwards",
     "file/runs/tracking/lock": "says who ships the sweep while a process holds it, and nothing afterwards",
@@ -118,7 +121,10 @@ def others(value: Any) -> Iterator[tuple[str, Any]]:
 
 # MLflow ---------------------------------------------------------------------------------------------------------------
 
-TABLES = ("experiments", "experiment_tags", "runs", "tags", "params", "metrics", "latest_metrics")
+TABLES = (
+    *("experiments", "experiment_tags", "runs", "tags", "params", "metrics", "latest_metrics"),
+    *("datasets", "inputs", "input_tags"),
+)
 OF_A_RUN = {"tags", "params", "metrics", "latest_metrics"}
 
 
