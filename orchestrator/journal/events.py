@@ -229,6 +229,8 @@ class Reported(_Base):
         notes: what is worth telling the user of the attempt.
         best: (epoch, objective) of the trial's best epoch so far; None where there is none, or no epoch is new.
         ran_on: what the attempt computes on (device, precision, instruction set, threads, TF32), in its first report.
+        system: what its machine was busy with since the last report, where the sweep asks for `system_metrics`: means by MLflow's
+            names, without `system/`.
     """
 
     kind = "reported"
@@ -239,6 +241,7 @@ class Reported(_Base):
     notes: Sequence[str] = ()
     best: tuple[Annotated[int, COUNT], Annotated[Any, NUMBER]] | None = None
     ran_on: Mapping[str, Any] | None = None
+    system: Mapping[str, Annotated[Any, NUMBER]] | None = None
 
 
 @dataclass(frozen=True)

@@ -280,7 +280,12 @@ class Conductor:
         new = [epoch for epoch in report["epochs"] if epoch["epoch"] > trial.epoch]
         if new or report["notes"]:
             reported = Reported(
-                new, report["checkpoint"], report["notes"], report["best"] if new else None, report.get("ran_on")
+                new,
+                report["checkpoint"],
+                report["notes"],
+                report["best"] if new else None,
+                report.get("ran_on"),
+                report.get("system") if new else None,
             )
             self._journal.append(reported, trial=trial.index, attempt=trial.attempt)
         return self._judge(trial, new)

@@ -18,6 +18,7 @@ from orchestrator.base.disk import is_full
 from orchestrator.base.failpoints import failpoint
 from orchestrator.base.layout import sweep_of
 from orchestrator.base.records import EpochResult, State, Trial, better
+from orchestrator.scheduling.system_metrics import sampler
 
 if TYPE_CHECKING:
     from orchestrator.training.trial import Outcome
@@ -59,6 +60,7 @@ class Reporter:
         self._ran_on_reported: dict[str, Any] | None = None
         self._due = False
         self._could_not_write = False
+        self._system = sampler() if trial.config.get("system_metrics") else None
 
     def next_report(self) -> dict[str, Any]:
         """Trains until a report is due.
@@ -166,6 +168,8 @@ class Reporter:
             report["ran_on"] = self._ran_on_reported = run.ran_on
         if run:
             run.notes.clear()
+        if self._system and epochs:
+            report["system"] = self._system.take()
         if outcome:
             report |= {"metrics": dict(outcome.metrics), "artifacts": list(outcome.artifacts)}
         failpoint("report.before")

@@ -209,10 +209,10 @@ class SweepView:
                 continue
             trial.last_epoch = number
             time_ms = epoch["time_ms"]
-            for key, value in epoch["metrics"].items():
-                if is_finite(value):
-                    write.metrics.append(Metric(safe_name(key), number, time_ms, float(value)))
-                    self.weight += 1
+            numbers = dict(epoch["metrics"])
+            if event.system and epoch is event.epochs[-1]:
+                numbers |= {f"system/{key}": value for key, value in event.system.items()}
+            self._numbers(write, numbers, time_ms, number)
 
     def _terminal(self, entry: Entry, event: Terminal) -> None:
         write, trial = self._trial_write(entry.index, entry.time_ms)

@@ -324,6 +324,11 @@ def trial_rows(trial: TrialEvidence) -> set[Metric]:
     found: set[Metric] = set()
     for epoch in trial.epochs:
         _add(found, epoch["metrics"], epoch["epoch"], epoch["time_ms"])
+    for entry in trial.of(Reported):
+        if isinstance(entry.event, Reported) and entry.event.system:
+            last = trial.sweep.journal.epochs([entry])[-1]
+            busy = {f"system/{key}": value for key, value in entry.event.system.items()}
+            _add(found, busy, last["epoch"], last["time_ms"])
     for entry in trial.of(Terminal):
         end = entry.event
         assert isinstance(end, Terminal)

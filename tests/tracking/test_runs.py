@@ -19,6 +19,8 @@ from orchestrator.journal.events import (
     Terminal,
 )
 from orchestrator.journal.file import Entry
+from orchestrator.journal.parts import Epoch
+from orchestrator.stores.runs import Metric
 from orchestrator.tracking.runs import SweepView
 
 OPENED = SweepOpened("s-1", "s", "val/accuracy", "max", 1, "/sweep", "", tracking={})
@@ -104,3 +106,16 @@ def test_a_run_ends_no_earlier_than_it_began() -> None:
     sweep, trial = view.take()
     assert (sweep.start_ms, sweep.end_ms) == (100, 100)
     assert (trial.start_ms, trial.end_ms) == (300, 300)
+
+
+def test_what_the_machine_was_busy_with_stands_at_the_last_epoch_of_the_report() -> None:
+    view = SweepView()
+    epochs: list[Epoch] = [{"epoch": n, "time_ms": 10 * n, "metrics": {"val/loss": 1 / n}} for n in (1, 2)]
+    busy = {"cpu_utilization_percentage": 93.5, "gpu_0_power_usage_watts": "nan"}
+    events = [OPENED, SUGGESTED, Started(), Reported(epochs, system=busy)]
+    for seq, event in enumerate(events, start=1):
+        view.fold(Entry(seq, seq, 0 if event.of_trial else None, 1 if event.of_trial else None, event))
+    (run,) = [write for write in view.take() if write.kind == "trial"]
+    assert [metric for metric in run.metrics if metric.key.startswith("system/")] == [
+        Metric("system/cpu_utilization_percentage", 2, 20, 93.5)
+    ]
