@@ -70,7 +70,7 @@ def _trials(suggested: int, old: SweepPlan, new: SweepPlan, more: int | None, tr
     if more is not None:
         return before + more
     if trials is not None:
-        return trials
+        return max(trials, suggested)  # those that there are go on
     sampler = new.part("sampler")
     if str(new.sampler["_target_"]).endswith(".Grid") and (new.space != old.space or new.sampler != old.sampler):
         return suggested + int(sampler.limit(new.space, before))

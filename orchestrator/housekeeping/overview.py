@@ -90,11 +90,13 @@ def state_of(record: SweepRecord, driver: Holder | None) -> str:
 
 
 def planned_trials(record: SweepRecord) -> int:
-    """How many trials there are to be, at most."""
+    """How many trials there are to be, at most; of a sweep that has come to its end those that there are."""
+    if record.closed is not None and record.closed.reason in ("finished", "exhausted"):
+        return len(record.trials)
     settings = plan_settings(record)
     resumed = record.resumes[-1].trials if record.resumes else None
     configurations = resumed or settings.get("trials") or (record.opening.trials if record.opening else 0)
-    return max(int(configurations) * int(settings.get("repeat") or 1), len(record.trials))
+    return record.count(int(configurations), int(settings.get("repeat") or 1)).planned
 
 
 def plan_settings(record: SweepRecord) -> Mapping[str, Any]:

@@ -56,6 +56,12 @@ class History:
 INTERVAL = "optimizer.lr=interval(0.1,0.2)"
 
 
+def test_fewer_trials_than_there_are_means_those_that_there_are() -> None:
+    """Six are not undone: a total of five would count `[6/5]`."""
+    history = History(plan([*OWN, INTERVAL, "trials=8"]), trials=6)
+    assert history.resume(plan([*OWN, INTERVAL, "trials=5"]), trials=5)["trials"] == [8, 6]
+
+
 def test_more_trials_stay_when_the_sweep_is_resumed_again() -> None:
     made = plan([*OWN, INTERVAL, "trials=3"])
     history = History(made, trials=3)

@@ -4,8 +4,10 @@ import pytest
 
 from orchestrator.base.records import State
 from orchestrator.base.text import duration, say, table
-from orchestrator.journal.events import Event, Reported, Started, Suggested, Terminal
+from orchestrator.housekeeping.overview import planned_trials
+from orchestrator.journal.events import Event, Reported, Started, Suggested, SweepClosed, SweepOpened, Terminal
 from orchestrator.journal.file import Entry
+from orchestrator.journal.record import SweepRecord
 from orchestrator.sweep.terminal import Progress, View
 
 
@@ -70,6 +72,55 @@ def test_the_summary_counts_and_estimates(progress: Progress, clock: Clock) -> N
     progress.line(ended(1, "diverged", None))
     clock.now = 31.0
     assert progress.summary().startswith("2/4 trials, 0 running, 1 diverged, best val/accuracy 0.7500 (trial 0), 0:31")
+
+
+def suggested(trial: int, *, config: int, repeat: int = 0, judged: bool = False) -> Entry:
+    return entry(trial, Suggested({}, {"epochs": 3}, config, repeat, judged))
+
+
+@pytest.mark.parametrize(
+    ("configurations", "repeat", "judged", "ends", "total"),
+    [
+        (4, 1, False, ["completed", "failed"], 4),
+        (5, 1, False, ["completed"] * 6, 6),  # a sweep that was resumed with fewer trials than it had
+        (4, 3, False, ["completed", "stopped"], 12),
+        (4, 3, True, ["completed", "completed"], 12),
+        (4, 3, True, ["completed", "stopped", "diverged", "failed"], 3 + 1 + 1 + 1),
+        (0, 1, False, [], 0),
+    ],
+)
+def test_counter_resume_and_status_count_alike(
+    configurations: int, repeat: int, judged: bool, ends: list[str], total: int
+) -> None:
+    """As the events come, as a later driver reads them, and as `status` reads the journal; never fewer than there are."""
+    live = Progress(configurations, "val/accuracy", "max", repeat=repeat, judged=judged)
+    opened = SweepOpened("s-1", "s", "val/accuracy", "max", configurations, ".", "", tracking={})
+    record = SweepRecord()
+    entries = [Entry(1, 0, None, None, opened)]
+    for index, state in enumerate(ends):
+        entries += [suggested(index, config=index, judged=judged), entry(index, Started()), ended(index, state, 0.5)]
+    for one in entries:
+        live.line(one)
+        record.apply(one)
+    later = Progress(configurations, "val/accuracy", "max", repeat=repeat, judged=judged)
+    later.recall(record)
+
+    assert (live.trials, later.trials, record.count(configurations, repeat).planned) == (total, total, total)
+    assert repeat > 1 or planned_trials(record) == total
+    assert live.summary().partition(" ")[0] == later.summary().partition(" ")[0] == f"{len(ends)}/{total}"
+    assert live.count == later.count
+
+
+def test_a_sweep_that_came_to_its_end_has_the_trials_that_it_has() -> None:
+    """The space was used up after two of eight, or a scheduler stopped what would have been repeated."""
+    record = SweepRecord()
+    record.apply(Entry(1, 0, None, None, SweepOpened("s-1", "s", "val/accuracy", "max", 8, ".", "", tracking={})))
+    for index in range(2):
+        record.apply(suggested(index, config=index))
+        record.apply(ended(index, "completed", 0.5))
+    assert planned_trials(record) == 8
+    record.apply(Entry(9, 0, None, None, SweepClosed("exhausted", {}, None, 1.0, [])))
+    assert planned_trials(record) == 2
 
 
 def test_diverged_trials_are_not_the_best(progress: Progress) -> None:
