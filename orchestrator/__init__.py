@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+__all__ = ["__version__", "epochs", "load_model", "results"]
+
 PUBLIC = {
     "load_model": "orchestrator.serving.loading",
     "results": "orchestrator.analysis.frames",
@@ -25,3 +27,8 @@ def __getattr__(name: str) -> Any:
     if name in PUBLIC:
         return getattr(importlib.import_module(PUBLIC[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """With what is not imported yet, so that an editor or a notebook offers it."""
+    return sorted({*globals(), *PUBLIC})

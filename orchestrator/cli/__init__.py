@@ -38,7 +38,7 @@ orchestrator: hyperparameter sweeps of deep vision networks
   orchestrator sync NAME               send a sweep's waiting events to MLflow
   orchestrator verify NAME             check a sweep's journal, MLflow runs and files against each other
   orchestrator cache [--clear]         show or clear the cache of decoded images
-  orchestrator completion SHELL        tab completion: eval "$(orchestrator completion bash)", or zsh; fish: ... | source
+  orchestrator completion SHELL        tab completion for bash, zsh or fish
 
 A swept value is the search space:
   orchestrator launch model=resnet_cifar optimizer.lr='tag(log,interval(1e-4,1))' norm=batch,group

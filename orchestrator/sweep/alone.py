@@ -27,6 +27,7 @@ from orchestrator.config.rights import check_recorded, typed_rights
 from orchestrator.housekeeping.loading import kept_weights, trial_weights
 from orchestrator.housekeeping.reading import TrialStory, find_trial
 from orchestrator.journal.record import TrialRecord
+from orchestrator.sweep.bar import EpochBar
 from orchestrator.sweep.kept import Keeper, alone, kept
 from orchestrator.sweep.resources import with_gpus
 
@@ -170,9 +171,10 @@ def _train(trial: Trial, until: int | None = None, keeper: Keeper | None = None)
 
     epochs = int(trial.config["epochs"]) if until is None else until
     history: list[EpochResult] = []
-    with _bar(epochs) as bar:
+    with EpochBar(epochs) as bar:
         try:
             run = TrialRun(trial)
+            bar.watch(run, before=run.epoch)
             history = run.history
             if keeper:
                 keeper.began(run)
@@ -340,24 +342,7 @@ def _problems(config: Mapping[str, Any]) -> list[Problem]:
     return problems
 
 
-def _bar(epochs: int) -> Any:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        "epoch {task.completed}/{task.total}",
-        BarColumn(),
-        TextColumn("{task.fields[text]}"),
-        TimeRemainingColumn(),
-    )
-    bar = Progress(*columns, transient=True)
-    if not bar.console.is_terminal:
-        bar.live.auto_refresh = False
-        bar.disable = True
-    bar.add_task("train", total=epochs, text="")
-    return bar
-
-
-def _tell(notes: list[str], bar: Any) -> None:
+def _tell(notes: list[str], bar: EpochBar) -> None:
     for note in notes:
         bar.console.print(visible(redact(note)), markup=False)
 

@@ -9,6 +9,7 @@ from rich.cells import cell_len
 
 from orchestrator.journal.events import Reported, Started, Suggested
 from orchestrator.journal.file import Entry
+from orchestrator.sweep.bar import EpochBar
 from orchestrator.sweep.lines import clock, columns, fitted, wrapped
 from orchestrator.sweep.terminal import Progress, View
 
@@ -97,3 +98,39 @@ def test_the_last_column_may_be_used() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (62.9, "1:02"), (3_723, "1:02:03")])
 def test_clocks(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+class Run:
+    """A training as far as the bar looks at it."""
+
+    within = (0, 0, 0)
+
+
+def test_the_bar_of_a_training_counts_images_and_time() -> None:
+    """Four epochs of 100 s: half of the first is over after 50 s, 350 s are left; after it 300 s."""
+    now = 0.0
+    run = Run()
+    bar = EpochBar(4, out=io.StringIO(), monotonic=lambda: now)
+    assert bar.lines(80) == ["loading, 0:00 so far"]
+    bar.watch(run)
+    assert bar.lines(80) == ["epoch 1/4, 0:00 so far, time left ?"]
+    now, run.within = 50.0, (1, 25_000, 50_000)
+    assert bar.lines(80) == ["epoch 1/4, 25,000/50,000 images, 0:50 so far, about 6 min left"]
+    now, run.within = 100.0, (1, 50_000, 50_000)
+    bar.update(bar.task_ids[0], completed=1, text="val/accuracy 0.5")
+    assert bar.lines(80) == ["epoch 2/4, val/accuracy 0.5, 1:40 so far, about 5 min left"]
+    assert bar.lines(24) == ["epoch 2/4", "val/accuracy 0.5", "1:40 so far", "about 5 min left"]
+    now = 400.0
+    bar.update(bar.task_ids[0], completed=4)
+    assert bar.lines(80) == ["epoch 4/4, 6:40 so far, a few seconds left"]
+
+
+def test_what_is_printed_stays_above_the_bar_and_nothing_is_drawn_without_a_terminal() -> None:
+    plain, terminal = io.StringIO(), Terminal()
+    for out in (plain, terminal):
+        with EpochBar(2, out=out) as bar:
+            bar.watch(Run())
+            bar.console.print("a line that stays")
+    assert plain.getvalue() == "a line that stays\n"
+    assert "a line that stays" in terminal.getvalue()
+    assert "epoch 1/2" in terminal.getvalue()
