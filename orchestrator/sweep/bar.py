@@ -84,7 +84,7 @@ class EpochBar:
             self._timing.trained(0, epoch - 1 + images / of)
             parts.append(f"{images:,}/{of:,} images")
         left_s = self._timing.seconds_left(to_come=0) if self._done < self._epochs else 0.0
-        parts += [part for part in (self._text, f"{clock(self._timing.elapsed_s)} so far", about(left_s)) if part]
+        parts += [f"{clock(self._timing.elapsed_s)} so far", about(left_s), *([self._text] if self._text else [])]
         return wrapped(parts, width)
 
     def _render(self) -> Any:

@@ -118,8 +118,8 @@ def test_the_bar_of_a_training_counts_images_and_time() -> None:
     assert bar.lines(80) == ["epoch 1/4, 25,000/50,000 images, 0:50 so far, about 6 min left"]
     now, run.within = 100.0, (1, 50_000, 50_000)
     bar.update(bar.task_ids[0], completed=1, text="val/accuracy 0.5")
-    assert bar.lines(80) == ["epoch 2/4, val/accuracy 0.5, 1:40 so far, about 5 min left"]
-    assert bar.lines(24) == ["epoch 2/4", "val/accuracy 0.5", "1:40 so far", "about 5 min left"]
+    assert bar.lines(80) == ["epoch 2/4, 1:40 so far, about 5 min left, val/accuracy 0.5"]
+    assert bar.lines(24) == ["epoch 2/4, 1:40 so far", "about 5 min left", "val/accuracy 0.5"]
     now = 400.0
     bar.update(bar.task_ids[0], completed=4)
     assert bar.lines(80) == ["epoch 4/4, 6:40 so far, a few seconds left"]
