@@ -139,8 +139,8 @@ def _findings(found: Findings) -> list[str]:
         parts.append(table([*CHOICE_HEADS], cells))
     if failed := what_failed(found):
         shown = [f"- {plain(line)}" for line in failed[:CAUSES_SHOWN]]
-        rest = len(failed) - CAUSES_SHOWN
-        parts.append("\n".join(["**What failed:**", "", *shown, *([f"- and {rest} other causes"] if rest > 0 else [])]))
+        others = len(failed) - CAUSES_SHOWN
+        parts.append("\n".join(["**What failed:**", "", *shown, *([f"- and {others} other causes"] if others > 0 else [])]))
     return parts
 
 
