@@ -132,8 +132,8 @@ def _findings(found: Findings) -> list[str]:
     if said := who_won(found):
         parts.append(f"**Margin:** {'. '.join(_sentence(line) for line in said)}.")
     if said_of_keys := what_mattered(found):
-        head, _, rest = said_of_keys.partition(":")
-        parts.append(f"**{_sentence(head)}:**{plain(f':{rest}')[1:]}.")
+        head, _, answer = said_of_keys.partition(":")
+        parts.append(f"**{_sentence(head)}:** {plain(answer)}.")
     if rows := choice_rows(found):
         cells = [(code(choice), *(plain(cell) for cell in rest)) for choice, *rest in rows]
         parts.append(table([*CHOICE_HEADS], cells))
