@@ -201,23 +201,21 @@ class _Typed:
         default = self.keys_of(group).get(name) if point else _top_level(CONF / "launch.yaml").get(key)
         if default in ("true", "false"):
             return ["false", "true"]
-        if key in ("metric", "mode", "precision", "device", "pretrained"):
-            return _named_values(key)
-        return []
+        return [] if point else _named_values(key)
 
 
 def _named_values(key: str) -> list[str]:
     """The values of a root key that has a few, by their names."""
-    if key == "metric":
-        from orchestrator.base.records import METRICS
+    from typing import get_args, get_type_hints
 
+    from orchestrator.base.records import METRICS
+    from orchestrator.base.settings import Settings
+
+    if key == "metric":
         return list(METRICS)
-    return {
-        "mode": ["max", "min"],
-        "precision": ["auto", "bf16", "fp32", "tf32"],
-        "device": ["auto", "cpu", "cuda"],
-        "pretrained": ["imagenet"],
-    }[key]
+    options = get_args(get_type_hints(Settings).get(key))
+    literal = [value for option in options for value in (get_args(option) or [option]) if isinstance(value, str)]
+    return sorted(literal) or {"device": ["auto", "cpu", "cuda"], "pretrained": ["imagenet"]}.get(key, [])
 
 
 def _beginning(word: str, names: Sequence[str] | dict[str, str]) -> list[str]:

@@ -15,7 +15,7 @@ from orchestrator.base.groups import GROUPS, PARTS, SEARCHES
 from orchestrator.base.recorded import read_plan
 from orchestrator.base.rights import Rights, granted, in_force
 from orchestrator.base.rules import FIRST_RULES
-from orchestrator.base.settings import CONF, ROOT_KEYS, Settings, launch_defaults
+from orchestrator.base.settings import CONF, KEPT_KEYS, PLACE_KEYS, ROOT_KEYS, Settings, launch_defaults
 from orchestrator.base.text import short, table, word
 from orchestrator.base.upgrades import current_plan
 from orchestrator.space import Space
@@ -178,7 +178,7 @@ def _values(plan: SweepPlan, typed: Mapping[str, str]) -> list[str]:
     return [f"{key}={value}" for key, value in {**shown, **others}.items()]
 
 
-_TOLD_ANYWAY = ("name", "trials", "mode", "runs_dir", "data_cache", "allowed_targets", "import_paths")
+_TOLD_ANYWAY = {*KEPT_KEYS, *PLACE_KEYS, "trials", "mode"}
 """What has a line of its own, or is worked out from what was given; typed, they are told too."""
 
 

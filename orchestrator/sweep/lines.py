@@ -20,7 +20,7 @@ def columns(names: Sequence[str], cells: Sequence[Sequence[str]], width: int, su
 
     if not names:
         return []
-    names = [clean(name) for name in names]
+    names = [clean(name).strip() for name in names]
     cells = [[clean(cell) for cell in line] for line in cells]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
     longest = max(map(cell_len, names))
@@ -64,7 +64,7 @@ def wrapped(parts: Sequence[str], width: int, between: str = ", ") -> list[str]:
 
 def clean(text: str) -> str:
     """On one line, without credentials and without what would act on the terminal."""
-    return visible(redact(text)).replace("\n", " ").replace("\t", " ").strip()
+    return visible(redact(text)).replace("\n", " ").replace("\t", " ")
 
 
 def clock(seconds: float) -> str:

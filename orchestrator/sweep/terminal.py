@@ -166,7 +166,7 @@ class Progress:
         return [
             f"epoch {min(epoch + 1, planned)}/{planned}",
             clock(self.timing.running_s(index)),
-            f"{images:,}/{of:,} images" if of else "",
+            f"{images:>{len(f'{of:,}')},}/{of:,} images" if of else "",  # as wide from first to last
             self.running[index].partition("  ")[2],
         ]
 

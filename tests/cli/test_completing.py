@@ -12,16 +12,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import get_args, get_type_hints
 
 import pytest
 
 import models
 from orchestrator.base.groups import GROUPS, PARTS, SEARCHES
 from orchestrator.base.layout import CONF
-from orchestrator.base.settings import ROOT_KEYS, Settings
+from orchestrator.base.settings import ROOT_KEYS
 from orchestrator.cli import COMMANDS, main
-from orchestrator.cli.completing import FOLDERS, SHELLS, _named_values, candidates
+from orchestrator.cli.completing import FOLDERS, SHELLS, candidates
 from orchestrator.config.files import open_catalogue
 
 PROGRAM = Path(sys.executable).parent / "orchestrator"
@@ -88,9 +87,10 @@ def test_values_where_they_are_few() -> None:
     assert candidates(["launch", "optimizer.nesterov="]) == ["optimizer.nesterov=false", "optimizer.nesterov=true"]
     assert candidates(["launch", "metric=val/a"]) == ["metric=val/accuracy"]
     assert candidates(["launch", "optimizer.lr="]) == []
-    declared = get_type_hints(Settings)
-    assert sorted(_named_values("precision")) == sorted(get_args(declared["precision"]))
-    assert {*_named_values("mode")} == {value for one in get_args(declared["mode"]) for value in get_args(one)}
+    assert candidates(["launch", "precision="]) == [f"precision={name}" for name in ("auto", "bf16", "fp32", "tf32")]
+    assert candidates(["launch", "mode="]) == ["mode=max", "mode=min"]
+    assert candidates(["launch", "device=c"]) == ["device=cpu", "device=cuda"]
+    assert candidates(["launch", "epochs="]) == []
 
 
 def test_sweeps_and_trials(runs: Path) -> None:

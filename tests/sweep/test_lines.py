@@ -84,6 +84,15 @@ def test_what_stands_below_each_other_is_aligned() -> None:
     assert lines == ["0 adam   epoch 3/12   a", "10 漢 x  epoch 11/12  b"]
 
 
+def test_columns_keep_their_place_while_an_epoch_goes_on() -> None:
+    progress = progress_of()
+    lengths = []
+    for images in (3, 3_000, 50_000):
+        progress.heard(0, (3, images, 50_000))
+        lengths += [line.index("/50,000 images") for line in progress.rows(80)]
+    assert len(set(lengths)) == 1
+
+
 def test_parts_share_lines_where_they_can() -> None:
     assert wrapped(["5/16 trials", "2 running", "best 0.9"], 24) == ["5/16 trials, 2 running", "best 0.9"]
     assert wrapped(["x" * 30], 10) == ["x" * 9 + "…"]
