@@ -72,12 +72,12 @@ def test_one_that_diverges_is_recorded_as_such(runs: Path, capsys: pytest.Captur
 
 @pytest.mark.slow
 def test_what_was_interrupted_goes_on(runs: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    long = [text.replace("epochs=3", "epochs=2000") for text in OWN]
+    long = [text.replace("epochs=3", "epochs=400") for text in OWN]
     command = [sys.executable, "-m", "orchestrator", "train", *long, "name=long"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if line.startswith("epoch    5/"):
+            if line.startswith("epoch   5/"):
                 process.send_signal(signal.SIGINT)
                 break
         rest = process.stdout.read()
@@ -88,5 +88,5 @@ def test_what_was_interrupted_goes_on(runs: Path, capfd: pytest.CaptureFixture[s
     assert not record.trials[0].ended
     assert main(again.split()) == 0, capfd.readouterr()
     record = read_sweep(find_sweep(runs, "long"))
-    assert (record.trials[0].state, record.trials[0].epoch) == (State.COMPLETED, 2000)
+    assert (record.trials[0].state, record.trials[0].epoch) == (State.COMPLETED, 400)
     assert main(["verify", "long"]) == 0
