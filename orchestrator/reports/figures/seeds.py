@@ -12,7 +12,6 @@ from orchestrator.analysis.intervals import t_quantile
 from orchestrator.journal.record import Score, SweepRecord
 from orchestrator.reports.data import SweepData, cut
 from orchestrator.reports.figure import BLUE, CHOSEN, GREY, ORANGE, Figure, strength
-from orchestrator.reports.parts.drawing import literal
 
 SHOWN = 30
 """Configurations, the best first."""
@@ -110,14 +109,14 @@ def _spec(sweep: SweepData, shown: Sequence[Interval]) -> dict[str, Any]:
         "type": "ordinal",
         "title": "configuration",
         "axis": {
-            "labelExpr": f"{literal([cut(names[one.trial], 42) for one in shown])}[datum.value]",
+            "labelExpr": "configurations[datum.value]",
             "labelLimit": 260,
         },
     }
     x = {"type": "quantitative", "title": sweep.label, "scale": {"zero": False}, "axis": {"tickCount": 6}}
     kinds = [kind for kind in ("counted", "judged by the scheduler") if any(row.get("seed") == kind for row in rows)]
     return {
-        "params": [CHOSEN],
+        "params": [CHOSEN, {"name": "configurations", "value": [cut(names[one.trial], 42) for one in shown]}],
         "data": {"values": rows},
         "width": "container",
         "height": 20 * len(shown),

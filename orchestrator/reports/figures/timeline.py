@@ -86,7 +86,7 @@ def _spec(sweep: SweepData, lanes: Sequence[Lane], times: Sequence[Session]) -> 
     x = {
         "field": "from",
         "type": "quantitative",
-        "title": f"time since the first trial began ({unit})",
+        "title": f"{'time worked, gaps cut short' if pauses else 'time since the first trial began'} ({unit})",
         "scale": {"nice": False, "domain": [0, _rounded(end / size)]},
         "axis": {"tickCount": 8, "grid": False},
     }

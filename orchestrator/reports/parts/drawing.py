@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from typing import Any
 
 from orchestrator.base.text import visible
@@ -38,11 +37,6 @@ def titles(across: str | None = None, up: str | None = None) -> list[dict[str, A
         for text, place in ((across, below), (up, above))
         if text is not None
     ]
-
-
-def literal(value: object) -> str:
-    """Plain data as an expression of Vega: texts are quoted, with all but ASCII and `<` escaped."""
-    return json.dumps(value).replace("<", "\\u003c")
 
 
 def escaped(value: object) -> str:

@@ -50,3 +50,14 @@ def test_of_a_loss_the_lowest_is_first() -> None:
 def test_without_repeats_there_is_no_figure() -> None:
     assert figure(sweep(trial(0, 0.5), trial(1, 0.6))) is None
     assert figure(sweep(trial(0, 0.5, config_index=0), trial(1, None, "failed", config_index=0))) is None
+
+
+def test_names_of_strangers_are_data_and_not_expressions() -> None:
+    evil = {"lr'] + alert(1) + ['": "</script>"}
+    found = figure(sweep(*[trial(place, 0.5 + place, config_index=0, repeat=place, params=evil) for place in range(2)]))
+    assert found is not None
+    assert found.spec is not None
+    axis = found.spec["encoding"]["y"]["axis"]
+    assert "alert" not in axis["labelExpr"]
+    names = next(one["value"] for one in found.spec["params"] if one["name"] == "configurations")
+    assert "alert(1)" in names[0]
