@@ -140,7 +140,9 @@ def _findings(found: Findings) -> list[str]:
     if failed := what_failed(found):
         shown = [f"- {plain(line)}" for line in failed[:CAUSES_SHOWN]]
         others = len(failed) - CAUSES_SHOWN
-        parts.append("\n".join(["**What failed:**", "", *shown, *([f"- and {others} other causes"] if others > 0 else [])]))
+        parts.append(
+            "\n".join(["**What failed:**", "", *shown, *([f"- and {others} other causes"] if others > 0 else [])])
+        )
     return parts
 
 

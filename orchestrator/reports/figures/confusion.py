@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.reports.data import SweepData, cut
 from orchestrator.reports.figure import Figure
+from orchestrator.reports.parts.drawing import TITLE_ABOVE
 from orchestrator.reports.parts.images import stored_images
 from orchestrator.reports.parts.predictions import Predicted, best_predictions
 
@@ -119,7 +120,7 @@ def _spec(found: Predicted, pairs: Counter[tuple[int, int]], shown: Sequence[int
         "height": {"step": size},
         "encoding": {
             "x": {**across, "axis": {**axis, "orient": "top", "labelAngle": -45 if max(map(len, texts)) > 3 else 0}},
-            "y": {**up, "axis": axis},
+            "y": {**up, "axis": {**axis, **TITLE_ABOVE}},
             "tooltip": tooltip,
         },
         "layer": layers,

@@ -12,6 +12,7 @@ from orchestrator.analysis.intervals import t_quantile
 from orchestrator.journal.record import Score, SweepRecord
 from orchestrator.reports.data import SweepData, cut
 from orchestrator.reports.figure import BLUE, CHOSEN, GREY, ORANGE, Figure, strength
+from orchestrator.reports.parts.drawing import TITLE_ABOVE
 
 SHOWN = 30
 """Configurations, the best first."""
@@ -111,9 +112,11 @@ def _spec(sweep: SweepData, shown: Sequence[Interval]) -> dict[str, Any]:
         "axis": {
             "labelExpr": "configurations[datum.value]",
             "labelLimit": 260,
+            **TITLE_ABOVE,
         },
     }
     x = {"type": "quantitative", "title": sweep.label, "scale": {"zero": False}, "axis": {"tickCount": 6}}
+    legend = {"orient": "top", "title": None}
     kinds = [kind for kind in ("counted", "judged by the scheduler") if any(row.get("seed") == kind for row in rows)]
     return {
         "params": [CHOSEN, {"name": "configurations", "value": [cut(names[one.trial], 42) for one in shown]}],
@@ -149,10 +152,16 @@ def _spec(sweep: SweepData, shown: Sequence[Interval]) -> dict[str, Any]:
                 "mark": {"type": "point", "size": 36, "tooltip": True, "cursor": "pointer"},
                 "encoding": {
                     "x": {**x, "field": "value"},
-                    "color": {"field": "seed", "type": "nominal", "scale": {"domain": kinds, "range": [ORANGE, GREY]}},
+                    "color": {
+                        "field": "seed",
+                        "type": "nominal",
+                        "legend": legend if len(kinds) > 1 else None,
+                        "scale": {"domain": kinds, "range": [ORANGE, GREY]},
+                    },
                     "shape": {
                         "field": "seed",
                         "type": "nominal",
+                        "legend": legend if len(kinds) > 1 else None,
                         "scale": {"domain": kinds, "range": ["circle", "diamond"]},
                     },
                     "opacity": strength(1.0),

@@ -12,6 +12,10 @@ LOOK = {"fontSize": 12, "fontWeight": "normal", "color": {"expr": "inkText"}}
 """Of titles: as the page has those of axes."""
 
 
+TITLE_ABOVE = {"titleAngle": 0, "titleAlign": "right", "titleX": -8, "titleY": -10}
+"""Of a vertical axis with labels by an expression: Vega puts the title beside them as wide as they were without it."""
+
+
 def shares(sweep: SweepData) -> dict[str, float]:
     """Searched key -> how much of the objective's variance it explains, in [0, 1]."""
     from orchestrator.analysis.importance import importances
