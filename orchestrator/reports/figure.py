@@ -35,7 +35,7 @@ CHOSEN = {"name": "chosen", "value": None}
 
 CHOSEN_COUNT = {"name": "chosen_count", "value": 0}
 
-STRENGTH = "(chosen_count <= 10 ? 1 : chosen_count <= 60 ? 0.7 : chosen_count <= 400 ? 0.35 : 0.15)"
+STRENGTH = "(chosen_count <= 10 ? 1 : chosen_count <= 60 ? 0.8 : chosen_count <= 400 ? 0.55 : 0.2)"
 """The expression of the opacity of a chosen line among as many as there are."""
 
 IS_CHOSEN = "(chosen === null || chosen[datum.trial])"
@@ -103,4 +103,7 @@ def beyond(sweep: SweepData) -> str:
     low, high = sweep.ends
     count = sum(row["value"] is not None and not low <= row["value"] <= high for row in sweep.trials)
     end = f"below {low:.4g}" if sweep.mode == "max" else f"above {high:.4g}"
-    return f" {count:,} trials with values {end} are drawn at the edge." if count else ""
+    if not count:
+        return ""
+    who = "One trial with a value" if count == 1 else f"{count:,} trials with values"
+    return f" {who} {end} {'is' if count == 1 else 'are'} drawn at the edge."

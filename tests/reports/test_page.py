@@ -19,6 +19,7 @@ from orchestrator.reports.build import report
 from orchestrator.reports.data import Key, load, rounded_out, sweep_data, unit_of
 from orchestrator.reports.figures import figures, modules
 from orchestrator.reports.tables import rounded, to_json
+from tests.journal.test_hostile import INTERRUPTED, check_forgeries, place
 from tests.reports.hostile import NASTY, hostile_sweep, sweep_of
 from tests.simulated import simulated_sweep
 
@@ -136,8 +137,8 @@ def test_specs_hold_no_text_of_a_journal_as_an_expression(tmp_path: Path) -> Non
     assert not [figure.text for figure in made if "could not be made" in figure.text]
     for figure in made:
         for spec in figure.panels or [figure.spec or {}]:
-            for place, value in expressions(spec):
-                assert "hacked" not in value, f"{figure.name} {place}: {value[:200]}"
+            for at, value in expressions(spec):
+                assert "hacked" not in value, f"{figure.name} {at}: {value[:200]}"
 
 
 def expressions(spec: Any, place: str = "") -> Iterator[tuple[str, str]]:
@@ -213,7 +214,7 @@ def test_an_axis_leaves_out_what_is_far_worse_than_most(tmp_path: Path) -> None:
     sweep = load(sweep_of(tmp_path / "far-00000000", trials))
     # quartiles 0.91 and 0.96: three ranges below is 0.76; 3 % of what is shown stays free, and both ends are rounded
     assert sweep.ends == (pytest.approx(0.75), pytest.approx(0.99))
-    assert " 1 trials with values below" in next(one.text for one in figures(sweep) if one.name == "slices")
+    assert " One trial with a value below 0.75 is" in next(one.text for one in figures(sweep) if one.name == "slices")
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.1234, 0.987), (-5.0, 1e6), (1e-9, 2e-9), (-1e308, 1e308), (0.0, 5e-324)])
@@ -271,3 +272,11 @@ def test_the_command_writes_one_file(sixteen: Path, tmp_path: Path, capsys: pyte
     )
     assert "cannot be written" in capsys.readouterr().err
     assert main(["report", "other", "--runs-dir", str(sixteen.parent)]) == 2
+
+
+def test_forged_journals_end_in_a_report_or_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["report", INTERRUPTED, "--output", "report.html"]
+    assert check_forgeries(place(tmp_path), lambda number: number % 599 == 5, capfd, [command]) > 10

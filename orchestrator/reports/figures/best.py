@@ -18,10 +18,11 @@ def figure(sweep: SweepData) -> Figure | None:
     if not best:
         return None
     last, end = best[-1], points[-1]
+    changes = f"{len(best)} trials were the best when they ended" if len(best) > 1 else "no later trial was better"
     text = (
         f"The line is the best {sweep.metric} of the trials that had ended. It came to {last['value']:.4g} with trial"
         f" {last['trial']}, after {duration(last['time'])} of {duration(end['time'])} and {last['spent']:,} of"
-        f" {end['spent']:,} epochs; {len(best)} trials were the best when they ended." + beyond(sweep)
+        f" {end['spent']:,} epochs; {changes}." + beyond(sweep)
     )
     panels = [
         _panel(sweep, points, best, *axis)
