@@ -25,8 +25,9 @@ def dashboard(argv: Sequence[str]) -> int:
     parser.add_argument("--no-open", action="store_true", help="say the address and open no browser")
     options = parser.parse_args(argv)
     from orchestrator.journal.finding import find_sweep, newest_tracked, tracking_of
-    from orchestrator.tracking.dashboard import serve
+    from orchestrator.tracking.dashboard import check_port, serve
 
+    check_port(options.port)
     sweep = find_sweep(options.runs_dir, options.name) if options.name else None
     if sweep is None and not options.uri:
         sweep = newest_tracked(options.runs_dir)

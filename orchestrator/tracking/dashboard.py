@@ -83,6 +83,14 @@ def serve(
         _serve(settings["uri"], settings["artifacts"], listener)
 
 
+def check_port(port: int) -> None:
+    """
+    Raises:
+        NotReadyError: the port is in use, or not ours to take.
+    """
+    _listen(port).close()
+
+
 def _listen(port: int) -> socket.socket:
     """A socket on the port, held from now on.
 

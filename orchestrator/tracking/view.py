@@ -109,7 +109,15 @@ class View:
             "isAccordionReordered": True,
             "hideEmptyCharts": True,
             "autoRefreshEnabled": True,
-            "compareRunSections": [{"uuid": section, "name": f"Sweep {uid}", "display": True, "isReordered": True}],
+            "compareRunSections": [
+                {
+                    "uuid": section,
+                    "name": f"Sweep {uid}",
+                    "display": True,
+                    "isReordered": True,
+                    "columns": COLUMNS_OF_CHARTS,
+                }
+            ],
             "compareRunCharts": list(self._charts(section, best, test, metric, keys)),
         }
 
