@@ -16,18 +16,7 @@ from orchestrator.space.domains import spell
 if TYPE_CHECKING:
     import pandas as pd
 
-WHOLE = (
-    "trial",
-    "rank",
-    "best_epoch",
-    "epoch",
-    "epochs",
-    "epochs_planned",
-    "config_index",
-    "repeat",
-    "seed",
-    "attempts",
-)
+FRACTIONS = ("value", "seconds")
 TEXT = ("name", "reason")
 TIMES = ("began", "ended", "time")
 
@@ -100,10 +89,10 @@ def _column(name: str, values: Sequence[Any]) -> pd.Series[Any]:
         return pd.Series(pd.Categorical(values, categories=[state.value for state in State]))
     if name in TIMES:
         return _times(values)
-    if name in WHOLE:
-        return _numbers(values, whole=True)
     if name in TEXT:
         return pd.Series(values, dtype="string")
+    if name in {*TRIAL_COLUMNS, *EPOCH_COLUMNS} - {*FRACTIONS}:
+        return _numbers(values, whole=True)
     return _searched(values) if name.startswith("params.") else _numbers(values)
 
 
