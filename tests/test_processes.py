@@ -19,6 +19,7 @@ STARTS = {
     "orchestrator.cli.__init__": "python(): the same command again, without a password",
     "orchestrator.cli.running": "python(): plans a sweep",
     "orchestrator.stores.schema": "python(): MLflow makes its database",
+    "orchestrator.sweep.reporting": "python(): writes a report",
     "orchestrator.tracking.preflight": "python(): looks at a server",
     "orchestrator.tracking.supervisor": "python(): ships a sweep",
     "orchestrator.training.data.decoding": "python(): decodes images",

@@ -59,8 +59,8 @@ class Result:
     """What a sweep came to.
 
     Args:
-        page: where its report for people lies; None where there is none.
         report: what checking its records gave.
+        page: where its report for people lies; None where there is none.
         mlflow: address of the store; None where the sweep is not tracked.
     """
 
@@ -76,8 +76,8 @@ class Result:
     max_failed: float
     ship: ShipStatus | None
     waiting_events: int
-    page: Path | None
     report: Report
+    page: Path | None = None
 
     @property
     def has_result(self) -> bool:
