@@ -48,36 +48,18 @@ def answer(sweep: SweepData) -> str:
 
 def certainty(sweep: SweepData) -> str:
     """By how much it won, and which others cannot be told from it; empty where there is nothing to compare."""
+    from orchestrator.analysis.findings import Findings, who_won
     from orchestrator.analysis.margin import margin
 
     best = sweep.record.scores.best if sweep.record.scores else None
-    found = margin(sweep.record, sweep.folder)
-    if best is None or found is None:
-        return ""
-    said = [f"It is {found.difference:.4g} better than the next one, of trial {found.runner_up}"]
-    if found.low is not None and found.high is not None:
-        said[0] += f" (95 % interval {found.low:.3g} to {found.high:.3g}, {METHODS[found.method]})"
-    elif found.method == "none":
-        said[0] += "; how sure that is, nothing tells"
-    if best.selected is not None:
+    found = Findings(sweep.metric, sweep.mode, [], 0, margin(sweep.record, sweep.folder), [], [], [])
+    said = [line[:1].upper() + line[1:] for line in who_won(found)]
+    if said and best is not None and best.selected is not None:
         said.append(
-            f"Its value is that of its seeds without the one that the scheduler judged ({best.selected:.4g}), which was selected"
+            f"The winner's value is that of its seeds without the one that the scheduler judged ({best.selected:.4g}), "
+            "which was selected"
         )
-    tied = len(found.tied)
-    if tied:
-        which = _listed(_names(found.tied), 6, "trials")
-        said.append(f"{tied:,} of {found.compared:,} others cannot be told from it at 95 %: {which}")
-    elif found.method != "none":
-        said.append("It can be told from all others at 95 %")
-    return ". ".join(said) + "."
-
-
-METHODS = {
-    "seeds": "from the spread of the seeds",
-    "paired": "from both trials' predictions, example by example",
-    "counts": "from the number of validation examples",
-    "none": "",
-}
+    return "".join(f"{line}. " for line in said).rstrip()
 
 
 def course(sweep: SweepData) -> str:

@@ -103,8 +103,14 @@ def _panel(sweep: SweepData, expression: str, title: str, *, zero: bool = False)
 
 
 def _range() -> dict[str, Any]:
-    """Of the axis: a loss that exploded is cut off, where it would press all others into one line."""
-    return {"name": "ends", "update": "data('range')[0] ? [data('range')[0].low, data('range')[0].high] : [0, 1]"}
+    """Of the axis: a loss that exploded is cut off, where it would press all others into one line.
+
+    The later half of the best curves stays, however few they are among trials that learned nothing.
+    """
+    most, best = "data('range')[0]", "data('bestRange')[0]"
+    low = f"{best} && {best}.count ? min({most}.low, {best}.least) : {most}.low"
+    high = f"{best} && {best}.count ? max({most}.high, {best}.most) : {most}.high"
+    return {"name": "ends", "update": f"{most} ? [{low}, {high}] : [0, 1]"}
 
 
 def _data(expression: str, best: int) -> list[dict[str, Any]]:
@@ -140,6 +146,23 @@ def _data(expression: str, best: int) -> list[dict[str, Any]]:
                     "expr": f"{high} ? datum.q3 + 4 * (datum.q3 - datum.q1) : datum.most",
                 },
                 {"type": "formula", "as": "low", "expr": f"{low} ? datum.q1 - 4 * (datum.q3 - datum.q1) : datum.least"},
+            ],
+        },
+        {
+            "name": "bestRange",
+            "source": "points",
+            "transform": [
+                {"type": "lookup", "from": "trials", "key": "trial", "fields": ["trial"], "values": ["rank", "epochs"]},
+                {
+                    "type": "filter",
+                    "expr": f"datum.rank != null && datum.rank <= {best} && 2 * datum.epoch >= datum.epochs",
+                },
+                {
+                    "type": "aggregate",
+                    "ops": ["min", "max", "count"],
+                    "fields": ["y"] * 3,
+                    "as": ["least", "most", "count"],
+                },
             ],
         },
         {
