@@ -76,7 +76,6 @@ ONLY_IN = {
         "models.pretrained",
     },
     "pandas": {"orchestrator.analysis", "orchestrator.serving"},
-    "altair": {"orchestrator.reports"},
     "vl_convert": {"orchestrator.reports"},
 }
 
@@ -94,7 +93,6 @@ HEAVY = {
     "rich",
     "numpy",
     "pandas",
-    "altair",
     "vl_convert",
 }
 

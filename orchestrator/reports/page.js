@@ -107,6 +107,7 @@
       if (plot.made) plot.made.finalize();
       plot.made = made;
       plot.element.replaceChildren(place);
+      plot.element.style.minHeight = "0"; // the place that was kept for it
       plot.names = new Set(made.vgSpec.signals.map((signal) => signal.name));
       watch(plot, made.view);
     } catch (error) {
