@@ -22,7 +22,7 @@ USAGE = """\
 orchestrator: hyperparameter sweeps of deep vision networks
 
   orchestrator launch [overrides]      run a sweep; without arguments 16 small trials, in under a minute
-  orchestrator dashboard               open MLflow's UI on all sweeps
+  orchestrator dashboard [NAME]        see the newest sweep, or the named one, in MLflow
   orchestrator resume NAME             continue an interrupted sweep; --more 20 adds trials
   orchestrator train [overrides]       train one configuration here; from=NAME/7 repeats a trial bit for bit
 
