@@ -197,7 +197,6 @@ ELSEWHERE = {
     ("orchestrator/config/machine.py", "rename"): "the probe of a file system tries just this",
     ("orchestrator/stores/copy_schema.py", "TemporaryDirectory"): "Python's own, made and removed in one statement",
     ("orchestrator/stores/client.py", "TemporaryDirectory"): "Python's own, made and removed in one statement",
-    ("orchestrator/sweep/alone.py", "TemporaryDirectory"): "Python's own, made and removed in one statement",
     ("orchestrator/cli/running.py", "NamedTemporaryFile"): "Python's own, made and removed in one statement",
 }
 """(file, call) -> why it stands outside of `base/removal.py`."""
