@@ -27,6 +27,7 @@ from models.outputs import Outputs
 from models.pretrained import described
 from models.tracing import Tracer, trace
 from orchestrator.base.build import build
+from orchestrator.base.costs import MULTIPLY_ADDS, key_of
 from orchestrator.base.errors import ConfigError, OrchestratorError, Problem
 from orchestrator.base.groups import OF_MODEL, TRIAL_GROUPS
 from orchestrator.base.settings import TRIAL_KEYS
@@ -63,6 +64,9 @@ MODEL_KEYS = ("data", "model", *OF_MODEL)
 
 PART_KEYS = (*MODEL_KEYS, "transfer")
 """What decides the shape of the part of it that is trained."""
+
+COSTS_S = 1.0
+"""Before a launch, so many seconds are spent on what networks cost."""
 
 DECODING_TOLD_AFTER_S = 2.0
 DECODING_TOLD_EVERY_S = 3.0
@@ -112,7 +116,8 @@ def check(
         say: told how far the decoding of images is, where it takes long.
         fetch: bring data that are not here, and decode them; otherwise nothing is tried on them, and the facts are empty.
         costs: work out what each model costs, as the fact `costs`: of each its label, its parameters, and the multiply-adds
-            of an image in each epoch and once.
+            of an image in each epoch and once. Otherwise those that take less than `COSTS_S` in all are worked out, as the
+            fact of `base.costs`.
         weights: whether the weights to begin with are here; nothing is tried with them otherwise.
         budget_s: seconds for all configurations after the first, with which modules and data are loaded.
         clock: in seconds, never backwards.
@@ -120,7 +125,7 @@ def check(
     Raises:
         NotReadyError: the data are missing or damaged.
     """
-    probe = _Probe(say, costs, weights, decode=fetch)
+    probe = _Probe(say, math.inf if costs else COSTS_S, weights, decode=fetch)
     tried = _try(probe.check_without_data, configs, budget_s / 2, clock)
     if not probe.found and (fetch or all(data_are_here(config) for _, config in configs)):
         tried = _try(probe.check_on_data, configs[:tried], budget_s / 2, clock)
@@ -147,7 +152,7 @@ def _try(
 @dataclass
 class _Probe:
     say: Callable[[str], None] | None
-    costs: bool = False
+    costs_s: float = math.inf
     weights: bool = True
     decode: bool = True
     facts: dict[str, Any] = field(default_factory=dict)
@@ -210,7 +215,7 @@ class _Probe:
                 self._once("transfer", config, keys, partial(prepare_transfer, config, model))
                 if config["pretrained"] is None and not all_trained(model):
                     self.notes.append(RANDOM_FEATURES.format(config["choices"].get("transfer")))
-        if self.costs:
+        if self.costs_s > 0:
             self._once("costs", config, PART_KEYS, partial(self._add_cost, label, config, model, dataset))
         parameters = count_parameters(model)
         if parameters > self.facts.get("parameters", -1):
@@ -228,6 +233,7 @@ class _Probe:
             )
 
     def _add_cost(self, label: str, config: Mapping[str, Any], model: nn.Module, dataset: Dataset) -> None:
+        began = time.monotonic()
         shown = [part for part in label.split(", ") if part.split("=")[0].split(".")[0] in PART_KEYS]
         for group in ("transfer", "model"):  # the model stands first
             chosen = config["choices"].get(group, "default")
@@ -246,6 +252,8 @@ class _Probe:
             each_epoch -= once
         cost = [", ".join(shown), count_parameters(model), each_epoch, once]
         self.facts.setdefault("costs", []).append(cost)
+        self.facts.setdefault(MULTIPLY_ADDS, {})[key_of(config)] = [each_epoch, once]
+        self.costs_s -= time.monotonic() - began
 
     def _try_weights(self, config: Mapping[str, Any], model: nn.Module) -> None:
         """Whether the weights to begin with fit the whole network."""
