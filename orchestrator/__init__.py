@@ -30,5 +30,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """With what is not imported yet, so that an editor or a notebook offers it."""
-    return sorted({*globals(), *PUBLIC})
+    """With what is not imported yet, so that an editor or a notebook offers it; without what this file needs itself."""
+    return sorted({*(name for name in globals() if name.startswith("__")), *__all__})

@@ -21,11 +21,13 @@ class Cause:
         kind: failed, diverged or infeasible.
         example: the reason of the first trial, on one line, cut.
         trials: their numbers.
+        alike: whether the reason of all is the example, to the digit.
     """
 
     kind: State
     example: str
     trials: list[int]
+    alike: bool = True
 
 
 def causes(record: SweepRecord) -> list[Cause]:
@@ -33,13 +35,16 @@ def causes(record: SweepRecord) -> list[Cause]:
 
     Reasons that differ in numbers alone are one: "train/loss is nan at step 37" and "... inf at step 105".
     """
-    found: dict[tuple[State, str], Cause] = {}
+    found: dict[tuple[State, str], list[tuple[int, str]]] = {}
     for trial in sorted(record.trials.values(), key=lambda trial: trial.index):
         if trial.state in KINDS:
             reason = _reason(trial)
-            cause = found.setdefault((trial.state, NUMBER.sub("#", reason)), Cause(trial.state, reason, []))
-            cause.trials.append(trial.index)
-    return sorted(found.values(), key=lambda cause: (KINDS.index(cause.kind), -len(cause.trials)))
+            found.setdefault((trial.state, NUMBER.sub("#", reason)), []).append((trial.index, reason))
+    every = [
+        Cause(state, told[0][1], [index for index, _ in told], alike=len({reason for _, reason in told}) == 1)
+        for (state, _), told in found.items()
+    ]
+    return sorted(every, key=lambda cause: (KINDS.index(cause.kind), -len(cause.trials)))
 
 
 def _reason(trial: TrialRecord) -> str:

@@ -67,6 +67,11 @@ def who_won(found: Findings) -> list[str]:
         return []
     ahead = "level with" if m.difference == 0 else f"{amount(m.difference, found.metric)} ahead of"
     first = f"{'a tie: ' if m.is_tie else ''}trial {m.winner} is {ahead} trial {m.runner_up}"
+    if m.judged:
+        first = (
+            "a configuration counts by its seeds without the one that early stopping judged, which was kept because it did well; "
+            f"by its first trial, {first}"
+        )
     if m.low is None or m.high is None:
         return [f"{first}; without an interval, since {_nothing_known(found)}"]
     ends = f"{amount(m.low, found.metric, unit=False)} to {amount(m.high, found.metric, unit=False)}"
@@ -195,4 +200,7 @@ def number(value: float | None) -> str:
 
 def what_failed(found: Findings) -> list[str]:
     """`12 diverged: train/loss is nan at step 37 (trials 3, 8, ...)`, one line a cause."""
-    return [f"{len(cause.trials):,} {cause.kind}: {cause.example} ({_named(cause.trials)})" for cause in found.causes]
+    return [
+        f"{len(cause.trials):,} {cause.kind}: {cause.example}{'' if cause.alike else ', for example'} ({_named(cause.trials)})"
+        for cause in found.causes
+    ]

@@ -34,6 +34,7 @@ class Margin:
         tied: the trials that cannot be told from the winner at 95 %, the best first; each is compared for itself.
         compared: how many configurations were compared with the winner.
         examples: of validation, where that is known.
+        judged: whether the winner has a seed that a scheduler judged, which is left out of its value.
     """
 
     winner: int
@@ -45,6 +46,7 @@ class Margin:
     tied: list[int]
     compared: int
     examples: int | None
+    judged: bool = False
 
     @property
     def is_tie(self) -> bool:
@@ -75,6 +77,7 @@ def margin(record: SweepRecord, folder: Path | None) -> Margin | None:
         tied=tied,
         compared=len(others),
         examples=judge.examples,
+        judged=winner.selected is not None,
     )
 
 

@@ -27,10 +27,10 @@ def dashboard(argv: Sequence[str]) -> int:
     from orchestrator.journal.finding import find_sweep, newest_tracked, tracking_of
     from orchestrator.tracking.dashboard import check_port, serve
 
-    check_port(options.port)
     sweep = find_sweep(options.runs_dir, options.name) if options.name else None
     if sweep is None and not options.uri:
         sweep = newest_tracked(options.runs_dir)
+    check_port(options.port)
     uri = options.uri or (tracking_of(sweep).get("uri") if sweep else None)
     show = (lambda address: None) if options.no_open else _open_in_browser
     serve(options.runs_dir, port=options.port, uri=uri, sweep=sweep, say=say, show=show)

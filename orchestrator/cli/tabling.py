@@ -99,7 +99,8 @@ def table_lines(record: SweepRecord, folder: Path, most: int) -> list[str]:
 def _standing(record: SweepRecord, rows: Sequence[Mapping[str, Any]]) -> str:
     states = [row["state"] for row in rows]
     counts = ", ".join(f"{states.count(state):,} {state}" for state in dict.fromkeys(sorted(states, key=_order)))
-    seconds = (record.worked_ms + record.last_ms - record.session_ms) / 1000
+    closed = record.closed.seconds if record.closed else None
+    seconds = closed if closed is not None else (record.worked_ms + record.last_ms - record.session_ms) / 1000
     end = record.closed.reason if record.closed else "not closed"
     return f"{counts or 'no trial yet'} in {duration(seconds)} ({end})"
 

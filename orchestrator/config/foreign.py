@@ -56,6 +56,8 @@ def search_of(key: str, value: str) -> str | None:
         log = any(re.fullmatch(r"log\s*=\s*True", argument) for argument in arguments)
         numbers = [argument for argument in arguments if re.fullmatch(r"[-+.\deE_]+", argument)]
         if len(numbers) >= 2:
+            if name == "logspace":  # its arguments are exponents
+                numbers = [f"{10 ** min(max(float(number), -99), 99):g}" for number in numbers]
             return type_instead(key, (_LOG if log else _SEARCHES[name]).format(*numbers[:2]))
     return None
 

@@ -11,12 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.base.recorded import read_plan
 from orchestrator.base.text import visible
 from orchestrator.journal.record import SweepRecord, is_number, read_sweep
 from orchestrator.space.domains import spell
+
+if TYPE_CHECKING:
+    from orchestrator.analysis.findings import Findings
 
 FAR = 3
 """An axis of values ends so many interquartile ranges beyond the quartile."""
@@ -140,6 +143,13 @@ class SweepData:
     def label(self) -> str:
         """The objective with its unit, for an axis."""
         return Metric(self.metric, "value", unit_of(self.metric)).label
+
+    @cached_property
+    def found(self) -> Findings:
+        """Who won by how much, what mattered, what failed."""
+        from orchestrator.analysis.findings import findings
+
+        return findings(self.record, self.folder)
 
     @cached_property
     def metric_fields(self) -> dict[str, str]:

@@ -24,7 +24,7 @@ def head(sweep: SweepData) -> str:
 def question(sweep: SweepData) -> str:
     """What was searched, and by which measure."""
     keys = [cut(key.name) for key in sweep.keys]
-    searched = f"Which {_listed(keys)} gives" if keys else "What is"
+    searched = f"Which {_listed(keys)} give{'' if len(keys) > 1 else 's'}" if keys else "What is"
     choices = sweep.record.opened.config.get("choices", {})
     what = " on ".join(cut(str(choices[group])) for group in ("model", "data") if group in choices)
     extreme = "highest" if sweep.mode == "max" else "lowest"
@@ -48,17 +48,10 @@ def answer(sweep: SweepData) -> str:
 
 def certainty(sweep: SweepData) -> str:
     """By how much it won, and which others cannot be told from it; empty where there is nothing to compare."""
-    from orchestrator.analysis.findings import Findings, who_won
-    from orchestrator.analysis.margin import margin
+    from orchestrator.analysis.findings import who_won
 
     best = sweep.record.scores.best if sweep.record.scores else None
-    found = Findings(sweep.metric, sweep.mode, [], 0, margin(sweep.record, sweep.folder), [], [], [])
-    said = [line[:1].upper() + line[1:] for line in who_won(found)]
-    if said and best is not None and best.selected is not None:
-        said.append(
-            f"The winner's value is that of its seeds without the one that the scheduler judged ({best.selected:.4g}), "
-            "which was selected"
-        )
+    said = [line[:1].upper() + line[1:] for line in who_won(sweep.found)] if best else []
     return "".join(f"{line}. " for line in said).rstrip()
 
 

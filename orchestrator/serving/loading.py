@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.base.errors import NotReadyError
+from orchestrator.base.errors import ConfigError, NotReadyError, Problem
 from orchestrator.base.groups import OF_MODEL
 from orchestrator.base.layout import PREDICTIONS, trial_folder
 from orchestrator.base.rights import granted
@@ -45,6 +45,8 @@ def load_model(
         ConfigError: there is no such trial, or it needs a target that is not allowed; the message says what to pass.
         NotReadyError: its weights are not there or damaged, or do not fit the code of today; the message says what to do.
     """
+    if not isinstance(name, str):
+        raise ConfigError(Problem("NAME", 'must be "NAME" or "NAME/7", as orchestrator status lists them', name))
     story = _find(Path(runs_dir), name)
     rights = rights_of(allowed_targets, [str(path) for path in import_paths], Path.cwd()) | read_user_rights()
     config = current_config(story.trial.config)

@@ -73,7 +73,11 @@ def description(
     searched = list(dict.fromkeys(entry["key"] for entry in space))
     keys = ", ".join(map(code, searched))
     metric = code(opened["metric"])
-    parts = [f"Which {keys} gives the {aim} {metric}?" if keys else f"One setting, by {metric}."]
+    parts = [
+        f"Which {keys} give{'s' if len(searched) == 1 else ''} the {aim} {metric}?"
+        if keys
+        else f"One setting, by {metric}."
+    ]
     if closed is not None:
         parts.append(_result(opened, closed))
     if closed is not None and found is not None:

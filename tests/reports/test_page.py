@@ -256,10 +256,8 @@ def test_the_head_says_who_won_by_how_much_and_what_ties(sixteen: Path, page: st
     values = sorted((row["value"] for row in sweep.trials if row["value"] is not None), reverse=True)
     best = next(row["trial"] for row in sweep.trials if row["value"] == values[0])
     assert f'<p class="answer">Trial {best}: val/accuracy {values[0]:.4g} with ' in page
-    assert f"It is {values[0] - values[1]:.4g} better than the next one" in page
-    assert (
-        "Which optimizer, optimizer.lr, norm, init.scale, batch_size and optimizer.momentum gives the highest" in page
-    )
+    assert f"rial {best} is {100 * (values[0] - values[1]):.2f} points ahead of trial" in page
+    assert "Which optimizer, optimizer.lr, norm, init.scale, batch_size and optimizer.momentum give the highest" in page
 
 
 def test_the_command_writes_one_file(sixteen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,9 +105,9 @@ def figure(sweep: SweepData) -> Figure | None:
         name="cost",
         title="What did a better value cost?",
         text=(
-            f"The best value, {best.value:.4g}, took {duration(best.cost)} (trial {best.trial}); {len(front)} of "
-            f"{len(found['seconds']):,} trials are beaten by no other in both, the cheapest in {duration(cheap.cost)} with "
-            f"{cheap.value:.4g}.{_of_work(found)}{beyond(sweep)}"
+            f"The best single trial, {best.trial}, took {duration(best.cost)} for {best.value:.4g}; of "
+            f"{len(found['seconds']):,} trials {len(front)} {'are' if len(front) > 1 else 'is'} beaten by no other in both cost and "
+            f"value, the cheapest in {duration(cheap.cost)} with {cheap.value:.4g}.{_of_work(found)}{beyond(sweep)}"
         ),
         panels=[_spec(sweep, name, rows) for name, rows in found.items()],
     )
@@ -131,7 +131,7 @@ def _spec(sweep: SweepData, name: str, found: Sequence[Cost]) -> dict[str, Any]:
         "field": "cost",
         "type": "quantitative",
         "title": LABELS[name],
-        "scale": {"type": kind, "nice": False, "zero": False, "padding": 12},
+        "scale": {"type": kind, "nice": False, "padding": 12} | ({} if kind == "log" else {"zero": False}),
     }
     y = {"field": "value", "type": "quantitative", "title": sweep.label, "scale": value_scale(sweep)}
     return {

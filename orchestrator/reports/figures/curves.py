@@ -155,7 +155,7 @@ def _data(expression: str, best: int) -> list[dict[str, Any]]:
                 {"type": "lookup", "from": "trials", "key": "trial", "fields": ["trial"], "values": ["rank", "epochs"]},
                 {
                     "type": "filter",
-                    "expr": f"datum.rank != null && datum.rank <= {best} && 2 * datum.epoch >= datum.epochs",
+                    "expr": "datum.rank === 1 && 2 * datum.epoch >= datum.epochs",
                 },
                 {
                     "type": "aggregate",

@@ -11,12 +11,13 @@ MOST = 20
 
 
 def figure(sweep: SweepData) -> Figure | None:
-    """None where nothing can be said: too few trials, or no key did more than chance."""
-    from orchestrator.analysis.importance import importances
+    """A sentence alone where trials are too few, or no key did more than chance; None where nothing was searched."""
+    from orchestrator.analysis.findings import what_mattered
 
-    found = importances(sweep.record)[:MOST]
+    found = sweep.found.importances[:MOST]
     if not found:
-        return None
+        said = what_mattered(sweep.found)
+        return Figure("importance", "Which key mattered", f"{said[:1].upper()}{said[1:]}.") if said else None
     sure = [one for one in found if one.beyond_chance]
     told = ", ".join(f"{cut(one.key)} {one.share:.0%}" for one in sure[:4])
     text = (

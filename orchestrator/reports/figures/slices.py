@@ -33,7 +33,7 @@ def figure(sweep: SweepData) -> Figure | None:
     best = min(valued, key=lambda row: (row["rank"] is None, row["rank"] or 0, row["trial"]))
     params = sweep.record.trials[best["trial"]].params
     at = ", ".join(f"{key.name} {word(params[key.name])}" for key in sweep.keys[:6] if key.name in params)
-    text = f"A point for each trial with a value; the best, trial {best['trial']}, is in orange: {at}."
+    text = f"A point for each trial with a value; the best single trial, {best['trial']}, is in orange: {at}."
     if any(key.kind == "choice" for key in sweep.keys):
         text += " The bar at a choice is its median."
     without = sum(row["state"] == "diverged" for row in sweep.trials)
@@ -116,5 +116,9 @@ def _median(key: Key, up: dict[str, Any]) -> dict[str, Any]:
             {"aggregate": [{"op": "median", "field": "value", "as": "median"}], "groupby": [key.field]},
         ],
         "mark": {"type": "tick", "thickness": 3, "color": {"expr": "inkText"}, "bandSize": 34},
-        "encoding": {"x": {**_choice(key), "bandPosition": 0.5}, "y": {**up, "field": "median"}},
+        "encoding": {
+            "x": {**_choice(key), "bandPosition": 0.5},
+            "xOffset": {"datum": 0.5, "type": "quantitative"},  # the points' scale, of which it is the middle
+            "y": {**up, "field": "median"},
+        },
     }

@@ -18,9 +18,7 @@ TITLE_ABOVE = {"titleAngle": 0, "titleAlign": "right", "titleX": -8, "titleY": -
 
 def shares(sweep: SweepData) -> dict[str, float]:
     """Searched key -> how much of the objective's variance it explains, in [0, 1]."""
-    from orchestrator.analysis.importance import importances
-
-    return {one.key: one.share for one in importances(sweep.record)}
+    return {one.key: one.share for one in sweep.found.importances}
 
 
 def titles(across: str | None = None, up: str | None = None) -> list[dict[str, Any]]:
