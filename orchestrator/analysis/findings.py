@@ -129,10 +129,10 @@ def amount(difference: float, metric: str, *, unit: bool = True) -> str:
 
 
 def what_mattered(found: Findings) -> str | None:
-    """One sentence; None where nothing was searched."""
-    if not found.keys:
-        return None
+    """One sentence; None where nothing was searched, or has ended."""
     n = found.configurations
+    if not found.keys or not n:
+        return None
     if n < FEWEST:
         return f"what mattered: {n} configurations are too few to say; it takes {FEWEST}"
     sure = [one for one in found.importances if one.beyond_chance]

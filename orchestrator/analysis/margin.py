@@ -90,7 +90,7 @@ class _Judge:
 
     def interval(self, a: Score, b: Score) -> tuple[float | None, float | None, Method]:
         """Of how much `a` is better than `b`."""
-        if max(len(a.unselected), len(b.unselected)) > 1:
+        if _seeds_tell(a, b):
             try:
                 ends = welch(*([self.sign * value for value in score.unselected.values()] for score in (a, b)))
             except OverflowError:  # of values near the end of all floats
@@ -111,8 +111,7 @@ class _Judge:
         """Whether nothing tells the two apart at 95 %. Equal values are always tied."""
         if winner.mean == other.mean:
             return True
-        single = max(len(winner.unselected), len(other.unselected)) == 1
-        counts = self._counts(winner, other) if single else None
+        counts = None if _seeds_tell(winner, other) else self._counts(winner, other)
         if counts is not None:
             if _far_apart(*counts):
                 return False
@@ -142,6 +141,11 @@ class _Judge:
         if not all(-0.5 < count < self.examples + 0.5 and abs(count - round(count)) <= 1e-3 for count in counts):
             return None
         return round(counts[0]), round(counts[1]), self.examples
+
+
+def _seeds_tell(a: Score, b: Score) -> bool:
+    """Whether seeds show how far training spreads: two that hit the same number of images do not show that it never does."""
+    return any(len(set(score.unselected.values())) > 1 for score in (a, b))
 
 
 def _far_apart(count_a: int, count_b: int, n: int) -> bool:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.base import errors
-from orchestrator.base.errors import ConfigError, Problem
-from orchestrator.base.text import duration, say
+from orchestrator.base.errors import ConfigError, NotReadyError, Problem
+from orchestrator.base.secrets import redact
+from orchestrator.base.text import duration, say, visible
 from orchestrator.cli.fitting import cell, fitting, wrapped
 from orchestrator.cli.parser import Parser, add_runs_dir
 
@@ -189,5 +192,19 @@ def _plain(value: object) -> object:
 
 
 def _print(lines: Sequence[str]) -> None:
-    for start in range(0, len(lines), CHUNK):
-        say("\n".join(lines[start : start + CHUNK]))
+    """Data, of which a part that looks whole would be worse than none.
+
+    Raises:
+        NotReadyError: it cannot be written.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        for start in range(0, len(lines), CHUNK):
+            text = visible(redact("\n".join(lines[start : start + CHUNK])))
+            print(text.encode(encoding, errors="replace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer is not tried again
+        raise NotReadyError(f"the table could not be written in full ({error.strerror})") from error

@@ -47,7 +47,10 @@ def request_of(begun_by: SweepOpened | SweepResumed) -> Request | None:
 
 def _parsed(command: str) -> Request | None:
     """The same from the words of a command."""
-    words = shlex.split(command)
+    try:
+        words = shlex.split(command)
+    except ValueError:  # quotes that are not closed: somebody else wrote it
+        return None
     if words[:2] != ["orchestrator", "launch"]:
         return None
     options: dict[str, str] = {}

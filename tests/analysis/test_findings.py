@@ -113,7 +113,7 @@ def test_reasons_that_differ_in_numbers_alone_are_one_cause() -> None:
     assert [cause.example for cause in told][::3] == ["RuntimeError: no gpu", "no reason is recorded"]
     assert len(told[1].example) == 200
     said = what_failed(found(causes=told))
-    assert said[2] == "3 diverged: train/loss is nan at step 37 (trials 0, 1 and 2)"
+    assert said[2] == "3 diverged: train/loss is nan at step 37, for example (trials 0, 1 and 2)"
 
 
 @pytest.mark.parametrize("trials", [[], linear(1), [{"params": {"a": 1}, "state": State.RUNNING}]])

@@ -149,6 +149,19 @@ def test_seeds_decide_where_there_are_any() -> None:
     assert found.tied == [6]
 
 
+def test_seeds_that_agree_to_the_image_do_not_settle_it() -> None:
+    """One image of 287 apart: as without repeats, the counts say that this is a tie."""
+    trials = [
+        {"params": {"a": number}, "value": right / N, "config_index": number, "repeat": repeat}
+        for number, right in enumerate([282, 281])
+        for repeat in range(2)
+    ]
+    found = margin(a_record(trials, val=N), None)
+    assert found is not None
+    assert (found.method, found.tied) == ("counts", [2])
+    assert (found.low, found.high) == pytest.approx(newcombe(282, 281, N, N))
+
+
 def test_less_is_better_and_the_margin_is_still_by_how_much_the_winner_is_better() -> None:
     trials = [
         {"params": {}, "value": value, "config_index": number, "repeat": repeat}

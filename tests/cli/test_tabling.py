@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,7 @@ import pytest
 import orchestrator
 from orchestrator.analysis.tables import TRIAL_COLUMNS, trial_rows
 from orchestrator.base import errors
+from orchestrator.base.processes import python
 from orchestrator.base.text import say
 from orchestrator.cli import main
 from orchestrator.cli.tabling import as_csv, as_json, table_lines
@@ -111,3 +113,13 @@ def test_hostile_values_act_on_no_terminal_and_break_no_row(runs: Path, capsys: 
     assert len(read) == 100
     assert json.loads("\n".join(as_json(rows))) == rows
     assert as_json([]) == ["[]"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk without room")
+@pytest.mark.parametrize("form", ["--csv", "--json"])
+def test_an_export_that_was_cut_off_is_no_success(runs: Path, form: str) -> None:
+    with open("/dev/full", "w") as full:
+        command = python("-m", "orchestrator", "results", form, "--runs-dir", str(runs))
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 3
+    assert "could not be written in full (No space left on device)" in ended.stderr

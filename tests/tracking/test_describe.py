@@ -82,7 +82,7 @@ def test_the_description_asks_the_question_and_fits_a_tag() -> None:
         "environment": {"command": ["orchestrator", "launch"], "torch": "2.15.0"},
     }
     text = description(opened)
-    assert text.startswith("Which `norm`, `lr` gives the lowest `val/loss`?")
+    assert text.startswith("Which `norm`, `lr` give the lowest `val/loss`?")
     assert "| `norm` | `choice(batch, group) \\| x` |  |" in text
     assert "data `digits` · 16 trials · 5 epochs · sampler `random` · scheduler `none`" in text
     assert "```\norchestrator launch\n```" in text

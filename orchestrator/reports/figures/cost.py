@@ -106,8 +106,8 @@ def figure(sweep: SweepData) -> Figure | None:
         title="What did a better value cost?",
         text=(
             f"The best single trial, {best.trial}, took {duration(best.cost)} for {best.value:.4g}; of "
-            f"{len(found['seconds']):,} trials {len(front)} {'are' if len(front) > 1 else 'is'} beaten by no other in both cost and "
-            f"value, the cheapest in {duration(cheap.cost)} with {cheap.value:.4g}.{_of_work(found)}{beyond(sweep)}"
+            f"{len(found['seconds']):,} trials {len(front)} {'are' if len(front) > 1 else 'is'} beaten by no other in both cost "
+            f"and value, the cheapest in {duration(cheap.cost)} with {cheap.value:.4g}.{_of_work(found)}{beyond(sweep)}"
         ),
         panels=[_spec(sweep, name, rows) for name, rows in found.items()],
     )

@@ -180,7 +180,9 @@ def _data(expression: str, best: int) -> list[dict[str, Any]]:
                 {"type": "formula", "as": "path", "expr": "'M' + join(pluck(datum.rows, 'at'), 'L')"},
                 {"type": "formula", "as": "end", "expr": "datum.rows[length(datum.rows) - 1]"},
                 {"type": "lookup", "from": "trials", "key": "trial", "fields": ["trial"], "values": ["rank", "state"]},
-                {"type": "formula", "as": "best", "expr": f"datum.rank != null && datum.rank <= {best}"},
+                {"type": "formula", "as": "order", "expr": "datum.rank == null ? 1e9 : datum.rank"},
+                {"type": "window", "sort": {"field": ["order", "trial"]}, "ops": ["row_number"], "as": ["place"]},
+                {"type": "formula", "as": "best", "expr": f"datum.rank != null && datum.place <= {best}"},
                 {
                     "type": "formula",
                     "as": "front",

@@ -47,7 +47,7 @@ def test_seconds_are_of_all_attempts_without_the_time_between() -> None:
     assert {one.trial: one.cost for one in found["epochs"]} == {0: 3.0, 1: 1.0, 2: 2.0}
     drawn = figure(data)
     assert drawn is not None
-    assert "The best value, 0.9, took 15 s (trial 0); 3 of 3 trials" in drawn.text
+    assert "The best single trial, 0, took 15 s for 0.9; of 3 trials 3 are beaten by no other" in drawn.text
 
 
 def test_too_few_and_equal_costs_have_no_figure() -> None:
