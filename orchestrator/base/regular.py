@@ -31,6 +31,30 @@ def read_regular(path: Path) -> bytes:
         return file.read()
 
 
+def read_private(path: Path) -> bytes:
+    """The contents of a file that this user alone can have written: the file and its folder are the user's own, nobody else may
+    write to either, and neither is a link.
+
+    Raises:
+        OSError: it is no such file, or cannot be read.
+    """
+    above = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=above)
+        with open(descriptor, "rb") as file:
+            if not (stat.S_ISREG(os.fstat(descriptor).st_mode) and is_private(above) and is_private(descriptor)):
+                raise OSError(errno.EPERM, "Others can have written it", os.fspath(path))
+            return file.read()
+    finally:
+        os.close(above)
+
+
+def is_private(descriptor: int) -> bool:
+    """Whether what is open belongs to this user, and nobody else may write to it."""
+    about = os.fstat(descriptor)
+    return about.st_uid == os.geteuid() and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
 def open_own(path: str | os.PathLike[str], flags: int) -> int:
     """A descriptor of a regular file that this program writes; neither it nor the folder in which it lies may be a link.
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import TEMPORARY, TRIALS, sweep_of
+from orchestrator.base.regular import is_private
 
 DEEPEST = 64
 """Folders below one another that are removed; ours are at most a dozen deep."""
@@ -59,11 +60,12 @@ class Folder:
         return proc if proc.exists() else self.path
 
     @contextlib.contextmanager
-    def inside(self, name: str, *, create: bool = False, whole: bool = False) -> Iterator[Folder]:
+    def inside(self, name: str, *, create: bool = False, whole: bool = False, mode: int = 0o777) -> Iterator[Folder]:
         """The folder of this name in here.
 
         Args:
             create: make it where it is missing.
+            mode: of one that is made.
             whole: it is to go with all that is in it: a bind mount of the same file system is told, too, which takes longer.
 
         Raises:
@@ -73,7 +75,7 @@ class Folder:
         _check_name(name)
         if create:
             with contextlib.suppress(FileExistsError):
-                os.mkdir(name, dir_fd=self._descriptor)
+                os.mkdir(name, mode, dir_fd=self._descriptor)
         path = self.path / name
         descriptor = _open_without_links(name, path, self._descriptor)
         try:
@@ -85,6 +87,11 @@ class Folder:
             yield Folder(descriptor, path, self._depth + 1)
         finally:
             os.close(descriptor)
+
+    @property
+    def is_private(self) -> bool:
+        """Whether it belongs to this user, and nobody else may write to it."""
+        return is_private(self._descriptor)
 
     def names(self) -> list[str]:
         """What is in here."""
@@ -106,16 +113,21 @@ class Folder:
         with open(descriptor, "rb") as file:
             return file.read(most)
 
-    def write(self, name: str, text: str) -> None:
+    def write(self, name: str, text: str, *, mode: int = 0o666) -> None:
         """Puts a file of this name here, whole or not at all; a link of this name is replaced, not followed."""
         _check_name(name)
         aside = f"{name}.{secrets.token_hex(4)}{TEMPORARY}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        with open(os.open(aside, flags, 0o666, dir_fd=self._descriptor), "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        descriptor = os.open(aside, flags, mode, dir_fd=self._descriptor)
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        except BaseException:
+            self.remove_file(aside)
+            raise
         os.fsync(self._descriptor)
 
     def write_aside(self, name: str, text: str) -> str:
