@@ -44,14 +44,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def write(folder: Path, name: str) -> dict[str, object]:
     """Writes the report under its name in `published/`, whole or not at all; the answer."""
-    from orchestrator.reports.build import write_report
+    from orchestrator.reports.build import report
 
     aside = f"{name}{TEMPORARY}"
     try:
         with opened_below(folder) as sweep, sweep.inside(PUBLISHED, create=True) as published:
-            published.remove_file(aside)
             try:
-                write_report(folder, published.by_descriptor / aside)
+                published.write_aside(name, report(folder))
                 failpoint("page.before")
                 published.rename(aside, name)
                 failpoint("page.after")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import re
+import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,6 +27,8 @@ from orchestrator.reports.tables import rounded, to_json
 from tests.journal.test_hostile import INTERRUPTED, check_forgeries, place
 from tests.reports.hostile import NASTY, hostile_sweep, sweep_of
 from tests.simulated import simulated_sweep
+
+PROGRAM = Path(sys.executable).parent / "orchestrator"
 
 
 class Parsed(HTMLParser):
@@ -270,6 +277,45 @@ def test_the_command_writes_one_file(sixteen: Path, tmp_path: Path, capsys: pyte
     )
     assert "cannot be written" in capsys.readouterr().err
     assert main(["report", "other", "--runs-dir", str(sixteen.parent)]) == 2
+
+
+def test_a_report_goes_into_regular_files_alone(
+    sixteen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for to, what in ((pipe, "pipe"), (link, "pipe"), (Path("/dev/null"), "device"), (tmp_path, "folder")):
+        command = [PROGRAM, "report", "sim", "--runs-dir", str(sixteen.parent), "--output", str(to)]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        assert ran.returncode == NotReadyError.exit_code
+        assert re.search(rf"cannot be written to {to}: that is a .*{what}.*; name a file", ran.stderr), ran.stderr
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_report_takes_the_place_of_another_whole(
+    sixteen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to, link = tmp_path / "out.html", tmp_path / "link.html"
+    to.write_text("earlier")
+    to.chmod(0o600)
+    link.symlink_to(to)
+    command = ["report", "sim", "--runs-dir", str(sixteen.parent), "--output", str(link)]
+    with to.open() as earlier:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", full_disk)
+            assert main(command) == NotReadyError.exit_code
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["link.html", "out.html"]
+        assert to.read_text() == "earlier"
+        assert main(command) == 0
+        assert earlier.read() == "earlier", "who reads the earlier one has it to its end"
+    assert link.is_symlink()
+    assert to.read_text("utf-8").startswith("<!doctype html>")
+    assert to.stat().st_mode & 0o777 == 0o600
+
+
+def full_disk(descriptor: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_forged_journals_end_in_a_report_or_a_message(
