@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -42,13 +43,18 @@ def single_images(images: Any, inputs: Inputs) -> Iterator[tuple[str, Any]]:
     Raises:
         TypeError, ValueError: it holds no images, or may be read in two ways.
     """
+    images = _in_bytes(images)
     if _is_one(images):
         yield from _rows(images, "the image", inputs)
+    elif hasattr(images, "read"):
+        raise TypeError(_of_open_file("the image", images))
     elif isinstance(images, dict) or not isinstance(images, Iterable):
         raise TypeError(f"{KINDS}, or a list of these; got {type(images).__name__}")
     else:
-        for place, image in enumerate(images):
-            where = f"image {place}"
+        for place, one in enumerate(images):
+            image, where = _in_bytes(one), f"image {place}"
+            if hasattr(image, "read"):
+                raise TypeError(_of_open_file(where, image))
             if not _is_one(image):
                 raise TypeError(f"{where} is a {type(image).__name__}; {KINDS}")
             rows = list(_rows(image, where, inputs))
@@ -73,6 +79,17 @@ def read_image(image: Any, where: str, inputs: Inputs, *, crops: bool) -> Read:
     if _is_array(image):
         return _array_image(image, where, inputs)
     return _picture(image, where, inputs, crops)
+
+
+def _in_bytes(image: Any) -> Any:
+    """The bytes, where somebody has those of a file in another kind of object; else what was given."""
+    if isinstance(image, io.BytesIO):
+        return image.getvalue()
+    return bytes(image) if isinstance(image, bytearray | memoryview) else image
+
+
+def _of_open_file(where: str, image: Any) -> str:
+    return f"{where} is an open file ({type(image).__name__}); give its path, or file.read()"
 
 
 def _is_one(images: Any) -> bool:
@@ -167,9 +184,22 @@ def _check_pixels(array: np.ndarray, where: str) -> None:
             " preprocesses them itself; of pixels in [0, 1] they are (images * 255).round().astype('uint8'), of images that"
             " are standardized already nobody knows. What takes preprocessed tensors is .network"
         )
-    raise TypeError(
-        f"{where} holds {array.dtype}: predict wants uint8 from 0 to 255; if these are such, give images.astype('uint8')"
+    wanted = "images.astype('uint8')"
+    how = (
+        f"of black and white they are {wanted} * 255"
+        if array.dtype.kind == "b"
+        else f"if these are such, give {wanted}"
     )
+    raise TypeError(f"{where} holds {array.dtype}: predict wants uint8 from 0 to 255; {how}")
+
+
+def _check_mode(image: Image.Image, where: str) -> None:
+    """Of a mode that says how bright its brightest pixel is."""
+    if image.mode in ("I", "F"):
+        raise TypeError(
+            f"{where} is a PIL image of mode {image.mode}, which does not say what white is: of pixels from 0 to 255 give"
+            " image.convert('L'); of an image file give its path or its bytes, which are read as in training"
+        )
 
 
 def _float_image(image: Any, where: str, inputs: Inputs) -> Read:
@@ -196,6 +226,8 @@ def _picture(image: Any, where: str, inputs: Inputs, crops: bool) -> Read:
     from orchestrator.training.data import decoding, reading
 
     about = (inputs["height"], inputs["width"]) if crops else None
+    if isinstance(image, Image.Image):
+        _check_mode(image, where)
     name = f"{where} ({visible(os.fspath(image))})" if isinstance(image, str | os.PathLike) else where
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower

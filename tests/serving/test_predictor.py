@@ -138,10 +138,20 @@ def test_of_real_photographs(one_thread: None, tmp_path: Path) -> None:
     )
 
 
-def png(image: np.ndarray) -> bytes:
+def png(image: np.ndarray, kind: str = "PNG") -> bytes:
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
+    Image.fromarray(image).save(file, kind)
     return file.getvalue()
+
+
+def tiff(image: np.ndarray) -> bytes:
+    return png(image, "TIFF")
+
+
+def read_to_its_end(contents: bytes) -> io.BytesIO:
+    file = io.BytesIO(contents)
+    file.read()
+    return file
 
 
 FORMS: dict[str, Callable[[np.ndarray], Any]] = {
@@ -157,6 +167,10 @@ FORMS: dict[str, Callable[[np.ndarray], Any]] = {
     "PIL": lambda images: [Image.fromarray(image) for image in images],
     "PIL in colour": lambda images: (Image.fromarray(image).convert("RGB") for image in images),
     "bytes": lambda images: list(map(png, images)),
+    "other bytes": lambda images: [bytearray(png(images[0])), memoryview(png(images[1])), io.BytesIO(png(images[2]))],
+    "PIL of 16 bits": lambda images: [Image.fromarray(image.astype(np.uint16) << 8) for image in images],
+    "16 bits in a file": lambda images: [png(image.astype(np.uint16) << 8) for image in images],
+    "32 bits in a file": lambda images: [tiff(image.astype(np.int32) << 8) for image in images],
     "mixed": lambda images: [images[0], Image.fromarray(images[1]), png(images[2])],
 }
 
@@ -171,7 +185,9 @@ def test_a_single_image_is_one_prediction(predictor: Predictor, images: np.ndarr
     path = tmp_path / "seven.png"
     path.write_bytes(png(images[1]))
     several = predictor.predict(images)
-    for single in (images[1], Image.fromarray(images[1]), path, str(path), path.read_bytes()):
+    contents = path.read_bytes()
+    others = (bytearray(contents), memoryview(contents), io.BytesIO(contents), read_to_its_end(contents))
+    for single in (images[1], Image.fromarray(images[1]), path, str(path), contents, *others):
         (found,) = predictor.predict(single)
         assert found.probabilities == pytest.approx(several[1].probabilities, abs=1e-6)
     assert found.label == several.labels[1]
@@ -190,7 +206,14 @@ def test_a_single_image_is_one_prediction(predictor: Predictor, images: np.ndarr
         (lambda images: (images / 255).astype(np.float32) - 0.3, TypeError, r"standardized already nobody knows"),
         (lambda images: torch.from_numpy(images).float()[:, None], TypeError, "holds float32"),
         (lambda images: images.astype(np.int64), TypeError, r"holds int64: .* images.astype\('uint8'\)"),
-        (lambda images: images > 3, TypeError, "holds bool"),
+        (lambda images: images > 3, TypeError, r"holds bool: .* images.astype\('uint8'\) \* 255$"),
+        (lambda images: Image.fromarray(images[0].astype(np.int32)), TypeError,
+            r"the image is a PIL image of mode I, .* give image.convert\('L'\); of an image file give its path"),
+        (lambda images: [images[0], Image.fromarray(images[0] / np.float32(255))], TypeError, "image 1 .* of mode F"),
+        (lambda images: io.BufferedReader(io.BytesIO(png(images[0]))), TypeError,
+            r"the image is an open file \(BufferedReader\); give its path, or file.read\(\)"),
+        (lambda images: [images[0], io.StringIO("a")], TypeError, r"image 1 is an open file \(StringIO\)"),
+        (lambda images: bytearray(b"GIF89a"), ValueError, "the image is not an image of a known format"),
         (lambda images: [images], ValueError, "image 0 is an array of 3 images"),
         (lambda images: np.zeros((3, 9, 9, 7), np.uint8), ValueError, r"has the shape \[3, 9, 9, 7\]; predict takes"),
         (lambda images: np.zeros((3, 9, 9), np.uint8), ValueError, "may be read in two ways"),
