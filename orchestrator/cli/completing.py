@@ -27,6 +27,10 @@ HELP = "--hel"
 FOLDERS = ":folders"
 """Says to the shell that a folder is wanted, which it completes itself."""
 
+SAFE = re.compile(r"[\w\-.,/:=+@%]+")
+"""Words that mean themselves to every shell. Others are not offered: bash puts a word on the line as it is, and a file may be
+called `$(rm -r ~).yaml`."""
+
 TAKE_OVERRIDES = ("launch", "train", "resume")
 TAKE_FOLDERS = ("--runs-dir", "--config-dir", "--folder")
 NO_KEYS = ("_target_", "search", "paper", "defaults")
@@ -63,8 +67,12 @@ def complete_command(argv: Sequence[str]) -> int:
 def candidates(words: Sequence[str]) -> list[str]:
     """What the last of the words after `orchestrator` can become: whole words, sorted, keys before values.
 
-    One that ends in `=`, `.` or `/` goes on.
+    One that ends in `=`, `.` or `/` goes on. All are `SAFE`.
     """
+    return [word for word in _candidates(words) if SAFE.fullmatch(word)]
+
+
+def _candidates(words: Sequence[str]) -> list[str]:
     *before, word = words
     if not before:
         from orchestrator.cli import COMMANDS
@@ -219,7 +227,7 @@ def _named_values(key: str) -> list[str]:
 
 
 def _beginning(word: str, names: Sequence[str] | dict[str, str]) -> list[str]:
-    return [name for name in names if name.startswith(word) and name.isprintable()]
+    return [name for name in names if name.startswith(word)]
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

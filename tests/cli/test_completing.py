@@ -117,6 +117,36 @@ def test_groups_and_choices_of_ones_own(tmp_path: Path) -> None:
     assert candidates([*own, "model=tiny", "model."]) == ["model.width="]
 
 
+EVIL = ["$(touch pwned)", "`touch pwned`", "a;touch pwned", "a b", "a'b", 'a"b', "a\\b", "a|b", "a&b", "a*", "{a,b}", "~", "!!",
+        "#a", "a\nb", "a\tb", "a\x1b[31m", "a<b", "a\udcff"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EVIL, ids=ascii)
+def test_what_a_shell_would_not_take_as_it_is_is_not_offered(name: str, runs: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    for path in (own / "model" / f"{name}.yaml", own / name / "a.yaml"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("_target_: mine.tiny\n")
+    (runs / f"{name}-0000000b").mkdir()
+    (runs / f"{name}-0000000b" / "journal.sqlite").touch()
+    (own / "model" / "größe-1.5.yaml").touch()
+    given = ["--config-dir", str(own)]
+    for words, kept in [
+        (["launch", *given, "model="], "model=größe-1.5"),
+        (["launch", *given, "model=mlp,"], "model=mlp,größe-1.5"),
+        (["launch", *given, ""], "model="),
+        (["list", *given, ""], "model"),
+        (["list", *given, "model", ""], "größe-1.5"),
+        (["launch", *given, f"{name}="], None),
+        (["show", ""], "first-00000001/"),
+        (["train", f"from={name}"], None),
+        (["status", ""], "first-00000001"),
+    ]:
+        found = candidates(words)
+        assert kept is None or kept in found
+        assert not [word for word in found if re.search(r"[^\w\-.,/:=+@%]", word)]
+
+
 def test_list_takes_a_group_and_a_choice() -> None:
     assert candidates(["list", "opt"]) == ["optimizer"]
     assert candidates(["list", "model", "wrn_6"]) == ["wrn_68_3"]
@@ -219,6 +249,9 @@ def test_a_shell_completes_what_is_typed(name: str, runs: Path, tmp_path: Path) 
     """Typed at a real shell on a terminal; printf, set before the line, then prints each word that the shell had."""
     if shutil.which(name) is None:
         pytest.skip(f"{name} is not installed")
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "zz$(touch pwned).yaml").touch()
+    (tmp_path / "odd$(touch pwned)").mkdir()
     shell = Shell(name, tmp_path)
     try:
         for typed, words in [
@@ -229,10 +262,13 @@ def test_a_shell_completes_what_is_typed(name: str, runs: Path, tmp_path: Path) 
             ("orchestrator launch metric=val/t\t", ["metric=val/top5_accuracy"]),
             ("orchestrator show fir\t1", ["first-00000001/1"]),
             ("orchestrator train from=my.sweep/12\t", ["train", "from=my.sweep/12"]),
+            ("orchestrator list --config-dir mine model zz\t", ["model", "zz"]),
+            ("orchestrator adopt odd\tx", ["odd$(touch pwned)/x"]),
         ]:
             shell.type(f"{typed}\x01printf '<%s>\\n' \x05\n")
             for word in words:
                 shell.wait_for(f"\n<{word}>\n")
+        assert not (tmp_path / "pwned").exists()
     finally:
         shell.close()
 
