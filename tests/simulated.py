@@ -40,12 +40,16 @@ def simulated_sweep(
     repeat: int = 1,
     seed: int = 0,
     stops: bool = True,
+    tracking: str = "none",
+    rules: int = RULES,
 ) -> Path:
     """Makes the folder of a finished sweep, with a journal and nothing else; returns it.
 
     Args:
         repeat: trials of each configuration.
         stops: whether a scheduler stops about half of the trials at epoch 5.
+        tracking: its kind.
+        rules: those that it began with.
     """
     draw = random.Random(seed)
     folder.mkdir(parents=True)
@@ -65,12 +69,12 @@ def simulated_sweep(
         mode="max",
         trials=trials,
         folder=".",
-        plan=_plan(epochs),
+        plan=_plan(epochs, rules),
         config=_config({}, epochs, 0),
         space=SPACE,
         sampler={"_target_": "orchestrator.scheduling.samplers.random.random"},
         scheduler=scheduler,
-        tracking={"kind": "none"},
+        tracking={"kind": tracking},
         environment={"command": "orchestrator launch search=all", "torch": "2.15.0"},
     )
     free = [START_MS] * workers
@@ -157,7 +161,7 @@ def simulated_sweep(
     return folder
 
 
-def _plan(epochs: int) -> str:
+def _plan(epochs: int, rules: int) -> str:
     """The plan, with as much in it as a reader of finished sweeps looks for."""
     choices = {
         "optimizer": {name: _config({"optimizer": name}, epochs, 0)["optimizer"] for name in ("sgd", "adam")},
@@ -174,7 +178,7 @@ def _plan(epochs: int) -> str:
     ]
     facts = {"val": VALIDATION, "num_classes": 10, "fingerprint": "0123456789abcdef" * 4}
     plan = {"settings": {}, "base": base, "choices": choices, "space": space, "facts": facts}
-    return json.dumps(plan | {"rules": RULES})
+    return json.dumps(plan | {"rules": rules})
 
 
 def _searched(key: str, optimizer: str = "", **domain: Any) -> dict[str, Any]:

@@ -179,6 +179,31 @@ def test_killed_and_resumed_equals_never_killed(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("commands", [["sync"], ["resume", "sync"]], ids=" ".join)
+@pytest.mark.parametrize("name", ["closing.after", "publishing.before", "page.before"])
+def test_the_report_that_a_kill_took_is_made_up(
+    name: str, commands: list[str], drivers: Drivers, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failpoint = f"{name}:1:{tmp_path / 'killed'}"
+    assert drivers.run(runs_dir=tmp_path, failpoint=failpoint) == (0 if name == "page.before" else BY_KILL)
+    folder = sweep_in(tmp_path)
+    wait_for_shipper(folder)
+    last_seq = read_sweep(folder).last_seq
+    assert list(tmp_path.glob("artifacts/**/report.html")) == []
+    for number, command in enumerate(commands):
+        assert main([command, folder.name, "--runs-dir", str(tmp_path)]) == 0
+        assert ("the report was not finished; it is now: " in capsys.readouterr().out) == (number == 0)
+        assert verify(folder).violations == []
+    record = read_sweep(folder)
+    assert record.last_seq == last_seq + 1
+    path = folder / str(record.published[folder.name, "report.html"].path)
+    (report,) = tmp_path.glob("artifacts/**/report.html")
+    assert report.read_bytes() == path.read_bytes()
+    assert list((folder / "published").glob("report-*")) == [path]
+    assert faults(folder, tmp_path / "mlflow.db") == []
+
+
+@pytest.mark.slow
 def test_a_checkpoint_after_its_report_is_found_out(drivers: Drivers, never_killed: Any, tmp_path: Path) -> None:
     failpoint = f"report.after:3:{tmp_path / 'killed'}"
     assert drivers.run(runs_dir=tmp_path, failpoint=failpoint, late_checkpoints=True) == 0

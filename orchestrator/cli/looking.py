@@ -54,9 +54,12 @@ def sync_command(argv: Sequence[str]) -> int:
     add_runs_dir(parser)
     options = parser.parse_args(argv)
     from orchestrator.journal.finding import find_sweep
+    from orchestrator.sweep.reporting import make_up
     from orchestrator.tracking.sync import sync
 
-    say(str(sync(find_sweep(options.runs_dir, options.name))))
+    folder = find_sweep(options.runs_dir, options.name)
+    make_up(folder, say)
+    say(str(sync(folder)))
     return errors.EXIT_OK
 
 

@@ -190,6 +190,8 @@ def resume_command(argv: Sequence[str]) -> int:
 def _nothing_to_do(folder: Path, record: SweepRecord) -> int:
     from orchestrator.config.rights import retyped_for
     from orchestrator.journal.cursor import read_status
+    from orchestrator.journal.record import read_sweep
+    from orchestrator.sweep.reporting import make_up
 
     reason = record.closed.reason if record.closed else None
     say(f"nothing to do: sweep {folder.name} is closed ({reason})")
@@ -198,6 +200,8 @@ def _nothing_to_do(folder: Path, record: SweepRecord) -> int:
         say(f"  {command} time_budget_s=600    goes on with what the budget cut off")
     else:
         say(f"  {command} --more 20    adds trials")
+    if make_up(folder, say):
+        record = read_sweep(folder)
     waiting = record.last_seq - read_status(folder).shipped
     if waiting and record.opened.tracking.get("kind") != "none":
         say(f"MLflow has not taken {waiting} events:  orchestrator sync {folder.name}{runs_dir_option(folder)}")

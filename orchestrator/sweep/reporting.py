@@ -16,15 +16,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.base.errors import NotReadyError
+from orchestrator.base.errors import NotReadyError, RunningElsewhereError
 from orchestrator.base.failpoints import failpoint
-from orchestrator.base.layout import PUBLISHED
+from orchestrator.base.layout import JOURNAL, LOCK, PUBLISHED
+from orchestrator.base.locks import hold
 from orchestrator.base.processes import python
-from orchestrator.journal.events import Published, Reported, Started, Terminal
+from orchestrator.base.rules import SHOWN_RULES, rules_of
+from orchestrator.journal.events import Published, Reported, Started, SweepClosed, Terminal
 from orchestrator.journal.file import Entry, Journal
 from orchestrator.journal.finding import runs_dir_option
+from orchestrator.journal.place import CopyError
 from orchestrator.journal.publishing import file_event
-from orchestrator.journal.record import SweepRecord
+from orchestrator.journal.record import SweepRecord, read_events
+from orchestrator.stores.settling import settle_sweep
 from orchestrator.sweep.published import REPORT, next_number, remove_superseded
 
 PAUSE_S = 60.0
@@ -85,16 +89,22 @@ class Reporting:
         if not self._enabled:
             return None
         self.stop()
-        self._ask(0)
+        before = self._shown
         try:
+            self._ask(0)
             if self._writer is not None:
                 patience_s = PATIENCE_S + PATIENCE_A_TRIAL_S * len(self._record.trials)
                 late = {"error": f"it was not there after {patience_s:.0f} s"}
                 self._take(self._writer.answer(patience_s) or late)
+        except KeyboardInterrupt:
+            if self._shown is before:
+                command = f"orchestrator resume {self._folder.name}{runs_dir_option(self._folder)}"
+                self._say(f"interrupted before the report was finished; make up for it with:  {command}")
+            raise
         finally:
             self.stop()
         self._journal.commit()
-        shown = self._record.published.get((self._record.uid, REPORT))
+        shown = self._shown
         return self._folder / shown.path if shown and shown.path else None
 
     def stop(self) -> None:
@@ -102,6 +112,11 @@ class Reporting:
         if self._writer is not None:
             self._writer.end()
             self._writer = None
+
+    @property
+    def _shown(self) -> Published | None:
+        """The report that was recorded last."""
+        return self._record.published.get((self._record.uid, REPORT))
 
     def _ask(self, nice: int) -> None:
         name = f"report-{next_number(self._folder, self._record)}.html"
@@ -133,12 +148,70 @@ class Reporting:
         self._superseded_by = self._superseded_by or 0
         if not self._told:
             self._told = True
-            command = f"orchestrator report {self._folder.name}{runs_dir_option(self._folder)}"
-            self._say(f"the report could not be made ({' '.join(why.split())[:300]}); make it with:  {command}")
+            self._say(_without_report(self._folder, why))
 
     def _tidy(self) -> None:
         remove_superseded(self._folder, self._record)
         self._superseded_by = None
+
+
+def make_up(folder: Path, say: Callable[[str], None]) -> Path | None:
+    """Finishes the report of a closed sweep whose driver went before it had, and says so; where it lies, if it was made now.
+
+    What stands in the way is told and raises nothing. Nothing is told where another process works on the sweep, whose driver may
+    be at its report, or where the sweep is a copy, which commands that write refuse themselves.
+    """
+    folder = folder.resolve()
+    try:
+        if _without_last_report(folder) is None:
+            return None
+    except NotReadyError:  # the command that asks reads the same journal
+        return None
+    try:
+        with hold(folder / LOCK, f"finishes the report of {folder.name}"):
+            settle_sweep(folder)
+            if (record := _without_last_report(folder)) is None:
+                return None
+            with Journal(folder / JOURNAL) as journal:
+                journal.subscribe(record.apply)
+                before = journal.last_seq
+                path = Reporting(folder, journal, record, enabled=True, say=say).finish()
+                if path is None or journal.last_seq == before:
+                    return None
+            remove_superseded(folder, record)
+    except (RunningElsewhereError, CopyError):
+        return None
+    except (NotReadyError, OSError) as error:
+        say(_without_report(folder, str(error)))
+        return None
+    say(f"the report was not finished; it is now: {path}")
+    return path
+
+
+def _without_last_report(folder: Path) -> SweepRecord | None:
+    """The record of a sweep that is closed, and whose report was not recorded since; None of any other.
+
+    One that is not tracked has none, nor has one that began before there were reports.
+
+    Raises:
+        NotReadyError: there is no journal, or it cannot be read.
+    """
+    record, missing = SweepRecord(), False
+    for entry in read_events(folder):
+        record.apply(entry)
+        if isinstance(entry.event, SweepClosed):
+            missing = True
+        elif isinstance(entry.event, Published) and (entry.event.run, entry.event.key) == (record.uid, REPORT):
+            missing = False
+    if not missing or record.closed is None or record.opened.tracking.get("kind") == "none":
+        return None
+    return record if record.plan and rules_of(record.plan) >= SHOWN_RULES else None
+
+
+def _without_report(folder: Path, why: str) -> str:
+    """What is said where there is no report, with how to make it."""
+    command = f"orchestrator report {folder.name}{runs_dir_option(folder)}"
+    return f"the report could not be made ({' '.join(why.split())[:300]}); make it with:  {command}"
 
 
 class _Writer:

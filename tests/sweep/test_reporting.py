@@ -15,16 +15,19 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.base.layout import JOURNAL, PUBLISHED
+from orchestrator.base.layout import JOURNAL, LOCK, PUBLISHED
+from orchestrator.base.locks import DRIVING, hold
 from orchestrator.base.removal import opened_below
+from orchestrator.base.rules import RULES
 from orchestrator.cli import main
 from orchestrator.journal.events import Published, Started, SweepClosed, SweepResumed, Terminal
 from orchestrator.journal.file import Journal
 from orchestrator.journal.marking import write_mark
+from orchestrator.journal.publishing import file_event
 from orchestrator.journal.record import SweepRecord, read_events, read_sweep
 from orchestrator.sweep import reporting
 from orchestrator.sweep.published import next_number, remove_superseded
-from orchestrator.sweep.reporting import Reporting
+from orchestrator.sweep.reporting import Reporting, make_up
 from orchestrator.verify import verify
 from tests.simulated import simulated_sweep
 
@@ -193,6 +196,113 @@ def test_versions_count_on_from_what_lies_there_and_what_is_recorded(tmp_path: P
     (tmp_path / PUBLISHED / "model-6").mkdir()
     (tmp_path / PUBLISHED / "report-x.html").touch()
     assert next_number(tmp_path, record) == 7
+
+
+def test_an_interrupt_that_leaves_no_report_says_what_makes_it_up(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reporting._Writer, "answer", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        driver.reporting.finish()
+    (line,) = driver.said
+    assert line.startswith("interrupted before the report was finished; make up for it with:  orchestrator resume sim-")
+    assert driver.reporting._writer is None
+    assert driver.reports == []
+
+
+# A driver that was killed between the closing and its last report
+
+
+def cut_off(runs: Path, *, earlier: bool = False, tracking: str = "local", rules: int = RULES) -> Path:
+    """A closed sweep without the report of its end; with one of its middle, if `earlier`."""
+    folder = simulated_sweep(runs / "sim-00000000", trials=4, epochs=2, tracking=tracking, rules=rules)
+    if earlier:
+        (folder / PUBLISHED).mkdir()
+        (folder / PUBLISHED / "report-1.html").write_text("of its middle")
+        event = file_event(folder, folder.name, "report.html", folder / PUBLISHED / "report-1.html")
+        with Journal(folder / JOURNAL) as journal:
+            closed = read_sweep(folder).closed
+            journal.append(SweepResumed())
+            journal.append(event)
+            assert closed is not None
+            journal.append(closed)
+    return folder
+
+
+def events_of(folder: Path) -> list[object]:
+    return [entry.event for entry in read_events(folder)]
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["none", "of its middle"])
+@pytest.mark.parametrize("command", ["resume", "sync"])
+def test_the_report_of_a_killed_driver_is_made_up(
+    tmp_path: Path, command: str, earlier: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = cut_off(tmp_path, earlier=earlier)
+    before = events_of(folder)
+    where = ["sim", "--runs-dir", str(tmp_path)]
+    assert main([command, *where]) == 0
+    path = folder / PUBLISHED / f"report-{1 + earlier}.html"
+    said = capsys.readouterr().out
+    assert said.count(f"the report was not finished; it is now: {path}\n") == 1
+    *same, event = events_of(folder)
+    assert same == before
+    assert event == file_event(folder, folder.name, "report.html", path)
+    assert [one.name for one in (folder / PUBLISHED).iterdir()] == [path.name]
+    if command == "resume":
+        assert f"MLflow has not taken {len(before) + 1} events:  orchestrator sync" in said
+    assert main(["sync", *where]) == 0
+    (report,) = (tmp_path / "artifacts").rglob("report.html")
+    assert report.read_bytes() == path.read_bytes()
+    for again in ("resume", "sync"):
+        assert main([again, *where]) == 0
+    assert len(events_of(folder)) == len(before) + 1, "there is nothing left to make up"
+    said = capsys.readouterr().out
+    assert "the report was not" not in said
+    assert "had everything already" in said
+
+
+@pytest.mark.parametrize("kind", ["untracked", "of an earlier version", "driven", "not closed"])
+@pytest.mark.parametrize("command", ["resume", "sync"])
+def test_other_reports_are_nobodys_to_make_up(
+    tmp_path: Path, command: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = cut_off(
+        tmp_path,
+        tracking="none" if kind == "untracked" else "local",
+        rules=2 if kind == "of an earlier version" else RULES,
+    )
+    if kind == "not closed":
+        with Journal(folder / JOURNAL) as journal:
+            journal.append(SweepResumed())
+    before = events_of(folder)
+    with hold(folder / LOCK, f"{DRIVING} sim") if kind == "driven" else contextlib.nullcontext():
+        said: list[str] = []
+        assert make_up(folder, said.append) is None
+    if kind in ("untracked", "of an earlier version"):
+        assert main([command, "sim", "--runs-dir", str(tmp_path)]) == 0
+        assert "the report" not in capsys.readouterr().out
+    assert said == []
+    assert events_of(folder) == before
+    assert not (folder / PUBLISHED).exists()
+
+
+@pytest.mark.parametrize("command", ["resume", "sync"])
+def test_a_report_that_cannot_be_made_up_is_one_line(
+    tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = cut_off(tmp_path)
+    (folder / PUBLISHED).write_text("mine")
+    before = events_of(folder)
+    assert main([command, "sim", "--runs-dir", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("the report could not be made (") == 1
+    assert "is no folder" in said
+    assert ("nothing to do: " if command == "resume" else " shipped to ") in said
+    assert events_of(folder) == before
 
 
 WAITS = """
