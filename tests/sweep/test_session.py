@@ -13,7 +13,7 @@ from orchestrator.base.layout import JOURNAL
 from orchestrator.cli import main
 from orchestrator.config.catalogue import choices
 from orchestrator.config.plan import SweepPlan
-from orchestrator.journal.events import Reported, Retrying, Started, SweepClosed, SweepOpened
+from orchestrator.journal.events import Published, Reported, Retrying, Started, SweepClosed, SweepOpened
 from orchestrator.journal.file import Entry, Reader
 
 SMALL = ["data=synthetic", "model=mlp", "model.width=12", "batch_size=16", "seed=1"]
@@ -60,12 +60,14 @@ def test_a_sweep_from_the_command_line_to_mlflow(tmp_path: Path, capfd: pytest.C
     assert printed.err == ""
 
     events = events_of()
-    opened, closed = events[0].event, events[-1].event
+    opened, closed, page = events[0].event, events[-2].event, events[-1].event
     assert isinstance(opened, SweepOpened)
     assert SweepPlan.from_json(opened.plan).root.trials == 5
     assert opened.environment["command"].startswith("orchestrator launch data=synthetic")
     assert opened.folder == "."
     assert isinstance(closed, SweepClosed)
+    assert isinstance(page, Published)
+    assert page.key == "report.html"
     assert closed.totals == {"completed": 5}
     epochs = {i: [e["epoch"] for d in data for e in d["epochs"]] for i, data in by_trial(events, "reported").items()}
     assert epochs == {index: [1, 2, 3] for index in range(5)}
