@@ -1052,7 +1052,8 @@ def test_events_that_wait_for_mlflow_are_no_violation(store: Store) -> None:
     assert list(report.skipped) == OF_MLFLOW_ALONE
     assert report.exit_code == EXIT_NOT_READY
     ((events,),) = store.journal("SELECT count(*) FROM events", stamped=False)
-    told = f"NOT VERIFIED AGAINST MLFLOW: {events - 20} events wait for MLflow; run `orchestrator sync {store.uid}`; verified: 16/16"
+    waiting = f"NOT VERIFIED AGAINST MLFLOW: {events - 20} events wait for MLflow; "
+    told = f"{waiting}run `orchestrator sync {store.uid}`; verified: 16/16"
     assert report.summary.startswith(told)
 
 
