@@ -1,8 +1,15 @@
 from __future__ import annotations
 
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers of pytest share the cores; more threads wait for each other
+for number in (
+    signal.SIGINT,
+    signal.SIGHUP,
+):  # which `nohup` and the background of a script ignore, and children inherit it
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.base.groups import OF_MODEL
+from orchestrator.base.groups import OF_COSTS
 
 MULTIPLY_ADDS = "multiply_adds"
 """The fact: `key_of` a configuration -> forward multiply-adds of an image in [each epoch, once at the beginning]."""
@@ -15,7 +15,7 @@ MULTIPLY_ADDS = "multiply_adds"
 
 def key_of(config: Mapping[str, Any]) -> str:
     """What tells apart configurations whose networks cost differently."""
-    parts = {key: config.get(key) for key in ("data", "model", *OF_MODEL, "transfer")}
+    parts = {key: config.get(key) for key in OF_COSTS}
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=list).encode()).hexdigest()[:16]
 
 

@@ -100,6 +100,8 @@ class RunningElsewhereError(OrchestratorError):
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known name closest to `word`, or None where nothing is close."""
     names = list(known)
+    if swapped := [name for name in names if name != word and sorted(name) == sorted(word)]:  # modle, learnign
+        return swapped[0]
     found = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if not found:
         by_case = {name.lower(): name for name in names}

@@ -17,6 +17,7 @@ class Group:
         places: arguments that say where things lie, and not what is computed; they may change when a sweep is resumed.
         resumable: whether another choice, or other arguments, may be given when a sweep is resumed.
         called: the engine calls what a target returns.
+        costs: what a network computes for an image depends on it.
         shown: its place in the order in which MLflow shows the arguments of a trial; None leaves them out.
     """
 
@@ -27,14 +28,15 @@ class Group:
     places: tuple[str, ...] = ()
     resumable: bool = False
     called: bool = False
+    costs: bool = False
     shown: int | None = None
 
 
 TRIAL_GROUPS = (
-    Group("data", searchable=False, places=("root", "download"), shown=9),
-    Group("model", provided=("num_classes", "in_channels", "image_size", "norm", "activation"), shown=1),
-    Group("norm", of_model=True, shown=4),
-    Group("activation", of_model=True, shown=5),
+    Group("data", searchable=False, places=("root", "download"), costs=True, shown=9),
+    Group("model", provided=("num_classes", "in_channels", "image_size", "norm", "activation"), costs=True, shown=1),
+    Group("norm", of_model=True, costs=True, shown=4),
+    Group("activation", of_model=True, costs=True, shown=5),
     Group("init", called=True, shown=3),
     Group("preprocess", called=True),
     Group("augment", called=True, shown=8),
@@ -42,7 +44,7 @@ TRIAL_GROUPS = (
     Group("schedule", provided=("epochs", "steps_per_epoch"), shown=2),
     Group("loss", shown=6),
     Group("penalty", called=True, shown=7),
-    Group("transfer", shown=10),
+    Group("transfer", costs=True, shown=10),
 )
 """What a trial trains, each a spec `{"_target_": ..., **own}` of its configuration; `{}` is the architecture's own, or none."""
 
@@ -65,6 +67,7 @@ def _names(groups: Collection[Group]) -> tuple[str, ...]:
 GROUPS = _names(TRIAL_GROUPS)
 PARTS = _names(SWEEP_GROUPS)
 OF_MODEL = _names([group for group in TRIAL_GROUPS if group.of_model])
+OF_COSTS = _names([group for group in TRIAL_GROUPS if group.costs])
 SEARCHABLE_GROUPS = _names([group for group in TRIAL_GROUPS if group.searchable])
 RESUMABLE_PARTS = _names([group for group in SWEEP_GROUPS if group.resumable])
 PROVIDED: Mapping[str, tuple[str, ...]] = {group.name: group.provided for group in TRIAL_GROUPS if group.provided}

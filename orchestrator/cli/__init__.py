@@ -88,8 +88,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         name, *rest = arguments
         if name not in COMMANDS:
             known = [command for command in COMMANDS if not command.startswith("_")]
-            problem = Problem(name, f"is not a command; there are {', '.join(known)}", nearest=nearest(name, known))
-            raise ConfigError(problem)
+            near = nearest(name, known)
+            raise ConfigError(
+                Problem(name, "is not a command", nearest=near, known=(*known,), listed_by="orchestrator --help")
+            )
         return function_of(name)(rest)
     except SystemExit as stop:  # argparse's --help
         return int(stop.code or 0)

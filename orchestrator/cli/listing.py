@@ -78,8 +78,10 @@ def _check_group(options: argparse.Namespace) -> None:
 
     known = groups(options.config_dir)
     if options.group not in known:
-        why = f"is not a group; there are {', '.join(known)}"
-        raise ConfigError(Problem(options.group, why, nearest=nearest(options.group, known)))
+        near = nearest(options.group, known)
+        raise ConfigError(
+            Problem(options.group, "is not a group", nearest=near, known=(*known,), listed_by="orchestrator list")
+        )
 
 
 def _list_choices(options: argparse.Namespace) -> int:

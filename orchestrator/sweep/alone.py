@@ -194,7 +194,9 @@ def _train(trial: Trial, until: int | None = None, keeper: Keeper | None = None)
                     return _Trained(EXIT_NO_RESULT, history, {}, "stopped")
             outcome = run.finish()
             if keeper:
-                keeper.end(State.COMPLETED, outcome, reason=outcome.reason)
+                whole = run.epoch >= int(trial.config["epochs"])
+                reason = outcome.reason if whole else f"trained as far as the recorded trial, to epoch {run.epoch}"
+                keeper.end(State.COMPLETED if whole else State.STOPPED, outcome, reason=reason)
         except (Diverged, Infeasible) as ended:
             if keeper:
                 state = State.DIVERGED if isinstance(ended, Diverged) else State.INFEASIBLE

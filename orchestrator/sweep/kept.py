@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.base.layout import JOURNAL, STOP, trial_folder
-from orchestrator.base.records import State, Trial
+from orchestrator.base.records import CAN_BE_BEST, State, Trial
 from orchestrator.base.settings import TRIAL_KEYS
 from orchestrator.base.text import say
 from orchestrator.config.plan import SweepPlan
@@ -81,7 +81,7 @@ class Keeper:
     ) -> None:
         """The trial has ended."""
         known = self.record.trials[0]
-        counts = state in (State.COMPLETED, State.CANCELLED)
+        counts = state in CAN_BE_BEST
         event = Terminal(
             state,
             known.epoch,

@@ -73,6 +73,7 @@ class Progress:
         self._within: dict[int, tuple[int, int, int]] = {}
         self._monotonic = monotonic
         self._last_line = float("-inf")
+        self._begun = False
 
     @property
     def trials(self) -> int:
@@ -104,6 +105,7 @@ class Progress:
                 late_s = (entry.time_ms - event.began_ms) / 1000 if event.began_ms else 0.0
                 self.timing.started(entry.index, planned, before, late_s)
                 self.running[entry.index] = ""
+                self._begun = True
             case Reported() as event:
                 return self._reported(entry.index, event.epochs) if event.epochs else None
             case Retrying() as event:
@@ -129,7 +131,8 @@ class Progress:
     def parts(self) -> list[str]:
         """What the summary consists of."""
         done = sum(self.ended.values())
-        parts = [f"{done}/{self.trials} trials", f"{len(self.running)} running"]
+        begun = self._begun or done >= self.trials
+        parts = [f"{done}/{self.trials} trials", f"{len(self.running)} running" if begun else "workers are starting"]
         parts += [f"{self.ended[state]} {state}" for state in NO_RESULT if self.ended[state]]
         if self.best:
             parts.append(f"best {self.metric} {self.best[0]:.4f} (trial {self.best[1]})")

@@ -110,7 +110,7 @@ def _result(opened: Mapping[str, Any], closed: Mapping[str, Any]) -> str:
         if best.get("selected") is not None:
             spread = f", standard deviation {best['spread']:.2g}" if best.get("spread") is not None else ""
             value += (
-                f" (mean of {best['repeats'] - 1} seeds{spread}; the seed that early stopping selected, which is not in it:"
+                f" ({_mean_of(best['repeats'] - 1)}{spread}; the seed that early stopping selected, which is not in it:"
                 f" {best['selected']:.6g})"
             )
         elif best.get("spread") is not None:
@@ -118,6 +118,10 @@ def _result(opened: Mapping[str, Any], closed: Mapping[str, Any]) -> str:
         metric = code(opened["metric"])
         lines.append(f"**Best:** trial {best['trial']}, {metric} = {value}, with {settings or 'no setting'}.")
     return "\n\n".join(lines)
+
+
+def _mean_of(seeds: int) -> str:
+    return "of one seed" if seeds == 1 else f"mean of {seeds} seeds"
 
 
 def _resumes(changes: Sequence[Mapping[str, Any]]) -> str:

@@ -183,6 +183,11 @@ class SweepEvidence:
     def mode(self) -> str:
         return self.opened.mode
 
+    @property
+    def is_of_train(self) -> bool:
+        """Whether it is the trial that `orchestrator train` kept."""
+        return self.plan.root.trials == 1 and not self.plan.space.keys and self.opened.tracking.get("kind") == "none"
+
     @cached_property
     def trials(self) -> dict[int, TrialEvidence]:
         """The trials that were suggested, by index."""

@@ -75,11 +75,15 @@ def kept_best(trial: TrialEvidence) -> Iterator[Finding]:
 
 
 def declared_files(trial: TrialEvidence) -> Iterator[Finding]:
-    """A completed trial has its predictions and nothing else, unchanged since; another has none."""
+    """A completed trial has its predictions and nothing else, unchanged since; another has none.
+
+    `train` gives them to a trial that it repeats as far as a stopped one came, too.
+    """
     if trial.terminal is None:
         return
     names = sorted(Path(artifact["path"]).name for artifact in trial.terminal.artifacts)
-    expected = [PREDICTIONS.name] if trial.state is State.COMPLETED else []
+    repeated = trial.state is State.STOPPED and trial.sweep.is_of_train
+    expected = [PREDICTIONS.name] if trial.state is State.COMPLETED or repeated else []
     if names != expected:
         yield Finding(f"its files are {names}", f"{expected}")
     for artifact in trial.terminal.artifacts:

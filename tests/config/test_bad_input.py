@@ -379,11 +379,12 @@ def test_27_names_that_differ_only_by_case_have_folders_of_their_own(place: Path
 
 
 def test_38_port_in_use(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = f"sqlite:///{place / 'mlflow.db'}"
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert main(["dashboard", "--port", str(port)]) == 3
+        assert main(["dashboard", "--port", str(port), "--uri", store]) == 3
     said = capsys.readouterr().err
     assert f"port {port} is used by process {os.getpid()}" in said
     assert "--port=0 for a free one" in said

@@ -44,6 +44,12 @@ def progress(clock: Clock) -> Progress:
     return progress
 
 
+def test_before_the_first_trial_the_workers_are_starting(clock: Clock) -> None:
+    waiting = Progress(4, "val/accuracy", "max", monotonic=clock)
+    waiting.line(entry(0, Suggested({}, {"epochs": 3}, 0)))
+    assert waiting.summary().startswith("0/4 trials, workers are starting, ")
+
+
 def test_the_first_epoch_has_a_line_and_later_ones_every_ten_seconds(progress: Progress, clock: Clock) -> None:
     assert progress.line(reported(0, 1, 0.5)) == "trial 0  epoch 1  val/accuracy 0.5000  optimizer.lr=0.1235"
     clock.now = 9.0

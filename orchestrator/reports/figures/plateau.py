@@ -68,7 +68,7 @@ class _Panel:
         found = sorted(self.plateaus.items(), key=lambda item: -item[1].decades)
         if not found:
             return f"Over {self.key.name} no line has enough trials for the width of a plateau."
-        parts = [f"{line} {plateau.words} ({plateau.low:.2g} to {plateau.high:.2g})" for line, plateau in found[:4]]
+        parts = [f"{line} {plateau.words} ({plateau.ends})" for line, plateau in found[:4]]
         of_line = f", by {self.line.name}" if self.line else ""
         return f"Within a fifth of its best, {self.key.name} can be chosen over{of_line}: {'; '.join(parts)}."
 

@@ -69,8 +69,15 @@ class Plateau:
         return math.log10(self.high) - math.log10(self.low)
 
     @property
+    def ends(self) -> str:
+        """`0.01 to 1`."""
+        return f"{self.low:.2g}" if self.low == self.high else f"{self.low:.2g} to {self.high:.2g}"
+
+    @property
     def words(self) -> str:
         """`2.6 to 3.0 decades`: the edges lie somewhere between what trains and what does not."""
+        if self.low == self.high:
+            return "one value of those tried"
         if self.below is None or self.above is None:
             return f"at least {self.decades:.1f} decades"
         least, most = f"{self.decades:.1f}", f"{math.log10(self.above) - math.log10(self.below):.1f}"

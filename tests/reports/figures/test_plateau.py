@@ -40,6 +40,11 @@ def test_where_nothing_fails_it_is_open() -> None:
     assert found.words == "at least 2.0 decades"
 
 
+def test_one_value_is_no_width() -> None:
+    found = of({1e-3: 0.9, 1e-1: 0.1}, 0.72)
+    assert (found.words, found.ends) == ("one value of those tried", "0.001")
+
+
 def test_divergence_ends_it_and_of_a_loss_low_is_good() -> None:
     found = of({1e-3: 0.2, 1e-2: 0.1, 1e-1: None}, 0.5, sign=-1)
     assert (found.low, found.high, found.below, found.above) == (1e-3, 1e-2, None, 1e-1)
