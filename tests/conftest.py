@@ -4,12 +4,6 @@ import os
 import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers of pytest share the cores; more threads wait for each other
-for number in (
-    signal.SIGINT,
-    signal.SIGHUP,
-):  # which `nohup` and the background of a script ignore, and children inherit it
-    if signal.getsignal(number) is signal.SIG_IGN:
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +15,11 @@ import orchestrator.scheduling.ray  # noqa: F401 - before any test imports Ray i
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
+
+# `nohup` and the background of a script have these ignored, and so would every child of a test.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 STARTS_RAY = {"ray_cluster", "nodes", "guarded"}
 """Fixtures of the modules that take minutes."""
