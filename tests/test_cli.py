@@ -161,6 +161,7 @@ def test_a_second_signal_ends_a_sweep_at_once(tmp_path: Path, endless_sweep: sub
     assert_nothing_is_left(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_does_not_end_the_sweep(tmp_path: Path) -> None:
     keys = "data=synthetic model.width=12 epochs=1 trials=2 optimizer.lr=0.01,0.02"
     command = f"set -o pipefail; {sys.executable} -m orchestrator launch {keys} | head -1"
@@ -171,6 +172,7 @@ def test_a_reader_that_goes_away_does_not_end_the_sweep(tmp_path: Path) -> None:
         assert [row[0] for row in db.execute("SELECT status FROM runs")] == ["FINISHED"] * 3
 
 
+@pytest.mark.slow
 def test_planning_in_a_child_survives_what_a_users_module_prints(tmp_path: Path) -> None:
     (tmp_path / "mine" / "model").mkdir(parents=True)
     (tmp_path / "mine" / "loud.py").write_text(

@@ -113,8 +113,11 @@ def test_trains_again_equal(runs: Path, capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize(
     ("name", "arguments"),
-    [(INTERRUPTED, []), (REPEATS, ["--more", "1"]), (HALVING, ["--more", "2"])],
-    ids=["interrupted", "repeats", "halving"],
+    [
+        pytest.param(INTERRUPTED, [], id="interrupted"),
+        pytest.param(REPEATS, ["--more", "1"], id="repeats", marks=pytest.mark.slow),
+        pytest.param(HALVING, ["--more", "2"], id="halving", marks=pytest.mark.slow),
+    ],
 )
 def test_resumes(runs: Path, name: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["resume", name, *arguments]) == 0

@@ -47,6 +47,7 @@ def test_equals_torchvision(name: str) -> None:
     assert_same(create(name), theirs, foreign.tables(efficientnet)["torchvision"], 32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["efficientnet_b5", "efficientnet_b6"])
 def test_tensors_equal_torchvisions(name: str) -> None:
     """Between B4 and B7, which are computed."""
