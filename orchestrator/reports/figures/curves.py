@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from orchestrator.reports.data import Metric, SweepData
+from orchestrator.reports.data import LARGEST, Metric, SweepData
 from orchestrator.reports.figure import CHOSEN, CHOSEN_COUNT, ORANGE, RED, STRENGTH, Figure
 
 HEIGHT = 270
@@ -110,7 +110,7 @@ def _range() -> dict[str, Any]:
     most, best = "data('range')[0]", "data('bestRange')[0]"
     low = f"{best} && {best}.count ? min({most}.low, {best}.least) : {most}.low"
     high = f"{best} && {best}.count ? max({most}.high, {best}.most) : {most}.high"
-    return {"name": "ends", "update": f"{most} ? [{low}, {high}] : [0, 1]"}
+    return {"name": "ends", "update": f"{most} ? [max({low}, -{LARGEST}), min({high}, {LARGEST})] : [0, 1]"}
 
 
 def _data(expression: str, best: int) -> list[dict[str, Any]]:
@@ -128,6 +128,7 @@ def _data(expression: str, best: int) -> list[dict[str, Any]]:
             "transform": [
                 {"type": "formula", "as": "y", "expr": expression},
                 {"type": "filter", "expr": "datum.y != null"},
+                {"type": "formula", "as": "y", "expr": f"clamp(datum.y, -{LARGEST}, {LARGEST})"},
             ],
         },
         {
