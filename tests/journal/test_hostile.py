@@ -140,7 +140,7 @@ def check_forgeries(
 
 
 def test_forged_journals_are_told_and_end_in_no_traceback(runs: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert check_forgeries(runs, lambda number: number % 151 == 7, capfd) > 40
+    assert check_forgeries(runs, lambda number: number % 307 == 7, capfd) > 20
 
 
 @pytest.mark.parametrize("newer", ["format", "kind"])
