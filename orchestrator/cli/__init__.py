@@ -26,7 +26,7 @@ orchestrator: hyperparameter sweeps of deep vision networks
   orchestrator resume NAME             continue an interrupted sweep; --more 20 adds trials
   orchestrator train [overrides]       train one configuration here; from=NAME/7 repeats a trial bit for bit
 
-  orchestrator report NAME             one HTML file with linked figures; --open shows it
+  orchestrator report [NAME]           one HTML file with linked figures; --open shows it
   orchestrator results [NAME]          all trials as a table, best first; --csv, --json, --epochs for programs
   orchestrator status [NAME]           progress of all sweeps, or of one in full
   orchestrator show NAME/7             a trial: the command that reproduces it, its attempts, its files

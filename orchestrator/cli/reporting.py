@@ -16,15 +16,17 @@ def report_command(argv: Sequence[str]) -> int:
         prog="orchestrator report",
         description="Write the report of a sweep, finished or running: one HTML file that needs no network.",
     )
-    parser.add_argument("name", metavar="NAME", help="a sweep's name, or its name with the id: digits-0a1b2c3d")
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="a sweep's name, or its name with the id; the newest where absent"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: report-NAME.html in the current folder")
     parser.add_argument("--open", action="store_true", help="show it in the browser")
     add_runs_dir(parser)
     options = parser.parse_args(argv)
-    from orchestrator.journal.finding import find_sweep
+    from orchestrator.journal.finding import named_or_newest
     from orchestrator.reports.build import write_report
 
-    folder = find_sweep(options.runs_dir, options.name).absolute()
+    folder = named_or_newest(options.runs_dir, options.name).absolute()
     to: Path = options.output or Path(f"report-{folder.name}.html")
     try:
         write_report(folder, to)

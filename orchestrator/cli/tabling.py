@@ -49,9 +49,10 @@ def results_command(argv: Sequence[str]) -> int:
     if options.rows < 1:
         raise ConfigError(Problem("--rows", "must be at least 1", options.rows))
     from orchestrator.analysis.tables import epoch_rows, trial_rows
+    from orchestrator.journal.finding import named_or_newest
     from orchestrator.journal.record import read_sweep
 
-    folder = _folder(options.runs_dir, options.name)
+    folder = named_or_newest(options.runs_dir, options.name)
     record = read_sweep(folder, keep_epochs=options.epochs)
     record.check_opened()
     if not (options.csv or options.json or options.epochs):
@@ -61,20 +62,6 @@ def results_command(argv: Sequence[str]) -> int:
     rows = [_readable(row) for row in (epoch_rows(record) if options.epochs else trial_rows(record))]
     _print(as_json(rows) if options.json else as_csv(rows, _fixed_columns(options.epochs)))
     return errors.EXIT_OK
-
-
-def _folder(runs_dir: Path, name: str | None) -> Path:
-    """
-    Raises:
-        ConfigError: there is no such sweep, or none at all.
-    """
-    from orchestrator.journal.finding import find_sweep, sweeps_in
-
-    there = sweeps_in(runs_dir)
-    if not there:
-        why = f"there is no sweep in {runs_dir}; `orchestrator launch` makes one, --runs-dir names another folder"
-        raise ConfigError(Problem("results", why))
-    return there[0] if name is None else find_sweep(runs_dir, name)
 
 
 # For people -----------------------------------------------------------------------------------------------------------

@@ -40,6 +40,19 @@ def find_sweep(runs_dir: Path, name: str) -> Path:
     raise _not_found(runs_dir, name, folders)
 
 
+def named_or_newest(runs_dir: Path, name: str | None) -> Path:
+    """The folder of the sweep of this name, or of the one that was launched last.
+
+    Raises:
+        ConfigError: there is no such sweep, or none at all.
+    """
+    there = sweeps_in(runs_dir)
+    if not there:
+        why = f"there is no sweep in {runs_dir}; `orchestrator launch` makes one, --runs-dir names another folder"
+        raise ConfigError(Problem("NAME", why, name))
+    return there[0] if name is None else find_sweep(runs_dir, name)
+
+
 def find_exactly(runs_dir: Path, name: str) -> Path:
     """The folder of the sweep with the identity `name`, or of the only one whose name is exactly that.
 

@@ -37,7 +37,7 @@ def create(name: str = "efficientnet_b0", size: int = 32, **own: Any) -> nn.Modu
 
 
 @pytest.mark.parametrize(
-    "name", ["efficientnet_b0", *(pytest.param(f"efficientnet_b{n}", marks=pytest.mark.slow) for n in (1, 2, 3, 4, 7))]
+    "name", ["efficientnet_b0", *(pytest.param(f"efficientnet_b{n}", marks=pytest.mark.slow) for n in (1, 2, 3, 4))]
 )
 def test_equals_torchvision(name: str) -> None:
     import torchvision
@@ -48,9 +48,9 @@ def test_equals_torchvision(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["efficientnet_b5", "efficientnet_b6"])
+@pytest.mark.parametrize("name", ["efficientnet_b5", "efficientnet_b6", "efficientnet_b7"])
 def test_tensors_equal_torchvisions(name: str) -> None:
-    """Between B4 and B7, which are computed."""
+    """The same function with other numbers computes what B0 to B4 do."""
     import torchvision
 
     with torch.device("meta"):

@@ -277,6 +277,12 @@ def test_the_command_writes_one_file(sixteen: Path, tmp_path: Path, capsys: pyte
     )
     assert "cannot be written" in capsys.readouterr().err
     assert main(["report", "other", "--runs-dir", str(sixteen.parent)]) == 2
+    newest = tmp_path / "newest.html"
+    assert main(["report", "--runs-dir", str(sixteen.parent), "--output", str(newest)]) == 0
+    assert len(newest.read_text("utf-8")) == len(to.read_text("utf-8"))
+    capsys.readouterr()
+    assert main(["report", "--runs-dir", str(tmp_path)]) == 2
+    assert "there is no sweep in" in capsys.readouterr().err
 
 
 def test_a_report_goes_into_regular_files_alone(
