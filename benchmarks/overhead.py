@@ -2,6 +2,7 @@
 
     python benchmarks/overhead.py                    200 trials, four ways, and the same with trials of one epoch
     python benchmarks/overhead.py --ways limit ours  only these
+    python benchmarks/overhead.py slope              our cost of a trial apart from that of the end, from 200 and 1,000 trials
     python benchmarks/overhead.py memory             memory of all our processes but the workers, at 1,000 trials
     python benchmarks/overhead.py results            durable results a second, through journal and MLflow
 
@@ -202,6 +203,21 @@ def _measured(way: str, trials: int, epochs: int, width: int) -> float:
 # memory, results a second --------------------------------------------------------------------------------------------
 
 
+def slope(options: argparse.Namespace) -> None:
+    """What one more trial costs, and how long a sweep takes after its last one: report, model, last rows to MLflow."""
+    print(machine())
+    few, many = 200, 1000
+    for _ in range(options.repeats):
+        took: dict[int, tuple[float, float]] = {}
+        for trials in (few, many):
+            with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+                ended, stored = ours(trials, 1, options.width, Path(folder))
+            took[trials] = max(ended) - sorted(ended)[trials // 10], stored - max(ended)
+        each = (took[many][0] - took[few][0]) / (0.9 * (many - few))
+        tails = ", ".join(f"{tail:.2f} s after the last of {trials}" for trials, (_, tail) in took.items())
+        print(f"1 epoch: {1000 * each:.1f} ms a trial; {tails}")
+
+
 def memory(options: argparse.Namespace) -> None:
     """Peak memory of every process of a sweep but its workers, sampled once a second."""
     print(machine())
@@ -315,7 +331,7 @@ def machine() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", default="compare", choices=["compare", "memory", "results"])
+    parser.add_argument("what", nargs="?", default="compare", choices=["compare", "slope", "memory", "results"])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument(
@@ -331,7 +347,7 @@ def main() -> None:
         print(json.dumps(WAYS[way](int(trials), int(epochs), int(width), Path(folder))))
         return
     options = parser.parse_args()
-    {"compare": compare, "memory": memory, "results": results}[options.what](options)
+    {"compare": compare, "slope": slope, "memory": memory, "results": results}[options.what](options)
 
 
 if __name__ == "__main__":
