@@ -33,6 +33,10 @@ MAY_IMPORT = {
         "stores",
         "training",
     },
+    "orchestrator.ensembles": {
+        *("analysis", "base", "config", "ensembles", "housekeeping", "journal", "reports", "serving", "stores"),
+        *("tracking", "training"),
+    },
     "orchestrator.sweep": {
         *(
             "analysis",
@@ -52,8 +56,19 @@ MAY_IMPORT = {
         ),
     },
     "orchestrator.cli": {
-        *("analysis", "base", "cli", "config", "housekeeping", "journal", "reports", "scheduling", "serving", "sweep"),
-        *("tracking", "training", "verify"),
+        *(
+            "analysis",
+            "base",
+            "cli",
+            "config",
+            "ensembles",
+            "housekeeping",
+            "journal",
+            "reports",
+            "scheduling",
+            "serving",
+        ),
+        *("sweep", "tracking", "training", "verify"),
     },
 }
 """Room -> the rooms of `orchestrator` that it may import: floors, the lowest first."""
@@ -63,20 +78,23 @@ ABOVE = {"orchestrator", "orchestrator.__main__"}
 
 ONLY_IN = {
     "ray": {"orchestrator.scheduling.ray"},
-    "mlflow": {"orchestrator.stores.client", "orchestrator.tracking.dashboard"},
+    "mlflow": {"orchestrator.stores.client", "orchestrator.tracking.dashboard", "orchestrator.ensembles"},
     "hydra": {"orchestrator.config"},
     "omegaconf": {"orchestrator.config"},
     "optuna": {"orchestrator.scheduling", "orchestrator.analysis"},
-    "torch": {"orchestrator.training", "orchestrator.serving", "models"},
+    "torch": {"orchestrator.training", "orchestrator.serving", "orchestrator.ensembles", "models"},
     "safetensors": {
         "orchestrator.reports.parts.predictions",
         "orchestrator.training",
         "orchestrator.analysis",
         "orchestrator.verify",
+        "orchestrator.ensembles",
         "models.pretrained",
     },
     "pandas": {"orchestrator.analysis", "orchestrator.serving"},
     "vl_convert": {"orchestrator.reports"},
+    "arch": {"orchestrator.ensembles"},
+    "statsmodels": {"orchestrator.ensembles"},
 }
 
 HEAVY = {
@@ -94,6 +112,8 @@ HEAVY = {
     "numpy",
     "pandas",
     "vl_convert",
+    "arch",
+    "statsmodels",
 }
 
 AT_THE_TOP = {

@@ -59,6 +59,9 @@ SWEEP_GROUPS = (
 SEARCHES = ("search", "experiment")
 """Groups whose choices say what is searched. They have no target and leave nothing of their own in a configuration."""
 
+ENSEMBLE = "ensemble"
+"""The group of methods that build ensembles. `compare` takes its choices, a sweep knows nothing of it."""
+
 
 def _names(groups: Collection[Group]) -> tuple[str, ...]:
     return tuple(group.name for group in groups)

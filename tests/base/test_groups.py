@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.base.groups import GROUPS, PARTS, SEARCHES, SHOWN_GROUPS
+from orchestrator.base.groups import ENSEMBLE, GROUPS, PARTS, SEARCHES, SHOWN_GROUPS
 from orchestrator.base.settings import CONF, ROOT_KEYS, launch_defaults
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,8 +18,13 @@ RECORDS = {"verify/evidence.py"}
 
 
 def test_every_group_is_a_folder_with_a_default_choice() -> None:
-    assert {path.name for path in CONF.iterdir() if path.is_dir()} == {*GROUPS, *PARTS, *SEARCHES}
-    assert {group for entry in launch_defaults()["defaults"][1:] for group in entry} == {*GROUPS, *PARTS, *SEARCHES}
+    assert {path.name for path in CONF.iterdir() if path.is_dir()} == {*GROUPS, *PARTS, *SEARCHES, ENSEMBLE}
+    assert {group for entry in launch_defaults()["defaults"][1:] for group in entry} == {
+        *GROUPS,
+        *PARTS,
+        *SEARCHES,
+        ENSEMBLE,
+    }
 
 
 def test_every_root_key_has_a_default() -> None:

@@ -1,0 +1,155 @@
+"""The record of a comparison: what was compared, what came out, and how sure it is. One JSON file, from which the table, the page
+and the MLflow runs are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NotRequired, TypedDict
+
+FORMAT = 1
+
+
+class Estimate(TypedDict):
+    """A number with its 95 % interval; None where nothing tells."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+class MemberRecord(TypedDict):
+    """A candidate, as `pool.Member`; the same order as in the pool, the best first."""
+
+    name: str
+    params: Mapping[str, object]
+    architecture: str
+    configuration: str
+    value: float
+    parameters: int | None
+    multiply_adds: int | None
+    val_accuracy: float
+    val_nll: float
+
+
+class SweepRecordOf(TypedDict):
+    """A sweep that was compared.
+
+    Args:
+        look: the how manyth comparison of this sweep read its test predictions; the first is 1.
+    """
+
+    uid: str
+    metric: str
+    mode: str
+    look: int
+
+
+class Scores(TypedDict):
+    """Measures of one split, see `measures.measures`; keys accuracy, top5_error, nll, brier, ece, classwise_ece."""
+
+    measures: Mapping[str, float]
+    per_class_accuracy: Sequence[float | None]
+    reliability: Sequence[tuple[float, float, int]]
+
+
+class Row(TypedDict):
+    """A method and its ensemble.
+
+    Args:
+        method: the choice in `conf/ensemble`.
+        members: places in `members` of the comparison, with `weights`.
+        steps: (place, score) of a selection.
+        val: measures of cross-fitted validation predictions, by which the winner is chosen; of methods that fit
+            nothing these are the plain ones.
+        test: of the test; absent before the winner is fixed.
+        accuracy, nll: of the test, with intervals over its examples.
+        gain_accuracy, gain_nll: over the best single member, positive where the ensemble is better; Tango's interval for
+            accuracy, the paired bootstrap's for NLL.
+        gain_over_mean: of accuracy, over the mean of its members.
+        p_value, p_holm: McNemar's exact test against the best single member; corrected for the methods tried.
+        in_set: whether it is in the model confidence set.
+        multiply_adds, parameters: of all members together; None where they are not known.
+        latency_ms: of a batch of `latency_batch` images on `latency_on`, members one after the other; None where not measured.
+        disagreement: mean share of examples on which two members say different classes; `q_statistic`, `kl` likewise. Reported,
+            never selected by.
+    """
+
+    method: str
+    described: str
+    members: Sequence[int]
+    weights: Sequence[float]
+    pooling: str
+    temperature: float
+    steps: Sequence[tuple[int, float]]
+    val: Scores
+    test: NotRequired[Scores]
+    accuracy: NotRequired[Estimate]
+    nll: NotRequired[Estimate]
+    gain_accuracy: NotRequired[Estimate]
+    gain_nll: NotRequired[Estimate]
+    gain_over_mean: NotRequired[float]
+    p_value: NotRequired[float]
+    p_holm: NotRequired[float]
+    in_set: NotRequired[bool]
+    parameters: int | None
+    multiply_adds: int | None
+    latency_ms: float | None
+    disagreement: float | None
+    q_statistic: float | None
+    kl: float | None
+
+
+class Worst(TypedDict):
+    """A test example on which the winner errs with most confidence.
+
+    Args:
+        id: the row of the data set.
+        said: the winner's class and its probability.
+        members: what each of the winner's members says, and how sure it is.
+    """
+
+    id: int
+    label: int
+    said: tuple[int, float]
+    members: Sequence[tuple[int, float]]
+
+
+class Comparison(TypedDict):
+    """All of it.
+
+    Args:
+        uid: the name with 8 hex digits, the folder `comparisons/<uid>` in the runs folder.
+        settings: filter, methods, temperature, budget, macs, seed, resamples, as they were given.
+        left_out: (name, reason).
+        not_tried: (method, reason).
+        examples: how many of `val` and `test`.
+        rows: of the methods; before the test is read in the order of `conf`, afterwards the best first by test accuracy.
+        winner: the method, fixed by validation alone.
+        corrected: the best single trial's validation accuracy, naive and corrected for having been chosen (`correction`);
+            `seeds`: the standard deviation over seeds of one configuration, None without repeats.
+        sizes: for each prefix of the greedy selection and of the ranking by value: (method, members, test accuracy, test nll).
+        agreement: members of the winner ordered by disagreement: places, and the matrix of shares.
+        confusion: of the winner on the test, rows are labels.
+    """
+
+    format: int
+    uid: str
+    created_ms: int
+    command: Sequence[str]
+    settings: Mapping[str, object]
+    sweeps: Sequence[SweepRecordOf]
+    classes: Sequence[str]
+    fingerprint: str
+    examples: Mapping[str, int]
+    members: Sequence[MemberRecord]
+    left_out: Sequence[tuple[str, str]]
+    not_tried: Sequence[tuple[str, str]]
+    rows: Sequence[Row]
+    winner: str
+    corrected: Mapping[str, float | None]
+    sizes: NotRequired[Sequence[tuple[str, int, float, float]]]
+    agreement: NotRequired[tuple[Sequence[int], Sequence[Sequence[float]]]]
+    confusion: NotRequired[Sequence[Sequence[int]]]
+    worst: NotRequired[Sequence[Worst]]
+    environment: Mapping[str, str]
