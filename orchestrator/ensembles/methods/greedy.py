@@ -6,7 +6,7 @@ Caruana, Niculescu-Mizil, Crew and Ksikes 2004, Ensemble selection from librarie
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -84,32 +84,38 @@ def cut(steps: Sequence[Step]) -> list[Step]:
 
 
 def selected(
-    pool: Pool, picks: int, criterion: Criterion = "nll", *, decimals: int | None = None, prefer_taken: bool = True
+    pool: Pool,
+    picks: int,
+    criterion: Criterion = "nll",
+    *,
+    decimals: int | None = None,
+    choose: Callable[[Array], int] | None = None,
 ) -> list[Step]:
     """All steps of a selection; a step's score is larger where the ensemble is better.
 
     Of candidates with equal scores one that was taken already wins, which leaves an ensemble of fewer members; then the first.
 
     Args:
-        decimals: scores are rounded to so many before they are compared; None compares them as they are.
+        decimals: after the first step scores are rounded to so many; None compares them as they are.
+        choose: takes one of the places that tie after that; None takes the first.
     """
     import numpy as np
 
     score = _Accuracy(pool) if criterion == "accuracy" else _NegativeLoss(pool)
     taken = np.zeros(len(pool), dtype=bool)
-    steps = []
+    steps: list[Step] = []
     for count in range(picks):
         scores_M = score.of_each(count)
-        compared_M = scores_M if decimals is None else np.round(scores_M, decimals)
+        compared_M = scores_M if decimals is None or not count else np.round(scores_M, decimals)
         equal_M = compared_M == compared_M.max()
-        if criterion == "accuracy" and decimals is None and equal_M.sum() > 1:
+        if decimals is None:
             equal_M = score.refined(equal_M, count)
-        if prefer_taken and (equal_M & taken).any():
+        if (equal_M & taken).any():
             equal_M &= taken
-        member = int(equal_M.argmax())
+        member = int(equal_M.argmax()) if choose is None else int(choose(np.flatnonzero(equal_M)))
         taken[member] = True
         score.take(member)
-        steps.append(Step(member, float(scores_M[member])))
+        steps.append(Step(member, float(compared_M[member])))
     return steps
 
 
@@ -143,6 +149,8 @@ class _NegativeLoss:
         self._sum_N += self._right_MN[member]
 
     def refined(self, equal_M: Array, count: int) -> Array:
+        """Of members that tie, those that are better by another score: there is none."""
+        del count
         return equal_M
 
 
@@ -228,6 +236,8 @@ class _Accuracy:
         """Of members that tie, those with the best likelihood."""
         import numpy as np
 
+        if equal_M.sum() < 2:
+            return equal_M
         places = np.flatnonzero(equal_M)
         losses = self._loss.of_each(count, places)
         best_M = np.zeros_like(equal_M)
