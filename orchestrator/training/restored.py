@@ -84,7 +84,7 @@ def restored(
     )
     # The weights are about to be replaced: an initialization would only cost time, or ask for the data.
     config = {**config, "init": {}}
-    with _generators_kept():
+    with generators_kept():
         if config["model"].get("_target_") in catalogue_targets():
             _check_shapes(build_model(config, shape, torch.device("meta"))[0], loaded.tensors)
         model, channels_last = build_model(config, shape, torch.device("cpu"))
@@ -109,7 +109,7 @@ def evaluated_again(config: Mapping[str, Any], weights: Path, *, uid: str) -> tu
     dataset = load_data(config)
     preprocess = config["preprocess"]
     data = place(dataset, preprocess, lambda: build(preprocess), device)
-    with _generators_kept():
+    with generators_kept():
         model, channels_last = build_model({**config, "init": {}}, dataset, device)
     model.load_state_dict(loaded.tensors)
     found: dict[str, float] = {}
@@ -198,7 +198,7 @@ def _inputs_of_facts(facts: Mapping[str, Any]) -> Inputs | None:
 
 
 @contextmanager
-def _generators_kept() -> Iterator[None]:
+def generators_kept() -> Iterator[None]:
     """Building a model seeds the global generators; the caller's are put back."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
