@@ -124,7 +124,7 @@ class ClientStore:
     def find(self, sweep_uid: str) -> set[str]:
         """As `Store.find`. Of several runs with one uid, left by requests whose answer was lost, the fullest stays."""
         by_uid: dict[str, list[StoredRun]] = defaultdict(list)
-        for run in self._search(self._experiment_id, f"tags.sweep_uid = '{sweep_uid}'"):
+        for run in self._search([self._experiment_id], f"tags.sweep_uid = '{sweep_uid}'"):
             by_uid[run.tags.get("trial_uid", sweep_uid)].append(run)
         for uid, runs in by_uid.items():
             runs.sort(key=lambda run: (run.deleted, -len(run.latest), run.run_id))
@@ -175,9 +175,9 @@ class ClientStore:
         found = self._experiment()
         if found is None:
             return []
-        runs = {run.run_id: run for run in self._search(found.experiment_id, f"tags.sweep_uid = '{sweep_uid}'")}
+        runs = {run.run_id: run for run in self._search([found.experiment_id], f"tags.sweep_uid = '{sweep_uid}'")}
         for parent in [run for run in runs.values() if run.tags.get("kind") == "sweep"]:
-            below = self._search(found.experiment_id, f"tags.`mlflow.parentRunId` = '{parent.run_id}'")
+            below = self._search([found.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.run_id}'")
             runs |= {run.run_id: run for run in below}
         return list(runs.values())
 
@@ -234,15 +234,15 @@ class ClientStore:
         with self._calls() as client:
             return client.get_experiment_by_name(self._name)
 
-    def _search(self, experiment_id: str | None, condition: str) -> Iterator[StoredRun]:
-        """Every run of the experiment, deleted ones too, that meets an MLflow filter."""
+    def _search(self, experiment_ids: Sequence[str | None], condition: str) -> Iterator[StoredRun]:
+        """Every run of the experiments, deleted ones too, that meets an MLflow filter."""
         token = None
         while True:
             with self._calls() as client:
                 from mlflow.entities import ViewType
 
                 page = client.search_runs(
-                    [experiment_id], condition, run_view_type=ViewType.ALL, max_results=RUNS_A_PAGE, page_token=token
+                    [*experiment_ids], condition, run_view_type=ViewType.ALL, max_results=RUNS_A_PAGE, page_token=token
                 )
             yield from map(_run, page)
             token = page.token
