@@ -1,0 +1,188 @@
+"""The trials of a sweep that may become members, from its journal; and why the others may not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from orchestrator.base.costs import MULTIPLY_ADDS, key_of
+from orchestrator.base.errors import NotReadyError
+from orchestrator.base.layout import PREDICTIONS, UID, trial_folder
+from orchestrator.base.records import State
+from orchestrator.ensembles.filters import runs_of
+from orchestrator.ensembles.pool import Member
+from orchestrator.journal.record import SweepRecord, TrialRecord, is_number, read_sweep
+from orchestrator.stores.runs import StoredRun
+
+LONGEST_COUNT = 2**62
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A trial, or a sweep, that is no candidate, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A sweep whose trials are compared.
+
+    Args:
+        folder: None of a sweep that is read from a tracking server.
+        uri: of the server; None of a sweep that is read from its folder.
+    """
+
+    uid: str
+    metric: str
+    mode: str
+    folder: Path | None
+    uri: str | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A completed trial that says it has predictions.
+
+    Args:
+        index: of the trial.
+        path, sha256: of its predictions.
+        uid: as its files name it; None where that is not known.
+        best_epoch: from which its weights, and its predictions, are.
+    """
+
+    member: Member
+    source: Source
+    index: int
+    path: Path
+    sha256: str
+    uid: str | None
+    best_epoch: int | None
+
+
+@dataclass(frozen=True)
+class SweepTrials:
+    """All trials of a sweep.
+
+    Args:
+        runs: by trial, as a tracker makes them; read at the call.
+        bring: brings the predictions of candidates to where they are read; returns those that cannot be brought.
+        held: what has to live as long as the candidates are read.
+    """
+
+    source: Source
+    candidates: tuple[Candidate, ...]
+    left_out: tuple[LeftOut, ...]
+    runs: Callable[[], Mapping[str, StoredRun]]
+    bring: Callable[[Sequence[Candidate]], list[LeftOut]] = lambda candidates: []
+    held: object = None
+
+
+def trials_of(folder: Path) -> SweepTrials:
+    """The trials of the sweep in a folder.
+
+    Raises:
+        NotReadyError: its journal cannot be read.
+    """
+    record = read_sweep(folder)
+    opened = record.opened
+    if not UID.fullmatch(opened.uid):
+        raise NotReadyError(f"the journal in {folder.name} names no sweep; put a copy in its place")
+    source = Source(opened.uid, opened.metric, opened.mode, folder)
+    facts = _facts(record)
+    same_network = len({key_of(trial.config) for trial in record.trials.values()}) == 1
+    configurations = first_of_equals((trial.config_index, trial.config) for trial in record.trials.values())
+    candidates, left_out = [], []
+    for trial in record.trials.values():
+        name = f"{source.uid}/{trial.index}"
+        if reason := why_not(trial.state, trial.value, source.metric, trial.metrics.get("test/loss"), _digest(trial)):
+            left_out.append(LeftOut(name, reason))
+            continue
+        parameters, multiply_adds = _costs(facts, trial.config, same_network=same_network)
+        member = Member(
+            name=name,
+            params=trial.params,
+            architecture=architecture_of((trial.config.get("choices") or {}).get("model"), trial.config.get("model")),
+            configuration=f"{source.uid}/c{configurations[trial.config_index]}",
+            value=float(trial.value or 0.0),
+            parameters=parameters,
+            multiply_adds=multiply_adds,
+        )
+        path, uid = trial_folder(folder, trial.index) / PREDICTIONS, f"{opened.uid_in_files}/{trial.index}"
+        candidates.append(Candidate(member, source, trial.index, path, _digest(trial) or "", uid, trial.best_epoch))
+    return SweepTrials(source, tuple(candidates), tuple(left_out), partial(runs_of, folder))
+
+
+def why_not(state: str, value: object, metric: str, test_loss: object, sha256: str | None) -> str | None:
+    """Why a trial is no candidate, as far as its record tells; None where it is one.
+
+    Args:
+        test_loss: as it was logged; a trial whose test predictions are not finite has none.
+    """
+    if state != State.COMPLETED:
+        return f"not completed: {state}"
+    if not is_number(value):
+        return f"it has no {metric}"
+    if sha256 is None:
+        return "it has no predictions"
+    if not is_number(test_loss):
+        return "its test predictions are missing or not finite"
+    return None
+
+
+def first_of_equals(trials: Iterable[tuple[int, Mapping[str, Any]]]) -> dict[int, int]:
+    """The number of a configuration -> that of the first one that is like it but for the seed."""
+    first: dict[str, int] = {}
+    found: dict[int, int] = {}
+    for number, config in sorted(trials, key=lambda trial: trial[0]):
+        like = json.dumps({key: value for key, value in config.items() if key != "seed"}, sort_keys=True, default=str)
+        found.setdefault(number, first.setdefault(like, number))
+    return found
+
+
+def architecture_of(choice: object, spec: object = None) -> str:
+    """The name of the architecture: the choice of `model`, or the function that builds it."""
+    target = spec.get("_target_") if isinstance(spec, Mapping) else None
+    return str(choice or target or "unknown")
+
+
+def _digest(trial: TrialRecord) -> str | None:
+    """The SHA-256 of its predictions, as the journal has it."""
+    digests = [file["sha256"] for file in trial.artifacts if Path(file["path"]).name == PREDICTIONS.name]
+    return digests[-1] if digests else None
+
+
+def _facts(record: SweepRecord) -> Mapping[str, Any]:
+    """What was found out when the sweep was planned; whatever a journal holds."""
+    try:
+        facts = json.loads(record.plan)["facts"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return facts if isinstance(facts, Mapping) else {}
+
+
+def _costs(facts: Mapping[str, Any], config: Mapping[str, Any], *, same_network: bool) -> tuple[int | None, int | None]:
+    """Trainable parameters, and multiply-adds of the prediction of an image; None where the plan did not work them out.
+
+    Args:
+        same_network: whether all trials of the sweep have networks of the same costs.
+    """
+    known = facts.get(MULTIPLY_ADDS)
+    found = known.get(key_of(config)) if isinstance(known, Mapping) else None
+    if not isinstance(found, list) or len(found) != 2 or not all(map(_is_count, found)):
+        found = None
+    parameters = {facts.get("parameters")} if same_network else set()
+    rows = facts.get("costs")
+    if found and not same_network and isinstance(rows, list):
+        parameters = {row[1] for row in rows if isinstance(row, list) and len(row) == 4 and row[2:] == found}
+    counts = [count for count in parameters if _is_count(count)] if len(parameters) == 1 else []
+    return (counts[0] if counts else None), (sum(found) if found else None)
+
+
+def _is_count(number: object) -> bool:
+    return type(number) is int and 0 <= number < LONGEST_COUNT

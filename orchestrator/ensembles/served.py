@@ -1,0 +1,249 @@
+"""Sweeps of another machine, as a tracking server shows them: the runs of their trials, whose predictions are an artifact."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from orchestrator.base.errors import ConfigError, NotReadyError, Problem, nearest
+from orchestrator.base.layout import PREDICTIONS, UID
+from orchestrator.base.records import State
+from orchestrator.base.secrets import bare_address
+from orchestrator.ensembles.candidates import (
+    Candidate,
+    LeftOut,
+    Source,
+    SweepTrials,
+    architecture_of,
+    first_of_equals,
+    why_not,
+)
+from orchestrator.ensembles.pool import Member
+from orchestrator.ensembles.stored import LARGEST
+from orchestrator.stores.client import CONNECTIONS, ClientStore
+from orchestrator.stores.runs import StoredRun, UnavailableError, chunks, safe_name
+from orchestrator.tracking.spelling import NONE
+
+SHOWN = 8
+ARTIFACT = PREDICTIONS.name
+DIGEST_TAG = safe_name(f"sha256.{ARTIFACT}")
+EXPERIMENTS_A_CALL = 100
+MOST_DIGITS = 16
+STATES = frozenset(state.value for state in State)
+
+
+class Server:
+    """A tracking server, of whatever address MLflow knows; it is only read.
+
+    Args:
+        uri: its address.
+
+    Raises:
+        NotReadyError: it does not answer; of every method too.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = bare_address(uri)
+        self._store = _Everywhere(uri)
+        with self._answers():
+            self._sweeps = {
+                run.tags["sweep_uid"]: run
+                for run in self._store.active("tags.kind = 'sweep'")  # the newest first
+                if UID.fullmatch(run.tags.get("sweep_uid", ""))
+            }
+
+    def find(self, name: str) -> str:
+        """The identity of the sweep with the identity `name`, of the newest one of that name, or of the only one that begins so.
+
+        Raises:
+            ConfigError: there is none, or several begin so.
+        """
+        uids = sorted(self._sweeps, key=lambda uid: -(self._sweeps[uid].start_ms or 0))
+        if name in self._sweeps:
+            return name
+        if named := [uid for uid in uids if uid.rsplit("-", 1)[0] == name]:
+            return named[0]
+        begun = [uid for uid in uids if name and uid.startswith(name)]
+        if len(begun) == 1:
+            return begun[0]
+        listed = ", ".join((begun or uids)[:SHOWN])
+        if begun:
+            why = f"is the beginning of several sweeps; say which: {listed}"
+            raise ConfigError(Problem("NAME", why, name))
+        why = f"MLflow at {self.uri} has no sweep of that name; newest there: {listed or 'none'}"
+        near = nearest(name, [*uids, *(uid.rsplit("-", 1)[0] for uid in uids)])
+        raise ConfigError(Problem("NAME", why, name, nearest=near))
+
+    def trials_of(self, uid: str) -> SweepTrials:
+        """The trials of a sweep; the predictions of the completed ones are brought here, into a folder that goes with them."""
+        sweep = self._sweeps[uid]
+        source = Source(uid, sweep.tags.get("metric", ""), sweep.tags.get("mode", "max"), None, self.uri)
+        with self._answers():
+            runs = _by_trial(self._store.active(f"tags.kind = 'trial' and tags.sweep_uid = '{uid}'"), uid)
+        folder = _Folder()
+        searched = _searched(list(runs.values()))
+        configurations = first_of_equals((_configuration(run), run.params) for run in runs.values())
+        candidates, left_out = [], []
+        for index, run in sorted(runs.items()):
+            if reason := _why_not(run, source.metric):
+                left_out.append(LeftOut(f"{uid}/{index}", reason))
+            else:
+                configuration = configurations[_configuration(run)]
+                path = folder.path / str(index) / ARTIFACT
+                candidates.append(_candidate(run, source, index, configuration, searched, path))
+        named = {f"{uid}/{index}": run for index, run in runs.items()}
+
+        def bring(only: Sequence[Candidate]) -> list[LeftOut]:
+            return self._bring(only, named)
+
+        return SweepTrials(source, tuple(candidates), tuple(left_out), lambda: named, bring, folder)
+
+    def _bring(self, candidates: Sequence[Candidate], runs: Mapping[str, StoredRun]) -> list[LeftOut]:
+        """Downloads the predictions of the candidates; returns those of which the server has none, or none that is read."""
+
+        def bring(candidate: Candidate) -> LeftOut | None:
+            candidate.path.parent.mkdir()
+            reason = self._store.download(runs[candidate.member.name].run_id, candidate.path.parent)
+            return LeftOut(candidate.member.name, reason) if reason else None
+
+        with self._answers(), ThreadPoolExecutor(CONNECTIONS) as pool:
+            return [out for out in pool.map(bring, candidates) if out is not None]
+
+    @contextlib.contextmanager
+    def _answers(self) -> Iterator[None]:
+        try:
+            yield
+        except UnavailableError as error:
+            why = f"{error}; nothing was compared: try again when the server answers, or compare sweeps that are here"
+            raise NotReadyError(why) from error
+
+
+class _Folder:
+    """A folder of this process that goes with the object."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="orchestrator-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+class _Everywhere(ClientStore):
+    """The runs of all experiments of a store."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri, "")
+
+    def active(self, condition: str) -> list[StoredRun]:
+        """The runs that meet an MLflow filter and are not deleted, the newest first.
+
+        Raises:
+            UnavailableError: the store does not answer.
+        """
+        runs = [
+            run for some in chunks(self._experiments(), EXPERIMENTS_A_CALL) for run in self._search(some, condition)
+        ]
+        return sorted((run for run in runs if not run.deleted), key=lambda run: -(run.start_ms or 0))
+
+    def download(self, run_id: str, folder: Path) -> str | None:
+        """Copies the predictions of a run into a folder; returns why there are none, or none that is read.
+
+        Raises:
+            UnavailableError: the store does not answer.
+        """
+        with self._calls() as client:
+            sizes = {file.path: file.file_size for file in client.list_artifacts(run_id)}
+        if ARTIFACT not in sizes:
+            return "the server has no predictions of it"
+        if (sizes[ARTIFACT] or 0) > LARGEST:
+            return f"its predictions have {sizes[ARTIFACT] / 2**20:,.0f} MB, more than the {LARGEST // 2**20} that are read"
+        with self._calls() as client:
+            client.download_artifacts(run_id, ARTIFACT, str(folder))
+        return None
+
+    def _experiments(self) -> list[str]:
+        found: list[str] = []
+        token = None
+        while True:
+            with self._calls() as client:
+                page = client.search_experiments(page_token=token)  # deleted ones are not among them
+            found += [str(one.experiment_id) for one in page]
+            token = page.token
+            if not token:
+                return found
+
+
+def _by_trial(runs: Sequence[StoredRun], uid: str) -> dict[int, StoredRun]:
+    """Number of the trial -> its run. Of several, left by requests whose answer was lost, the fullest stays."""
+    found: dict[int, StoredRun] = {}
+    for run in sorted(runs, key=lambda run: (len(run.latest), run.run_id)):
+        sweep, _, index = run.tags.get("trial_uid", "").rpartition("/")
+        if sweep == uid and index.isdecimal() and len(index) < MOST_DIGITS:
+            found[int(index)] = run
+    return found
+
+
+def _why_not(run: StoredRun, metric: str) -> str | None:
+    state = run.tags.get("reason", "")
+    value, test_loss = (_latest(run, key) for key in (_best_key(metric), "test/loss"))
+    return why_not(state if state in STATES else "unknown", value, metric, test_loss, run.tags.get(DIGEST_TAG))
+
+
+def _candidate(
+    run: StoredRun, source: Source, index: int, configuration: int, searched: Sequence[str], path: Path
+) -> Candidate:
+    """
+    Args:
+        searched: the parameters that it shows.
+        path: where its predictions are to lie.
+    """
+    member = Member(
+        name=f"{source.uid}/{index}",
+        params={key: _plain(run.params[key]) for key in searched if run.params.get(key, NONE) != NONE},
+        architecture=architecture_of(run.params.get("model")),
+        configuration=f"{source.uid}/c{configuration}",
+        value=_latest(run, _best_key(source.metric)) or 0.0,
+    )
+    best = run.tags.get("best_epoch", "")
+    best_epoch = int(best) if best.isdecimal() and len(best) < MOST_DIGITS else None
+    return Candidate(member, source, index, path, run.tags[DIGEST_TAG], None, best_epoch)
+
+
+def _latest(run: StoredRun, key: str) -> float | None:
+    return next((metric.value for metric in run.latest if metric.key == key), None)
+
+
+def _best_key(metric: str) -> str:
+    """The metric of a run that is its objective, as `SweepView` writes it."""
+    return "best/" + safe_name(metric).replace("/", "_")
+
+
+def _searched(runs: Sequence[StoredRun]) -> list[str]:
+    """The parameters that differ from trial to trial, the seed aside: the server does not say which were searched."""
+    values: dict[str, set[str]] = {}
+    for run in runs:
+        for key, value in run.params.items():
+            values.setdefault(key, set()).add(value)
+    return [key for key, found in values.items() if len(found) > 1 and key != "seed"]
+
+
+def _configuration(run: StoredRun) -> int:
+    text = run.tags.get("config_index", "")
+    return int(text) if text.isdecimal() and len(text) < MOST_DIGITS else 0
+
+
+def _plain(text: str) -> Any:
+    """What `text_of` was given, as far as it can be told."""
+    if text in _WORDS:
+        return _WORDS[text]
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
+_WORDS = {"true": True, "false": False, "null": None}

@@ -1,0 +1,113 @@
+"""Sweeps of another machine: read from a real MLflow server, and equal to what their folders give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orchestrator.base.errors import EXIT_NOT_READY, ConfigError, NotReadyError
+from orchestrator.base.layout import PREDICTIONS, trial_folder
+from orchestrator.ensembles.gathering import Gathered, gather
+from orchestrator.ensembles.served import Server as Served
+from tests.chaos.server import Server, free_port
+from tests.ensembles.finished import Made, finished_sweep, ship
+
+pytestmark = pytest.mark.slow
+
+TRIALS = [
+    Made(value=0.95, params={"norm": "batch", "optimizer.lr": 0.1}, config_index=0),
+    Made(value=0.91, params={"norm": "none", "optimizer.lr": 0.3}, config_index=1),
+    Made(value=0.93, params={"norm": "batch", "optimizer.lr": 0.1}, config={"seed": 7}, config_index=0, repeat=1),
+    Made(value=0.99, params={"norm": "batch", "optimizer.lr": 0.2}, state="stopped", config_index=2),
+    Made(value=0.90, params={"norm": "layer", "optimizer.lr": 0.4}, config_index=3, recorded="ab" * 32),
+    Made(value=0.90, params={"norm": "layer", "optimizer.lr": 0.4}, config_index=4, metrics={}),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"))
+    server.start()
+    server.warm_up()
+    yield server
+    server.close()
+
+
+def shipped(folder: Path, server: Server, trials: list[Made]) -> Path:
+    tracking = {"kind": "server", "uri": server.uri, "experiment": folder.name.rsplit("-", 1)[0]}
+    finished_sweep(folder, trials, tracking=tracking)
+    ship(folder)
+    return folder
+
+
+def said(gathered: Gathered) -> list[tuple[object, ...]]:
+    members = gathered.pool.members
+    return [(one.name, one.value, one.architecture, one.configuration, dict(one.params)) for one in members]
+
+
+def test_members_from_a_server_are_those_of_the_folder(tmp_path: Path, server: Server) -> None:
+    here, elsewhere = tmp_path / "there", tmp_path / "here"
+    shipped(here / "one-0a1b2c3d", server, TRIALS)
+    shipped(here / "two-0a1b2c3d", server, [Made(value=0.97), Made(value=0.5, header={"fingerprint": "ff" * 32})])
+    elsewhere.mkdir()
+    names = ["one", "two-0a1b2c3d"]
+    local, served = gather(names, here), gather(names, elsewhere, uri=server.uri)
+    assert said(served) == said(local)
+    assert [one.params for one in served.pool.members][1] == {"norm": "batch", "optimizer.lr": 0.1}
+    assert set(served.left_out) == set(local.left_out)
+    assert len(served.left_out) == 4
+    assert np.array_equal(served.pool.logits_MNK, local.pool.logits_MNK)
+    assert (served.fingerprint, served.pool.classes) == (local.fingerprint, local.pool.classes)
+    assert [(one.uid, one.metric, one.mode, one.folder, one.uri) for one in served.sources] == [
+        ("one-0a1b2c3d", "val/accuracy", "max", None, server.uri),
+        ("two-0a1b2c3d", "val/accuracy", "max", None, server.uri),
+    ]
+    batch = "params.norm = 'batch' and metrics.`best/val_accuracy` < 0.94"
+    with pytest.raises(ConfigError, match="and one can be a member"):
+        gather(names, elsewhere, uri=server.uri, filter_string=batch)
+    assert said(gather(["one"], elsewhere, uri=server.uri, filter_string="params.norm != 'layer'")) == said(local)[1:]
+    with pytest.raises(ConfigError, match="did you mean two"):
+        gather(["tow"], elsewhere, uri=server.uri)
+    with pytest.raises(ConfigError, match="which 'one' names too"):
+        gather(["one", "one-0a1b"], elsewhere, uri=server.uri)
+
+
+def test_what_was_brought_is_read_when_the_server_is_gone(tmp_path: Path, server: Server) -> None:
+    folder = shipped(tmp_path / "there" / "three-0a1b2c3d", server, TRIALS)
+    known, gathered = Served(server.uri), gather(["three"], tmp_path / "here", uri=server.uri)
+    names = [member.name for member in gathered.pool.members]
+    expected = gather(["three"], tmp_path / "there").read_test(names)
+    (trial_folder(folder, 0) / PREDICTIONS).unlink()
+    server.kill()
+    try:
+        for found, right in zip(gathered.read_test(names), expected, strict=True):
+            assert np.array_equal(found, right)
+        _is_away(known)
+    finally:
+        server.start()
+
+
+def _is_away(known: Served) -> None:
+    with pytest.raises(NotReadyError, match="try again when the server answers") as caught:
+        known.trials_of("three-0a1b2c3d")
+    assert caught.value.exit_code == EXIT_NOT_READY
+
+
+def test_a_sweep_whose_folder_is_here_is_read_there(tmp_path: Path, server: Server) -> None:
+    shipped(tmp_path / "there" / "two-0a1b2c3d", server, [Made(value=0.9)])
+    finished_sweep(tmp_path / "here" / "one-0a1b2c3d", [Made(value=0.8)])
+    gathered = gather(["one-0a1b2c3d", "two-0a1b2c3d"], tmp_path / "here", uri=server.uri)
+    assert [(source.uid, source.folder is None) for source in gathered.sources] == [
+        ("one-0a1b2c3d", False),
+        ("two-0a1b2c3d", True),
+    ]
+    assert [member.name for member in gathered.pool.members] == ["two-0a1b2c3d/0", "one-0a1b2c3d/0"]
+
+
+def test_a_server_that_is_away_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(NotReadyError, match="try again when the server answers") as caught:
+        gather(["one"], tmp_path, uri=f"http://127.0.0.1:{free_port()}")
+    assert caught.value.exit_code == EXIT_NOT_READY
