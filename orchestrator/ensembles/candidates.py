@@ -19,6 +19,8 @@ from orchestrator.journal.record import SweepRecord, TrialRecord, is_number, rea
 from orchestrator.stores.runs import StoredRun
 
 LONGEST_COUNT = 2**62
+UNKNOWN = "unknown"
+"""An architecture that nothing names."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,6 @@ class Candidate:
         index: of the trial.
         path, sha256: of its predictions.
         uid: as its files name it; None where that is not known.
-        best_epoch: from which its weights, and its predictions, are.
     """
 
     member: Member
@@ -62,7 +63,6 @@ class Candidate:
     path: Path
     sha256: str
     uid: str | None
-    best_epoch: int | None
 
 
 @dataclass(frozen=True)
@@ -107,14 +107,14 @@ def trials_of(folder: Path) -> SweepTrials:
         member = Member(
             name=name,
             params=trial.params,
-            architecture=architecture_of((trial.config.get("choices") or {}).get("model"), trial.config.get("model")),
+            architecture=_architecture(trial.config),
             configuration=f"{source.uid}/c{configurations[trial.config_index]}",
             value=float(trial.value or 0.0),
             parameters=parameters,
             multiply_adds=multiply_adds,
         )
         path, uid = trial_folder(folder, trial.index) / PREDICTIONS, f"{opened.uid_in_files}/{trial.index}"
-        candidates.append(Candidate(member, source, trial.index, path, _digest(trial) or "", uid, trial.best_epoch))
+        candidates.append(Candidate(member, source, trial.index, path, _digest(trial) or "", uid))
     return SweepTrials(source, tuple(candidates), tuple(left_out), partial(runs_of, folder))
 
 
@@ -145,10 +145,12 @@ def first_of_equals(trials: Iterable[tuple[int, Mapping[str, Any]]]) -> dict[int
     return found
 
 
-def architecture_of(choice: object, spec: object = None) -> str:
-    """The name of the architecture: the choice of `model`, or the function that builds it."""
+def _architecture(config: Mapping[str, Any]) -> str:
+    """The choice of `model`, or the function that builds it."""
+    choices, spec = config.get("choices"), config.get("model")
+    choice = choices.get("model") if isinstance(choices, Mapping) else None
     target = spec.get("_target_") if isinstance(spec, Mapping) else None
-    return str(choice or target or "unknown")
+    return str(choice or target or UNKNOWN)
 
 
 def _digest(trial: TrialRecord) -> str | None:

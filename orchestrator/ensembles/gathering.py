@@ -140,7 +140,7 @@ def _with_headers(candidates: Iterable[Candidate]) -> tuple[list[Read], list[Lef
 
 
 def _with_values(read: list[Read]) -> tuple[list[Read], list[LeftOut]]:
-    """All with the objective of the first sweep; one of another objective has it in its history."""
+    """All with the objective of the first sweep; one of another objective has it in its file."""
     found: list[Read] = []
     left_out = []
     for one, header in read:
@@ -148,7 +148,7 @@ def _with_values(read: list[Read]) -> tuple[list[Read], list[LeftOut]]:
         if (one.source.metric, one.source.mode) == (first.metric, first.mode):
             found.append((one, header))
             continue
-        value = header.history.get(one.best_epoch or 0, {}).get(first.metric)
+        value = header.at_best.get(first.metric)
         if is_number(value):
             found.append((replace(one, member=replace(one.member, value=float(value))), header))
         else:

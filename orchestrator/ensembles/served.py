@@ -16,11 +16,11 @@ from orchestrator.base.layout import PREDICTIONS, UID
 from orchestrator.base.records import State
 from orchestrator.base.secrets import bare_address
 from orchestrator.ensembles.candidates import (
+    UNKNOWN,
     Candidate,
     LeftOut,
     Source,
     SweepTrials,
-    architecture_of,
     first_of_equals,
     why_not,
 )
@@ -204,13 +204,11 @@ def _candidate(
     member = Member(
         name=f"{source.uid}/{index}",
         params={key: _plain(run.params[key]) for key in searched if run.params.get(key, NONE) != NONE},
-        architecture=architecture_of(run.params.get("model")),
+        architecture=run.params.get("model") or UNKNOWN,
         configuration=f"{source.uid}/c{configuration}",
         value=_latest(run, _best_key(source.metric)) or 0.0,
     )
-    best = run.tags.get("best_epoch", "")
-    best_epoch = int(best) if best.isdecimal() and len(best) < MOST_DIGITS else None
-    return Candidate(member, source, index, path, run.tags[DIGEST_TAG], None, best_epoch)
+    return Candidate(member, source, index, path, run.tags[DIGEST_TAG], None)
 
 
 def _latest(run: StoredRun, key: str) -> float | None:

@@ -45,8 +45,8 @@ class Header:
         uid: of the trial, as its files name it.
         fingerprint: of the data set and its split.
         examples: how many of validation, and of the test.
-        history: the metrics of each epoch.
-        tensors: as the file lists them.
+        at_best: the metrics of the epoch from which the weights are.
+        tensors: those of predictions, as the file lists them.
         start: the first byte of their data.
     """
 
@@ -54,7 +54,7 @@ class Header:
     fingerprint: str
     classes: tuple[str, ...]
     examples: tuple[int, ...]
-    history: Mapping[int, Mapping[str, Any]]
+    at_best: Mapping[str, Any]
     tensors: Mapping[str, Any]
     start: int
 
@@ -108,18 +108,16 @@ def parse_header(contents: bytes, size: int | None = None) -> Header:
     try:
         tensors = json.loads(contents[8:start])
         state = json.loads(tensors["__metadata__"]["state"])
-        history = {int(row[0]): dict(row[2]) for row in state.get("history") or ()}
+        best = next((row[2] for row in state.get("history") or () if row[0] == state.get("best_epoch")), None)
         fingerprint, classes, uid = state["fingerprint"], state["classes"], state["uid"]
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OverflowError) as error:
+        "".join([fingerprint, *classes]).encode()  # whatever is shown can be written
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise UnfitError("its predictions do not say what they are of") from error
-    if (
-        not isinstance(fingerprint, str)
-        or not isinstance(classes, list)
-        or not all(isinstance(c, str) for c in classes)
-    ):
+    if not isinstance(fingerprint, str) or not isinstance(classes, list):
         raise UnfitError("its predictions do not say what they are of")
     examples = tuple(_length(tensors, split, len(classes), size - start) for split in SPLITS)
-    return Header(uid, fingerprint, tuple(classes), examples, history, tensors, start)
+    listed = {name: tensors[name] for split in SPLITS for name in (f"{split}_{kind}" for kind in TYPES)}
+    return Header(uid, fingerprint, tuple(classes), examples, best if isinstance(best, Mapping) else {}, listed, start)
 
 
 def examples(contents: bytes, header: Header, split: str) -> tuple[Array, Array]:

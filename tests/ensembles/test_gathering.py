@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import math
+import os
+import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from orchestrator.base.costs import MULTIPLY_ADDS, key_of
 from orchestrator.base.errors import EXIT_BAD_INPUT, ConfigError, NotReadyError
 from orchestrator.base.layout import PREDICTIONS, trial_folder
 from orchestrator.ensembles.gathering import Gathered, gather
+from orchestrator.ensembles.stored import SPLITS, UnfitError, examples, logits, parse_header
 from orchestrator.journal.record import read_sweep
-from tests.ensembles.finished import CLASSES, FINGERPRINT, TEST, VAL, Made, finished_sweep, predictions
+from tests.ensembles.finished import CLASSES, FINGERPRINT, TEST, VAL, Made, finished_sweep, packed, predictions
 
 UID = "one-0a1b2c3d"
 
@@ -177,14 +185,12 @@ def test_what_does_not_fit_is_left_out_by_name_and_reason(tmp_path: Path, made: 
     gathered = gather([UID], tmp_path)
     assert reasons(gathered) == {f"{UID}/0": reason}
     assert sorted(member.name for member in gathered.pool.members) == [f"{UID}/1", f"{UID}/2"]
-    for member, logits in zip(gathered.pool.members, gathered.pool.logits_MNK, strict=True):
+    for member, found in zip(gathered.pool.members, gathered.pool.logits_MNK, strict=True):
         index = int(member.name.rpartition("/")[2])
-        assert np.array_equal(logits, predictions(index, VAL, TEST, 3)["val_logits"])
+        assert np.array_equal(found, predictions(index, VAL, TEST, 3)["val_logits"])
 
 
 def test_a_file_that_is_gone_or_no_file_is_left_out(tmp_path: Path) -> None:
-    import os
-
     folder = finished_sweep(tmp_path / UID, [Made()] * 5)
     gone, pipe, large = (trial_folder(folder, index) / PREDICTIONS for index in range(3))
     gone.unlink()
@@ -340,12 +346,70 @@ def test_params_of_any_text_are_handed_on(tmp_path: Path) -> None:
     assert (member.params, member.architecture) == (odd, "<script>alert(1)</script>")
 
 
+def test_more_predictions_than_memory_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    """The files are sparse, and have no more than a header."""
+    shapes = {"logits": ("F32", [90_000, 1000], 4), "ids": ("I64", [90_000], 8), "labels": ("I64", [90_000], 8)}
+    small = {"logits": ("F32", [1, 1000], 4), "ids": ("I64", [1], 8), "labels": ("I64", [1], 8)}
+    listed: dict[str, Any] = {}
+    end = 0
+    for split, of_split in (("val", shapes), ("test", small)):
+        for name, (dtype, shape, size) in of_split.items():
+            begin, end = end, end + size * math.prod(shape)
+            listed[f"{split}_{name}"] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+    count = psutil.virtual_memory().total // (2 * 360 * 10**6) + 2
+    classes = [str(number) for number in range(1000)]
+    folder = finished_sweep(tmp_path / UID, [Made()] * count, val=1, test=1, classes=["a"])
+    for index in range(count):
+        state = {"uid": f"{UID}/{index}", "fingerprint": FINGERPRINT, "classes": classes}
+        header = json.dumps({"__metadata__": {"state": json.dumps(state)}, **listed}).encode()
+        path = trial_folder(folder, index) / PREDICTIONS
+        path.write_bytes(len(header).to_bytes(8, "little") + header)
+        os.truncate(path, 8 + len(header) + end)
+    with pytest.raises(
+        NotReadyError, match=rf"the predictions of {count} trials take .* GB .* choose trials with --filter"
+    ):
+        gather([UID], tmp_path)
+
+
+def test_whatever_a_file_holds_it_is_predictions_or_unfit() -> None:
+    """A thousand files of which some letters of the header, or some of its values, are others."""
+    draw = random.Random(0)
+    state = {"uid": "x", "fingerprint": "f", "classes": list(CLASSES), "history": [[1, 0, {}]], "best_epoch": 1}
+    whole = packed(predictions(0, VAL, TEST, 3), state)
+    length = int.from_bytes(whole[:8], "little")
+    odd = [None, True, -1, 2**63, 1e300, "x", "\ud800", [], {}, [[]], [0, 10**9], {"a": []}, "[" * 2000]
+    unfit = 0
+    for turn in range(1000):
+        if turn % 2:
+            contents = bytearray(whole)
+            for _ in range(draw.randint(1, 4)):
+                contents[draw.randrange(8 + length)] = draw.randrange(256)
+            made = bytes(contents)
+        else:
+            header = json.loads(whole[8 : 8 + length])
+            inner = json.loads(header["__metadata__"]["state"])
+            tensor = header[draw.choice(sorted(set(header) - {"__metadata__"}))]
+            for tree in draw.sample([header, inner, tensor, header["__metadata__"]], 2):
+                tree[draw.choice(sorted(tree))] = draw.choice(odd)
+            if isinstance(header.get("__metadata__"), dict) and draw.random() < 0.8:
+                header["__metadata__"]["state"] = json.dumps(inner)
+            text = json.dumps(header).encode()
+            made = len(text).to_bytes(8, "little") + text + whole[8 + length :]
+        try:
+            header_of = parse_header(made)
+            for split in SPLITS:
+                labels, ids = examples(made, header_of, split)
+                out = np.empty((len(labels), len(header_of.classes)), np.float32)
+                logits(made, header_of, split, out)
+                assert ids.shape == labels.shape
+        except UnfitError:
+            unfit += 1
+    assert 500 < unfit < 1000
+
+
 @pytest.mark.slow
 def test_a_thousand_members_take_little_more_memory_than_their_predictions(tmp_path: Path) -> None:
     """1,000 members x 10,000 examples x 10 classes are 0.4 GB; limited to 2 GB by the kernel."""
-    import subprocess
-    import sys
-
     finished_sweep(tmp_path / UID, [Made()] * 1000, val=10_000, test=1000, classes=list("abcdefghij"))
     code = f"""
 import resource, sys
