@@ -94,8 +94,7 @@ def trials_of(folder: Path) -> SweepTrials:
     if not UID.fullmatch(opened.uid):
         raise NotReadyError(f"the journal in {folder.name} names no sweep; put a copy in its place")
     source = Source(opened.uid, opened.metric, opened.mode, folder)
-    facts = _facts(record)
-    same_network = len({key_of(trial.config) for trial in record.trials.values()}) == 1
+    costs = _known_costs(_facts(record), {key_of(trial.config) for trial in record.trials.values()})
     configurations = first_of_equals((trial.config_index, trial.config) for trial in record.trials.values())
     candidates, left_out = [], []
     for trial in record.trials.values():
@@ -103,7 +102,7 @@ def trials_of(folder: Path) -> SweepTrials:
         if reason := why_not(trial.state, trial.value, source.metric, trial.metrics.get("test/loss"), _digest(trial)):
             left_out.append(LeftOut(name, reason))
             continue
-        parameters, multiply_adds = _costs(facts, trial.config, same_network=same_network)
+        parameters, multiply_adds = costs.get(key_of(trial.config), (None, None))
         member = Member(
             name=name,
             params=trial.params,
@@ -168,22 +167,31 @@ def _facts(record: SweepRecord) -> Mapping[str, Any]:
     return facts if isinstance(facts, Mapping) else {}
 
 
-def _costs(facts: Mapping[str, Any], config: Mapping[str, Any], *, same_network: bool) -> tuple[int | None, int | None]:
-    """Trainable parameters, and multiply-adds of the prediction of an image; None where the plan did not work them out.
+Costs = tuple[int | None, int | None]
+"""Parameters, and multiply-adds of the prediction of an image; None where the plan did not work them out."""
+
+
+def _known_costs(facts: Mapping[str, Any], keys: set[str]) -> dict[str, Costs]:
+    """What networks cost, by `base.costs.key_of` their configurations.
 
     Args:
-        same_network: whether all trials of the sweep have networks of the same costs.
+        keys: of all trials of the sweep; where there is but one, the largest network is that of all.
     """
-    known = facts.get(MULTIPLY_ADDS)
-    found = known.get(key_of(config)) if isinstance(known, Mapping) else None
-    if not isinstance(found, list) or len(found) != 2 or not all(map(_is_count, found)):
-        found = None
-    parameters = {facts.get("parameters")} if same_network else set()
-    rows = facts.get("costs")
-    if found and not same_network and isinstance(rows, list):
-        parameters = {row[1] for row in rows if isinstance(row, list) and len(row) == 4 and row[2:] == found}
-    counts = [count for count in parameters if _is_count(count)] if len(parameters) == 1 else []
-    return (counts[0] if counts else None), (sum(found) if found else None)
+    adds, rows = facts.get(MULTIPLY_ADDS), facts.get("costs")
+    adds = {str(key): pair for key, pair in adds.items() if _is_pair(pair)} if isinstance(adds, Mapping) else {}
+    found: dict[str, Costs] = {key: (None, sum(pair)) for key, pair in adds.items()}
+    if isinstance(rows, list) and len(rows) == len(adds):  # both are of the same networks in the same order
+        for (key, pair), row in zip(adds.items(), rows, strict=True):
+            if isinstance(row, list) and len(row) == 4 and row[2:] == pair and _is_count(row[1]):
+                found[key] = (row[1], sum(pair))
+    if len(keys) == 1 and _is_count(largest := facts.get("parameters")):
+        (key,) = keys
+        found[key] = (largest, found.get(key, (None, None))[1])
+    return found
+
+
+def _is_pair(pair: object) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and all(map(_is_count, pair))
 
 
 def _is_count(number: object) -> bool:

@@ -322,6 +322,7 @@ def test_costs_are_those_that_planning_worked_out(tmp_path: Path) -> None:
     of_each = {MULTIPLY_ADDS: {keys[0]: [1000, 0], keys[1]: [10, 500]}}
     rows = [["model=mlp", 77, 1000, 0], ["model=vgg", 99, 10, 500]]
     assert costs(tmp_path / "a", of_each | {"costs": rows, "parameters": 99}, *trials) == [(77, 1000), (99, 510)]
+    assert costs(tmp_path / "e", of_each | {"costs": rows[::-1]}, *trials) == [(None, 1000), (None, 510)]
     assert costs(tmp_path / "b", of_each, *trials) == [(None, 1000), (None, 510)]
     assert costs(tmp_path / "c", {"parameters": 99}, *trials) == [(None, None), (None, None)]
     assert costs(tmp_path / "d", {"parameters": 99}, trials[0], trials[0]) == [(99, None), (99, None)]
