@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.base.errors import NotReadyError
@@ -17,10 +18,20 @@ def write_report(folder: Path, to: Path) -> None:
         NotReadyError: there is no journal, or it cannot be read; or `to` is there and is no regular file.
         OSError: the file cannot be written.
     """
+    write_whole(to, lambda: report(folder))
+
+
+def write_whole(to: Path, made: Callable[[], str]) -> None:
+    """Writes what is made to the file `to`, whole or not at all; a link is followed.
+
+    Raises:
+        NotReadyError: `to` is there and is no regular file.
+        OSError: the file cannot be written.
+    """
     mode = _mode_of(to)
     to = Path(os.path.realpath(to)) if to.is_symlink() else to
     with opened(to.parent) as above:
-        above.write(to.name, report(folder), mode=mode)
+        above.write(to.name, made(), mode=mode)
 
 
 def _mode_of(to: Path) -> int:

@@ -1,4 +1,6 @@
-// Links the figures of the report: one set of chosen trials, which every figure, the table and the `show` lines follow.
+// Links the figures of a report: one set of chosen trials, which every figure, the table and the `show` lines follow.
+// Another page has its own rows in their place (`listed`: in the table, `address`, `about`), the names of its `table`, and wholes
+// with their `parts`.
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
@@ -8,6 +10,7 @@
   let epochs = null; // made when the first figure asks for them
   const plots = []; // {name, spec, element, view, stale}
   let chosen = null; // null, or {number of a trial: true}
+  let picked = null; // the same without what is chosen along with them, as an array
   let words = ""; // what the chosen ones are
   let clears = 0;
 
@@ -171,8 +174,18 @@
 
   // Choosing ---------------------------------------------------------------------------------------------------------
 
+  // With a whole its parts are chosen, with a part the wholes that it is in.
+  const along = new Map();
+  for (const [whole, parts] of Object.entries(data.parts || {})) {
+    for (const part of parts) {
+      for (const [one, other] of [[Number(whole), part], [part, Number(whole)]]) along.set(one, [...(along.get(one) || []), other]);
+    }
+  }
+
   function choose(numbers, said, from) {
-    chosen = numbers === null ? null : Object.fromEntries(numbers.map((number) => [number, true]));
+    picked = numbers;
+    const all = numbers === null ? null : numbers.flatMap((number) => [number, ...(along.get(number) || [])]);
+    chosen = all === null ? null : Object.fromEntries(all.map((number) => [number, true]));
     words = said;
     clears += 1;
     for (const plot of plots) {
@@ -208,8 +221,8 @@
   }
 
   function chooseOne(number, more) {
-    const now = more && chosen !== null ? new Set(Object.keys(chosen).map(Number)) : new Set();
-    const only = chosen !== null && chosen[number] && Object.keys(chosen).length === 1;
+    const now = more && picked !== null ? new Set(picked) : new Set();
+    const only = picked !== null && picked.length === 1 && picked[0] === number;
     if (only || (more && now.has(number))) now.delete(number);
     else now.add(number);
     for (const plot of plots) plot.brushing = false;
@@ -231,27 +244,29 @@
   };
 
   const isChosen = (trial) => chosen === null || chosen[trial.trial];
-  const ranked = trials.slice().sort((a, b) => (a.rank ?? Infinity) - (b.rank ?? Infinity) || a.trial - b.trial);
+  const what = data.what || "trials";
+  const ranked = trials.filter((trial) => trial.listed !== false).sort((a, b) => (a.rank ?? Infinity) - (b.rank ?? Infinity) || a.trial - b.trial);
   const word = (value) => (typeof value === "number" ? String(Number(value.toPrecision(5))) : value === null ? "" : String(value));
   const quoted = (text) => (/^[\w.\-/]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
   function fillLine() {
     const line = document.getElementById("filter");
     line.replaceChildren();
-    const total = trials.length.toLocaleString("en");
+    const total = ranked.length.toLocaleString("en");
     if (chosen === null) {
-      element("span", `All ${total} trials. Drag along an axis of the parallel coordinates, or click a curve, a point or a row.`, line);
+      const how = data.how || "Drag along an axis of the parallel coordinates, or click a curve, a point or a row.";
+      element("span", `All ${total} ${what}. ${how}`, line);
       return;
     }
     const found = ranked.filter(isChosen);
-    element("span", `${found.length.toLocaleString("en")} of ${total} trials${words ? `: ${words}` : ""} `, line);
+    element("span", `${found.length.toLocaleString("en")} of ${total} ${what}${words ? `: ${words}` : ""} `, line);
     element("button", "clear", line).addEventListener("click", clear);
-    const lines = found.slice(0, SHOWN_LINES).map((trial) => `orchestrator show ${quoted(`${data.sweep}/${trial.trial}`)}`);
+    const lines = found.slice(0, SHOWN_LINES).map((trial) => `orchestrator show ${quoted(trial.address ?? `${data.sweep}/${trial.trial}`)}`);
     if (found.length > SHOWN_LINES) lines.push(`and ${(found.length - SHOWN_LINES).toLocaleString("en")} more`);
     if (lines.length) element("pre", lines.join("\n"), line);
   }
 
-  const columns = [
+  const columns = data.table || [
     ["rank", "rank", "number"], ["trial", "trial", "number"], ["state", "state", "text"], ["value", data.label, "number"],
     ["best_epoch", "best epoch", "number"], ["epochs", "epochs", "number"], ["seconds", "time (s)", "number"],
     ...data.columns, ["reason", "why it ended", "text"],
@@ -314,6 +329,7 @@
 
   function about(number) {
     const trial = byNumber.get(number);
+    if (trial.about) return trial.about;
     const value = trial.value === null ? "no value" : `${data.label} ${word(trial.value)} at epoch ${trial.best_epoch}`;
     return [`trial ${trial.name}`, value, trial.reason ? `${trial.state}: ${trial.reason}` : trial.state].join("\n");
   }

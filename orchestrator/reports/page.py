@@ -21,7 +21,21 @@ HERE = Path(__file__).parent
 
 
 def page(sweep: SweepData, figures: Sequence[Figure]) -> str:
-    """The whole page as HTML. Nothing in it is loaded from elsewhere, and only the scripts that we put in run."""
+    """The whole report as HTML."""
+    return framed(f"{sweep.record.opened.name}: report", head(sweep), figures, TABLE, "Trials", _data(sweep, figures))
+
+
+def framed(
+    title: str, header: str, figures: Sequence[Figure], table: str, table_name: str, data: str, style: str = ""
+) -> str:
+    """A page as HTML. Nothing in it is loaded from elsewhere, and only the scripts that we put in run.
+
+    Args:
+        title: plain text.
+        header, table: HTML, the section of the table with the id `trials`.
+        data: what `page.js` reads, from `to_json`.
+        style: more CSS.
+    """
     scripts = [library(), (HERE / "page.js").read_text("utf-8")]
     return f"""<!doctype html>
 <html lang="en">
@@ -30,18 +44,18 @@ def page(sweep: SweepData, figures: Sequence[Figure]) -> str:
 <meta http-equiv="Content-Security-Policy" content="{_policy(scripts)}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>{text(sweep.record.opened.name)}: report</title>
-<style>{(HERE / "page.css").read_text("utf-8")}</style>
+<title>{text(title)}</title>
+<style>{(HERE / "page.css").read_text("utf-8")}{style}</style>
 </head>
 <body>
-{head(sweep)}
-{_contents(figures)}
+{header}
+{_contents(figures, table_name)}
 <div id="filter" role="status" aria-live="polite"></div>
 <main>
 {"".join(map(_section, figures))}
-{TABLE}
+{table}
 </main>
-<script type="application/json" id="data">{_data(sweep, figures)}</script>
+<script type="application/json" id="data">{data}</script>
 {"".join(f"<script>{script}</script>" for script in scripts)}
 </body>
 </html>
@@ -75,9 +89,9 @@ def _policy(scripts: Sequence[str]) -> str:
     return f"default-src 'none'; script-src {allowed} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
 
 
-def _contents(figures: Sequence[Figure]) -> str:
+def _contents(figures: Sequence[Figure], table_name: str) -> str:
     links = "".join(f'<a href="#{text(figure.name)}">{text(figure.title)}</a>' for figure in figures)
-    return f'<nav aria-label="Contents">{links}<a href="#trials">Trials</a></nav>'
+    return f'<nav aria-label="Contents">{links}<a href="#trials">{table_name}</a></nav>'
 
 
 def _section(figure: Figure) -> str:
@@ -93,13 +107,17 @@ def _section(figure: Figure) -> str:
     )
 
 
-def _data(sweep: SweepData, figures: Sequence[Figure]) -> str:
-    drawn = {
+def drawn(figures: Sequence[Figure]) -> dict[str, list[Any]]:
+    """The specs of the figures that have any."""
+    return {
         figure.name: list(figure.panels) if figure.panels else [figure.spec]
         for figure in figures
         if figure.panels or figure.spec is not None
     }
-    specs = to_json(drawn)
+
+
+def _data(sweep: SweepData, figures: Sequence[Figure]) -> str:
+    specs = to_json(drawn(figures))
     about: dict[str, Any] = {
         "sweep": visible(sweep.record.uid),
         "label": sweep.label,

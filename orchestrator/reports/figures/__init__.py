@@ -37,14 +37,15 @@ def modules() -> list[str]:
 
 def figures(sweep: SweepData) -> list[Figure]:
     """The figures that the sweep has data for, in the order of the report."""
-    made = [_figure(name, sweep) for name in modules()]
+    made = [attempted(f"{__name__}.{name}", sweep) for name in modules()]
     return [figure for figure in made if figure is not None]
 
 
-def _figure(name: str, sweep: SweepData) -> Figure | None:
-    """One that fails says so in its place: the others are worth having."""
+def attempted(module: str, data: object) -> Figure | None:
+    """What `figure` of the module makes. One that fails says so in its place: the others are worth having."""
+    name = module.rpartition(".")[2]
     try:
-        figure: Figure | None = importlib.import_module(f"{__name__}.{name}").figure(sweep)
+        figure: Figure | None = importlib.import_module(module).figure(data)
     except Exception as error:
         why = f"This figure could not be made, which is a bug in orchestrator: {type(error).__name__}: {cut(str(error), 300)}"
         return Figure(name, name.capitalize(), why)

@@ -47,7 +47,7 @@ def figure(sweep: SweepData) -> Figure | None:
         name="confusion",
         title="Which classes does the best trial take for which?",
         text=_text(sweep, found, pairs, shown),
-        spec=_spec(found, pairs, shown),
+        spec=matrix(found.classes, pairs, shown),
     )
 
 
@@ -74,17 +74,20 @@ def _name(found: Predicted, number: int) -> str:
 # The picture ----------------------------------------------------------------------------------------------------------
 
 
-def _spec(found: Predicted, pairs: Counter[tuple[int, int]], shown: Sequence[int]) -> dict[str, Any]:
+def matrix(classes: Sequence[str], pairs: Counter[tuple[int, int]], shown: Sequence[int]) -> dict[str, Any]:
+    """The spec of the counts of some of the classes."""
     kept = set(shown)
-    totals = Counter(found.labels.tolist())
+    totals: Counter[int] = Counter()
+    for (true, _), count in pairs.items():
+        totals[true] += count
     rows: list[dict[str, Any]] = [
         {"true": true, "said": said, "images": count, "share": count / totals[true], "right": true == said}
-        | {"true class": found.classes[true][:100], "predicted class": found.classes[said][:100]}
+        | {"true class": classes[true][:100], "predicted class": classes[said][:100]}
         for (true, said), count in sorted(pairs.items())
         if true in kept and said in kept
     ]
-    names = {number: _name(found, number) for number in shown}
-    texts = [names.get(number, "") for number in range(len(found.classes))]
+    names = {number: cut(classes[number], LONGEST) for number in shown}
+    texts = [names.get(number, "") for number in range(len(classes))]
     axis = {"labelExpr": "classes[datum.value]", "labelLimit": 120, "grid": False}
     size = max(12, min(34, 620 // len(shown)))
     scale = {"domain": list(shown)}
