@@ -367,7 +367,10 @@
     seen.observe(plot.element);
     sized.observe(plot.element);
   }
-  document.addEventListener("keydown", (event) => { if (event.key === "Escape") clear(); });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") clear();
+    if (event.key === "Enter" && event.target.dataset.trial) event.target.click();
+  });
   document.addEventListener("click", (event) => {
     const found = event.target.closest("[data-trial]");
     if (found) chooseOne(Number(found.dataset.trial), event.ctrlKey || event.shiftKey || event.metaKey);

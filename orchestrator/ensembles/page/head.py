@@ -1,0 +1,214 @@
+"""The head of the page: which ensemble won, by how much, how sure that is, what it costs; in words, and as tiles."""
+
+from __future__ import annotations
+
+import math
+
+from orchestrator.base.text import short
+from orchestrator.ensembles.comparison import Row
+from orchestrator.ensembles.page.view import SURE, View, counted, p_word, percent, points
+from orchestrator.reports.data import cut
+from orchestrator.reports.parts.drawing import escaped
+
+NAMED = 6
+"""Sweeps, or methods, named in a sentence."""
+
+
+def head(view: View) -> str:
+    """As HTML."""
+    lines = {
+        "question": question(view),
+        "answer": answer(view),
+        "tiles": "",
+        "certainty": certainty(view),
+        "cost": cost(view),
+        "course": honesty(view),
+    }
+    said = {kind: f'<p class="{kind}">{escaped(line)}</p>\n' for kind, line in lines.items() if line}
+    told = "".join((said | {"tiles": tiles(view)}).get(kind, "") for kind in lines)
+    title = escaped(cut(view.comparison["uid"], 100))
+    return f"<header><h1>{title}</h1>\n{told}</header>"
+
+
+def question(view: View) -> str:
+    """What was compared."""
+    sweeps = [cut(sweep["uid"]) for sweep in view.comparison["sweeps"]]
+    tried = counted(len(view.rows), "way", "ways")
+    return (
+        f"Which of {tried} to combine {counted(len(view.members), 'trained network')} of {_listed(sweeps, 'sweeps')} is best at "
+        f"{counted(len(view.comparison['classes']), 'class', 'classes')}?"
+    )
+
+
+def answer(view: View) -> str:
+    """The winner, and its gain over the best single member."""
+    if view.winner is None:
+        return "No winner is fixed yet."
+    row = view.rows[view.winner]
+    accuracy = percent(view.estimate(row, "accuracy")["value"])
+    said = f"{view.method(view.winner)} gets {accuracy} of {view.examples:,} {view.split} images right"
+    gain = row.get("gain_accuracy")
+    if view.winner == view.single:
+        return f"{said}: no ensemble was better than the best single member."
+    if gain is None:
+        return f"{said}."
+    return f"{said}: {_moved(gain['value'])} the best single member{_between(gain['low'], gain['high'])}."
+
+
+def _moved(gain: float) -> str:
+    if gain == 0:
+        return "as many as"
+    return f"{100 * abs(gain):.2f} points {'more' if gain > 0 else 'fewer'} than"
+
+
+def _between(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f" (95 % interval {points(low)[:-7]} to {points(high)})"
+
+
+def is_tie(row: Row) -> bool | None:
+    """Whether the test cannot tell a method from the best single member; None where it was not asked."""
+    p_value = row.get("p_holm", row.get("p_value"))
+    return None if p_value is None else not p_value < SURE
+
+
+def certainty(view: View) -> str:
+    """Whether the gain is real, and which other methods are as good."""
+    if view.winner is None:
+        return ""
+    row, told = view.rows[view.winner], ""
+    tie = is_tie(row)
+    if tie is not None and view.winner != view.single:
+        p_value = p_word(row.get("p_holm", row.get("p_value", math.nan)))
+        means = "A tie: chance alone can make this difference" if tie else "Chance alone hardly makes this difference"
+        tried = counted(len(view.rows), "method")
+        told = f"{means} (McNemar's exact test, p {p_word_of(p_value)} after Holm's correction for the {tried} tried). "
+    level = [view.method(n) for n, one in enumerate(view.rows) if one.get("in_set") and n != view.winner]
+    if level:
+        told += f"By NLL the test cannot tell {_listed(level, 'methods')} from the best (model confidence set, 95 %)."
+    if view.is_tested and row.get("in_set") is False:
+        told += " The winner was fixed by validation; on the test it is not among the best by NLL."
+    return told.strip()
+
+
+def p_word_of(said: str) -> str:
+    return said if said.startswith("below") else f"= {said}"
+
+
+def cost(view: View) -> str:
+    """Members and multiply-adds of the winner, beside those of the best single member."""
+    if view.winner is None:
+        return ""
+    row = view.rows[view.winner]
+    told = f"It takes {counted(len(row['members']), 'member')}"
+    if row["multiply_adds"]:
+        told += f" and {short(row['multiply_adds'])} multiply-adds an image{_times(view, row)}"
+    if row["latency_ms"]:
+        told += f"; {short(row['latency_ms'])} ms a batch as measured"
+    return f"{told}."
+
+
+def _times(view: View, row: Row) -> str:
+    single = view.rows[view.single]["multiply_adds"] if view.single is not None else None
+    if not single or not row["multiply_adds"] or view.single == view.winner:
+        return ""
+    return f", {row['multiply_adds'] / single:.3g} times those of the best single member"
+
+
+def honesty(view: View) -> str:
+    """How often the test was looked at, what the best of many is worth, and the spread of seeds beside that of examples."""
+    return " ".join(filter(None, (_looks(view), _curse(view), _spread(view))))
+
+
+def _looks(view: View) -> str:
+    if not view.is_tested:
+        return "The test has not been read; all numbers are of the validation images, on which the winner is chosen."
+    looks = max((sweep["look"] for sweep in view.comparison["sweeps"]), default=1)
+    if looks <= 1:
+        return "The winner was fixed by validation before its test predictions were read, for the first time."
+    return (
+        f"This is look {looks:,} at the test predictions of these sweeps: the more looks, the less the test is of images "
+        "that nobody has chosen by."
+    )
+
+
+def naive_and_corrected(view: View) -> tuple[float, float] | None:
+    """Validation accuracy of the best single member, as it is and corrected for having been chosen; None of what is unknown."""
+    found = view.comparison["corrected"]
+    naive, value = found.get("naive"), found.get("value", found.get("corrected"))
+    if naive is None or value is None or not (math.isfinite(naive) and math.isfinite(value)):
+        return None
+    return naive, value
+
+
+def _curse(view: View) -> str:
+    pair = naive_and_corrected(view)
+    if pair is None:
+        return ""
+    return (
+        f"The best single member's validation accuracy of {percent(pair[0])} is that of the best of {len(view.members):,}; "
+        f"corrected for having been chosen it is {percent(pair[1])}."
+    )
+
+
+def _spread(view: View) -> str:
+    seeds = view.comparison["corrected"].get("seeds")
+    half = _half(view)
+    parts = []
+    if seeds is not None and math.isfinite(seeds):
+        parts.append(
+            f"another seed moves the accuracy of one configuration by {100 * seeds:.2f} points (standard deviation)"
+        )
+    if half is not None:
+        parts.append(f"other {view.split} images would move the winner's by up to {100 * half:.2f} points (95 %)")
+    return f"{'; '.join(parts)}.".capitalize() if parts else ""
+
+
+def _half(view: View) -> float | None:
+    """Half the width of the interval of the winner's accuracy."""
+    if view.winner is None:
+        return None
+    found = view.estimate(view.rows[view.winner], "accuracy")
+    return None if found["low"] is None or found["high"] is None else (found["high"] - found["low"]) / 2
+
+
+def _listed(names: list[str], what: str) -> str:
+    shown = names if len(names) <= NAMED else [*names[: NAMED - 1], f"{len(names) - NAMED + 1:,} more {what}"]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+# Tiles ----------------------------------------------------------------------------------------------------------------
+
+
+def tiles(view: View) -> str:
+    """The same numbers for a glance."""
+    if view.winner is None:
+        return ""
+    row = view.rows[view.winner]
+    accuracy, gain = view.estimate(row, "accuracy"), row.get("gain_accuracy")
+    made = [_tile("winner", view.method(view.winner, 24), f"of {counted(len(view.rows), 'method')}", view.winner)]
+    made.append(_tile(f"{view.split} accuracy", percent(accuracy["value"]), _ends(accuracy["low"], accuracy["high"])))
+    if gain is not None and view.winner != view.single:
+        under = _ends(gain["low"], gain["high"], "+.2f", " points")
+        made.append(_tile("over the best single", points(gain["value"]), under))
+    tie = is_tie(row)
+    if tie is not None and view.winner != view.single:
+        p_value = row.get("p_holm", row.get("p_value", math.nan))
+        made.append(_tile("chance?", "a tie" if tie else "hardly", f"p {p_word_of(p_word(p_value))} after Holm"))
+    adds = f"{short(row['multiply_adds'])} multiply-adds an image" if row["multiply_adds"] else ""
+    made.append(_tile("cost", counted(len(row["members"]), "member"), adds))
+    pair = naive_and_corrected(view)
+    if pair is not None:
+        made.append(_tile("best single, corrected", percent(pair[1]), f"validation; naive {percent(pair[0])}"))
+    if view.is_tested:
+        looks = max((sweep["look"] for sweep in view.comparison["sweeps"]), default=1)
+        made.append(_tile("looks at the test", f"{looks:,}", f"{view.examples:,} images"))
+    return f'<div class="tiles">{"".join(made)}</div>'
+
+
+def _ends(low: float | None, high: float | None, form: str = ".2f", unit: str = " %") -> str:
+    return "" if low is None or high is None else f"95 %: {100 * low:{form}} to {100 * high:{form}}{unit}"
+
+
+def _tile(name: str, value: str, under: str, number: int | None = None) -> str:
+    linked = "" if number is None else f' data-trial="{number}"'
+    return f'<div class="tile"{linked}><small>{escaped(name)}</small><b>{escaped(value)}</b><small>{escaped(under)}</small></div>'

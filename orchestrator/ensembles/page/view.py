@@ -1,0 +1,123 @@
+"""What the parts of the page ask of a comparison: numbers of methods and members, labels, and the test where it was read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from orchestrator.ensembles.comparison import Comparison, Estimate, MemberRecord, Row, Scores
+from orchestrator.reports.data import cut
+
+BEST_SINGLE = "best_single"
+"""The method that the others are compared with."""
+
+SURE = 0.05
+"""A p-value from which on a gain is called a tie."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A comparison for the page.
+
+    The page links methods and members by numbers: a method's is its place in `rows`, and those of members follow.
+
+    Args:
+        images: the id of a test example -> its picture as a PNG.
+    """
+
+    comparison: Comparison
+    images: Mapping[int, bytes | None]
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        return self.comparison["rows"]
+
+    @property
+    def members(self) -> Sequence[MemberRecord]:
+        return self.comparison["members"]
+
+    def number(self, place: int) -> int:
+        """Of a member."""
+        return len(self.rows) + place
+
+    @cached_property
+    def winner(self) -> int | None:
+        """The number of the winner; None before it is fixed."""
+        return self._place(self.comparison["winner"])
+
+    @cached_property
+    def single(self) -> int | None:
+        """The number of the best single member."""
+        return self._place(BEST_SINGLE)
+
+    def _place(self, method: str) -> int | None:
+        return next((place for place, row in enumerate(self.rows) if row["method"] == method), None)
+
+    @cached_property
+    def is_tested(self) -> bool:
+        """Whether the test was read, so that its numbers are shown, and not those of the validation."""
+        return all("test" in row for row in self.rows)
+
+    @property
+    def split(self) -> str:
+        return "test" if self.is_tested else "validation"
+
+    @property
+    def examples(self) -> int:
+        return int(self.comparison["examples"].get("test" if self.is_tested else "val", 0))
+
+    def scores(self, row: Row) -> Scores:
+        return row["test"] if self.is_tested else row["val"]
+
+    def estimate(self, row: Row, measure: str) -> Estimate:
+        """Accuracy or NLL, with its interval if there is one."""
+        found = row.get(measure) if self.is_tested else None
+        return found or {"value": self.scores(row)["measures"].get(measure, math.nan), "low": None, "high": None}  # type: ignore[return-value]
+
+    def weight(self, row: Row, place: int) -> float:
+        """Of a member in an ensemble; 0 of another."""
+        return next((w for one, w in zip(row["members"], row["weights"], strict=False) if one == place), 0.0)
+
+    def method(self, number: int, longest: int = 40) -> str:
+        return cut(self.rows[number]["method"], longest)
+
+    def name(self, place: int, longest: int = 48) -> str:
+        """Of a member: its trial, with the sweep where there are several."""
+        return cut(self._names[place], longest)
+
+    @cached_property
+    def _names(self) -> Sequence[str]:
+        names = [member["name"] for member in self.members]
+        apart = [name.rpartition("/") for name in names]
+        if len({sweep for sweep, _, _ in apart}) == 1 and all(trial for _, _, trial in apart):
+            return [f"trial {trial}" for _, _, trial in apart]
+        return names
+
+    def class_name(self, number: int, longest: int = 24) -> str:
+        """Of a class by its id; its number where the comparison has no such class."""
+        classes = self.comparison["classes"]
+        return cut(classes[number], longest) if 0 <= number < len(classes) else f"class {number}"
+
+
+def points(gain: float) -> str:
+    """A difference of accuracies in points: `+1.20 points`."""
+    return f"{100 * gain:+.2f} points" if math.isfinite(gain) else "?"
+
+
+def percent(share: float | None) -> str:
+    """A share as `94.30 %`."""
+    return "?" if share is None or not math.isfinite(share) else f"{100 * share:.2f} %"
+
+
+def p_word(value: float) -> str:
+    """`0.031`, `below 0.0001`."""
+    if not math.isfinite(value):
+        return "?"
+    return "below 0.0001" if value < 1e-4 else f"{value:.2g}"
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """`1 member`, `1,000 members`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,400 @@
+"""The page of a comparison: whole, offline, only figures with data, and what one clicks shows in all."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.base.errors import NotReadyError
+from orchestrator.ensembles.comparison import Comparison
+from orchestrator.ensembles.page import write_page
+from orchestrator.ensembles.page.build import page
+from orchestrator.ensembles.page.figures import ORDER, figures
+from orchestrator.ensembles.page.figures.agreement import blocks_of, mean_share
+from orchestrator.ensembles.page.figures.methods import axis_of
+from orchestrator.ensembles.page.figures.sizes import sampled
+from orchestrator.ensembles.page.figures.worst import picture
+from orchestrator.ensembles.page.head import answer, certainty, cost, honesty
+from orchestrator.ensembles.page.labels import placed
+from orchestrator.ensembles.page.view import View
+from tests.browser import browser, console_errors, needs_browser
+from tests.ensembles.compared import bare, comparison, hostile, pictures, png, untested
+from tests.reports.test_browser import PICTURES, drag, draw_all, point
+from tests.reports.test_page import Parsed, column, expressions
+
+
+@pytest.fixture(scope="module")
+def usual() -> Comparison:
+    return comparison()
+
+
+def names(found: Comparison) -> list[str]:
+    return [figure.name for figure in figures(View(found, {}))]
+
+
+def changed(whole: Comparison, **values: Any) -> Comparison:
+    return {**bare(whole), **values}  # type: ignore[typeddict-item]
+
+
+# The file ------------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_loaded_and_only_our_scripts_may_run(usual: Comparison) -> None:
+    parsed = Parsed(page(usual, pictures(usual)))
+    for tag, attributes in parsed.elements:
+        assert tag not in ("link", "iframe", "object", "embed", "base", "form")
+        assert attributes.get("src", "data:image/png;base64,").startswith("data:image/png;base64,")  # type: ignore[union-attr]
+        assert attributes.get("href", "#").startswith("#")  # type: ignore[union-attr]
+        assert not [name for name in attributes if name.startswith("on")]
+    [policy] = [a["content"] for tag, a in parsed.elements if tag == "meta" and "http-equiv" in a]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert policy.count("'sha256-") == len(parsed.scripts) - 1 == 2
+
+
+def test_every_figure_has_its_section_and_its_views(usual: Comparison) -> None:
+    parsed = Parsed(page(usual, {}))
+    sections = [attributes["id"] for tag, attributes in parsed.elements if tag == "section"]
+    assert sections == [*ORDER, "trials"], "a comparison with all data has all figures"
+    views = sum(attributes.get("class") == "view" for _, attributes in parsed.elements)
+    assert views == sum(len(specs) for specs in parsed.data["figures"].values())
+
+
+def test_a_figure_without_data_is_left_out(usual: Comparison) -> None:
+    assert set(names(bare(usual, "sizes"))) == set(ORDER) - {"sizes"}
+    assert set(names(bare(usual, "agreement"))) == set(ORDER) - {"agreement"}
+    assert set(names(bare(usual, "confusion"))) == set(ORDER) - {"confusion"}
+    assert set(names(bare(usual, "worst"))) == set(ORDER) - {"worst"}
+    assert set(names(changed(usual, left_out=[], not_tried=[]))) == set(ORDER) - {"omissions"}
+    assert set(names(changed(usual, rows=[{**row, "steps": []} for row in usual["rows"]]))) == set(ORDER) - {
+        "selection"
+    }
+    costless = [{**row, "multiply_adds": None} for row in usual["rows"]]
+    assert set(names(changed(usual, rows=costless))) == set(ORDER) - {"cost"}
+    assert names(bare(changed(usual, rows=[], winner=""), "sizes")) == ["omissions"]
+
+
+def test_what_is_linked_is_what_the_methods_have(usual: Comparison) -> None:
+    data = Parsed(page(usual, {})).data
+    rows, members = usual["rows"], usual["members"]
+    assert column(data["trials"], "trial") == list(range(len(rows) + len(members)))
+    assert column(data["trials"], "listed") == [False] * len(rows) + [True] * len(members)
+    assert column(data["trials"], "address")[len(rows) :] == [member["name"] for member in members]
+    for number, row in enumerate(rows):
+        assert data["parts"][str(number)] == [len(rows) + place for place in row["members"]]
+
+
+def test_the_table_shows_each_method_with_its_numbers(usual: Comparison) -> None:
+    text = page(usual, {})
+    shown = re.findall(r'<tr data-trial="(\d+)" tabindex="0"[^>]*><td><b>(\w+)</b>', text)
+    assert shown == [(str(number), row["method"]) for number, row in enumerate(usual["rows"])]
+    row = usual["rows"][0]
+    one = row["accuracy"]
+    assert one["low"] is not None
+    assert one["high"] is not None
+    told = f"{100 * one['value']:.2f} (95 %: {100 * one['low']:.2f} to {100 * one['high']:.2f})"
+    assert told in text
+    assert len(re.findall("<tr[^>]*class=.winner.", text)) == 1
+
+
+def test_the_page_is_written_whole_to_regular_files_alone(usual: Comparison, tmp_path: Path) -> None:
+    to = tmp_path / "comparison.html"
+    write_page(usual, pictures(usual), to)
+    assert to.read_text("utf-8") == page(usual, pictures(usual))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(NotReadyError, match="is a pipe or a device, not a file; name a file"):
+        write_page(usual, None, tmp_path / "pipe")
+
+
+def test_a_strangers_texts_stay_texts(usual: Comparison) -> None:
+    evil = hostile(usual)
+    made = figures(View(evil, {}))
+    assert not [figure.text for figure in made if "could not be made" in figure.text]
+    for figure in made:
+        for spec in figure.panels or [figure.spec or {}]:
+            for at, value in expressions(spec):
+                assert "hacked" not in value, f"{figure.name} {at}: {value[:200]}"
+    text = page(evil, {})
+    parsed = Parsed(text)
+    assert len(parsed.scripts) == 3
+    assert not [tag for tag, _ in parsed.elements if tag == "img"]
+    assert not [a for _, attributes in parsed.elements for a in attributes if a.startswith("on")]
+    assert "x" * 1000 not in text, "a text of 10 kB is cut"
+    assert not re.search("[\x00\x1b\u2028\u202e]", text)
+
+
+@pytest.mark.parametrize("members", [2, 3])
+@pytest.mark.parametrize("classes", [2, 60])
+def test_small_ones_and_many_classes(members: int, classes: int) -> None:
+    found = comparison(members, 400, classes, methods=("best_single", "mean", "greedy"))
+    made = figures(View(found, {}))
+    assert not [figure.text for figure in made if "could not be made" in figure.text]
+    if classes == 60:
+        assert "Of 60 classes the 40 with the most mistakes are shown." in next(
+            figure.text for figure in made if figure.name == "confusion"
+        )
+
+
+# Words -----------------------------------------------------------------------------------------------------------------
+
+
+def won(usual: Comparison, **values: Any) -> View:
+    """The comparison whose winner, the first row, has these values."""
+    others = [row for row in usual["rows"] if row["method"] not in ("mean", "best_single")]
+    mean, single = (next(row for row in usual["rows"] if row["method"] == name) for name in ("mean", "best_single"))
+    first = {
+        **mean,
+        "members": list(range(4)),
+        "weights": [0.25] * 4,
+        "multiply_adds": 260_000_000,
+        "in_set": True,
+        **values,
+    }
+    last = {**single, "multiply_adds": 41_000_000, "in_set": False}
+    rows = [first, *({**row, "in_set": False} for row in others), last]
+    return View(changed(usual, rows=rows, winner="mean"), {})
+
+
+def test_the_answer_is_the_gain_with_its_interval(usual: Comparison) -> None:
+    gain = {"value": 0.021, "low": 0.004, "high": 0.039}
+    view = won(usual, accuracy={"value": 0.943, "low": 0.93, "high": 0.95}, gain_accuracy=gain, p_holm=0.012)
+    assert answer(view) == (
+        "mean gets 94.30 % of 200 test images right: 2.10 points more than the best single member "
+        "(95 % interval +0.40 to +3.90 points)."
+    )
+    assert certainty(view) == (
+        "Chance alone hardly makes this difference (McNemar's exact test, p = 0.012 after Holm's correction for the 8 methods "
+        "tried)."
+    )
+    assert cost(view) == (
+        "It takes 4 members and 260M multiply-adds an image, 6.34 times those of the best single member."  # 260 / 41
+    )
+
+
+@pytest.mark.parametrize(("p_value", "tie"), [(0.0499, False), (0.05, True), (1.0, True), (math.nan, True)])
+def test_a_tie_is_called_one(usual: Comparison, p_value: float, tie: bool) -> None:
+    assert certainty(won(usual, p_holm=p_value)).startswith("A tie" if tie else "Chance alone hardly")
+
+
+def test_a_loss_on_the_test_is_said(usual: Comparison) -> None:
+    view = won(usual, gain_accuracy={"value": -0.01, "low": None, "high": None}, in_set=False, p_holm=0.4)
+    assert answer(view).endswith("right: 1.00 points fewer than the best single member.")
+    assert "fixed by validation; on the test it is not among the best by NLL" in certainty(view)
+
+
+def test_looks_the_curse_and_both_spreads_are_told(usual: Comparison) -> None:
+    view = won(usual, accuracy={"value": 0.9, "low": 0.88, "high": 0.92})
+    assert honesty(view) == (
+        "This is look 2 at the test predictions of these sweeps: the more looks, the less the test is of images that nobody has "
+        "chosen by. The best single member's validation accuracy of 91.50 % is that of the best of 16; corrected for having been "
+        "chosen it is 90.30 %. Another seed moves the accuracy of one configuration by 0.40 points (standard deviation); other "
+        "test images would move the winner's by up to 2.00 points (95 %)."
+    )
+    first = [{**sweep, "look": 1} for sweep in usual["sweeps"]]
+    assert "for the first time" in honesty(View(changed(usual, sweeps=first), {}))
+
+
+def test_before_the_test_is_read_all_is_of_the_validation(usual: Comparison) -> None:
+    view = View(untested(usual), {})
+    assert "validation images right" in answer(view)
+    assert honesty(view).startswith("The test has not been read")
+    text = page(untested(usual), {})
+    assert "test accuracy" not in text.split('<script type="application/json"')[0]
+    assert set(names(untested(usual))) == {*ORDER} - {"sizes", "agreement", "worst", "confusion"}
+
+
+# Parts -----------------------------------------------------------------------------------------------------------------
+
+
+def test_neighbours_share_cells_evenly() -> None:
+    assert blocks_of(3, 40) == [range(1), range(1, 2), range(2, 3)]
+    blocks = blocks_of(1000, 40)
+    assert [len(block) for block in blocks] == [25] * 40
+    assert [place for block in blocks for place in block] == list(range(1000))
+    matrix = [[0.0, 0.2, 0.4], [0.2, 0.0, 0.6], [0.4, 0.6, 0.0]]
+    assert mean_share(matrix, range(2), range(2)) == 0.2, "a member with itself is left out"
+    assert mean_share(matrix, range(2), range(2, 3)) == pytest.approx(0.5)
+    assert mean_share(matrix, range(1), range(1)) is None
+
+
+def test_many_sizes_are_thinned_from_the_end() -> None:
+    assert sampled(range(150)) == list(range(150))
+    found = sampled(range(1000))
+    assert len(found) <= 150
+    assert found[:10] == list(range(10))
+    assert (found[0], found[-1]) == (0, 999)
+
+
+@pytest.mark.parametrize("values", [[0.5], [0.1, 0.9], [-3e-9, 3e-9], [93.1, 94.2], [-1.0, 12.5], [math.nan]])
+def test_an_axis_has_a_few_round_ticks_within(values: list[float]) -> None:
+    axis = axis_of(values)
+    assert 1 <= len(axis.ticks) <= 6
+    assert all(axis.low <= tick <= axis.high for tick in axis.ticks)
+    assert axis.x(axis.low) < axis.x(axis.high)
+
+
+def test_names_of_points_do_not_meet() -> None:
+    rows = [{"x": 1.0 + 0.001 * n, "y": 0.9, "name": "method"} for n in range(40)] + [
+        {"x": 9.0, "y": 0.1, "name": "far"}
+    ]
+    found = placed(rows, "x", "y", "name", log=False)
+    assert found[0]["x"] == 1.0, "the first has its name"
+    assert found[-1]["name"] == "far"
+    crowded = [(row["align"], row["dy"]) for row in found[:-1]]
+    assert len(set(crowded)) == len(crowded) < 40, "each place is taken once, and some find none"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, b"", b"<svg onload=1>", png(0)[:30], png(0) + b"\0" * 300_000, png(0)[:16] + b"\xff" * 8 + png(0)[24:]],
+)
+def test_only_small_pngs_are_pictures(data: bytes | None) -> None:
+    assert picture(data) is None
+
+
+def test_a_picture_is_the_file_itself() -> None:
+    import base64
+
+    found = picture(png(0, 48))
+    assert found is not None
+    address, width, height = found
+    assert (width, height) == (48, 48)
+    assert base64.b64decode(address.removeprefix("data:image/png;base64,")) == png(0, 48)
+
+
+# In a browser ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def shown(found: Comparison, folder: Path, **how: Any) -> Iterator[Any]:
+    """A browser with the page, every figure of it drawn."""
+    to = folder / "comparison.html"
+    write_page(found, pictures(found), to)
+    with browser(folder / "profile", offline=True, **how) as driver:
+        driver.get(to.as_uri())
+        draw_all(driver)
+        yield driver
+
+
+def chosen(driver: Any) -> list[Any]:
+    """Of each view that is linked, the numbers that are chosen."""
+    draw_all(driver)
+    found: list[Any] = driver.execute_script("""
+      return report.plots.filter((plot) => plot.names.has("chosen")).map((plot) => {
+        const chosen = plot.view.signal("chosen");
+        return chosen === null ? null : Object.keys(chosen).map(Number).sort((a, b) => a - b);
+      });""")
+    return found
+
+
+CASES: dict[str, Callable[[], Comparison]] = {
+    "usual": comparison,
+    "two members, two classes": lambda: comparison(2, 200, 2),
+    "1,000 classes": lambda: comparison(8, 3000, 1000),
+    "untested": lambda: untested(comparison()),
+    "best single wins": lambda: comparison(3, methods=("best_single",)),
+}
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.parametrize(("width", "dark"), [(1400, False), (700, True)])
+@pytest.mark.parametrize("case", CASES)
+def test_every_figure_is_drawn_without_an_error(case: str, width: int, dark: bool, tmp_path: Path) -> None:
+    with shown(CASES[case](), tmp_path, width=width, dark=dark) as driver:
+        assert [name for name, marked in driver.execute_script(PICTURES) if marked < 300] == []
+        assert console_errors(driver) == []
+        assert driver.execute_script("return document.documentElement.scrollWidth - innerWidth") <= 0
+        back = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert back == ("rgb(22, 24, 28)" if dark else "rgb(255, 255, 255)")
+
+
+@pytest.mark.slow
+@needs_browser
+def test_a_click_on_a_method_or_a_member_highlights_it_everywhere(tmp_path: Path) -> None:
+    found = comparison()
+    rows = found["rows"]
+    number = next(place for place, row in enumerate(rows) if row["method"] == "top_5")
+    with shown(found, tmp_path) as driver:
+        line = driver.find_element("id", "filter")
+        assert line.text.startswith("All 16 members.")
+        driver.find_element("css selector", f".methods tr[data-trial='{number}'] b").click()
+        expected = sorted([number, *(len(rows) + place for place in rows[number]["members"])])
+        views = chosen(driver)
+        assert len(views) >= 10
+        assert all(one == expected for one in views)
+        assert line.text.startswith("5 of 16 members: top_5")
+        assert line.text.splitlines()[1] == "orchestrator show made-00000000/0"
+        assert len(driver.find_elements("css selector", "#table tbody tr")) == 5
+        faint = driver.find_elements("css selector", ".methods tr.unchosen")
+        assert len(faint) == len(rows) - 1
+        place = 7
+        x, y = f"v.scale('x')({place + 1})", f"v.scale('y')({100 * found['members'][place]['val_accuracy']})"
+        drag(driver, point(driver, "candidates", x, y))
+        expected = sorted([len(rows) + place, *(n for n, row in enumerate(rows) if place in row["members"])])
+        assert all(one == expected for one in chosen(driver))
+        assert line.text.startswith("1 of 16 members: trial 7")
+        drag(driver, point(driver, "candidates", x, y))
+        assert all(one is None for one in chosen(driver)), "a second click lets go"
+        driver.find_element("css selector", ".vote[data-trial]").click()
+        assert all(one is not None for one in chosen(driver))
+        assert console_errors(driver) == []
+
+
+@pytest.mark.slow
+@needs_browser
+def test_another_method_can_be_selected_for_its_reliability(tmp_path: Path) -> None:
+    from selenium.webdriver.support.ui import Select
+
+    found = comparison()
+    with shown(found, tmp_path) as driver:
+        select = Select(driver.find_element("css selector", "#reliability select"))
+        others = {row["method"] for row in found["rows"]} - {"best_single", found["winner"]}
+        assert {option.text for option in select.options} == others
+        select.select_by_visible_text("majority_vote")
+        number = next(place for place, row in enumerate(found["rows"]) if row["method"] == "majority_vote")
+        assert (
+            driver.execute_script("return report.plots.find((p) => p.names.has('shown')).view.signal('shown')")
+            == number
+        )
+        assert console_errors(driver) == []
+
+
+@pytest.mark.slow
+@needs_browser
+def test_hostile_texts_do_nothing(tmp_path: Path) -> None:
+    with shown(hostile(comparison()), tmp_path) as driver:
+        driver.find_elements("css selector", ".methods tbody tr")[0].click()
+        driver.find_elements("css selector", "#table tbody tr")[0].click()
+        draw_all(driver)
+        assert driver.execute_script("return window.hacked === undefined")
+        assert console_errors(driver) == []
+        assert [name for name, marked in driver.execute_script(PICTURES) if marked < 100] == []
+
+
+@pytest.mark.slow
+@needs_browser
+def test_a_thousand_members(tmp_path: Path) -> None:
+    found = comparison(1000, 200, methods=("best_single", "mean", "greedy"))
+    places = list(range(1000))
+    shares = [[0.0 if i == j else 0.1 + abs(i - j) / 2000 for j in places] for i in places]
+    weights = [0.001] * 1000
+    rows = [{**row, "members": places, "weights": weights} if row["method"] == "mean" else row for row in found["rows"]]
+    worst = [{**one, "members": [(n % 3, 0.5) for n in places]} for one in found.get("worst", ())]
+    everyone = changed(found, rows=rows, winner="mean", agreement=(places, shares), worst=worst)
+    with shown(everyone, tmp_path) as driver:
+        assert (tmp_path / "comparison.html").stat().st_size < 5e6
+        assert [name for name, marked in driver.execute_script(PICTURES) if marked < 300] == []
+        text = driver.find_element("id", "agreement").text
+        assert "1,000 members are drawn in 40 groups of neighbours, by their mean." in text
+        assert "334 members" in driver.find_element("id", "worst").text
+        driver.find_element("css selector", ".methods tr.winner b").click()
+        assert driver.find_element("id", "filter").text.startswith("1,000 of 1,000 members: mean")
+        assert console_errors(driver) == []
