@@ -11,6 +11,7 @@ import numpy as np
 
 from orchestrator.ensembles.comparison import Comparison, Estimate, Row, Scores, Worst
 from orchestrator.ensembles.measures import disagreement, is_right, losses, measures, per_class_accuracy, reliability
+from orchestrator.ensembles.methods import NotPossibleError
 from orchestrator.ensembles.methods.best_single import BestSingle
 from orchestrator.ensembles.methods.fusion import Fusion
 from orchestrator.ensembles.methods.greedy import Greedy
@@ -50,8 +51,8 @@ def comparison(
     """A finished comparison; half of the examples are the validation's."""
     pool = _pool(members, examples, classes, seed)
     val, test = pool.at(np.arange(examples // 2)), pool.at(np.arange(examples // 2, examples))
-    built = {name: METHODS[name].build(val, np.random.default_rng(seed)) for name in methods}
-    rows = [_row(name, built[name], built["best_single"], val, test) for name in methods]
+    built, not_tried = _built(methods, val, seed)
+    rows = [_row(name, one, built["best_single"], val, test) for name, one in built.items()]
     winner = min(rows, key=lambda row: row["val"]["measures"]["nll"])["method"]
     rows.sort(key=lambda row: -row["test"]["measures"]["accuracy"])
     best = built[winner]
@@ -72,7 +73,7 @@ def comparison(
         "members": _members(val),
         "left_out": [(f"made-00000000/{members + n}", "it diverged") for n in range(3)]
         + [("old-11111111", "its split differs")],
-        "not_tried": [("seeds", "no configuration has two seeds")],
+        "not_tried": [("seeds", "no configuration has two seeds"), *not_tried],
         "rows": rows,
         "winner": winner,
         "corrected": {"naive": 0.915, "value": 0.903, "low": 0.89, "high": 0.92, "seeds": 0.004},
@@ -143,6 +144,16 @@ def hostile(whole: Comparison) -> Comparison:
     found["sizes"] = [(text, n + 1, value, value) for text in NASTY for n, value in enumerate((0.5, float("nan"), 0.7))]
     found["corrected"] = {"naive": float("nan"), "value": 1e308, "seeds": float("inf")}
     return found  # type: ignore[no-any-return]
+
+
+def _built(methods: Sequence[str], val: Pool, seed: int) -> tuple[dict[str, Ensemble], list[tuple[str, str]]]:
+    built, not_tried = {}, []
+    for name in methods:
+        try:
+            built[name] = METHODS[name].build(val, np.random.default_rng(seed))
+        except NotPossibleError as error:
+            not_tried.append((name, str(error)))
+    return built, not_tried
 
 
 def _pool(members: int, examples: int, classes: int, seed: int) -> Pool:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from orchestrator.ensembles.comparison import Comparison, Estimate, MemberRecord, Row, Scores
 from orchestrator.reports.data import cut
@@ -15,6 +16,8 @@ BEST_SINGLE = "best_single"
 
 SURE = 0.05
 """A p-value from which on a gain is called a tie."""
+
+FEW = 12
 
 
 @dataclass(frozen=True)
@@ -121,3 +124,10 @@ def p_word(value: float) -> str:
 def counted(number: int, one: str, many: str | None = None) -> str:
     """`1 member`, `1,000 members`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def whole_axis(longest: int) -> dict[str, Any]:
+    """The axis of Vega-Lite of whole numbers from 1 on: each has its tick where they are few."""
+    if longest <= FEW:
+        return {"format": "d", "values": list(range(1, longest + 1))}
+    return {"format": "d", "tickMinStep": 1, "tickCount": FEW, "labelOverlap": True}

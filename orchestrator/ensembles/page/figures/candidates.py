@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from orchestrator.ensembles.page.view import View, counted, percent
+from orchestrator.ensembles.page.view import View, counted, percent, whole_axis
 from orchestrator.reports.data import cut
 from orchestrator.reports.figure import CHOSEN, GREY, RED, Figure, strength
 
@@ -74,7 +74,7 @@ def _spec(rows: list[dict[str, Any]]) -> dict[str, Any]:
                 "type": "quantitative",
                 "title": "rank by the objective (1 is the best)",
                 "scale": {"nice": False, "zero": False, "padding": 12},
-                "axis": {"format": "d", "tickMinStep": 1, "tickCount": 12},
+                "axis": whole_axis(rows[-1]["rank"]),
             },
             "y": {
                 "field": "accuracy",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from orchestrator.ensembles.page.view import View
 from orchestrator.reports.data import cut
-from orchestrator.reports.figure import Figure
-from orchestrator.reports.figures.confusion import CLASSES, matrix, most_confused
+from orchestrator.reports.figure import RED, Figure
+from orchestrator.reports.figures.confusion import CLASSES, matrix
+
+PAIRS = 25
+"""Pairs that are drawn where there are more classes than a matrix has."""
 
 
 def figure(view: View) -> Figure | None:
@@ -16,12 +20,11 @@ def figure(view: View) -> Figure | None:
     if not pairs or view.winner is None:
         return None
     classes = [cut(name, 100) for name in view.comparison["classes"]]
-    shown = most_confused(pairs, len(classes), CLASSES)
     return Figure(
         name="confusion",
         title="Which classes does the winner take for which?",
-        text=_text(view, pairs, len(shown)),
-        spec=matrix(classes, pairs, shown),
+        text=_text(view, pairs),
+        spec=matrix(classes, pairs, range(len(classes))) if len(classes) <= CLASSES else _pairs(view, pairs),
     )
 
 
@@ -38,7 +41,7 @@ def counts(view: View) -> Counter[tuple[int, int]]:
     )
 
 
-def _text(view: View, pairs: Counter[tuple[int, int]], shown: int) -> str:
+def _text(view: View, pairs: Counter[tuple[int, int]]) -> str:
     wrong = {pair: count for pair, count in pairs.items() if pair[0] != pair[1]}
     total = pairs.total()
     assert view.winner is not None
@@ -48,4 +51,33 @@ def _text(view: View, pairs: Counter[tuple[int, int]], shown: int) -> str:
         of_true = sum(number for (label, _), number in pairs.items() if label == true)
         text += f" Most often {view.class_name(true)} is taken for {view.class_name(said)}: {count:,} of {of_true:,}."
     classes = len(view.comparison["classes"])
-    return text + (f" Of {classes:,} classes the {shown} with the most mistakes are shown." if shown < classes else "")
+    if classes > CLASSES:
+        text += f" Of {classes:,} classes, the {min(PAIRS, len(wrong))} pairs that are confused most often are shown."
+    return text
+
+
+def _pairs(view: View, pairs: Counter[tuple[int, int]]) -> dict[str, Any]:
+    """Bars of the pairs that are confused most often: a matrix of so many classes is nearly empty."""
+    wrong = [(count, true, said) for (true, said), count in pairs.items() if true != said]
+    most = sorted(wrong, key=lambda one: (-one[0], one[1:]))[:PAIRS]
+    names = [f"{view.class_name(true, 20)}, taken for {view.class_name(said, 20)}" for _, true, said in most]
+    y = {
+        "field": "line",
+        "type": "ordinal",
+        "title": None,
+        "axis": {"labelExpr": "names[datum.value]", "labelLimit": 320, "grid": False},
+    }
+    x = {
+        "field": "images",
+        "type": "quantitative",
+        "title": "mistakes (images)",
+        "axis": {"format": "d", "tickMinStep": 1},
+    }
+    return {
+        "params": [{"name": "names", "value": names}],
+        "data": {"values": [{"line": line, "images": count} for line, (count, _, _) in enumerate(most)]},
+        "width": 560,
+        "height": 18 * max(1, len(most)),
+        "mark": {"type": "bar", "color": RED, "height": {"band": 0.7}},
+        "encoding": {"x": x, "y": y, "tooltip": [{"field": "images", "type": "quantitative"}]},
+    }

@@ -39,12 +39,14 @@ def figure(view: View) -> Figure | None:
 
 def _text(view: View, found: Sequence[Cost], front: Sequence[Cost]) -> str:
     cheap, best = front[0], front[-1]
-    text = (
-        "The green line joins the methods that no other beats in both accuracy and multiply-adds: from "
-        f"{view.method(cheap.trial)} with {percent(cheap.value)} for {short(cheap.cost)} to {view.method(best.trial)} with "
-        f"{percent(best.value)} for {short(best.cost)}. "
-        "A bar is the 95 % interval."
-    )
+    ends = [f"{view.method(one.trial)} with {percent(one.value)} for {short(one.cost)}" for one in (cheap, best)]
+    if len(front) == 1:
+        text = f"No other method beats {ends[0]}, in accuracy or in multiply-adds."
+    else:
+        text = "The green line joins the methods that no other beats in both accuracy and multiply-adds: "
+        text += f"from {ends[0]} to {ends[1]}."
+    if any(view.estimate(view.rows[one.trial], "accuracy")["low"] is not None for one in found):
+        text += " A bar is the 95 % interval."
     if _ranking(view):
         text += " The grey line takes the members by their rank, one after the other."
     if len(found) < len(view.rows):

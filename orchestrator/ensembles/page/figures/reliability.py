@@ -48,7 +48,7 @@ def _ends(view: View, have: Sequence[int]) -> list[float]:
     found = [
         100 * one for number in have for confidence, right, _ in _bins(view, number) for one in (confidence, right)
     ]
-    return [max(0, 10 * math.floor(min(found) / 10)), 100]
+    return [max(0, 10 * math.floor(min(found) / 10)), min(100, 10 * math.ceil(max(found) / 10))]
 
 
 def _text(view: View, shown: Sequence[int | None]) -> str:

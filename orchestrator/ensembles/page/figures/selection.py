@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.ensembles.page.view import View, counted
+from orchestrator.ensembles.page.view import View, counted, whole_axis
 from orchestrator.reports.figure import BLUE, CHOSEN, GREY, RED, Figure, strength
 from orchestrator.reports.parts.drawing import TITLE_ABOVE
 
@@ -64,16 +64,19 @@ def _text(view: View, number: int, steps: Sequence[Step], order: Sequence[int]) 
 
 # The pictures ---------------------------------------------------------------------------------------------------------
 
-ACROSS: dict[str, Any] = {
-    "field": "step",
-    "type": "quantitative",
-    "title": "step of the selection",
-    "axis": {"format": "d", "tickMinStep": 1},
-    "scale": {"nice": False, "zero": False, "padding": 12},
-}
+
+def _across(steps: Sequence[Step]) -> dict[str, Any]:
+    return {
+        "field": "step",
+        "type": "quantitative",
+        "title": "step of the selection",
+        "axis": whole_axis(len(steps)),
+        "scale": {"nice": False, "zero": False, "padding": 12},
+    }
 
 
 def _taken(view: View, number: int, steps: Sequence[Step], order: Sequence[int]) -> dict[str, Any]:
+    across = _across(steps)
     at = {place: line for line, place in enumerate(order)}
     seen: set[int] = set()
     rows: list[dict[str, Any]] = []
@@ -104,13 +107,13 @@ def _taken(view: View, number: int, steps: Sequence[Step], order: Sequence[int])
             }
         ],
         "mark": {"type": "rule", "strokeWidth": 2, "color": BLUE},
-        "encoding": {"x": {**ACROSS, "field": "from"}, "x2": {"field": "to"}, "y": y, "opacity": strength(0.3)},
+        "encoding": {"x": {**across, "field": "from"}, "x2": {"field": "to"}, "y": y, "opacity": strength(0.3)},
     }
     kinds = {"domain": ["first", "again"], "range": [RED, BLUE]}
     dots = {
         "mark": {"type": "point", "filled": True, "tooltip": True, "cursor": "pointer"},
         "encoding": {
-            "x": ACROSS,
+            "x": across,
             "y": y,
             "color": {
                 "field": "pick",
@@ -151,10 +154,11 @@ def _scores(view: View, number: int, steps: Sequence[Step]) -> dict[str, Any]:
         for step, (place, score) in enumerate(steps, start=1)
         if math.isfinite(score)
     ]
+    across = _across(steps)
     y = {"field": "score", "type": "quantitative", "title": title, "scale": {"zero": False}, "axis": {"format": form}}
-    line = {"mark": {"type": "line", "color": GREY, "interpolate": "step-after"}, "encoding": {"x": ACROSS, "y": y}}
+    line = {"mark": {"type": "line", "color": GREY, "interpolate": "step-after"}, "encoding": {"x": across, "y": y}}
     dots = {
         "mark": {"type": "point", "filled": True, "size": 60, "color": BLUE, "tooltip": True, "cursor": "pointer"},
-        "encoding": {"x": ACROSS, "y": y, "opacity": strength(1.0)},
+        "encoding": {"x": across, "y": y, "opacity": strength(1.0)},
     }
     return {"params": [CHOSEN], "data": {"values": rows}, "width": "container", "height": 260, "layer": [line, dots]}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from orchestrator.ensembles.page.view import View, percent
+from orchestrator.ensembles.page.view import View, percent, whole_axis
 from orchestrator.reports.data import cut
 from orchestrator.reports.figure import BLUE, CHOSEN, FAINT, GREEN, GREY, IS_CHOSEN, ORANGE, PURPLE, Figure
 
@@ -92,7 +92,7 @@ def _spec(view: View, found: Mapping[str, Sequence[Prefix]], measure: str, title
         "scale": {"type": "log", "nice": False, "padding": 10}
         if longest > LONG
         else {"nice": False, "zero": False, "padding": 10},
-        "axis": {"format": "d", "tickMinStep": 1, "labelOverlap": True},
+        "axis": whole_axis(longest),
     }
     if longest > LONG:
         x["axis"]["values"] = [
