@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "orchestrator.analysis": {"analysis", "base", "config", "journal", "space"},
     "orchestrator.scheduling": {"base", "journal", "scheduling", "space", "training"},
     "orchestrator.stores": {"base", "journal", "stores"},
-    "orchestrator.serving": {"base", "config", "housekeeping", "journal", "serving", "training"},
+    "orchestrator.serving": {"base", "config", "housekeeping", "journal", "serving", "stores", "training"},
     # training, for the cache of decoded images alone (reports/parts/images.py): it is read without torch
     "orchestrator.reports": {"analysis", "base", "config", "journal", "reports", "space", "training"},
     "orchestrator.tracking": {"analysis", "base", "config", "journal", "stores", "tracking"},
@@ -78,7 +78,12 @@ ABOVE = {"orchestrator", "orchestrator.__main__"}
 
 ONLY_IN = {
     "ray": {"orchestrator.scheduling.ray"},
-    "mlflow": {"orchestrator.stores.client", "orchestrator.tracking.dashboard", "orchestrator.ensembles"},
+    "mlflow": {
+        "orchestrator.stores.client",
+        "orchestrator.stores.registry",
+        "orchestrator.tracking.dashboard",
+        "orchestrator.ensembles",
+    },
     "hydra": {"orchestrator.config"},
     "omegaconf": {"orchestrator.config"},
     "optuna": {"orchestrator.scheduling", "orchestrator.analysis"},

@@ -3,6 +3,9 @@
 runs/mlflow.db, runs/artifacts/                  the local MLflow store of all sweeps in the folder
 runs/store.json                                  the identity that the folder shares with its MLflow store, and where it lay last
 runs/adopting.json                               what a copy is being given for an identity; gone when it has it
+runs/comparisons/<comparison>/                   what `compare` found: comparison.json, comparison.html;
+    model/                                       its winner as a model
+    shipping.json                                the MLflow store that it is for, and whether that has it
 runs/<sweep>/journal.sqlite                      every decision, in order; SQLite keeps files of its own beside it
 runs/<sweep>/sweep.json                          says that the folder is this sweep's; nothing is deleted without it
 runs/<sweep>/lock                                held by the driver
@@ -47,6 +50,13 @@ SWEEP_MARK = "sweep.json"
 
 UID = re.compile(r"[a-z0-9][a-z0-9_.-]*-[0-9a-f]{8}")
 """The name of a sweep's folder."""
+
+COMPARISONS = "comparisons"
+COMPARISON = "comparison.json"
+COMPARISON_PAGE = "comparison.html"
+MODEL = "model"
+SHIPPING = "shipping.json"
+"""In the folder of sweeps, and in there in the folder of a comparison, which is named as a sweep's."""
 
 LOCK = "lock"
 STOP = "stop"

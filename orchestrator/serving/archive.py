@@ -17,10 +17,11 @@ PARTS = (
     "orchestrator/config/rights.py",
     "orchestrator/serving/__init__.py",
     "orchestrator/serving/images.py",
+    "orchestrator/serving/pooled.py",
     "orchestrator/serving/predictor.py",
     "orchestrator/serving/pyfunc.py",
 )
-"""What `serving/pyfunc.py` imports, itself or through another."""
+"""What `serving/pyfunc.py` and `serving/pooled.py` import, itself or through another."""
 
 WRITTEN = (1980, 1, 1, 0, 0, 0)
 """The time in the archive: the same code is the same file."""

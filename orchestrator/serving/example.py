@@ -53,15 +53,26 @@ def _chunk(kind: bytes, contents: bytes) -> bytes:
 
 
 def readme(trial: str, inputs: Inputs) -> str:
-    """How to use the model, in Markdown."""
+    """How to use the model of a trial, in Markdown."""
     height, width, channels = inputs["height"], inputs["width"], inputs["channels"]
+    size = f"{height}x{width} ({channels} channel{'s' if channels > 1 else ''})"
+    takes = f"brings them to {size}, preprocesses them as in\ntraining"
+    return _readme(f"The network of trial {trial}", takes, inputs)
+
+
+def readme_of_ensemble(name: str, inputs: Inputs, members: int) -> str:
+    """How to use the model of an ensemble, in Markdown."""
+    takes = "brings them to the size of each member, preprocesses them as in its training, pools what\nthe members say"
+    return _readme(f"An ensemble of {members} networks: the winner of {_inline(name)}", takes, inputs)
+
+
+def _readme(title: str, takes: str, inputs: Inputs) -> str:
     names = [f"`{_inline(name)}`" for name in unique_names(inputs["classes"])]
     more = f" and {len(names) - CLASSES_SHOWN} more" if len(names) > CLASSES_SHOWN else ""
     floats = _FLOATS if inputs["dtype"] == "float32" else ""
-    return f"""# The network of trial {trial}
+    return f"""# {title}
 
-Takes images, brings them to {height}x{width} ({channels} channel{"s" if channels > 1 else ""}), preprocesses them as in
-training, and gives the probability of each of {len(names)} classes: {", ".join(names[:CLASSES_SHOWN])}{more}.
+Takes images, {takes}, and gives the probability of each of {len(names)} classes: {", ".join(names[:CLASSES_SHOWN])}{more}.
 {floats}
     mlflow models serve --env-manager local -m runs:/RUN/model -p 5001
 

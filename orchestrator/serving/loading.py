@@ -9,19 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.base.errors import ConfigError, NotReadyError, Problem
 from orchestrator.base.groups import OF_MODEL
-from orchestrator.base.layout import PREDICTIONS, trial_folder
-from orchestrator.base.rights import granted
+from orchestrator.base.layout import MODEL, PREDICTIONS, trial_folder
+from orchestrator.base.rights import Rights, granted
 from orchestrator.base.upgrades import current_config
 from orchestrator.config.plan import SweepPlan
 from orchestrator.config.rights import check_recorded, read_user_rights, rights_of
+from orchestrator.housekeeping.comparisons import find_comparison
 from orchestrator.housekeeping.loading import train_again, weights_of
 from orchestrator.housekeeping.reading import TrialStory, find_trial, read_trial, split_name
-from orchestrator.journal.finding import find_sweep
+from orchestrator.journal.finding import find_sweep, sweeps_in
 from orchestrator.journal.record import read_sweep
 from orchestrator.serving.choosing import best_trial, crops
+from orchestrator.serving.mlmodel import DATA, MLMODEL
+from orchestrator.stores.registry import fetched, is_address
 
 if TYPE_CHECKING:
+    from orchestrator.serving.pooled import EnsemblePredictor
     from orchestrator.serving.predictor import Predictor
+
+IN_PYTHON = "allowed_targets={targets}, import_paths={folders} to load_model()"
 
 
 def load_model(
@@ -30,11 +36,14 @@ def load_model(
     *,
     allowed_targets: Sequence[str] = (),
     import_paths: Sequence[str | Path] = (),
-) -> Predictor:
+) -> Predictor | EnsemblePredictor:
     """The trial `NAME/7`, or the best one of the sweep `NAME`, with the weights of its best epoch, on the CPU.
 
     `predict(images)` of what is returned gives classes and probabilities; `network` is the bare module, which takes images after
     the trial's preprocessing. Of a trial that still runs it is the best epoch so far.
+
+    The name of a comparison gives its winner; a folder with a model, or an address of MLflow (`models:/NAME@champion`,
+    `runs:/RUN/model`), that model. An ensemble has no single `network`, but `members`.
 
     Args:
         allowed_targets: targets beyond the catalogue that the trial's configuration may name; what its journal allows itself
@@ -42,15 +51,62 @@ def load_model(
         import_paths: the folders of their modules.
 
     Raises:
-        ConfigError: there is no such trial, or it needs a target that is not allowed; the message says what to pass.
+        ConfigError: there is no such model, or it needs a target that is not allowed; the message says what to pass.
         NotReadyError: its weights are not there or damaged, or do not fit the code of today; the message says what to do.
     """
     if not isinstance(name, str):
         raise ConfigError(Problem("NAME", 'must be "NAME" or "NAME/7", as orchestrator status lists them', name))
-    story = _find(Path(runs_dir), name)
     rights = rights_of(allowed_targets, [str(path) for path in import_paths], Path.cwd()) | read_user_rights()
+    return load(name, Path(runs_dir), rights, how=IN_PYTHON)
+
+
+def load(name: str, runs_dir: Path, rights: Rights, *, how: str) -> Predictor | EnsemblePredictor:
+    """As `load_model`.
+
+    Args:
+        how: what to pass where rights lack, as for `check_recorded`.
+    """
+    if is_address(name):
+        with fetched(name, runs_dir) as folder:
+            return load_written(folder, rights)
+    if (written := _written(Path(name).expanduser())) is not None:
+        return load_written(written, rights)
+    comparison = None if "/" in name else find_comparison(runs_dir, name)
+    if comparison is not None and not _is_sweep(runs_dir, name):
+        if (written := _written(comparison)) is None:
+            raise NotReadyError(
+                f"the comparison {comparison.name} holds no model: not all weights of its winner were there; {comparison} has"
+                " its members"
+            )
+        return load_written(written, rights)
+    return _load_trial(_find(runs_dir, name), rights, how=how)
+
+
+def load_written(folder: Path, rights: Rights) -> Predictor | EnsemblePredictor:
+    """The model in a folder that has an `MLmodel`, a single one or an ensemble.
+
+    Raises:
+        ConfigError, NotReadyError: as for `load_model`.
+    """
+    from orchestrator.serving.pooled import is_ensemble, load_ensemble
+    from orchestrator.serving.pyfunc import load_folder
+
+    data = folder / DATA
+    return load_ensemble(data, rights) if is_ensemble(data) else load_folder(data, rights)
+
+
+def _written(folder: Path) -> Path | None:
+    """Where a model lies in a folder: there, or, of a comparison's folder, below; None where there is none."""
+    return next((path for path in (folder, folder / MODEL) if (path / MLMODEL).is_file()), None)
+
+
+def _is_sweep(runs_dir: Path, name: str) -> bool:
+    """Whether a sweep has exactly this name, which then comes before a comparison's."""
+    return any(name in (path.name, path.name.rpartition("-")[0]) for path in sweeps_in(runs_dir))
+
+
+def _load_trial(story: TrialStory, rights: Rights, *, how: str) -> Predictor:
     config = current_config(story.trial.config)
-    how = "allowed_targets={targets}, import_paths={folders} to load_model()"
     check_recorded(
         story.name, {key: config[key] for key in ("model", *OF_MODEL, "transfer", "import_paths")}, rights, how=how
     )

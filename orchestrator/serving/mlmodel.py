@@ -36,6 +36,7 @@ from orchestrator.serving.pyfunc import DESCRIPTION, FORMAT, stamp
 LOADER = "orchestrator.serving.pyfunc"
 ARCHIVE = "code/orchestrator.zip"
 DATA = "data"
+MLMODEL = "MLmodel"
 NETWORK = ("model", *OF_MODEL, "transfer", "seed")
 """What of a trial's configuration makes the network."""
 
@@ -62,7 +63,7 @@ def write_model(folder: Path, record: SweepRecord, to: Path) -> list[tuple[str, 
     except NotReadyError:
         return []
     weights = trial_folder(folder, trial.index) / BEST
-    inputs = _inputs_of(weights)
+    inputs = inputs_of(weights)
     if inputs is None or inputs["scale"] is None:
         return []
     (to / DATA).mkdir(parents=True)
@@ -71,8 +72,8 @@ def write_model(folder: Path, record: SweepRecord, to: Path) -> list[tuple[str, 
     example, about_example = example_files(inputs)
     written |= example
     size = weights.stat().st_size + sum(len(text.encode()) for text in written.values())
-    written |= _environment() | {"README.md": readme(f"{record.uid}/{trial.index}", inputs)}
-    written["MLmodel"] = _mlmodel(inputs, about_example, size, record.last_ms, written)
+    written |= environment() | {"README.md": readme(f"{record.uid}/{trial.index}", inputs)}
+    written[MLMODEL] = mlmodel(inputs, about_example, size, record.last_ms, written)
     for name, text in written.items():
         (to / name).write_text(text, encoding="utf-8")
     write_archive(to / ARCHIVE)
@@ -80,7 +81,7 @@ def write_model(folder: Path, record: SweepRecord, to: Path) -> list[tuple[str, 
     return [(f"model/{name}", path) for name, path in sorted(files.items())]
 
 
-def _inputs_of(weights: Path) -> Inputs | None:
+def inputs_of(weights: Path) -> Inputs | None:
     """What the network was told of its images, from the header of its weights; None where that is not all there."""
     try:
         with weights.open("rb") as file:
@@ -106,7 +107,21 @@ def _description(record: SweepRecord, trial: TrialRecord, inputs: Inputs, weight
     return json.dumps(said | {"sha256": stamp(said)}, indent=1)
 
 
-def _mlmodel(inputs: Inputs, example: Mapping[str, Any], size: int, time_ms: int, others: Mapping[str, str]) -> str:
+def mlmodel(
+    inputs: Inputs,
+    example: Mapping[str, Any],
+    size: int,
+    time_ms: int,
+    others: Mapping[str, str],
+    *,
+    loader: str = LOADER,
+) -> str:
+    """The file `MLmodel`.
+
+    Args:
+        size: of the weights, the description and the example in bytes.
+        others: the texts of the other files, of which the model has its identity.
+    """
     import yaml
 
     columns = [{"type": "double", "name": name, "required": True} for name in unique_names(inputs["classes"])]
@@ -118,7 +133,7 @@ def _mlmodel(inputs: Inputs, example: Mapping[str, Any], size: int, time_ms: int
                 "code": ARCHIVE,
                 "data": DATA,
                 "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
-                "loader_module": LOADER,
+                "loader_module": loader,
                 "python_version": platform.python_version(),
                 "streamable": False,
             }
@@ -141,7 +156,7 @@ def _mlmodel(inputs: Inputs, example: Mapping[str, Any], size: int, time_ms: int
     return yaml.safe_dump(model, default_flow_style=False)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """The packages that the model needs, in the three ways in which MLflow says it."""
     import yaml
 

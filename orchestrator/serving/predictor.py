@@ -96,6 +96,8 @@ class Predictor:
         classes: the names of the classes, in the order of the network's outputs.
         image_size: (height, width) of the images that it takes.
         channels: 1 (grey) or 3 (colour), of most data sets.
+        inputs: how its images are stored.
+        crops: as given.
     """
 
     def __init__(self, name: str, restored: Restored, *, crops: bool, described: str = "") -> None:
@@ -104,10 +106,10 @@ class Predictor:
         self.classes = unique_names(restored.inputs["classes"])
         self.image_size: Size = (restored.inputs["height"], restored.inputs["width"])
         self.channels = restored.inputs["channels"]
-        self._inputs = restored.inputs
+        self.inputs = restored.inputs
         self._transform = restored.transform
         self._channels_last = restored.channels_last
-        self._crops = crops
+        self.crops = crops
         self._described = described
 
     def predict(self, images: Any) -> Predictions:
@@ -134,8 +136,32 @@ class Predictor:
             sizes += [None if one.size == self.image_size else one.size for one in chunk]
         if not rows:
             raise ValueError("there are no images to predict: the list is empty")
-        self._tell(sizes)
+        self.tell(sizes)
         return Predictions(np.concatenate(rows), self.classes, tuple(sizes))
+
+    def logits(self, pixels: np.ndarray) -> np.ndarray:
+        """float32 [N, K], the maximum of each row subtracted, of stored images [N, C, H, W]: what a trial's predictions hold."""
+        import torch
+
+        from orchestrator.training.evaluate import logits_of
+
+        stored = torch.from_numpy(pixels)
+        return self._checked(
+            logits_of(self.network, stored, self._transform, channels_last=self._channels_last).numpy()
+        )
+
+    def tell(self, sizes: Sequence[Size | None]) -> None:
+        """Warns the caller's caller of images that were resized, see `predict`; sizes as in `Predictions`."""
+        others = [size for size in sizes if size is not None]
+        if not others or self.crops:
+            return
+        height, width = self.image_size
+        warnings.warn(
+            f"{len(others)} of {len(sizes)} images are not {height}x{width} as all images in training (the first of them is"
+            f" {others[0][0]}x{others[0][1]}): scaled and cropped at the centre, which the network has never seen",
+            ResizedWarning,
+            stacklevel=3,
+        )
 
     def __call__(self, *images: Any, **others: Any) -> NoReturn:
         raise TypeError(
@@ -156,8 +182,8 @@ class Predictor:
         )
 
     def _read(self, images: Any) -> Iterator[Read]:
-        for where, image in single_images(images, self._inputs):
-            yield read_image(image, where, self._inputs, crops=self._crops)
+        for where, image in single_images(images, self.inputs):
+            yield read_image(image, where, self.inputs, crops=self.crops)
 
     def _probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """Class probabilities [N, K] of stored images [N, C, H, W]."""
@@ -166,21 +192,13 @@ class Predictor:
         from orchestrator.training.evaluate import probabilities
 
         stored = torch.from_numpy(pixels)
-        found = probabilities(self.network, stored, self._transform, channels_last=self._channels_last).numpy()
+        return self._checked(
+            probabilities(self.network, stored, self._transform, channels_last=self._channels_last).numpy()
+        )
+
+    def _checked(self, found: np.ndarray) -> np.ndarray:
         if found.shape[1] != len(self.classes):
             raise ValueError(
                 f"the network gives {found.shape[1]} numbers an image; there are {len(self.classes)} classes"
             )
         return found
-
-    def _tell(self, sizes: list[Size | None]) -> None:
-        others = [size for size in sizes if size is not None]
-        if not others or self._crops:
-            return
-        height, width = self.image_size
-        warnings.warn(
-            f"{len(others)} of {len(sizes)} images are not {height}x{width} as all images in training (the first of them is"
-            f" {others[0][0]}x{others[0][1]}): scaled and cropped at the centre, which the network has never seen",
-            ResizedWarning,
-            stacklevel=3,
-        )

@@ -10,7 +10,7 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
@@ -20,12 +20,13 @@ from orchestrator.base.inputs import Inputs, checked_inputs
 from orchestrator.base.layout import BEST
 from orchestrator.base.recorded import Spec
 from orchestrator.base.regular import read_regular
-from orchestrator.base.rights import granted
+from orchestrator.base.rights import Rights, granted
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from orchestrator.serving.pooled import EnsemblePredictor
     from orchestrator.serving.predictor import Predictor
 
 DESCRIPTION = "model.json"
@@ -42,22 +43,30 @@ class Network(TypedDict):
     seed: int  # fmt: skip
 
 
-class Described(TypedDict):
-    """What `model.json` says.
+class DescribedTrial(TypedDict):
+    """What makes the predictor of a trial, beside its weights.
 
     Args:
         network: what of the trial's configuration makes it.
         crops: whether the data set scaled and cropped its own images.
         weights: the SHA-256 of their file.
-        sha256: of all the others.
     """
 
-    format: Literal[1]
     trial: str
     network: Network
     inputs: Inputs
     crops: bool
     weights: Annotated[str, SHA256]
+
+
+class Described(DescribedTrial):
+    """What `model.json` says.
+
+    Args:
+        sha256: of all the others.
+    """
+
+    format: Literal[1]
     sha256: Annotated[str, SHA256]
 
 
@@ -74,7 +83,7 @@ class ImageClassifier:
         predictor: the same for Python, which takes more kinds of images.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor | EnsemblePredictor) -> None:
         self.predictor = predictor
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
@@ -104,22 +113,44 @@ def _load_pyfunc(data_path: str) -> ImageClassifier:
     return ImageClassifier(load_folder(Path(data_path)))
 
 
-def load_folder(folder: Path) -> Predictor:
-    """The predictor of the model in a folder, see `_load_pyfunc`."""
-    from orchestrator.config.rights import check_recorded, read_user_rights
+def load_folder(folder: Path, rights: Rights | None = None) -> Predictor:
+    """The predictor of the model in a folder, see `_load_pyfunc`.
+
+    Args:
+        rights: None for those of the user's settings file.
+    """
+    from orchestrator.config.rights import read_user_rights
 
     said = _read(folder / DESCRIPTION)
-    rights = read_user_rights()
+    rights = read_user_rights() if rights is None else rights
+    check_network(said, rights)
+    return predictor_of(said, folder / BEST, rights)
+
+
+def check_network(said: DescribedTrial, rights: Rights) -> None:
+    """
+    Raises:
+        ConfigError: its network is code that these rights do not allow.
+    """
+    from orchestrator.config.rights import check_recorded
+
     how = (
         "allowed_targets: {targets} to your settings file (~/.config/orchestrator/settings.yaml, or what"
         " ORCHESTRATOR_SETTINGS names), and import_paths: [FOLDER] where that code lies; it is not part of the model"
     )
     check_recorded(f"the model of trial {said['trial']}", said["network"], rights, how=how)
+
+
+def predictor_of(said: DescribedTrial, weights: Path, rights: Rights) -> Predictor:
+    """The predictor that a checked description and a file of weights make.
+
+    Raises:
+        NotReadyError: the file is another, or does not fit the network.
+    """
     from orchestrator.serving.predictor import Predictor
     from orchestrator.training.checkpoint import Damaged
     from orchestrator.training.restored import restored
 
-    weights = folder / BEST
     try:
         if hashlib.sha256(read_regular(weights)).hexdigest() != said["weights"]:
             raise Damaged("it is not the file of which the model was made")
@@ -129,17 +160,42 @@ def load_folder(folder: Path) -> Predictor:
         raise NotReadyError(f"{weights} cannot be used: {error}") from error
     except (RuntimeError, ValueError, MemoryError) as error:
         why = " ".join(str(error).split())[:300]
-        raise NotReadyError(f"{weights} does not fit the network of {folder / DESCRIPTION} ({why})") from error
+        raise NotReadyError(f"{weights} does not fit the network of {weights.parent / DESCRIPTION} ({why})") from error
     return Predictor(said["trial"], found, crops=said["crops"])
 
 
 def _read(path: Path) -> Described:
+    said: Described = read_description(path, _check)
+    return said
+
+
+def _check(said: Any) -> None:
+    check(said, Described)
+    check_inputs(said)
+
+
+def check_inputs(said: DescribedTrial) -> None:
+    """
+    Raises:
+        DecodeError: the network cannot have been told that of its images.
+    """
+    checked_inputs(said["inputs"])
+    if said["inputs"]["scale"] is None:
+        raise DecodeError("inputs.scale must be there")
+
+
+def read_description(path: Path, check_it: Callable[[Any], None]) -> Any:
+    """What a `model.json` says, with a stamp that fits.
+
+    Args:
+        check_it: raises DecodeError where it is not what it should be.
+
+    Raises:
+        NotReadyError: it cannot be read, is something else, or was changed.
+    """
     try:
-        said: Described = read_json(read_regular(path))
-        check(said, Described)
-        checked_inputs(said["inputs"])
-        if said["inputs"]["scale"] is None:
-            raise DecodeError("inputs.scale must be there")
+        said = read_json(read_regular(path))
+        check_it(said)
     except OSError as error:
         raise NotReadyError(f"{path} cannot be read ({error.strerror})") from error
     except DecodeError as error:

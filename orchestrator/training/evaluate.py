@@ -41,15 +41,33 @@ def probabilities(model: nn.Module, stored: Tensor, transform: Transform, *, cha
     Raises:
         ValueError: one is not finite.
     """
+    with torch.inference_mode():
+        outputs = _outputs(model, stored, transform, channels_last=channels_last)
+        return _finite(torch.cat([torch.softmax(rows.double(), 1).cpu() for rows in outputs]))
+
+
+def logits_of(model: nn.Module, stored: Tensor, transform: Transform, *, channels_last: bool) -> Tensor:
+    """What `logits` gives of a split, of images as they are stored: float32 [N, K] on the CPU.
+
+    Raises:
+        ValueError: one is not finite.
+    """
+    with torch.inference_mode():
+        outputs = _outputs(model, stored, transform, channels_last=channels_last)
+        logits_NK = _finite(torch.cat([rows.float().cpu() for rows in outputs]))
+        return logits_NK - logits_NK.amax(1, keepdim=True)
+
+
+def _outputs(model: nn.Module, stored: Tensor, transform: Transform, *, channels_last: bool) -> Iterator[Tensor]:
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     model.eval()
-    rows = []
-    with torch.inference_mode():
-        for images in map(transform, torch.split(stored.to(device), _examples_at_once(*stored.shape[-2:]))):
-            if channels_last:
-                images = images.contiguous(memory_format=torch.channels_last)
-            rows.append(torch.softmax(main_output(model(images)).double(), 1).cpu())
-    found = torch.cat(rows)
+    for images in map(transform, torch.split(stored.to(device), _examples_at_once(*stored.shape[-2:]))):
+        if channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        yield main_output(model(images))
+
+
+def _finite(found: Tensor) -> Tensor:
     if not found.isfinite().all():
         raise ValueError("the network gives numbers that are not finite for some of these images")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import socket
@@ -160,6 +161,24 @@ def test_the_server_classifies_image_files(cache: str, tmp_path: Path) -> None:
     net = {"_target_": "models.convnet.convnet", "stages": 2, "width": 4}
     sweep = trained_sweep(tmp_path / "pictures-0a1b2c3d", config(data=data, model=net, epochs=3, batch_size=4))
     expected = orchestrator.load_model(sweep.uid, runs_dir=tmp_path).predict(files)
+    with serving(model_of(sweep, tmp_path), tmp_path) as (address, server, log):
+        wait_for(f"{address}/ping", server, log)
+        records = [{"image": base64.b64encode(path.read_bytes()).decode()} for path in files]
+        found = ask(address, {"dataframe_records": records})
+        assert [max(row, key=row.get) for row in found] == expected.labels
+        assert np.allclose(pd.DataFrame(found).to_numpy(), expected.probabilities, atol=1e-6)
+        assert ask(address, {"inputs": [record["image"] for record in records]}) == found
+        pixels = np.array([np.asarray(Image.open(path).convert("RGB").resize((16, 16))) for path in files])
+        (row,) = ask(address, {"inputs": pixels[:1].tolist()})
+        assert row == pytest.approx(orchestrator.load_model(sweep.uid, tmp_path).predict(pixels[:1])[0].probabilities)
+        with pytest.raises(urllib.error.HTTPError, match="400") as refused:
+            ask(address, {"inputs": (pixels[:1] / 255).tolist()})
+        assert "predict wants pixels as they are in a file" in refused.value.read().decode()
+
+
+@contextlib.contextmanager
+def serving(model: Path, folder: Path) -> Iterator[tuple[str, subprocess.Popen[Any], Path]]:
+    """MLflow's server of a model: its address, which `wait_for` waits for, its process and its log."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -169,30 +188,16 @@ def test_the_server_classifies_image_files(cache: str, tmp_path: Path) -> None:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    log = tmp_path / "server.log"
+    log = folder / "server.log"
     with (
         log.open("w") as out,
         subprocess.Popen(
-            [*command, "-p", str(port), "-m", str(model_of(sweep, tmp_path))],
-            env=environment, stdout=out, stderr=out, cwd=tmp_path, start_new_session=True,
+            [*command, "-p", str(port), "-m", str(model)],
+            env=environment, stdout=out, stderr=out, cwd=folder, start_new_session=True,
         ) as server,
     ):  # fmt: skip
         try:
-            address = f"http://127.0.0.1:{port}"
-            wait_for(f"{address}/ping", server, log)
-            records = [{"image": base64.b64encode(path.read_bytes()).decode()} for path in files]
-            found = ask(address, {"dataframe_records": records})
-            assert [max(row, key=row.get) for row in found] == expected.labels
-            assert np.allclose(pd.DataFrame(found).to_numpy(), expected.probabilities, atol=1e-6)
-            assert ask(address, {"inputs": [record["image"] for record in records]}) == found
-            pixels = np.array([np.asarray(Image.open(path).convert("RGB").resize((16, 16))) for path in files])
-            (row,) = ask(address, {"inputs": pixels[:1].tolist()})
-            assert row == pytest.approx(
-                orchestrator.load_model(sweep.uid, tmp_path).predict(pixels[:1])[0].probabilities
-            )
-            with pytest.raises(urllib.error.HTTPError, match="400") as refused:
-                ask(address, {"inputs": (pixels[:1] / 255).tolist()})
-            assert "predict wants pixels as they are in a file" in refused.value.read().decode()
+            yield f"http://127.0.0.1:{port}", server, log
         finally:
             os.killpg(server.pid, 15)
 
