@@ -29,6 +29,7 @@ orchestrator: hyperparameter sweeps of deep vision networks
   orchestrator report [NAME]           one HTML file with linked figures; --open shows it
   orchestrator results [NAME]          all trials as a table, best first; --csv, --json, --epochs for programs
   orchestrator status [NAME]           progress of all sweeps, or of one in full
+  orchestrator predict MODEL IMAGE...  classify image files; MODEL is a sweep, a trial, a comparison, models:/NAME@champion
   orchestrator show NAME/7             a trial: the command that reproduces it, its attempts, its files
   orchestrator stop NAME               stop a running sweep cleanly, from another terminal
   orchestrator delete NAME             delete a sweep: journal, checkpoints, MLflow runs
@@ -55,6 +56,7 @@ COMMANDS = {
     "train": "running:train_command",
     "status": "keeping:status_command",
     "show": "keeping:show_command",
+    "predict": "predicting:predict_command",
     "stop": "keeping:stop_command",
     "delete": "keeping:delete_command",
     "adopt": "keeping:adopt_command",

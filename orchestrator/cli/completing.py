@@ -15,7 +15,7 @@ from pathlib import Path
 
 from orchestrator.base import errors
 from orchestrator.base.errors import ConfigError, Problem, nearest
-from orchestrator.base.layout import CONF, JOURNAL, TRIALS, UID
+from orchestrator.base.layout import COMPARISONS, CONF, JOURNAL, TRIALS, UID
 from orchestrator.base.text import say
 
 SCRIPTS = Path(__file__).parent / "completion"
@@ -25,7 +25,8 @@ HELP = "--hel"
 """What argparse takes for --help; the list of all keys, which takes time, is added to the whole word alone."""
 
 FOLDERS = ":folders"
-"""Says to the shell that a folder is wanted, which it completes itself."""
+FILES = ":files"
+"""Say to the shell that a folder, or a file, is wanted, which it completes itself."""
 
 SAFE = re.compile(r"[\w\-.,/:=+@%]+")
 """Words that mean themselves to every shell. Others are not offered: bash puts a word on the line as it is, and a file may be
@@ -92,7 +93,9 @@ def _candidates(words: Sequence[str]) -> list[str]:
         return _beginning(word, typed.of_list())
     if command in TAKE_OVERRIDES and (command != "resume" or typed.positionals):
         return typed.overrides()
-    return typed.sweeps()
+    if command == "predict":
+        return [FILES] if typed.positionals else [*typed.sweeps(), *typed.comparisons()]
+    return [*typed.sweeps(), *(typed.comparisons() if command == "sync" else [])]
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ class _Typed:
             word
             for place, word in enumerate(rest)
             if not word.startswith("-")
-            and not (place and rest[place - 1] in (*TAKE_FOLDERS, "--config-name", "--more"))
+            and not (place and rest[place - 1] in (*TAKE_FOLDERS, "--config-name", "--more", "--top"))
         ]
 
     def value_of(self, option: str) -> str | None:
@@ -146,6 +149,11 @@ class _Typed:
             return _beginning(self.word, [f"{prefix}{name}/{index}" for index in _trials_of(runs_dir, name)])
         goes_on = trials or self.before[0] == "show"
         return _beginning(self.word, [f"{prefix}{sweep}{'/' * goes_on}" for sweep in _sweeps_in(runs_dir)])
+
+    def comparisons(self) -> list[str]:
+        """The comparisons of the runs folder, by name."""
+        runs_dir = Path(self.value_of("--runs-dir") or "runs").expanduser()
+        return _beginning(self.word, sorted(entry.name for entry in _entries(runs_dir / COMPARISONS)))
 
     # keys and choices
 

@@ -8,9 +8,11 @@ _orchestrator() {
     current=${words[${#words[@]} - 1]}
     COMPREPLY=()
     while IFS= read -r line; do COMPREPLY+=("$line"); done < <(command "${words[0]}" _complete "${words[@]:1}" 2> /dev/null)
-    if [[ ${COMPREPLY[0]-} == :folders ]]; then
+    if [[ ${COMPREPLY[0]-} == :folders || ${COMPREPLY[0]-} == :files ]]; then
+        local kind=-d
+        [[ ${COMPREPLY[0]} == :files ]] && kind=-f
         COMPREPLY=()
-        while IFS= read -r line; do COMPREPLY+=("$line"); done < <(compgen -d -- "$current")
+        while IFS= read -r line; do COMPREPLY+=("$line"); done < <(compgen "$kind" -- "$current")
         compopt -o filenames 2> /dev/null
         return
     fi

@@ -7,6 +7,7 @@ _orchestrator() {
         case $line in
             '') ;;
             :folders) _files -/; return ;;
+            :files) _files; return ;;
             *[=./]) open+=("$line") ;;
             *) whole+=("$line") ;;
         esac
