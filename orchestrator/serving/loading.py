@@ -17,7 +17,7 @@ from orchestrator.config.rights import check_recorded, read_user_rights, rights_
 from orchestrator.housekeeping.comparisons import find_comparison
 from orchestrator.housekeeping.loading import train_again, weights_of
 from orchestrator.housekeeping.reading import TrialStory, find_trial, read_trial, split_name
-from orchestrator.journal.finding import find_sweep, sweeps_in
+from orchestrator.journal.finding import find_sweep
 from orchestrator.journal.record import read_sweep
 from orchestrator.serving.choosing import best_trial, crops
 from orchestrator.serving.mlmodel import DATA, MLMODEL
@@ -72,7 +72,7 @@ def load(name: str, runs_dir: Path, rights: Rights, *, how: str) -> Predictor | 
     if (written := _written(Path(name).expanduser())) is not None:
         return load_written(written, rights)
     comparison = None if "/" in name else find_comparison(runs_dir, name)
-    if comparison is not None and not _is_sweep(runs_dir, name):
+    if comparison is not None:
         if (written := _written(comparison)) is None:
             raise NotReadyError(
                 f"the comparison {comparison.name} holds no model: not all weights of its winner were there; {comparison} has"
@@ -98,11 +98,6 @@ def load_written(folder: Path, rights: Rights) -> Predictor | EnsemblePredictor:
 def _written(folder: Path) -> Path | None:
     """Where a model lies in a folder: there, or, of a comparison's folder, below; None where there is none."""
     return next((path for path in (folder, folder / MODEL) if (path / MLMODEL).is_file()), None)
-
-
-def _is_sweep(runs_dir: Path, name: str) -> bool:
-    """Whether a sweep has exactly this name, which then comes before a comparison's."""
-    return any(name in (path.name, path.name.rpartition("-")[0]) for path in sweeps_in(runs_dir))
 
 
 def _load_trial(story: TrialStory, rights: Rights, *, how: str) -> Predictor:

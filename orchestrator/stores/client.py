@@ -63,6 +63,7 @@ class ClientStore:
         uri: any tracking address that MLflow knows.
         artifact_root: where a new experiment keeps its artifacts; None leaves it to the server.
         experiment_tags: that a new experiment is to have.
+        uid_tags: which tags name the runs: of a sweep or a comparison, and of a trial or an ensemble below.
     """
 
     def __init__(
@@ -71,9 +72,11 @@ class ClientStore:
         experiment: str,
         artifact_root: Path | None = None,
         experiment_tags: Mapping[str, str] | None = None,
+        uid_tags: tuple[str, str] = ("sweep_uid", "trial_uid"),
     ) -> None:
+        self._uid_tags = uid_tags
         self._experiment_tags = experiment_tags or {}
-        self._uri = bare_address(uri)
+        self.uri = bare_address(uri)
         self._name = experiment
         self._artifact_root = artifact_root
         self._experiment_id: str | None = None
@@ -96,7 +99,7 @@ class ClientStore:
             warnings.simplefilter("ignore")
             import mlflow
 
-        return mlflow.MlflowClient(self._uri)
+        return mlflow.MlflowClient(self.uri)
 
     def open(self) -> None:
         if self.experiment_id() is None:
@@ -124,14 +127,19 @@ class ClientStore:
     def find(self, sweep_uid: str) -> set[str]:
         """As `Store.find`. Of several runs with one uid, left by requests whose answer was lost, the fullest stays."""
         by_uid: dict[str, list[StoredRun]] = defaultdict(list)
-        for run in self._search([self._experiment_id], f"tags.sweep_uid = '{sweep_uid}'"):
-            by_uid[run.tags.get("trial_uid", sweep_uid)].append(run)
+        above, below = self._uid_tags
+        for run in self._search([self._experiment_id], f"tags.{above} = '{sweep_uid}'"):
+            by_uid[run.tags.get(below, sweep_uid)].append(run)
         for uid, runs in by_uid.items():
             runs.sort(key=lambda run: (run.deleted, -len(run.latest), run.run_id))
             self._runs[uid] = runs[0]
             self.delete([double.run_id for double in runs[1:] if not double.deleted])
         self._sweep_uid, self._answer_lost = sweep_uid, False
         return set(by_uid)
+
+    def run(self, uid: str) -> StoredRun | None:
+        """A run that was found or written; None where there is none."""
+        return self._runs.get(uid)
 
     def tag(self, uid: str, key: str) -> str | None:
         run = self._runs.get(uid)
@@ -162,9 +170,9 @@ class ClientStore:
                 failures.append(error)
 
         for write in writes:
-            if write.kind == "sweep":
+            if "/" not in write.uid:
                 write_one(write)
-        list(self._pool.map(write_one, [write for write in writes if write.kind != "sweep"]))
+        list(self._pool.map(write_one, [write for write in writes if "/" in write.uid]))
         if failures:
             self._answer_lost = True
             raise failures[0]
@@ -197,7 +205,7 @@ class ClientStore:
 
     def rows(self, runs: Sequence[StoredRun]) -> dict[str, list[Metric]]:
         found: dict[str, list[Metric]] = {run.run_id: [] for run in runs}
-        if self._uri.startswith(("http://", "https://")):
+        if self.uri.startswith(("http://", "https://")):
             histories = self._histories_at_once(runs)
         else:
             histories = self._histories((run.run_id, latest.key) for run in runs for latest in run.latest)
@@ -270,7 +278,7 @@ class ClientStore:
                 with self._calls():
                     from mlflow.utils import credentials, rest_utils
 
-                    server: Any = credentials.get_default_host_creds(self._uri)  # type: ignore[no-untyped-call]
+                    server: Any = credentials.get_default_host_creds(self.uri)  # type: ignore[no-untyped-call]
                     answer: Any = rest_utils.http_request_safe(server, BULK_HISTORIES, "GET", params=question)  # type: ignore[no-untyped-call]
                     rows = answer.json()["metrics"]
                 if len(rows) < ROWS_A_CALL:
@@ -310,8 +318,8 @@ class ClientStore:
 
     def _create(self, write: RunWrite) -> StoredRun:
         tags = {"mlflow.user": self._user, **write.tags}
-        if write.kind == "trial":
-            parent = self._runs.get(write.uid.rpartition("/")[0])
+        if "/" in write.uid:
+            parent = self._runs.get(write.uid.partition("/")[0])
             if parent is None:
                 raise RefusedError("its sweep has no run in MLflow")
             tags["mlflow.parentRunId"] = parent.run_id
@@ -394,7 +402,7 @@ class ClientStore:
             text = text.rpartition(" (Caused by ")[2][:500]
             if refusals and getattr(error, "error_code", None) in REFUSALS:
                 raise RefusedError(text) from error
-            raise UnavailableError(f"MLflow at {redact(self._uri)}: {text}") from error
+            raise UnavailableError(f"MLflow at {redact(self.uri)}: {text}") from error
 
 
 def _batches(write: RunWrite) -> Iterator[Batch]:

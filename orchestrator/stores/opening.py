@@ -51,6 +51,26 @@ def open_store(settings: Mapping[str, Any], experiment: str) -> Store:
     return ClientStore(uri, experiment, artifact_root, tags)
 
 
+def open_client(settings: Mapping[str, Any], experiment: str, uid_tags: tuple[str, str]) -> ClientStore:
+    """The same through MLflow's own client, for runs of other kinds than a sweep's.
+
+    Args:
+        uid_tags: as of `ClientStore`.
+
+    Raises:
+        UnavailableError: as for `open_store`.
+    """
+    uri = str(settings["uri"])
+    if not uri.startswith(SQLITE):
+        return ClientStore(uri, experiment, uid_tags=uid_tags)
+    path = Path(uri.removeprefix(SQLITE))
+    artifact_root = Path(settings.get("artifacts") or path.parent / MLFLOW_ARTIFACTS)
+    create(path, artifact_root)
+    identity = read_identity(path.parent)
+    tags = {STORE_ID_TAG: identity.id} if identity else {}
+    return ClientStore(uri, experiment, artifact_root, tags, uid_tags)
+
+
 def open_reader(settings: Mapping[str, Any], experiment: str) -> RunReader:
     """A reader of the runs in one experiment of the store that the settings name.
 

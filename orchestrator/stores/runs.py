@@ -102,8 +102,8 @@ class RunWrite:
     """Everything that a batch of events changes in one run.
 
     Args:
-        uid: `<sweep>` or `<sweep>/<index>`.
-        kind: `sweep` or `trial`.
+        uid: `<sweep>` or `<sweep>/<index>`; `<comparison>` or `<comparison>/<method>`.
+        kind: `sweep` or `trial`; `comparison` or `ensemble`.
         create: create the run with `name` and `start_ms`, unless the store has one with this uid.
         name: what the run is called from now on; "" leaves it.
         dataset: what it is given.
