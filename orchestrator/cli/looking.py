@@ -49,17 +49,29 @@ def _open_in_browser(address: str) -> None:
 
 
 def sync_command(argv: Sequence[str]) -> int:
-    parser = Parser(prog="orchestrator sync", description="Send the events of a sweep that MLflow has not taken yet.")
-    parser.add_argument("name", metavar="NAME", help="a sweep's name, or its name with the id: digits-0a1b2c3d")
+    parser = Parser(
+        prog="orchestrator sync",
+        description="Send the events of a sweep that MLflow has not taken yet, and comparisons that wait.",
+    )
+    parser.add_argument(
+        "name", metavar="NAME", help="a sweep's or a comparison's name, or its name with the id: digits-0a1b2c3d"
+    )
     add_runs_dir(parser)
     options = parser.parse_args(argv)
+    from orchestrator.ensembles.shipping import ship_waiting, waiting
+    from orchestrator.housekeeping.comparisons import find_comparison
     from orchestrator.journal.finding import find_sweep
     from orchestrator.sweep.reporting import make_up
     from orchestrator.tracking.sync import sync
 
+    if (comparison := find_comparison(options.runs_dir, options.name)) is not None:
+        say(ship_waiting(comparison))
+        return errors.EXIT_OK
     folder = find_sweep(options.runs_dir, options.name)
     make_up(folder, say)
     say(str(sync(folder)))
+    for comparison in waiting(options.runs_dir, folder.name):
+        say(ship_waiting(comparison))
     return errors.EXIT_OK
 
 

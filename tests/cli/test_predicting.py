@@ -72,9 +72,7 @@ def test_it_prints_what_load_model_predicts(
     ]
 
 
-def test_the_most_probable_classes_for_programs(
-    sweep: Sweep, digits: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_most_probable_classes_for_programs(sweep: Sweep, digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = str(digits / "0.png")
     assert predict(sweep, "best", file, file, "--top", "3", "--json") == 0
     (found,) = json.loads(capsys.readouterr().out)
@@ -112,9 +110,7 @@ def test_files_that_are_no_images_are_named_and_the_others_classified(
     assert "classes" in found["0.png"]
 
 
-def test_images_of_another_size_are_told_once(
-    sweep: Sweep, digits: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_images_of_another_size_are_told_once(sweep: Sweep, digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(3):
         Image.fromarray(np.zeros((20, 30), np.uint8)).save(digits / f"large-{number}.png")
     assert predict(sweep, "best", str(digits)) == 0

@@ -1,0 +1,140 @@
+"""The winner of a comparison in MLflow's registry: its versions, its alias, and that it predicts from there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from orchestrator.base.errors import ConfigError, NotReadyError
+from orchestrator.base.layout import BEST, trial_folder
+from orchestrator.base.pooling import uniform
+from orchestrator.cli import main
+from orchestrator.ensembles.registering import check_name, register
+from orchestrator.ensembles.shipping import read_shipping
+from orchestrator.journal.record import read_sweep
+from orchestrator.serving.ensemble import write_ensemble
+from orchestrator.serving.pooled import load_ensemble
+from orchestrator.training.data import load
+from tests.chaos.server import Server, free_port
+from tests.ensembles.recorded import comparison, kept
+from tests.serving.trained import DIGITS, config, trained_sweep
+
+pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own
+
+UID = "best-0a1b2c3d"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A comparison of two trials, with its winner."""
+    before = torch.get_num_threads()
+    sweep = trained_sweep(tmp_path / "runs" / "digits-0a1b2c3d", config(), config(seed=1))
+    torch.set_num_threads(before)
+    torch.set_flush_denormal(False)
+    torch._C._set_deterministic_algorithms(False)
+    trials = read_sweep(sweep.folder).trials
+    members = [(f"{sweep.uid}/{n}", trial_folder(sweep.folder, n) / BEST, trials[n].config) for n in (0, 1)]
+    found = comparison(UID, [sweep.uid], [name for name, _, _ in members])
+    made = kept(sweep.folder.parent, found)
+    write_ensemble(made / "model", members, uniform((0, 1)), name=UID, time_ms=found["created_ms"])
+    return made
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a:b", "it's", "a\nb", " a", "x" * 201, 'a"b', "50%"])
+def test_names_that_no_model_can_have(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the name of a registered model has 1 to 200 characters"):
+        register(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a", "digits of ten", "Ziffern-Größe_1.0", "x" * 200])
+def test_names_that_one_can_have(name: str) -> None:
+    check_name(name)
+
+
+def test_without_a_model_nothing_is_registered(tmp_path: Path) -> None:
+    folder = kept(tmp_path, comparison(UID, ["gone-00000000"], ["gone-00000000/0"]))
+    with pytest.raises(NotReadyError, match="holds no model of the winner"):
+        register("digits", folder)
+    assert read_shipping(folder) is None
+
+
+def images() -> np.ndarray:
+    return np.array(load(DIGITS).images[:4].transpose(0, 2, 3, 1))
+
+
+FRESH = """
+import json, sys, mlflow, numpy, orchestrator
+images = numpy.load(sys.argv[1])
+print(json.dumps([
+    mlflow.pyfunc.load_model("models:/digits@champion").predict(images).to_numpy().tolist(),
+    orchestrator.load_model("models:/digits@champion").predict(images).probabilities.tolist(),
+    orchestrator.load_model("models:/digits/1").predict(images).probabilities.tolist(),
+]))
+"""
+
+
+def fresh(tmp_path: Path, uri: str) -> Any:
+    np.save(tmp_path / "images.npy", images())
+    command = [sys.executable, "-c", FRESH, str(tmp_path / "images.npy")]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    return np.array(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.slow
+def test_registered_in_the_store_of_the_runs_folder(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    runs_dir = folder.parent.parent
+    assert register("digits", folder) == "1"
+    assert register("digits", folder) == "1", "the same winner is the same version"
+    assert register("others", folder) == "1"
+    expected = load_ensemble(folder / "model" / "data").predict(images()).probabilities
+    Image.fromarray(images()[0, ..., 0]).save(tmp_path / "0.png")
+    capsys.readouterr()
+    assert main(["predict", "models:/digits@champion", str(tmp_path / "0.png"), "--runs-dir", str(runs_dir)]) == 0
+    assert str(expected[0].argmax()) in capsys.readouterr().out.splitlines()[1].split()
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+    assert main(["predict", "models:/digits@other", str(tmp_path / "0.png"), "--runs-dir", str(runs_dir)]) == 3
+    assert "MLflow does not give the model models:/digits@other" in capsys.readouterr().err
+    (shown,) = runs_dir.glob("artifacts/*/*/artifacts/model/MLmodel")
+    assert sorted(path.name for path in shown.parent.iterdir()) == sorted(
+        path.name for path in (folder / "model").iterdir()
+    ), "the store's own files are as they were shipped"
+    found = fresh(tmp_path, f"sqlite:///{runs_dir}/mlflow.db")
+    assert np.abs(found - expected).max() < 1e-5
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"))
+    server.start()
+    server.warm_up()
+    yield server
+    server.close()
+
+
+@pytest.mark.slow
+def test_registered_on_a_server_that_was_away(
+    folder: Path, tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(NotReadyError, match=f"`orchestrator sync {UID}` ships it later"):
+        register("digits", folder, f"http://127.0.0.1:{free_port()}")
+    said = json.loads((folder / "shipping.json").read_text())
+    (folder / "shipping.json").write_text(json.dumps(said | {"uri": server.uri}))
+    assert main(["sync", UID, "--runs-dir", str(folder.parent.parent)]) == 0
+    assert f"{UID} shipped; its winner is version 1 of digits" in capsys.readouterr().out
+    expected = load_ensemble(folder / "model" / "data").predict(images()).probabilities
+    assert np.abs(fresh(tmp_path, server.uri) - expected).max() < 1e-5
