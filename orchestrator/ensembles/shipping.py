@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from orchestrator.base.decode import DecodeError, check, read_json
-from orchestrator.base.errors import NotReadyError
+from orchestrator.base.errors import NotReadyError, RunningElsewhereError
 from orchestrator.base.layout import COMPARISON, SHIPPING, SHIPPING_LOCK, UID
 from orchestrator.base.locks import hold
 from orchestrator.base.regular import read_regular
@@ -28,6 +28,7 @@ from orchestrator.journal.place import CopyError
 from orchestrator.stores.opening import local_store, open_client
 from orchestrator.stores.runs import RunWrite, UnavailableError
 from orchestrator.stores.settling import settle
+from orchestrator.tracking.sync import sync
 
 if TYPE_CHECKING:
     from orchestrator.stores.client import ClientStore
@@ -172,14 +173,28 @@ def ship_into(store: ClientStore, comparison: Comparison, folder: Path) -> str:
     """The runs of a comparison in an open store; the comparison's own is finished last, when all others are.
 
     Raises:
-        UnavailableError: not now.
+        UnavailableError, NotReadyError: not now.
     """
+    _sync_sweeps(comparison, folder.absolute().parent.parent)
     whole, ensembles = writes(comparison, folder)
     refused = store.write([_begun(whole)])
     refused += store.write(ensembles)
     refused += [text for text in store.write([whole]) if text not in refused]
     shipped = f"{folder.name} shipped with {len(ensembles)} ensembles"
     return f"{shipped}; {len(refused)} writes were refused: {refused[0]}" if refused else shipped
+
+
+def _sync_sweeps(comparison: Comparison, runs_dir: Path) -> None:
+    """Ships what the comparison published in the journals of its sweeps: `verify` would find them behind.
+
+    Raises:
+        NotReadyError: a store does not take it.
+    """
+    for sweep in comparison["sweeps"]:
+        folder = runs_dir / sweep["uid"]
+        if UID.fullmatch(sweep["uid"]) and tracking_of(folder).get("kind", "none") != "none":
+            with contextlib.suppress(RunningElsewhereError):  # its own tracker ships it
+                sync(folder, log=lambda line: None)
 
 
 def _begun(whole: RunWrite) -> RunWrite:

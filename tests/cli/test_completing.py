@@ -252,6 +252,7 @@ def test_a_shell_completes_what_is_typed(name: str, runs: Path, tmp_path: Path) 
     (tmp_path / "mine" / "model").mkdir(parents=True)
     (tmp_path / "mine" / "model" / "zz$(touch pwned).yaml").touch()
     (tmp_path / "odd$(touch pwned)").mkdir()
+    (tmp_path / "pic$(touch pwned).png").touch()
     shell = Shell(name, tmp_path)
     try:
         for typed, words in [
@@ -264,6 +265,7 @@ def test_a_shell_completes_what_is_typed(name: str, runs: Path, tmp_path: Path) 
             ("orchestrator train from=my.sweep/12\t", ["train", "from=my.sweep/12"]),
             ("orchestrator list --config-dir mine model zz\t", ["model", "zz"]),
             ("orchestrator adopt odd\tx", ["odd$(touch pwned)/x"]),
+            ("orchestrator predict first-00000001 pic\t", ["first-00000001", "pic$(touch pwned).png"]),
         ]:
             shell.type(f"{typed}\x01printf '<%s>\\n' \x05\n")
             for word in words:

@@ -21,8 +21,7 @@ from orchestrator.base.pooling import uniform
 from orchestrator.cli import main
 from orchestrator.ensembles.registering import check_name, register
 from orchestrator.ensembles.shipping import read_shipping
-from orchestrator.journal.record import read_sweep
-from orchestrator.serving.ensemble import write_ensemble
+from orchestrator.ensembles.winner import write_winner
 from orchestrator.serving.pooled import load_ensemble
 from orchestrator.training.data import load
 from tests.chaos.server import Server, free_port
@@ -42,12 +41,25 @@ def folder(tmp_path: Path) -> Path:
     torch.set_num_threads(before)
     torch.set_flush_denormal(False)
     torch._C._set_deterministic_algorithms(False)
-    trials = read_sweep(sweep.folder).trials
-    members = [(f"{sweep.uid}/{n}", trial_folder(sweep.folder, n) / BEST, trials[n].config) for n in (0, 1)]
-    found = comparison(UID, [sweep.uid], [name for name, _, _ in members])
+    names = [f"{sweep.uid}/{place}" for place in (0, 1)]
+    found = comparison(UID, [sweep.uid], names)
     made = kept(sweep.folder.parent, found)
-    write_ensemble(made / "model", members, uniform((0, 1)), name=UID, time_ms=found["created_ms"])
+    assert write_winner(made, names, uniform((3, 4)), time_ms=found["created_ms"]) == made / "model"
     return made
+
+
+def test_all_members_without_weights_are_named(folder: Path) -> None:
+    runs_dir = folder.parent.parent
+    names = [f"digits-0a1b2c3d/{place}" for place in (0, 1)]
+    other = kept(runs_dir, comparison("other-00000001", ["digits-0a1b2c3d"], names))
+    for index in (0, 1):
+        (trial_folder(runs_dir / "digits-0a1b2c3d", index) / BEST).unlink()
+    with pytest.raises(NotReadyError, match=r"digits-0a1b2c3d/0 are not there.*digits-0a1b2c3d/1 are not there"):
+        write_winner(other, names, uniform((0, 1)), time_ms=0)
+    assert not (other / "model").exists()
+    assert load_ensemble(folder / "model" / "data").name == UID, "a model that was written has them"
+    with pytest.raises(ConfigError, match="there is no such trial"):
+        write_winner(other, ["digits-0a1b2c3d/9"], uniform((0,)), time_ms=0)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a:b", "it's", "a\nb", " a", "x" * 201, 'a"b', "50%"])

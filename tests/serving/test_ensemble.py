@@ -27,7 +27,7 @@ from orchestrator.serving.predictor import ResizedWarning
 from orchestrator.serving.pyfunc import DESCRIPTION, stamp
 from orchestrator.training import checkpoint
 from orchestrator.training.data import load
-from tests.serving.test_mlflow import ask, serving, wait_for
+from tests.serving.test_mlflow import ELSEWHERE, SITE, ask, serving, wait_for
 from tests.serving.trained import DIGITS, OWN, config, photographs, trained_sweep
 from tests.synthetic import Sweep
 
@@ -358,6 +358,17 @@ def test_an_address_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.
     for address in ("models:/", "models://evil/x", "runs:", "models:/a\nb"):
         with pytest.raises(ConfigError, match="is no address of a model"):
             orchestrator.load_model(address, runs_dir=tmp_path)
+
+
+@pytest.mark.slow
+def test_it_loads_where_this_project_is_not_installed(sweep: Sweep, model: Path, tmp_path: Path) -> None:
+    logits, ids = stored(sweep)
+    np.save(tmp_path / "images.npy", load(DIGITS).images[ids].transpose(0, 2, 3, 1))
+    command = [sys.executable, "-S", "-c", ELSEWHERE, str(SITE), str(model), str(tmp_path / "images.npy")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    found = np.array(json.loads(done.stdout.splitlines()[-1]))
+    assert np.abs(found - BY_HAND["probabilities"][1](logits)).max() < 1e-5
 
 
 @pytest.mark.slow
