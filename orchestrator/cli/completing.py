@@ -15,6 +15,7 @@ from pathlib import Path
 
 from orchestrator.base import errors
 from orchestrator.base.errors import ConfigError, Problem, nearest
+from orchestrator.base.groups import ENSEMBLE
 from orchestrator.base.layout import COMPARISONS, CONF, JOURNAL, TRIALS, UID
 from orchestrator.base.text import say
 
@@ -34,6 +35,7 @@ called `$(rm -r ~).yaml`."""
 
 TAKE_OVERRIDES = ("launch", "train", "resume")
 TAKE_FOLDERS = ("--runs-dir", "--config-dir", "--folder")
+TEMPERATURES = ("after", "before", "none")
 NO_KEYS = ("_target_", "search", "paper", "defaults")
 SWEEPS_SHOWN = 200
 
@@ -82,6 +84,8 @@ def _candidates(words: Sequence[str]) -> list[str]:
     if before[-1] in TAKE_FOLDERS:
         return [FOLDERS]
     typed = _Typed(tuple(before), word)
+    if before[0] == "compare" and before[-1] in ("--methods", "--temperature"):
+        return typed.methods() if before[-1] == "--methods" else _beginning(word, TEMPERATURES)
     if word.startswith("-"):
         return _beginning(word, typed.options())
     command, *rest = before
@@ -184,9 +188,17 @@ class _Typed:
         if key == "from":
             return self.sweeps("from=", trials=True)
         values = self.choices(key) if key in self.groups() else self.values(key)
+        return self.listed(f"{key}=", value, values)
+
+    def methods(self) -> list[str]:
+        """The choices of `conf/ensemble`; behind a comma one more."""
+        return self.listed("", self.word, self.choices(ENSEMBLE))
+
+    def listed(self, lead: str, value: str, values: Sequence[str]) -> list[str]:
+        """One more of these values behind those that are typed."""
         done = value.rpartition(",")[0]
         taken = done.split(",") if done else []
-        lead = f"{key}={done}," if done else f"{key}="
+        lead += f"{done}," if done else ""
         return _beginning(self.word, [f"{lead}{one}" for one in values if one not in taken])
 
     def keys(self, beginning: str) -> list[str]:

@@ -5,7 +5,7 @@ and the MLflow runs are made.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 FORMAT = 1
 
@@ -22,7 +22,7 @@ class MemberRecord(TypedDict):
     """A candidate, as `pool.Member`; the same order as in the pool, the best first."""
 
     name: str
-    params: Mapping[str, object]
+    params: Mapping[str, Any]
     architecture: str
     configuration: str
     value: float
@@ -36,7 +36,8 @@ class SweepRecordOf(TypedDict):
     """A sweep that was compared.
 
     Args:
-        look: the how manyth comparison of this sweep read its test predictions; the first is 1.
+        look: the how manyth comparison of this sweep read its test predictions; the first is 1. 0 of a sweep that is read from a
+            server, which counts none.
     """
 
     uid: str
@@ -59,9 +60,12 @@ class Row(TypedDict):
     Args:
         method: the choice in `conf/ensemble`.
         members: places in `members` of the comparison, with `weights`.
+        member_temperatures: of its members where temperatures come before pooling, else empty.
+        coefficients, intercept: of a stacked ensemble: [member][class of the member][class].
+        allowed: whether it is within the budget; others cannot win.
         steps: (place, score) of a selection.
-        val: measures of cross-fitted validation predictions, by which the winner is chosen; of methods that fit
-            nothing these are the plain ones.
+        val: measures of cross-fitted validation predictions, by which the winner is chosen: each example is predicted by an
+            ensemble, and with a temperature, that did not see it.
         test: of the test; absent before the winner is fixed.
         accuracy, nll: of the test, with intervals over its examples.
         gain_accuracy, gain_nll: over the best single member, positive where the ensemble is better; Tango's interval for
@@ -81,6 +85,10 @@ class Row(TypedDict):
     weights: Sequence[float]
     pooling: str
     temperature: float
+    member_temperatures: Sequence[float]
+    coefficients: NotRequired[Sequence[Sequence[Sequence[float]]]]
+    intercept: NotRequired[Sequence[float]]
+    allowed: bool
     steps: Sequence[tuple[int, float]]
     val: Scores
     test: NotRequired[Scores]
@@ -106,7 +114,8 @@ class Worst(TypedDict):
     Args:
         id: the row of the data set.
         said: the winner's class and its probability.
-        members: what each of the winner's members says, and how sure it is.
+        members: what each of the winner's members says, and how sure it is, in the order of its row; of more than 50 members the
+            50 with the largest weights.
     """
 
     id: int
@@ -126,10 +135,12 @@ class Comparison(TypedDict):
         examples: how many of `val` and `test`.
         rows: of the methods; before the test is read in the order of `conf`, afterwards the best first by test accuracy.
         winner: the method, fixed by validation alone.
-        corrected: the best single trial's validation accuracy, naive and corrected for having been chosen (`correction`);
-            `seeds`: the standard deviation over seeds of one configuration, None without repeats.
+        corrected: the best single trial's validation accuracy, `naive`, and `value`, `low`, `high` corrected for having been
+            chosen (`correction`); the same of the winner among the methods: `winner_naive`, ...; `seeds`, `seeds_test`: the
+            standard deviation of accuracy over seeds of one configuration, None without repeats.
         sizes: for each prefix of the greedy selection and of the ranking by value: (method, members, test accuracy, test nll).
-        agreement: members of the winner ordered by disagreement: places, and the matrix of shares.
+        agreement: members of the winner, at most 50, so ordered that those that agree stand together: places, and the matrix of
+            the shares of test examples on which two say different classes.
         confusion: of the winner on the test, rows are labels.
     """
 
@@ -137,7 +148,7 @@ class Comparison(TypedDict):
     uid: str
     created_ms: int
     command: Sequence[str]
-    settings: Mapping[str, object]
+    settings: Mapping[str, Any]
     sweeps: Sequence[SweepRecordOf]
     classes: Sequence[str]
     fingerprint: str

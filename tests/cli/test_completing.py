@@ -71,6 +71,16 @@ def test_the_keys_of_each_choice_are_those_of_its_file(group: str) -> None:
         assert found == sorted(f"{group}.{key}=" for key in {*keys, *required})
 
 
+def test_compare_takes_sweeps_methods_and_temperatures(runs: Path) -> None:
+    assert candidates(["compare", ""]) == ["my.sweep-0000000a", "first-00000001"]
+    assert candidates(["compare", "first", "m"]) == ["my.sweep-0000000a"]
+    methods = sorted(path.stem for path in (CONF / "ensemble").glob("*.yaml"))
+    assert candidates(["compare", "first", "--methods", ""]) == methods
+    assert candidates(["compare", "first", "--methods", "mean,greedy_"]) == ["mean,greedy_50", "mean,greedy_bagged"]
+    assert candidates(["compare", "first", "--temperature", "b"]) == ["before"]
+    assert {"--filter", "--budget", "--macs", "--latency", "--json", "--uri"} <= set(candidates(["compare", "--"]))
+
+
 def test_keys_of_a_group_follow_the_choices_that_are_typed() -> None:
     assert "optimizer.momentum=" in candidates(["launch", "optimizer."])  # sgd, as a launch has it
     assert "optimizer.betas=" in candidates(["launch", "optimizer=adam", "optimizer.b"])

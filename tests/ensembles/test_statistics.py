@@ -154,3 +154,14 @@ def test_the_best_is_in_the_set_in_95_of_100_at_least() -> None:
         losses_VN = draw.normal(1.0, 1.0, (6, 200)) + np.array([0.0, *[0.02] * 5])[:, None]
         inside += 0 in confidence_set(losses_VN, seed=experiment, resamples=300)
     assert inside / 60 >= 0.89
+
+
+def test_a_confidence_set_of_models_that_tie_or_differ_by_a_constant() -> None:
+    """Three that are right equally often on different examples tie; one that is always wrong is told from one that never is."""
+    draw = np.random.default_rng(0)
+    once = (np.arange(40) == 0).astype(float)
+    tying_VN = np.stack([draw.permutation(once) for _ in range(3)])
+    assert confidence_set(tying_VN, 1, resamples=200) == [0, 1, 2]
+    opposite_VN = np.stack([np.ones(40), np.zeros(40)])
+    assert confidence_set(opposite_VN, 1, resamples=200) == [1]
+    assert confidence_set(opposite_VN[:, :1], 1, resamples=200) == [0, 1], "one example tells nothing"

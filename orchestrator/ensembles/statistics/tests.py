@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 MOST_IN_SET = 100
 """So many models are compared in a confidence set at most: its time grows with their square."""
 
+NOISE = 1e-7
+
 
 def mcnemar(first_N: Array, second_N: Array) -> float:
     """The exact p-value of two models being right equally often, from the examples that only one of them has right."""
@@ -49,9 +51,12 @@ def confidence_set(losses_VN: Array, seed: int, *, size: float = 0.05, resamples
     for place in tried:
         groups.setdefault(np.ascontiguousarray(losses_VN[place]).tobytes(), []).append(int(place))
     first = [places[0] for places in groups.values()]
-    if len(first) == 1:
-        return sorted(next(iter(groups.values())))
-    found = MCS(losses_VN[first].T, size=size, reps=resamples, block_size=1, method="R", seed=seed)
+    if len(first) == 1 or losses_VN.shape[1] == 1:  # nothing tells them apart
+        return sorted(place for places in groups.values() for place in places)
+    # Noise far below any difference: arch cannot order pairs that differ by exactly as much, nor by the same on every example.
+    noise = np.random.default_rng(seed).normal(size=(len(first), losses_VN.shape[1]))
+    apart_VN = losses_VN[first] + NOISE * max(1.0, float(np.abs(losses_VN).max())) * noise
+    found = MCS(apart_VN.T, size=size, reps=resamples, block_size=1, method="R", seed=seed)
     found.compute()
     stay = {first[place] for place in map(int, map(str, found.included))}
     return sorted(place for places in groups.values() if places[0] in stay for place in places)

@@ -1,0 +1,220 @@
+"""Validation scores that are honest although members are chosen and weighted by validation: each example is predicted by an
+ensemble that was built without it.
+
+In each fold the members are ordered anew by the other examples, so that "the best five" are not the best of the examples that
+they are scored on. The temperature is cross-fitted, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from orchestrator.base.errors import ConfigError, Problem
+from orchestrator.ensembles.catalogue import Choice
+from orchestrator.ensembles.limits import Limits, built, moved
+from orchestrator.ensembles.methods import NotPossibleError
+from orchestrator.ensembles.pool import Pool
+from orchestrator.ensembles.pooling import SMALLEST, Ensemble, calibrated, softmax, temperature_of, tempered
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+# M members, N examples, K classes
+
+Temperature = Literal["after", "before", "none"]
+
+FOLDS = 5
+FEWEST_EXAMPLES = 20
+"""Of fewer examples a fold has hardly any."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A method on a pool.
+
+    Args:
+        ensemble: built from all validation examples; its members are places in the pool.
+        honest_NK: its probabilities of the validation examples, each by an ensemble that was built without it.
+    """
+
+    choice: Choice
+    ensemble: Ensemble
+    honest_NK: Array
+
+
+def fit(
+    choices: Sequence[Choice], pool: Pool, *, metric: str, temperature: Temperature, limits: Limits, seed: int
+) -> tuple[list[Fitted], list[tuple[str, str]]]:
+    """All methods on the pool, and those that do not apply with the reason.
+
+    Args:
+        pool: its members in order.
+        metric: the objective by which members are ordered.
+
+    Raises:
+        ConfigError: there are too few examples.
+    """
+    import numpy as np
+
+    examples = len(pool.labels_N)
+    if examples < FEWEST_EXAMPLES:
+        why = f"there are {examples} validation examples; to choose by them takes {FEWEST_EXAMPLES}: raise data.val_fraction"
+        raise ConfigError(Problem("compare", why))
+    ensembles, not_tried = _built(choices, _Cooled(pool, temperature), limits, seed, 0)
+    left = [choice for choice in choices if choice.name in ensembles]
+    honest = {choice.name: np.empty(pool.logits_MNK.shape[1:]) for choice in left}
+    pooled = {
+        choice.name: replace(ensembles[choice.name], temperature=1.0).of_pool(pool)
+        for choice in left
+        if _is_pooled_once(choice, temperature)
+    }
+    order = _Order(pool, metric)
+    for fold, held_n in enumerate(folds(pool.labels_N, np.random.default_rng([seed, 0]))):
+        rest_n = np.setdiff1d(np.arange(examples), held_n)
+        for name, all_NK in pooled.items():
+            hot = temperature_of(all_NK[rest_n], pool.labels_N[rest_n]) if temperature == "after" else 1.0
+            honest[name][held_n] = tempered(all_NK[held_n], hot)
+        others = [choice for choice in left if choice.name not in pooled and choice.name not in dict(not_tried)]
+        places = order.by(rest_n)
+        part = _Cooled(order.of(places, rest_n), temperature)
+        found, failed = _built(others, part, limits, seed, fold + 1)
+        not_tried += [(name, f"without a fifth of the examples: {why}") for name, why in failed]
+        for name, ensemble in found.items():
+            there = moved(ensemble, places)
+            honest[name][held_n] = there.probabilities(pool.logits_MNK[[*there.members]][:, held_n])
+    tried = [choice for choice in left if choice.name not in dict(not_tried)]
+    return [Fitted(choice, ensembles[choice.name], honest[choice.name]) for choice in tried], not_tried
+
+
+def folds(labels_N: Array, generator: np.random.Generator, count: int = FOLDS) -> list[Array]:
+    """The examples in parts of equal size, in which each class has its share."""
+    import numpy as np
+
+    shuffled = generator.permutation(len(labels_N))
+    by_class = shuffled[np.argsort(labels_N[shuffled], kind="stable")]
+    return [np.sort(by_class[start::count]) for start in range(count)]
+
+
+def ordered(pool: Pool) -> Pool:
+    """The pool with the best member first; of equal ones that of the lower sweep and number."""
+    sign = -1.0 if pool.larger_is_better else 1.0
+
+    def key(place: int) -> tuple[float, str, int, str]:
+        sweep, _, index = pool.members[place].name.rpartition("/")
+        number = int(index) if index.isdecimal() and len(index) < 20 else 0
+        return sign * pool.members[place].value, sweep, number, index
+
+    order = sorted(range(len(pool)), key=key)
+    return pool if order == [*range(len(pool))] else pool.of(order)
+
+
+def _is_pooled_once(choice: Choice, temperature: Temperature) -> bool:
+    return not choice.method.fits and temperature != "before"
+
+
+def _built(
+    choices: Sequence[Choice], cooled: _Cooled, limits: Limits, seed: int, fold: int
+) -> tuple[dict[str, Ensemble], list[tuple[str, str]]]:
+    """The ensembles of the methods, and the methods that do not apply."""
+    ensembles: dict[str, Ensemble] = {}
+    not_tried = []
+    for choice in choices:
+        try:
+            ensembles[choice.name] = cooled.built(choice, _drawn(seed, choice, fold), limits)
+        except NotPossibleError as error:
+            not_tried.append((choice.name, str(error)))
+    return ensembles, not_tried
+
+
+def _drawn(seed: int, choice: Choice, fold: int) -> np.random.Generator:
+    """The same for a method, whichever others are tried."""
+    import numpy as np
+
+    return np.random.default_rng([seed, 1, fold, *choice.name.encode()])
+
+
+class _Order:
+    """The order of members by some of the examples. Objectives that are none of validation order as they do on all."""
+
+    def __init__(self, pool: Pool, metric: str) -> None:
+        import numpy as np
+
+        self._pool, self._metric = pool, metric
+        self._losses_MN = -np.log(np.maximum(pool.right_MN, SMALLEST))
+        self._right_MN = pool.logits_MNK.argmax(axis=2) == pool.labels_N
+        if metric == "val/top5_accuracy":
+            at = np.arange(len(pool.labels_N))
+            right_MN1 = pool.logits_MNK[:, at, pool.labels_N][:, :, None]
+            self._right_MN = (pool.logits_MNK > right_MN1).sum(axis=2) < 5
+
+    def values(self, rows_n: Array) -> Array | None:
+        """The objective of each member; None where it is none of validation."""
+        values_M: Array
+        if self._metric in ("val/accuracy", "val/top5_accuracy"):
+            values_M = self._right_MN[:, rows_n].mean(axis=1)
+        elif self._metric in ("val/loss", "val/nll"):
+            values_M = self._losses_MN[:, rows_n].mean(axis=1)
+        else:
+            return None
+        return values_M
+
+    def by(self, rows_n: Array) -> list[int]:
+        """The places of the members, the best first; of equal ones that with the lower loss."""
+        import numpy as np
+
+        values_M = self.values(rows_n)
+        if values_M is None:
+            return [*range(len(self._pool))]
+        sign = -1.0 if self._pool.larger_is_better else 1.0
+        found: list[int] = np.lexsort((self._losses_MN[:, rows_n].mean(axis=1), sign * values_M)).tolist()
+        return found
+
+    def of(self, places: Sequence[int], rows_n: Array) -> Pool:
+        """The pool of these examples, with its members in this order and their objective there."""
+        import numpy as np
+
+        values_M = self.values(rows_n)
+        members = [self._pool.members[place] for place in places]
+        if values_M is not None:
+            members = [
+                replace(member, value=float(values_M[place])) for member, place in zip(members, places, strict=True)
+            ]
+        return replace(
+            self._pool,
+            members=tuple(members),
+            logits_MNK=self._pool.logits_MNK[np.array(places)[:, None], rows_n],
+            labels_N=self._pool.labels_N[rows_n],
+        )
+
+
+class _Cooled:
+    """A pool to build from: where temperatures come before pooling, of members that have theirs already."""
+
+    def __init__(self, pool: Pool, temperature: Temperature) -> None:
+        import numpy as np
+
+        self._temperature = temperature
+        self._of_members: list[float] = []
+        self._pool = pool
+        if temperature == "before":
+            self._of_members = [temperature_of(softmax(logits_NK), pool.labels_N) for logits_NK in pool.logits_MNK]
+            by_M = np.array(self._of_members, dtype=pool.logits_MNK.dtype)
+            self._pool = replace(pool, logits_MNK=pool.logits_MNK / by_M[:, None, None])
+
+    def built(self, choice: Choice, generator: np.random.Generator, limits: Limits) -> Ensemble:
+        """The method's ensemble, with its temperatures.
+
+        Raises:
+            NotPossibleError: as `limits.built`.
+        """
+        ensemble = built(choice, self._pool, generator, limits)
+        # A stacked ensemble fits the scale of its logits itself; fitted once more to the same labels, it would be too sure.
+        if self._temperature == "after" and ensemble.pooling != "stacked":
+            return calibrated(ensemble, self._pool)
+        if self._temperature == "before":
+            return replace(ensemble, member_temperatures=tuple(self._of_members[place] for place in ensemble.members))
+        return ensemble

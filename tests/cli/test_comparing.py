@@ -1,0 +1,167 @@
+"""`orchestrator compare`: what it prints for people and for programs, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.base import errors
+from orchestrator.base.layout import LOCK
+from orchestrator.base.locks import hold
+from orchestrator.cli import main
+from orchestrator.ensembles import gathering
+from orchestrator.ensembles.gathering import Gathered, LeftOut
+from orchestrator.ensembles.record import read
+from tests.ensembles.candidates import gathered_of, split
+from tests.synthetic import Sweep
+
+METHODS = "mean,greedy,top_5"
+Compare = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def asked() -> dict[str, Any]:
+    """What `gather` was asked for last."""
+    return {}
+
+
+@pytest.fixture
+def compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], asked: dict[str, Any]
+) -> Compare:
+    """Runs the command on simulated members of a real, finished journal; (exit code, stdout, stderr)."""
+    runs = tmp_path / "runs"
+    sweep = Sweep(runs / "digits-00000001", {"kind": "none"})
+    sweep.finish(1)
+    sweep.journal.close()
+
+    def run(*words: str, made: Callable[[Gathered], Gathered] = lambda gathered: gathered) -> tuple[int, str, str]:
+        pool, test = split(8, 200, 300, architectures=("mlp", "convnet"))
+        reasons = [LeftOut("digits-00000001/9", "its predictions are damaged")]
+        gathered = made(gathered_of(pool, test, folders=[sweep.folder], left_out=reasons))
+
+        def gather(names: Any, runs_dir: Path, **others: Any) -> Gathered:
+            asked.update(names=[*names], runs_dir=runs_dir, **others)
+            return gathered
+
+        monkeypatch.setattr(gathering, "gather", gather, raising=False)
+        code = main(["compare", "digits", "--runs-dir", str(runs), "--methods", METHODS, *words])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def records(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "runs" / "comparisons").glob("*/comparison.json"))
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_the_table_fits_and_the_answer_says_all(
+    compared: Compare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    code, out, _ = compared()
+    assert code == errors.EXIT_OK
+    lines = out.splitlines()
+    (path,) = records(tmp_path)
+    found = read(path)
+    table = lines[2 : 3 + len(found["rows"])]
+    assert max(map(len, table)) <= columns
+    assert table[0].split()[:2] == ["method", "members"]
+    accuracies = [float(re.findall(r"\d+\.\d\d", line)[0]) for line in table[1:]]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert accuracies[0] == round(100 * found["rows"][0]["test"]["measures"]["accuracy"], 2)
+    text = " ".join(out.split())
+    (winner,) = (row for row in found["rows"] if row["method"] == found["winner"])
+    assert f"wins on validation: {100 * winner['accuracy']['value']:.2f} % of the test right" in text
+    assert re.search(r"points (more|fewer) than the best single trial made-00000000/\d \(95 %: ", text)
+    assert "times those of the single one." in text
+    assert "corrected for that it is" in text
+    assert "how far seeds spread is not known" in text
+    assert "left out: digits-00000001/9 (its predictions are damaged)" in text
+    assert "look 1 at the test" in text
+    assert str(path) in out
+    assert "orchestrator show made-00000000/" in text
+
+
+def test_each_comparison_is_one_look_more(compared: Compare) -> None:
+    compared()
+    code, out, _ = compared("--name", "again")
+    assert code == errors.EXIT_OK
+    assert "look 2 at the test" in " ".join(out.split())
+
+
+def test_json_is_the_record(compared: Compare, tmp_path: Path) -> None:
+    code, out, _ = compared("--json", "--name", "mine", "--seed", "3")
+    (path,) = records(tmp_path)
+    assert code == errors.EXIT_OK
+    assert json.loads(out) == read(path)
+    assert path.parent.name.startswith("mine-")
+    assert read(path)["settings"]["seed"] == 3
+
+
+def test_what_was_typed_reaches_its_place(compared: Compare, asked: dict[str, Any], tmp_path: Path) -> None:
+    words = ["other", "--filter", "params.x = '1'", "--uri", "http://127.0.0.1:1", "--temperature", "none"]
+    code, _, _ = compared(*words, "--budget", "3", "--macs", "7K")
+    assert code == errors.EXIT_OK
+    assert asked["names"] == ["digits", "other"]
+    assert (asked["filter_string"], asked["uri"]) == ("params.x = '1'", "http://127.0.0.1:1")
+    settings = read(records(tmp_path)[0])["settings"]
+    assert (settings["temperature"], settings["budget"], settings["macs"]) == ("none", 3, 7_000)
+    assert settings["filter"] == "params.x = '1'"
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--macs", "much"], "--macs=much: must be a number such as 250M"),
+        (["--macs", "0"], "--macs=0: must be a number such as 250M"),
+        (["--budget", "0"], "--budget=0: must be at least 1"),
+        (["--methods", "gredy"], "--methods=gredy: is no method; did you mean greedy?"),
+        (["--methods", ","], "names no method"),
+        (["--temperature", "hot"], "--temperature=hot: must be one of after, before, none"),
+        (["--name", "a/b"], "--name=a/b: must be 1 to 100 letters"),
+        (["--budget", "x"], "invalid int value"),
+    ],
+)
+def test_wrong_arguments_are_refused_and_nothing_is_written(
+    compared: Compare, tmp_path: Path, words: list[str], why: str
+) -> None:
+    code, _, err = compared(*words)
+    assert code == errors.EXIT_BAD_INPUT
+    assert why in err
+    assert not records(tmp_path)
+
+
+def test_one_member_is_too_few(compared: Compare, tmp_path: Path) -> None:
+    code, _, err = compared(made=lambda gathered: replace(gathered, pool=gathered.pool.of([0])))
+    assert code == errors.EXIT_BAD_INPUT
+    assert "takes two members, there are 1; digits-00000001/9: its predictions are damaged" in err
+    assert not records(tmp_path)
+
+
+def test_a_sweep_at_work_is_exit_6(compared: Compare, tmp_path: Path) -> None:
+    with hold(tmp_path / "runs" / "digits-00000001" / LOCK, "works on sweep digits"):
+        code, _, err = compared()
+    assert code == errors.EXIT_RUNNING_ELSEWHERE
+    assert "orchestrator stop digits-00000001" in err
+    assert not records(tmp_path)
+
+
+def test_names_from_strangers_do_nothing_to_the_terminal(compared: Compare) -> None:
+    def hostile(gathered: Gathered) -> Gathered:
+        reasons = tuple(LeftOut(f"s-00000001/{place}", f"\x1b[2J{place}" + "x" * 10_000) for place in range(50))
+        return replace(gathered, left_out=reasons)
+
+    code, out, _ = compared(made=hostile)
+    assert code == errors.EXIT_OK
+    assert "\x1b" not in out
+    assert "trials left out for 42 other reasons" in " ".join(out.split())
+    assert len(out) < 20_000
