@@ -73,10 +73,6 @@ PUBLISHED = "published"
 VERSION = re.compile(r"(?:report-(\d+)\.html(?:\.tmp)?|model-(\d+))")
 """The name of a version in there; the number is one more than any before."""
 
-COMPARISONS = "comparisons"
-COMPARISON = "comparison.json"
-"""A folder in the folder of sweeps, and the record in each of its folders."""
-
 TRIALS = "trials"
 CHECKPOINT = "checkpoint-"
 """How the names of checkpoints begin."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,9 +32,14 @@ def compare_command(argv: Sequence[str]) -> int:
     from orchestrator.ensembles import record
     from orchestrator.ensembles.catalogue import chosen
     from orchestrator.ensembles.comparing import compare
-    from orchestrator.ensembles.gathering import gather  # type: ignore[attr-defined]
+    from orchestrator.ensembles.finishing import finish
+    from orchestrator.ensembles.gathering import gather
 
     chosen(methods)  # a wrong name is told before anything is read
+    if options.register is not None:
+        from orchestrator.ensembles.registering import check_name
+
+        check_name(options.register)
     gathered = gather(options.sweeps, options.runs_dir, filter_string=options.filter, uri=options.uri)
     found = compare(
         gathered,
@@ -48,11 +54,12 @@ def compare_command(argv: Sequence[str]) -> int:
         command=["orchestrator", "compare", *argv],
     )
     path = record.write(found, options.runs_dir)
+    for line in () if options.json else lines_of(found, path):
+        say(line)
+    for line in finish(found, path.parent, gathered.sources, register=options.register):
+        say(line, sys.stderr if options.json else None)
     if options.json:
         say(json.dumps(found, allow_nan=False))
-        return errors.EXIT_OK
-    for line in lines_of(found, path):
-        say(line)
     return errors.EXIT_OK
 
 
@@ -77,6 +84,7 @@ def _parser() -> Parser:
     parser.add_argument("--name", help="of the comparison (default: made from the sweeps)")
     parser.add_argument("--uri", help="read the trials from this tracking server")
     parser.add_argument("--latency", action="store_true", help="time the networks whose weights are kept")
+    parser.add_argument("--register", metavar="NAME", help="register the winner as a model of this name in MLflow")
     parser.add_argument("--json", action="store_true", help="print the whole record instead of the table")
     add_runs_dir(parser)
     return parser

@@ -62,9 +62,11 @@ class Latencies:
         import torch
 
         from orchestrator.serving.loading import load_model
+        from orchestrator.serving.predictor import Predictor
 
         try:
             predictor = load_model(name, self._folders[sweep].parent)
+            assert isinstance(predictor, Predictor)
         except OrchestratorError as error:
             self.reasons[name] = str(error)
             return None

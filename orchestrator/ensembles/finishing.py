@@ -1,0 +1,99 @@
+"""What a comparison leaves beside its record: its page, its winner as a model where the weights are kept, and its runs in MLflow.
+
+The record comes first. What fails afterwards is told, and loses nothing: `orchestrator sync` ships later.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+
+from orchestrator.base.errors import ConfigError, NotReadyError, OrchestratorError, Problem
+from orchestrator.base.layout import COMPARISON_PAGE
+from orchestrator.ensembles.comparison import Comparison
+from orchestrator.ensembles.gathering import Source
+
+
+def finish(found: Comparison, folder: Path, sources: tuple[Source, ...], *, register: str | None) -> Iterator[str]:
+    """Makes them, and gives a line for each.
+
+    Args:
+        folder: of the comparison, with its record.
+        register: the name under which the winner is registered; None registers none.
+
+    Raises:
+        ConfigError: the winner is to be registered, and no model can be made of it.
+        NotReadyError: the winner could not be registered now.
+    """
+    yield _page(found, folder, sources)
+    why = _model(found, folder)
+    yield why or f"the winner as a model: orchestrator predict {folder.name} IMAGE..."
+    if register is not None and why:
+        raise ConfigError(Problem("--register", why, register))
+    if register is not None:
+        from orchestrator.ensembles.registering import ALIAS
+        from orchestrator.ensembles.registering import register as registered
+
+        yield f"registered: models:/{register}@{ALIAS} is version {registered(register, folder)}"
+    else:
+        yield from _shipped(found, folder, sources)
+
+
+def _page(found: Comparison, folder: Path, sources: tuple[Source, ...]) -> str:
+    from orchestrator.ensembles.page.build import write_page
+
+    to = folder / COMPARISON_PAGE
+    write_page(found, _images(found, sources), to)
+    return f"its page: {to}"
+
+
+def _model(found: Comparison, folder: Path) -> str | None:
+    """Writes the winner as a model; why there is none, where there is none."""
+    from orchestrator.ensembles.record import ensemble_of
+    from orchestrator.ensembles.winner import write_winner
+
+    (row,) = (row for row in found["rows"] if row["method"] == found["winner"])
+    names = [found["members"][place]["name"] for place in row["members"]]
+    try:
+        write_winner(folder, names, ensemble_of(row), time_ms=found["created_ms"])
+    except (NotReadyError, ConfigError) as error:
+        return f"the winner cannot be kept as a model: {' '.join(str(error).split())[:600]}"
+    return None
+
+
+def _shipped(found: Comparison, folder: Path, sources: tuple[Source, ...]) -> Iterator[str]:
+    from orchestrator.ensembles.shipping import ship
+    from orchestrator.journal.finding import tracking_of
+
+    tracked = [
+        source for source in sources if source.folder is None or tracking_of(source.folder).get("kind") != "none"
+    ]
+    if not tracked:
+        return
+    try:
+        yield ship(found, folder)
+    except OrchestratorError as error:
+        yield f"not in MLflow yet ({' '.join(str(error).split())[:300]}); later:  orchestrator sync {folder.name}"
+
+
+def _images(found: Comparison, sources: tuple[Source, ...]) -> dict[int, bytes | None] | None:
+    """The worst test images as PNGs, from the cache of decoded images; None where they are not on this machine."""
+    from orchestrator.journal.record import read_sweep
+    from orchestrator.reports.parts.images import data_uri, stored_images
+
+    wanted = [example["id"] for example in found.get("worst", ())]
+    folders = {source.uid: source.folder for source in sources}
+    sweep, _, index = found["members"][0]["name"].rpartition("/")
+    folder = folders.get(sweep)
+    if not wanted or folder is None:
+        return None
+    trial = read_sweep(folder).trials.get(int(index))
+    stored = stored_images(trial.config, found["fingerprint"]) if trial is not None else ""
+    if isinstance(stored, str):
+        return None
+    return {one: _png(data_uri(stored[one])[0]) if one < len(stored) else None for one in wanted}
+
+
+def _png(uri: str) -> bytes:
+    return base64.b64decode(uri.partition(",")[2])
