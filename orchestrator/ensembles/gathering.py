@@ -85,7 +85,7 @@ def gather(
 
 
 def _sweeps(names: Sequence[str], runs_dir: Path, uri: str | None) -> tuple[list[SweepTrials], list[LeftOut]]:
-    """The sweeps named, in that order; what cannot be read is left out, unless nothing else is there."""
+    """The sweeps named, in that order; one whose journal cannot be read is left out, unless nothing else is there."""
     if not names:
         raise ConfigError(Problem("NAME", "name one sweep or several"))
     folders: dict[str, Path | None] = {}
@@ -104,11 +104,12 @@ def _sweeps(names: Sequence[str], runs_dir: Path, uri: str | None) -> tuple[list
         given[uid], folders[uid] = name, folder
     found, left_out, errors = [], [], []
     for uid, folder in folders.items():
+        if folder is None:
+            assert server is not None
+            found.append(server.trials_of(uid))  # a server that is away is no reason to compare without its sweeps
+            continue
         try:
-            if folder is not None:
-                found.append(trials_of(folder))
-            elif server is not None:
-                found.append(server.trials_of(uid))
+            found.append(trials_of(folder))
         except NotReadyError as error:
             errors.append(error)
             left_out.append(LeftOut(uid, str(error)))
