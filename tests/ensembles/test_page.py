@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -57,6 +58,11 @@ def test_nothing_is_loaded_and_only_our_scripts_may_run(usual: Comparison) -> No
     assert policy is not None
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert policy.count("'sha256-") == len(parsed.scripts) - 1 == 2
+
+
+def test_the_record_read_from_its_file_makes_the_same_page(usual: Comparison) -> None:
+    read = json.loads(json.dumps(usual))
+    assert page(read, pictures(usual)) == page(usual, pictures(usual))
 
 
 def test_every_figure_has_its_section_and_its_views(usual: Comparison) -> None:
