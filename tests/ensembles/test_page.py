@@ -207,6 +207,35 @@ def test_looks_the_curse_and_both_spreads_are_told(usual: Comparison) -> None:
     assert "for the first time" in honesty(View(changed(usual, sweeps=first), {}))
 
 
+def test_what_a_winner_chosen_among_methods_is_worth_is_told(usual: Comparison) -> None:
+    both = {"naive": 0.9, "value": 0.88, "winner_naive": 0.93, "winner_value": 0.925, "seeds": None}
+    assert "it is 88.00 %; the winner's, chosen among the methods, 93.00 % and 92.50 %." in honesty(
+        View(changed(usual, corrected=both), {})
+    )
+
+
+def test_looks_at_a_server_are_not_counted(usual: Comparison) -> None:
+    view = View(changed(usual, sweeps=[{**sweep, "look": 0} for sweep in usual["sweeps"]]), {})
+    assert "how often a server's test predictions were read nobody counts." in honesty(view)
+
+
+def test_a_method_over_the_budget_is_marked(usual: Comparison) -> None:
+    rows = [{**row, "allowed": place != 1} for place, row in enumerate(usual["rows"])]
+    text = page(changed(usual, rows=rows), {})
+    assert text.count("over the budget") == 1
+    assert f"<b>{usual['rows'][1]['method']}</b>" in text.split("over the budget")[0].rsplit("<tr", 1)[1]
+
+
+def test_some_members_stand_for_all(usual: Comparison) -> None:
+    worst = [{**one, "members": one["members"][:3]} for one in usual.get("worst", ())]
+    places, shares = usual.get("agreement", ((), ()))
+    agreement = (places[:3], [row[:3] for row in shares[:3]])
+    made = {figure.name: figure for figure in figures(View(changed(usual, worst=worst, agreement=agreement), {}))}
+    members = len(next(row for row in usual["rows"] if row["method"] == usual["winner"])["members"])
+    assert f"Of its {members} members 3 are asked." in made["worst"].text
+    assert f"Of its {members} members 3 are compared." in made["agreement"].text
+
+
 def test_before_the_test_is_read_all_is_of_the_validation(usual: Comparison) -> None:
     view = View(untested(usual), {})
     assert "validation images right" in answer(view)

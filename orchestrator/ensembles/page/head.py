@@ -123,7 +123,11 @@ def _looks(view: View) -> str:
     if not view.is_tested:
         return "The test has not been read; all numbers are of the validation images, on which the winner is chosen."
     looks = max((sweep["look"] for sweep in view.comparison["sweeps"]), default=1)
-    if looks <= 1:
+    if looks == 0:
+        return (
+            "The winner was fixed by validation first; how often a server's test predictions were read nobody counts."
+        )
+    if looks == 1:
         return "The winner was fixed by validation before its test predictions were read, for the first time."
     return (
         f"This is look {looks:,} at the test predictions of these sweeps: the more looks, the less the test is of images "
@@ -131,10 +135,14 @@ def _looks(view: View) -> str:
     )
 
 
-def naive_and_corrected(view: View) -> tuple[float, float] | None:
-    """Validation accuracy of the best single member, as it is and corrected for having been chosen; None of what is unknown."""
+def naive_and_corrected(view: View, whose: str = "") -> tuple[float, float] | None:
+    """Validation accuracy as it is, and corrected for having been chosen; None of what is unknown.
+
+    Args:
+        whose: empty for the best single member, `winner_` for the winner among the methods.
+    """
     found = view.comparison["corrected"]
-    naive, value = found.get("naive"), found.get("value", found.get("corrected"))
+    naive, value = found.get(f"{whose}naive"), found.get(f"{whose}value")
     if naive is None or value is None or not (math.isfinite(naive) and math.isfinite(value)):
         return None
     return naive, value
@@ -146,7 +154,14 @@ def _curse(view: View) -> str:
         return ""
     return (
         f"The best single member's validation accuracy of {percent(pair[0])} is that of the best of {len(view.members):,}; "
-        f"corrected for having been chosen it is {percent(pair[1])}."
+        f"corrected for having been chosen it is {percent(pair[1])}{_of_winner(view)}."
+    )
+
+
+def _of_winner(view: View) -> str:
+    pair = naive_and_corrected(view, "winner_")
+    return (
+        "" if pair is None else f"; the winner's, chosen among the methods, {percent(pair[0])} and {percent(pair[1])}"
     )
 
 
@@ -201,7 +216,7 @@ def tiles(view: View) -> str:
         made.append(_tile("best single, corrected", percent(pair[1]), f"validation; naive {percent(pair[0])}"))
     if view.is_tested:
         looks = max((sweep["look"] for sweep in view.comparison["sweeps"]), default=1)
-        made.append(_tile("looks at the test", f"{looks:,}", f"{view.examples:,} images"))
+        made.append(_tile("looks at the test", f"{looks:,}" if looks else "not counted", f"{view.examples:,} images"))
     return f'<div class="tiles">{"".join(made)}</div>'
 
 

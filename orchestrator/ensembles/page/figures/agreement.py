@@ -68,6 +68,10 @@ def _text(view: View, places: Sequence[int], matrix: Matrix, cells: int) -> str:
         f"{view.name(places[one])} and {view.name(places[other])} for the most, {percent(far)}. "
         "This is shown, and nothing is selected by it: diversity for its own sake harms strong members."
     )
+    assert view.winner is not None
+    members = len(view.rows[view.winner]["members"])
+    if len(places) < members:
+        text += f" Of its {members:,} members {len(places):,} are compared."
     return text + (
         f" {len(places):,} members are drawn in {cells} groups of neighbours, by their mean."
         if cells < len(places)

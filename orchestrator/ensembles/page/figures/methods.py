@@ -108,6 +108,8 @@ def _kind(view: View, number: int) -> str:
 def _method(view: View, number: int) -> str:
     row = view.rows[number]
     badge = '<i class="badge">winner</i>' if number == view.winner else ""
+    if row.get("allowed") is False:
+        badge += '<i class="badge over">over the budget</i>'
     return (
         f"<td><b>{escaped(view.method(number))}</b>{badge}<br><small>{escaped(cut(row['described'], 90))}</small></td>"
     )

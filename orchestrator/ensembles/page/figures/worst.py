@@ -41,8 +41,12 @@ def _text(view: View, shown: Sequence[Worst]) -> str:
         f"The {counted(len(shown), 'test image')} that it gets wrong with most confidence, with what its members said and how "
         "sure they are."
     )
+    assert view.winner is not None
+    kept, members = max(len(one["members"]) for one in shown), len(view.rows[view.winner]["members"])
+    if kept < members:
+        text += f" Of its {members:,} members {kept} are asked."
     alone = sum(not any(said == one["label"] for said, _ in one["members"]) for one in shown)
-    if alone:
+    if alone and kept == members:
         text += f" For {alone} of them no member says the true class: no weighting of these members would do much better there."
     missing = sum(picture(view.images.get(one["id"])) is None for one in shown)
     if missing:
