@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -69,9 +70,9 @@ def _files(names: Sequence[str]) -> Iterator[Path]:
         NotReadyError: a folder cannot be read.
     """
     for name in names:
-        path = Path(name).expanduser()
-        if not path.is_dir():
-            if not path.exists():
+        path = Path(os.path.expanduser(name))
+        if not os.path.isdir(path):
+            if not os.path.lexists(path):
                 raise ConfigError(Problem("IMAGE", "there is no such file or folder", name))
             yield path
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,7 @@ def load(name: str, runs_dir: Path, rights: Rights, *, how: str) -> Predictor | 
     if is_address(name):
         with fetched(name, runs_dir) as folder:
             return load_written(folder, rights)
-    if (written := _written(Path(name).expanduser())) is not None:
+    if (written := _written(Path(os.path.expanduser(name)))) is not None:
         return load_written(written, rights)
     comparison = None if "/" in name else find_comparison(runs_dir, name)
     if comparison is not None:
@@ -97,7 +98,7 @@ def load_written(folder: Path, rights: Rights) -> Predictor | EnsemblePredictor:
 
 def _written(folder: Path) -> Path | None:
     """Where a model lies in a folder: there, or, of a comparison's folder, below; None where there is none."""
-    return next((path for path in (folder, folder / MODEL) if (path / MLMODEL).is_file()), None)
+    return next((path for path in (folder, folder / MODEL) if os.path.isfile(path / MLMODEL)), None)
 
 
 def _load_trial(story: TrialStory, rights: Rights, *, how: str) -> Predictor:

@@ -124,6 +124,9 @@ def test_images_of_another_size_are_told_once(sweep: Sweep, digits: Path, capsys
     ("arguments", "code", "why"),
     [
         (["digits", "nowhere.png"], 2, "IMAGE=nowhere.png: there is no such file or folder"),
+        (["digits", "x" * 5000], 2, "there is no such file or folder"),
+        (["~nobody-here", "{image}"], 2, "no sweep of that name"),
+        (["x" * 5000, "{image}"], 2, "no sweep of that name"),
         (["digits", "{empty}"], 2, "the folder holds no image"),
         (["digits", "{image}", "--top", "0"], 2, "--top=0: must be at least 1"),
         (["digist", "{image}"], 2, "no sweep of that name in .* did you mean digits"),
