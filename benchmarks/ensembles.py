@@ -10,6 +10,7 @@ Each part runs in a process of its own, so that its peak memory is its own; the 
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import os
 import resource
@@ -31,14 +32,15 @@ from orchestrator.ensembles.pool import Member, Pool
 
 Array = np.ndarray[Any, Any]
 
-STRENGTHS = (1.0, 10.0, 100.0, 1_000.0, 10_000.0, 100_000.0)
-SIZES = ((5, 300, 10), (20, 300, 10), (50, 300, 10), (5, 1_000, 10), (20, 1_000, 10), (50, 1_000, 10), (20, 5_000, 10))
-SIZES += ((50, 5_000, 10), (12, 1_000, 2), (12, 2_000, 50))
+STRENGTHS = (1.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0)
+SIZES = ((5, 300, 10), (20, 300, 10), (5, 1_000, 10), (20, 1_000, 10), (50, 1_000, 10), (20, 5_000, 10), (12, 1_000, 2))
+SPREADS = (0.8, 0.0)
+"""How much better a member sees some classes than others: where it does, stacking can gain; elsewhere it can only lose."""
 
 
-def simulated(members: int, examples: int, classes: int, seed: int) -> tuple[Array, Array]:
+def simulated(members: int, examples: int, classes: int, seed: int, spread: float) -> tuple[Array, Array]:
     """Logits [M, N, K] and labels [N]: noise that all share, as all learned from the same images, and noise of their own; each
-    sees some classes worse than others, and is too sure by a factor of its own.
+    sees some classes worse than others by `spread`, and is too sure by a factor of its own.
     """
     draw = np.random.default_rng(seed)
     labels_N = draw.integers(0, classes, examples)
@@ -47,16 +49,18 @@ def simulated(members: int, examples: int, classes: int, seed: int) -> tuple[Arr
     logits_MNK = np.empty((members, examples, classes), np.float32)
     for of_member_NK in logits_MNK:
         of_member_NK[:] = 0.8 * shared_NK + 0.8 * draw.standard_normal((examples, classes), np.float32)
-        seen_K = draw.uniform(1.2, 2.8, classes)
+        seen_K = draw.uniform(2.0 - spread, 2.0 + spread, classes)
         of_member_NK[at, labels_N] += seen_K[labels_N]
         of_member_NK *= draw.uniform(1.0, 3.0)
         of_member_NK -= of_member_NK.max(axis=1, keepdims=True)
     return logits_MNK, labels_N
 
 
-def made(members: int, examples: int, classes: int = 10, *, test: int = 0, seed: int = 1) -> tuple[Pool, Gathered]:
+def made(
+    members: int, examples: int, classes: int = 10, *, test: int = 0, seed: int = 1, spread: float = 0.8
+) -> tuple[Pool, Gathered]:
     """Candidates, the best first; those of a comparison have as many test examples as are asked for."""
-    logits_MNK, labels_N = simulated(members, examples + test, classes, seed)
+    logits_MNK, labels_N = simulated(members, examples + test, classes, seed, spread)
     accuracy_M = (logits_MNK[:, :examples].argmax(axis=2) == labels_N[:examples]).mean(axis=1)
     order = np.argsort(-accuracy_M, kind="stable")
     records = tuple(
@@ -109,26 +113,22 @@ def strengths(seeds: int) -> None:
     """Cross-fitted NLL by strength, less that of the geometric mean, where a strength without end leads."""
     geometric = [choice for choice in chosen(["geometric_mean"]) if choice.name != BASELINE]
     choices = [Choice(f"{strength:g}", "", Stacking(strength=strength)) for strength in STRENGTHS]
-    print(f"{'members':>7} {'examples':>8} {'classes':>7} {'geometric':>9}", *(f"{one.name:>8}" for one in choices))
+    print("members examples classes spread geometric", *(f"{one.name:>8}" for one in choices))
     regrets = []
-    for members, examples, classes in SIZES:
+    for spread, (members, examples, classes) in itertools.product(SPREADS, SIZES):
         found = []
         for seed in range(seeds):
-            pool, _ = made(members, examples, classes, seed=seed)
+            pool, _ = made(members, examples, classes, seed=seed, spread=spread)
             fitted, _ = fit(
                 geometric + choices, pool, metric="val/accuracy", temperature="after", limits=Limits(), seed=1
             )
             found.append([losses(one.honest_NK, pool.labels_N).mean() for one in fitted])
         reference, *of_strengths = np.mean(found, axis=0)
-        regrets.append(np.array(of_strengths) - min(of_strengths))
+        regrets.append(np.array(of_strengths) - min(reference, *of_strengths))
         shown = [f"{value - reference:+8.4f}" for value in of_strengths]
-        print(f"{members:7} {examples:8,} {classes:7} {reference:9.4f}", *shown, flush=True)
-    print(
-        "regret against the best strength of each size, mean:   ", *(f"{one:8.4f}" for one in np.mean(regrets, axis=0))
-    )
-    print(
-        "                                                 worst:", *(f"{one:8.4f}" for one in np.max(regrets, axis=0))
-    )
+        print(f"{members:7} {examples:8,} {classes:7} {spread:6} {reference:9.4f}", *shown, flush=True)
+    print(f"{'regret against the best, mean:':40}", *(f"{one:8.4f}" for one in np.mean(regrets, axis=0)))
+    print(f"{'worst:':40}", *(f"{one:8.4f}" for one in np.max(regrets, axis=0)))
 
 
 def alone(function: Any, *arguments: Any) -> None:

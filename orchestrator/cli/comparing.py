@@ -132,7 +132,7 @@ def _table(found: Comparison) -> list[str]:
         columns["ms"] = ["" if row["latency_ms"] is None else f"{row['latency_ms']:.1f}" for row in rows]
     keep = ["method", "members", "test %", "over best single", "MACs", "ms", "NLL", "p", "val %"]
     lines, _ = fitting(columns, [name for name in keep if name in columns])
-    return [*lines, *wrapped(_legend(found, tested))]
+    return [*lines, *wrapped(_legend(found, tested, with_p="p" in lines[0].split()))]
 
 
 def _name(row: Row) -> str:
@@ -144,16 +144,15 @@ def _mark(row: Row, found: Comparison) -> str:
     return f" {marks}" if marks else ""
 
 
-def _legend(found: Comparison, tested: bool) -> list[str]:
+def _legend(found: Comparison, tested: bool, *, with_p: bool) -> list[str]:
     legend = ["* the winner, fixed by validation" + (" before the test was read" if tested else "")]
     if sum(row.get("in_set", False) for row in found["rows"]) > 1:
         legend.append("= a tie: cannot be told from the best on the test (95 % model confidence set)")
     if not all(row["allowed"] for row in found["rows"]):
         legend.append("! costs more than --budget or --macs allows: cannot win")
     if tested:
-        legend.append(
-            "[95 % intervals over test examples]; points over the best single; p: McNemar's, with Holm's correction"
-        )
+        about_p = "; p: McNemar's, with Holm's correction" if with_p else ""
+        legend.append(f"[95 % intervals over test examples]; points over the best single{about_p}")
     return legend
 
 

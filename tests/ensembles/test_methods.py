@@ -20,6 +20,7 @@ from orchestrator.ensembles.methods.seeds import Seeds
 from orchestrator.ensembles.methods.stacking import Stacking
 from orchestrator.ensembles.methods.weighted import Weighted, best_weights
 from orchestrator.ensembles.pool import Pool
+from orchestrator.ensembles.pooling import calibrated
 from tests.conftest import ROOT
 from tests.ensembles.made import made_pool, pool_of
 
@@ -182,7 +183,7 @@ def test_a_member_that_is_always_better_gets_all_the_weight() -> None:
 
 def test_stacking_under_a_strong_pull_is_the_geometric_mean() -> None:
     pool = made_pool(5, 100)
-    mean_NK = Mean("logits").build(pool, drawn()).of_pool(pool)
+    mean_NK = calibrated(Mean("logits").build(pool, drawn()), pool).of_pool(pool)
     assert Stacking(strength=1e9).build(pool, drawn()).of_pool(pool) == pytest.approx(mean_NK, abs=1e-5)
 
 
@@ -201,7 +202,7 @@ def test_stacking_minimizes_what_it_says() -> None:
     built = Stacking(strength=2.0).build(pool, drawn())
     assert built.coefficients_mKK is not None
     assert built.intercept_K is not None
-    start = np.eye(3) / 2
+    start = np.eye(3) / 2 / calibrated(Mean("logits").build(pool, drawn()), pool).temperature
 
     def loss(coefficients: np.ndarray, intercept: np.ndarray) -> float:
         from scipy.special import log_softmax
@@ -254,3 +255,24 @@ def test_fusion_takes_the_best_of_each_architecture() -> None:
 def test_values_that_make_no_sense_are_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_stacking_does_not_learn_its_examples_by_heart() -> None:
+    """Fifty members and 500 examples, in which nothing is to be learned: hardly worse on others than the geometric mean."""
+    pool = made_pool(50, 1_000, 10, seed=3)
+    seen, unseen = pool.at(np.arange(500)), pool.at(np.arange(500, 1_000))
+    geometric = Mean("logits").build(seen, drawn())
+    reference = log_loss(unseen.labels_N, calibrated(geometric, seen).of_pool(unseen), labels=range(10))
+    default = log_loss(unseen.labels_N, method_of("stacking").build(seen, drawn()).of_pool(unseen), labels=range(10))
+    weak = log_loss(unseen.labels_N, Stacking(strength=1.0).build(seen, drawn()).of_pool(unseen), labels=range(10))
+    assert default < reference + 0.06
+    assert weak > reference + 0.5
+
+
+def test_stacking_of_many_classes_takes_fewer_members() -> None:
+    draw = np.random.default_rng(0)
+    pool = pool_of(draw.dirichlet(np.ones(150), (6, 20)), draw.integers(0, 150, 20))
+    assert len(Stacking().build(pool, drawn()).members) == 4, "100,000 // 150 ** 2"
+    wide = pool_of(draw.dirichlet(np.ones(300), (2, 5)), draw.integers(0, 300, 5))
+    with pytest.raises(NotPossibleError, match="of 300 classes two members have more than 100,000 coefficients"):
+        Stacking().build(wide, drawn())

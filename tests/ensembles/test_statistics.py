@@ -165,3 +165,21 @@ def test_a_confidence_set_of_models_that_tie_or_differ_by_a_constant() -> None:
     opposite_VN = np.stack([np.ones(40), np.zeros(40)])
     assert confidence_set(opposite_VN, 1, resamples=200) == [1]
     assert confidence_set(opposite_VN[:, :1], 1, resamples=200) == [0, 1], "one example tells nothing"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spread", [0.02, 0.05, 0.1])
+def test_the_confidence_set_is_that_of_arch(spread: float) -> None:
+    """Of ten sets of ten models at most two differ, by one model each: the resamples are others."""
+    from arch.bootstrap import MCS
+
+    differences = []
+    for experiment in range(10):
+        draw = drawn(200 + experiment)
+        losses_VN = draw.normal(1.0, 0.5, 400) + draw.normal(0, 0.3, (10, 400)) + spread * np.arange(10)[:, None]
+        theirs = MCS(losses_VN.T, size=0.05, reps=1_000, block_size=1, method="R", seed=experiment)
+        theirs.compute()
+        ours = confidence_set(losses_VN, seed=experiment)
+        differences.append(len(set(ours) ^ {int(str(place)) for place in theirs.included}))
+    assert sum(count > 0 for count in differences) <= 2
+    assert max(differences) <= 1

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.ensembles.pooling import SMALLEST, Ensemble, log_softmax
+from orchestrator.ensembles.methods import NotPossibleError
+from orchestrator.ensembles.pooling import SMALLEST, Ensemble, log_softmax, softmax, temperature_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,20 +17,24 @@ if TYPE_CHECKING:
 
 # m members, N examples, K classes
 
+MOST_COEFFICIENTS = 100_000
+"""Of many classes fewer members are taken, so that a comparison's record holds all coefficients."""
+
 
 class Stacking:
     """Regresses the labels on the log-probabilities of the best members.
 
-    It begins at the geometric mean, whose coefficients it is pulled to, so that few examples leave it there.
+    It begins at the geometric mean with its temperature, whose coefficients it is pulled to, so that few examples leave it there.
 
     Args:
-        top: of so many members, the best ones.
-        strength: of the squared distance from the geometric mean, divided by the number of examples.
+        top: of so many members, the best ones; of fewer where there are many classes.
+        strength: of the squared distance from that start, divided by the number of examples. A weak one learns the
+            examples by heart: of fifty members and ten classes there are 5,000 coefficients.
     """
 
     fits = True
 
-    def __init__(self, top: int = 50, strength: float = 1.0) -> None:
+    def __init__(self, top: int = 50, strength: float = 1_000.0) -> None:
         if top < 1:
             raise ValueError(f"top must be at least 1, got {top}")
         if not strength > 0:
@@ -41,11 +46,17 @@ class Stacking:
         from scipy.optimize import minimize
 
         del generator
-        m = min(self.top, len(pool))
+        classes = pool.logits_MNK.shape[2]
+        m = min(self.top, len(pool), MOST_COEFFICIENTS // classes**2)
+        if m < min(2, len(pool), self.top):
+            raise NotPossibleError(
+                f"of {classes} classes two members have more than {MOST_COEFFICIENTS:,} coefficients"
+            )
         features_mNK = np.maximum(log_softmax(pool.logits_MNK[:m]), np.log(SMALLEST))
-        _, examples, classes = features_mNK.shape
+        examples = features_mNK.shape[1]
         x_NF = np.concatenate([*features_mNK, np.ones((examples, 1))], axis=1)
-        start_FK = np.concatenate([*([np.eye(classes) / m] * m), np.zeros((1, classes))])
+        temperature = temperature_of(softmax(features_mNK.mean(axis=0)), pool.labels_N)
+        start_FK = np.concatenate([*([np.eye(classes) / (m * temperature)] * m), np.zeros((1, classes))])
         target_NK = np.eye(classes)[pool.labels_N]
         pull = self.strength / examples
 
