@@ -127,7 +127,8 @@ def _table(found: Comparison) -> list[str]:
         columns["p"] = ["" if "p_holm" not in row else f"{row['p_holm']:.2g}" for row in rows]
         columns["NLL"] = [f"{row['test']['measures']['nll']:.4f}" for row in rows]
     columns["val %"] = [f"{100 * row['val']['measures']['accuracy']:.2f}" for row in rows]
-    columns["MACs"] = ["" if row["multiply_adds"] is None else short(row["multiply_adds"]) for row in rows]
+    if any(row["multiply_adds"] is not None for row in rows):
+        columns["MACs"] = ["" if row["multiply_adds"] is None else short(row["multiply_adds"]) for row in rows]
     if any(row["latency_ms"] is not None for row in rows):
         columns["ms"] = ["" if row["latency_ms"] is None else f"{row['latency_ms']:.1f}" for row in rows]
     keep = ["method", "members", "test %", "over best single", "MACs", "ms", "NLL", "p", "val %"]

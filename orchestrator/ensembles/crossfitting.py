@@ -79,6 +79,8 @@ def fit(
             hot = temperature_of(all_NK[rest_n], pool.labels_N[rest_n]) if temperature == "after" else 1.0
             honest[name][held_n] = tempered(all_NK[held_n], hot)
         others = [choice for choice in left if choice.name not in pooled and choice.name not in dict(not_tried)]
+        if not others:
+            continue
         places = order.by(rest_n)
         part = _Cooled(order.of(places, rest_n), temperature)
         found, failed = _built(others, part, limits, seed, fold + 1)
