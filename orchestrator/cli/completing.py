@@ -167,7 +167,9 @@ class _Typed:
         return [CONF, *([Path(folder).expanduser()] if folder else [])]
 
     def groups(self) -> list[str]:
-        return sorted({entry.name for root in self.roots for entry in _entries(root) if entry.is_dir()})
+        """Those of a launch; `list` knows the methods of `compare`, too."""
+        found = {entry.name for root in self.roots for entry in _entries(root) if entry.is_dir()}
+        return sorted(found if self.before[0] == "list" else found - {ENSEMBLE})
 
     def choices(self, group: str) -> list[str]:
         files = {entry.name for root in self.roots for entry in _entries(root / group)}

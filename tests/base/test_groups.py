@@ -23,7 +23,6 @@ def test_every_group_is_a_folder_with_a_default_choice() -> None:
         *GROUPS,
         *PARTS,
         *SEARCHES,
-        ENSEMBLE,
     }
 
 

@@ -197,6 +197,10 @@ ELSEWHERE = {
     ("orchestrator/config/machine.py", "rename"): "the probe of a file system tries just this",
     ("orchestrator/stores/copy_schema.py", "TemporaryDirectory"): "Python's own, made and removed in one statement",
     ("orchestrator/stores/client.py", "TemporaryDirectory"): "Python's own, made and removed in one statement",
+    (
+        "orchestrator/ensembles/served.py",
+        "mkdtemp",
+    ): "Python's own, made by the process that removes it, and named by nobody else",
     ("orchestrator/cli/running.py", "NamedTemporaryFile"): "Python's own, made and removed in one statement",
 }
 """(file, call) -> why it stands outside of `base/removal.py`."""
