@@ -413,11 +413,11 @@ def test_a_thousand_members_take_little_more_memory_than_their_predictions(tmp_p
     """1,000 members x 10,000 examples x 10 classes are 0.4 GB; limited to 2 GB by the kernel."""
     finished_sweep(tmp_path / UID, [Made()] * 1000, val=10_000, test=1000, classes=list("abcdefghij"))
     code = f"""
-import resource, sys
+import re
 from pathlib import Path
 from orchestrator.ensembles.gathering import gather
 gathered = gather([{UID!r}], Path({str(tmp_path)!r}))
-print(gathered.pool.logits_MNK.shape, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000)
+print(gathered.pool.logits_MNK.shape, int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1000)
 """
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_DATA, (2 * 10**9, 2 * 10**9))\n{code}"
     done = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, timeout=300)
