@@ -62,17 +62,12 @@ def test_two_members_are_enough_or_the_reason_is_told(choice: str) -> None:
     assert method_of(choice).build(pool, drawn()).of_pool(pool).shape == (40, 4)
 
 
-@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("choice", sorted({*CHOICES} - {"fusion", "stacking", "top_5"}))
 def test_members_that_are_equal_change_nothing(choice: str) -> None:
-    """An ensemble of one network twice says what that network says."""
+    """An ensemble of one network twice says what that network says. Stacking fits, the others take more or other members."""
     pool = made_pool(1, 60, architectures=("mlp",))
     twice = Pool(pool.members * 2, np.repeat(pool.logits_MNK, 2, axis=0), pool.labels_N, pool.classes)
-    if choice == "stacking":
-        pytest.skip("fits coefficients, also to a single member")
-    try:
-        built = method_of(choice).build(twice, drawn())
-    except NotPossibleError:
-        return
+    built = method_of(choice).build(twice, drawn())
     assert (built.of_pool(twice).argmax(1) == pool.logits_MNK[0].argmax(1)).all()
 
 
