@@ -314,7 +314,7 @@ def test_a_chosen_method_comes_with_the_single_member() -> None:
 
 def test_all_that_is_wrong_is_told() -> None:
     pool, test = split(3, 60, 40)
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match="takes two members") as caught:
         compare(gathered_of(pool.of([0]), test), temperature="aftr", budget=0, macs=0, seed=-1, name="a/b")  # type: ignore[arg-type]
     said = str(caught.value)
     for part in ("takes two members", "--temperature=aftr", "--budget=0", "--macs=0", "--seed=-1", "--name=a/b"):

@@ -93,7 +93,7 @@ def test_members_cannot_be_chosen_by_the_test(made: Path) -> None:
 
 
 def test_a_filter_that_no_trial_meets_names_the_keys_that_there_are(made: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match="no trial of 5 meets it") as caught:
         gather([UID], made, filter_string="params.nrom = 'batch'")
     said = str(caught.value)
     assert "no trial of 5 meets it; none has params.nrom (did you mean params.norm?); there are params.norm" in said

@@ -226,7 +226,7 @@ def test_the_data_that_most_share_win_and_ties_go_to_the_first_sweep(tmp_path: P
 
 def test_fewer_than_two_members_are_refused_with_what_differs(tmp_path: Path) -> None:
     finished_sweep(tmp_path / UID, [Made(), Made(state="stopped"), Made(state="stopped"), Made(contents=b"")])
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match="two") as caught:
         gather([UID], tmp_path)
     assert caught.value.exit_code == EXIT_BAD_INPUT
     assert str(caught.value) == (

@@ -202,10 +202,10 @@ def test_an_interrupt_that_leaves_no_report_says_what_makes_it_up(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("from the terminal")
 
     monkeypatch.setattr(reporting._Writer, "answer", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="from the terminal"):
         driver.reporting.finish()
     (line,) = driver.said
     assert line.startswith("interrupted before the report was finished; make up for it with:  orchestrator resume sim-")
