@@ -4,39 +4,35 @@ them alone, and only then the test.
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from orchestrator.base.errors import ConfigError, NotReadyError, Problem, RunningElsewhereError
-from orchestrator.base.layout import LOCK
-from orchestrator.base.locks import holder
-from orchestrator.base.names import check_name, slug
+from orchestrator.base.errors import ConfigError, Problem
+from orchestrator.base.names import slug
 from orchestrator.base.secrets import redact
 from orchestrator.ensembles import costs
-from orchestrator.ensembles.catalogue import BASELINE, chosen
-from orchestrator.ensembles.comparison import FORMAT, Comparison, MemberRecord, Row, SweepRecordOf
+from orchestrator.ensembles.catalogue import chosen
+from orchestrator.ensembles.checks import check, check_idle
+from orchestrator.ensembles.comparison import FORMAT, Comparison, MemberRecord, Row
 from orchestrator.ensembles.crossfitting import FOLDS, Fitted, Temperature, fit, ordered
+from orchestrator.ensembles.fixing import fix
 from orchestrator.ensembles.gathering import Gathered, Source
-from orchestrator.ensembles.judging import Unseen, judge, scores_of
+from orchestrator.ensembles.judging import scores_of
 from orchestrator.ensembles.limits import Limits
-from orchestrator.ensembles.looking import agreement, confusion, seed_spread, sizes, worst
+from orchestrator.ensembles.looking import seed_spread
 from orchestrator.ensembles.measures import is_right
 from orchestrator.ensembles.pool import Pool
-from orchestrator.ensembles.pooling import SMALLEST, Ensemble
+from orchestrator.ensembles.pooling import SMALLEST
 from orchestrator.ensembles.statistics.bootstrap import RESAMPLES
 from orchestrator.ensembles.statistics.correction import corrected
+from orchestrator.ensembles.testing import add_test, read_test
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, Any]
-
-KEY = "comparison"
-"""Of the `published` events that say which winner was fixed; their number is how often the test of a sweep was looked at."""
 
 LOSSES = ("val/loss", "val/nll")
 RESAMPLES_OF_CORRECTION = 1_000
@@ -73,8 +69,8 @@ def compare(
         RunningElsewhereError: a driver works on one of the sweeps.
         NotReadyError: a journal cannot be written, or the test cannot be read.
     """
-    _check(gathered, temperature, budget, macs, seed, resamples, name)
-    _check_idle(gathered.sources)
+    check(gathered, temperature, budget, macs, seed, resamples, name)
+    check_idle(gathered.sources)
     choices = chosen(methods)
     pool, limits = ordered(gathered.pool), Limits(budget, macs)
     metric = _metric(gathered.sources)
@@ -112,58 +108,11 @@ def compare(
     }
     if latency:
         _add_latency(comparison, gathered.sources)
-    comparison["sweeps"] = _fix(comparison, rows[first], gathered.sources)
-    unseen = _read_test(gathered, pool)
+    comparison["sweeps"] = fix(comparison, rows[first], gathered.sources)
+    unseen = read_test(gathered, pool)
     if len(unseen.labels_N):
-        _add_test(comparison, [one.ensemble for one in fitted], first, pool, unseen, calibrate=temperature == "after")
+        add_test(comparison, [one.ensemble for one in fitted], first, pool, unseen, calibrate=temperature == "after")
     return comparison
-
-
-# Before anything is computed ------------------------------------------------------------------------------------------
-
-
-def _check(
-    gathered: Gathered,
-    temperature: str,
-    budget: int | None,
-    macs: int | None,
-    seed: int,
-    resamples: int,
-    name: str | None,
-) -> None:
-    problems = []
-    if len(gathered.pool) < 2:
-        left_out = "".join(f"; {one.name}: {one.reason}" for one in gathered.left_out[:8])
-        problems.append(Problem("compare", f"takes two members, there are {len(gathered.pool)}{left_out}"))
-    if temperature not in get_args(Temperature):
-        allowed = f"must be one of {', '.join(get_args(Temperature))}"
-        problems.append(Problem("--temperature", allowed, temperature))
-    for option, value, least in (
-        ("--budget", budget, 1),
-        ("--macs", macs, 1),
-        ("--seed", seed, 0),
-        ("resamples", resamples, 100),
-    ):
-        if value is not None and not least <= value <= 2**53:
-            problems.append(Problem(option, f"must be at least {least}", value))
-    if name is not None and (why := check_name(name)):
-        problems.append(Problem("--name", why, name))
-    if problems:
-        raise ConfigError(problems)
-
-
-def _check_idle(sources: Sequence[Source]) -> None:
-    """
-    Raises:
-        RunningElsewhereError: a driver works on one of the sweeps, or another process publishes something of it.
-    """
-    for source in sources:
-        if source.folder is not None and (other := holder(source.folder / LOCK)) is not None:
-            does = other.doing or f"works on {source.uid}"
-            stop = f"orchestrator stop {source.uid}"
-            raise RunningElsewhereError(
-                f"{other} {does}; its trials are compared when it has ended: wait, or end it with `{stop}`"
-            )
 
 
 def _metric(sources: Sequence[Source]) -> str:
@@ -176,9 +125,6 @@ def _default_name(sources: Sequence[Source]) -> str:
     first = sources[0].uid.rpartition("-")[0] if sources else ""
     more = f"-and-{len(sources) - 1}-more" if len(sources) > 1 else ""
     return f"compare-{first or 'sweeps'}{more}"
-
-
-# Validation -----------------------------------------------------------------------------------------------------------
 
 
 def _row(fitted: Fitted, pool: Pool, limits: Limits) -> Row:
@@ -292,93 +238,3 @@ def _add_latency(comparison: Comparison, sources: Sequence[Source]) -> None:
     missing = {"latency_missing": "; ".join(f"{name}: {why}" for name, why in timer.reasons.items())[:2_000]}
     on = {"latency_batch": str(costs.BATCH), "latency_on": f"{comparison['environment']['processor']}, CPU"}
     comparison["environment"] = {**comparison["environment"], **on, **(missing if timer.reasons else {})}
-
-
-# The winner is fixed --------------------------------------------------------------------------------------------------
-
-
-def _fix(comparison: Comparison, winner: Row, sources: Sequence[Source]) -> list[SweepRecordOf]:
-    """Records the winner in the journal of every sweep that is here, and counts how often its test was looked at.
-
-    Raises:
-        RunningElsewhereError, NotReadyError: a journal cannot be written now.
-    """
-    from orchestrator.journal.publishing import publish
-
-    text = json.dumps(_announcement(comparison, winner))
-    for source in sources:
-        if source.folder is not None:
-            publish(source.folder, comparison["uid"], KEY, text)
-    return [
-        {
-            "uid": source.uid,
-            "metric": source.metric,
-            "mode": source.mode,
-            "look": 0 if source.folder is None else looks(source.folder),
-        }
-        for source in sources
-    ]
-
-
-def _announcement(comparison: Comparison, winner: Row) -> Mapping[str, Any]:
-    names = [member["name"] for member in comparison["members"]]
-    return {
-        "winner": winner["method"],
-        "members": [names[place] for place in winner["members"]],
-        "weights": winner["weights"],
-        "pooling": winner["pooling"],
-        "temperature": winner["temperature"],
-        "validation": winner["val"]["measures"],
-        "methods": [row["method"] for row in comparison["rows"]],
-        "settings": comparison["settings"],
-    }
-
-
-def looks(folder: Path) -> int:
-    """How many comparisons fixed a winner of the sweep in this folder, after which each read its test."""
-    import contextlib
-
-    from orchestrator.base.layout import JOURNAL
-    from orchestrator.journal.events import Published
-    from orchestrator.journal.file import Reader
-
-    with contextlib.closing(Reader(folder / JOURNAL)) as reader:
-        events = (entry.event for entry in reader.events())
-        return len({event.run for event in events if isinstance(event, Published) and event.key == KEY})
-
-
-# The test -------------------------------------------------------------------------------------------------------------
-
-
-def _read_test(gathered: Gathered, pool: Pool) -> Unseen:
-    """
-    Raises:
-        NotReadyError: what is read does not fit the pool.
-    """
-    logits_MNK, labels_N, ids_N = gathered.read_test([member.name for member in pool.members])
-    unseen = Unseen(logits_MNK, labels_N, ids_N)
-    if logits_MNK.shape != (len(pool), len(labels_N), len(pool.classes)) or ids_N.shape != labels_N.shape:
-        raise NotReadyError(f"the test predictions of the members do not fit each other: {logits_MNK.shape}")
-    return unseen
-
-
-def _add_test(
-    comparison: Comparison, ensembles: Sequence[Ensemble], first: int, pool: Pool, unseen: Unseen, *, calibrate: bool
-) -> None:
-    """Puts what the test says into the comparison, whose rows are then in its order."""
-    rows, settings = [*comparison["rows"]], comparison["settings"]
-    baseline = next(place for place, row in enumerate(rows) if row["method"] == BASELINE)
-    judge(rows, ensembles, baseline, unseen, seed=settings["seed"], resamples=settings["resamples"])
-    winner, said_NK = ensembles[first], unseen.of(ensembles[first])
-    longest = max(range(len(rows)), key=lambda place: len(rows[place]["steps"]))
-    selection = (rows[longest]["method"], ensembles[longest]) if rows[longest]["steps"] else None
-    comparison["examples"] = {**comparison["examples"], "test": len(unseen.labels_N)}
-    comparison["sizes"] = sizes(selection, pool, unseen, calibrate=calibrate)
-    comparison["agreement"] = agreement(winner, unseen)
-    comparison["confusion"] = confusion(said_NK, unseen.labels_N)
-    comparison["worst"] = worst(winner, said_NK, unseen)
-    accuracy_M = (unseen.logits_MNK.argmax(axis=2) == unseen.labels_N).mean(axis=1)
-    comparison["corrected"] = {**comparison["corrected"], "seeds_test": seed_spread(pool, accuracy_M)}
-    comparison["rows"] = sorted(
-        rows, key=lambda row: (-row["test"]["measures"]["accuracy"], row["test"]["measures"]["nll"], row["method"])
-    )

@@ -17,8 +17,9 @@ from orchestrator.base.errors import ConfigError, RunningElsewhereError
 from orchestrator.base.layout import LOCK
 from orchestrator.base.locks import hold
 from orchestrator.ensembles.catalogue import names
-from orchestrator.ensembles.comparing import compare, looks
+from orchestrator.ensembles.comparing import compare
 from orchestrator.ensembles.comparison import Comparison, Row
+from orchestrator.ensembles.fixing import looks
 from orchestrator.ensembles.gathering import Gathered, LeftOut
 from orchestrator.ensembles.pool import Pool
 from orchestrator.ensembles.record import ensemble_of

@@ -1,0 +1,57 @@
+"""What is wrong with a comparison before anything is computed: its arguments, or a sweep at work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+from orchestrator.base.errors import ConfigError, Problem, RunningElsewhereError
+from orchestrator.base.layout import LOCK
+from orchestrator.base.locks import holder
+from orchestrator.base.names import check_name
+from orchestrator.ensembles.crossfitting import Temperature
+from orchestrator.ensembles.gathering import Gathered, Source
+
+
+def check(
+    gathered: Gathered,
+    temperature: str,
+    budget: int | None,
+    macs: int | None,
+    seed: int,
+    resamples: int,
+    name: str | None,
+) -> None:
+    problems = []
+    if len(gathered.pool) < 2:
+        left_out = "".join(f"; {one.name}: {one.reason}" for one in gathered.left_out[:8])
+        problems.append(Problem("compare", f"takes two members, there are {len(gathered.pool)}{left_out}"))
+    if temperature not in get_args(Temperature):
+        allowed = f"must be one of {', '.join(get_args(Temperature))}"
+        problems.append(Problem("--temperature", allowed, temperature))
+    for option, value, least in (
+        ("--budget", budget, 1),
+        ("--macs", macs, 1),
+        ("--seed", seed, 0),
+        ("resamples", resamples, 100),
+    ):
+        if value is not None and not least <= value <= 2**53:
+            problems.append(Problem(option, f"must be at least {least}", value))
+    if name is not None and (why := check_name(name)):
+        problems.append(Problem("--name", why, name))
+    if problems:
+        raise ConfigError(problems)
+
+
+def check_idle(sources: Sequence[Source]) -> None:
+    """
+    Raises:
+        RunningElsewhereError: a driver works on one of the sweeps, or another process publishes something of it.
+    """
+    for source in sources:
+        if source.folder is not None and (other := holder(source.folder / LOCK)) is not None:
+            does = other.doing or f"works on {source.uid}"
+            stop = f"orchestrator stop {source.uid}"
+            raise RunningElsewhereError(
+                f"{other} {does}; its trials are compared when it has ended: wait, or end it with `{stop}`"
+            )
