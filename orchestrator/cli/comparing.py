@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 SHOWN = 8
 BASELINE = "best_single"
+SEEDS = "seeds"
+HYPER_DEEP = "hyper_deep"
 RENAMED = {"best_single": "best single", "mean": "mean of all"}
 
 
@@ -41,6 +43,14 @@ def compare_command(argv: Sequence[str]) -> int:
 
         check_name(options.register)
     gathered = gather(options.sweeps, options.runs_dir, filter_string=options.filter, uri=options.uri)
+    if options.deepen is not None:
+        from orchestrator.cli.deepening import deepen
+        from orchestrator.ensembles.checks import check_idle
+
+        check_idle(gathered.sources)
+        if code := deepen(gathered, options.deepen, budget=options.budget, quiet=options.json):
+            return code
+        gathered = gather(options.sweeps, options.runs_dir, filter_string=options.filter, uri=options.uri)
     found = compare(
         gathered,
         methods=methods,
@@ -78,6 +88,9 @@ def _parser() -> Parser:
         metavar="WHEN",
         help="fitted after pooling, before it, or none (default: after)",
     )
+    parser.add_argument(
+        "--deepen", type=int, metavar="N", help="first train N more seeds, in all, of the best configurations"
+    )
     parser.add_argument("--budget", type=int, metavar="N", help="members that the winner may have")
     parser.add_argument("--macs", metavar="250M", help="multiply-adds an image that the winner may take")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of folds and resamples (default: 1)")
@@ -103,7 +116,7 @@ def _macs(text: str) -> int:
 def lines_of(found: Comparison, path: Path) -> list[str]:
     """The table, the answer, what was left out, and what to do next."""
     lines = [_heading(found), "", *_table(found), ""]
-    lines += wrapped([answer(found), *_how_sure(found), *_chosen(found)])
+    lines += wrapped([answer(found), *_hyper_deep(found), *_how_sure(found), *_chosen(found)])
     lines += ["", *wrapped([*_left_out(found), *_looks(found)]), f"record: {path}"]
     return [*lines, *_next(found)]
 
@@ -204,6 +217,30 @@ def _cost(winner: Row, single: Row) -> str:
         return f", at the cost of {len(winner['members'])} networks"
     times = winner["multiply_adds"] / single["multiply_adds"]
     return f", at {short(winner['multiply_adds'])} multiply-adds an image, {times:.3g} times those of the single one"
+
+
+def _hyper_deep(found: Comparison) -> list[str]:
+    """The hyper-deep ensemble beside the deep ensemble and the best single trial: networks, trainings, accuracy."""
+    rows = {row["method"]: row for row in found["rows"]}
+    if HYPER_DEEP not in rows or "gain_over_seeds" not in rows[HYPER_DEEP]:
+        return []
+    said = [(HYPER_DEEP, "hyper deep"), (SEEDS, "the seeds of one configuration"), (BASELINE, "the best single trial")]
+    parts = [
+        f"{name}, {_counted(len(rows[method]['members']), 'network')} out of {rows[method].get('trainings', 0)} trials: "
+        f"{100 * rows[method]['accuracy']['value']:.2f} %"
+        for method, name in said
+    ]
+    gain = rows[HYPER_DEEP]["gain_over_seeds"]
+    ends = (
+        ""
+        if gain["low"] is None or gain["high"] is None
+        else f" (95 %: {100 * gain['low']:+.2f} to {100 * gain['high']:+.2f})"
+    )
+    return [f"At this cost: {'; '.join(parts)}. Hyper deep over seeds: {100 * gain['value']:+.2f} points{ends}."]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _named(found: Comparison, place: int) -> str:

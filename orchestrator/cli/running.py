@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -131,6 +132,9 @@ def resume_command(argv: Sequence[str]) -> int:
         "overrides", nargs="*", default=[], help="a new search space, sampler, scheduler, concurrency or budget"
     )
     parser.add_argument("--more", type=int, metavar="N", help="add N trials")
+    parser.add_argument(
+        "--seeds", metavar="TRIAL=N,...", help="train the configurations of these trials with N seeds in all"
+    )
     add_runs_dir(parser)
     options = parser.parse_overrides(argv)
     from orchestrator.base.layout import LOCK
@@ -144,13 +148,14 @@ def resume_command(argv: Sequence[str]) -> int:
 
     if options.more is not None and options.more < 1:
         raise ConfigError(Problem("--more", "must be at least 1", options.more))
+    seeds = {} if options.seeds is None else _seeds(options.seeds)
     folder = find_sweep(options.runs_dir, options.name)
     refuse_copy(folder.parent)  # at once, before half a minute of checks
     if (other := holder(folder / LOCK)) is not None:
         raise RunningElsewhereError(f"{other} works on sweep {folder.name} already")
     record = read_sweep(folder)
     record.check_opened()
-    if record.closed is not None and options.more is None and not options.overrides:
+    if record.closed is not None and options.more is None and not options.overrides and not seeds:
         return _nothing_to_do(folder, record)
     rights, overrides = typed_rights(options.overrides)
     SweepPlan.from_json(record.plan)  # a damaged one is told as that
@@ -181,10 +186,21 @@ def resume_command(argv: Sequence[str]) -> int:
             on_step=check,
         )
         new_budget = any(override.split("=")[0] == "time_budget_s" for override in overrides)
-        result = resume(folder, plan, context, more=options.more, trials=trials, new_budget=new_budget)
+        result = resume(folder, plan, context, more=options.more, trials=trials, new_budget=new_budget, seeds=seeds)
     if result is None:
         return _nothing_to_do(folder, record)
     return _closed(result, str(plan.base["metric"]), plan.rights)
+
+
+def _seeds(text: str) -> dict[int, int]:
+    """`12=5,3=5`: trial -> seeds of its configuration."""
+    found = {}
+    for part in text.split(","):
+        if not (given := re.fullmatch(r"\s*(\d{1,9})=(\d{1,9})\s*", part)):
+            why = "must name trials and how many seeds each is to have in all, such as 12=5 or 12=5,3=5"
+            raise ConfigError(Problem("--seeds", why, text))
+        found[int(given[1])] = int(given[2])
+    return found
 
 
 def _nothing_to_do(folder: Path, record: SweepRecord) -> int:

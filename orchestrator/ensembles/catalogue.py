@@ -16,6 +16,9 @@ from orchestrator.ensembles.methods import Method
 BASELINE = "best_single"
 """What every method is compared with; it is always tried."""
 
+SEEDS = "seeds"
+"""The deep ensemble of one configuration, with which a hyper-deep one is compared, too."""
+
 
 @dataclass(frozen=True)
 class Choice:

@@ -142,6 +142,7 @@ def _row(fitted: Fitted, pool: Pool, limits: Limits) -> Row:
         "val": scores_of(fitted.honest_NK, pool.labels_N),
         "parameters": costs.parameters(pool, ensemble.members),
         "multiply_adds": costs.multiply_adds(pool, ensemble.members),
+        "trainings": costs.trainings(pool, ensemble.members, fitted.choice.name),
         "latency_ms": None,
         "disagreement": None,
         "q_statistic": None,

@@ -71,6 +71,9 @@ class Row(TypedDict):
         gain_accuracy, gain_nll: over the best single member, positive where the ensemble is better; Tango's interval for
             accuracy, the paired bootstrap's for NLL.
         gain_over_mean: of accuracy, over the mean of its members.
+        gain_over_seeds: of accuracy, over the seeds of one configuration; absent where no configuration has several.
+        trainings: how many trials it takes to get there: all candidates that it chose from; of the seeds of one configuration
+            these, and one trial of each other configuration.
         p_value, p_holm: McNemar's exact test against the best single member; corrected for the methods tried.
         in_set: whether it is in the model confidence set.
         multiply_adds, parameters: of all members together; None where they are not known.
@@ -97,6 +100,8 @@ class Row(TypedDict):
     gain_accuracy: NotRequired[Estimate]
     gain_nll: NotRequired[Estimate]
     gain_over_mean: NotRequired[float]
+    gain_over_seeds: NotRequired[Estimate]
+    trainings: NotRequired[int]
     p_value: NotRequired[float]
     p_holm: NotRequired[float]
     in_set: NotRequired[bool]

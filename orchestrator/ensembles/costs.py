@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.base.errors import OrchestratorError
+from orchestrator.ensembles.catalogue import SEEDS
 from orchestrator.ensembles.pool import Pool
 
 BATCH = 64
@@ -17,6 +18,15 @@ REPEATS = 5
 def parameters(pool: Pool, members: Sequence[int]) -> int | None:
     """Of all members together; None where one's number is not known."""
     return _total([pool.members[place].parameters for place in members])
+
+
+def trainings(pool: Pool, members: Sequence[int], method: str) -> int:
+    """How many trials it takes to get this ensemble: all of the pool; the seeds of one configuration take themselves, and one
+    trial of each other configuration, among which it was chosen.
+    """
+    if method != SEEDS:
+        return len(pool)
+    return len({member.configuration for member in pool.members}) + len(members) - 1
 
 
 def multiply_adds(pool: Pool, members: Sequence[int]) -> int | None:

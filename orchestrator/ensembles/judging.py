@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.analysis.intervals import tango, wilson
+from orchestrator.ensembles.catalogue import SEEDS
 from orchestrator.ensembles.comparison import Estimate, Row, Scores
 from orchestrator.ensembles.measures import (
     check_identities,
@@ -88,6 +89,10 @@ def judge(
         row["in_set"] = place in in_set
         row["disagreement"], row["q_statistic"], row["kl"] = _differences(ensemble, said_VNK[place], test)
         _check(ensemble, test)
+    seeds = next((place for place, row in enumerate(rows) if row["method"] == SEEDS), None)
+    for place, row in enumerate(rows if seeds is not None else ()):
+        if place != seeds:
+            row["gain_over_seeds"] = _gain(right_VN[place], right_VN[seeds])
     others = [place for place in range(len(rows)) if place != baseline]
     p_values = [mcnemar(right_VN[place], right_VN[baseline]) for place in others]
     for place, p_value, corrected in zip(others, p_values, holm(p_values), strict=True):

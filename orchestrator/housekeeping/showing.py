@@ -62,6 +62,7 @@ def _state(story: TrialStory) -> str:
 def _seed(story: TrialStory) -> str:
     trial = story.trial
     repeats = int(plan_settings(story.record).get("repeat") or 1)
+    repeats = max(repeats, story.record.repeats_of.get(trial.config_index, 0))
     text = f"{trial.config['seed']}"
     return text + (
         f", repeat {trial.repeat + 1} of {repeats} of configuration {trial.config_index}" if repeats > 1 else ""

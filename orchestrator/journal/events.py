@@ -31,6 +31,9 @@ from orchestrator.journal.parts import (
     Tracking,
 )
 
+MOST_REPEATS = 1_000
+"""Trials of one configuration."""
+
 
 class UnknownKindError(ValueError):
     """An event is of a kind that a newer version writes."""
@@ -305,6 +308,8 @@ class SweepResumed(_Base):
         first_config_index: the first configuration that the sampler in force suggests itself: after a change of space or sampler
             the next one at that time. Its key in the journal is `era`.
         new_budget: whether `time_budget_s` counts from now on.
+        repeats_of: number of a configuration -> how many trials of it there are to be in all, where that is more than `repeat`.
+            Those of earlier resumes stay in force.
     """
 
     kind = "sweep_resumed"
@@ -320,16 +325,23 @@ class SweepResumed(_Base):
     trials: Annotated[int, COUNT] | None = None
     first_config_index: Annotated[int, COUNT] = 0
     new_budget: bool = False
+    repeats_of: Mapping[str, Annotated[int, COUNT]] = field(default_factory=dict)
 
     def check(self) -> None:
         super().check()
         check(self.changes, Mapping[str, tuple[Any, Any]], "changes")
         check(self.request, Request, "request")
+        if wrong := [key for key, count in self.repeats_of.items() if not key.isdecimal() or count > MOST_REPEATS]:
+            raise ValueError(
+                f"repeats_of must hold numbers of configurations and at most {MOST_REPEATS}, got {wrong[0]!r:.80}"
+            )
         if self.plan:
             read_plan(self.plan)
 
     def to_data(self) -> dict[str, Any]:
         data = super().to_data()
+        if not data["repeats_of"]:
+            del data["repeats_of"]
         data["era"] = data.pop("first_config_index")
         return data
 

@@ -100,10 +100,12 @@ class TrialCount:
     Args:
         configurations: that there are to be, at most.
         repeat: trials of each.
+        more: repeats beyond that, of single configurations.
     """
 
     configurations: int
     repeat: int = 1
+    more: int = 0
     trials: int = 0
     firsts: int = 0
     done: int = 0
@@ -132,7 +134,7 @@ class TrialCount:
     def planned(self) -> int:
         """How many trials there are to be, at most; never fewer than there are."""
         wanted = max(self.configurations, self.firsts) * self.repeat - self.without_repeats * (self.repeat - 1)
-        return max(wanted, self.trials)
+        return max(wanted + self.more, self.trials)
 
     @property
     def open(self) -> int:
@@ -146,7 +148,7 @@ class TrialCount:
     @property
     def repeats_due(self) -> int:
         """Repeats that are sure to come."""
-        return max(self.repeats_wanted - (self.trials - self.firsts), 0)
+        return max(self.repeats_wanted + self.more - (self.trials - self.firsts), 0)
 
 
 @dataclass
@@ -162,6 +164,7 @@ class SweepRecord:
         sessions: of each driver before the present one, when it began and its last event; milliseconds since 1970.
         worked_ms: how long earlier sessions lasted, from their start to their last event.
         spent_ms: the same, of those that the time budget in force counts.
+        repeats_of: configuration -> how many trials of it there are to be, where a resume asked for more than of the others.
         published: (run, key) -> what was published of it last.
     """
 
@@ -179,6 +182,7 @@ class SweepRecord:
     spent_ms: int = 0
     last_ms: int = 0
     last_seq: int = 0
+    repeats_of: dict[int, int] = field(default_factory=dict)
     published: dict[tuple[str, str], Published] = field(default_factory=dict)
 
     @property
@@ -222,7 +226,8 @@ class SweepRecord:
 
     def count(self, configurations: int, repeat: int = 1) -> TrialCount:
         """How many trials there are, and are to be with so many configurations."""
-        count = TrialCount(configurations, repeat)
+        more = sum(max(0, repeats - repeat) for repeats in self.repeats_of.values())
+        count = TrialCount(configurations, repeat, more)
         for trial in self.trials.values():
             count.suggested(trial.index, trial.repeat, judged=trial.judged)
             if trial.ended:
@@ -284,6 +289,8 @@ class SweepRecord:
     def _resume(self, event: SweepResumed) -> None:
         self.resumes.append(event)
         self.plan = event.plan or self.plan
+        for key, repeats in event.repeats_of.items():
+            self.repeats_of[int(key)] = max(repeats, self.repeats_of.get(int(key), 0))
         self.closed = None
         for trial in self.unfinished:
             trial.attempt += trial.started

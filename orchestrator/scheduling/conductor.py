@@ -140,6 +140,14 @@ class Conductor:
         if not same_scheduler:
             self._stopping.to_stop.clear()
 
+    def deepen(self, repeats_of: Mapping[int, int]) -> None:
+        """Single configurations are to have more trials, besides those that the sweep does anyway; after `recall`.
+
+        Args:
+            repeats_of: configuration -> how many trials of it there are to be in all.
+        """
+        self._configurations.ask_for_more(repeats_of)
+
     def next_trial(self, ahead: int = 0) -> Trial | None:
         """The next trial to run; None where none is due now. `before_run` comes before a worker is given it.
 

@@ -54,16 +54,32 @@ class Configurations:
         there = {trial.repeat for trial in self._trials[first.config_index]}
         self.due.extend((first, repeat) for repeat in range(1, self._repeat) if repeat not in there)
 
+    def ask_for_more(self, repeats_of: Mapping[int, int]) -> None:
+        """Of single configurations more trials are due: the second ones of all of them first, then the third ones, ...
+
+        Args:
+            repeats_of: configuration -> how many trials of it there are to be. The sampler is told nothing of those beyond
+                `repeat`, so that it suggests what it would have without them.
+        """
+        waiting = {(first.config_index, repeat) for first, repeat in self.due}
+        for repeat in range(1, max(repeats_of.values(), default=1)):
+            for config_index, repeats in sorted(repeats_of.items()):
+                trials = self._trials.get(config_index, [])
+                there = {trial.repeat for trial in trials}
+                if 0 in there and repeat < repeats and repeat not in there and (config_index, repeat) not in waiting:
+                    self.due.append((next(trial for trial in trials if trial.repeat == 0), repeat))
+
     def end(self, trial: TrialRecord, mode: str) -> None:
         """Takes a trial that has ended; the sampler is told once the last of its configuration has."""
         value = _value(trial)
         worse = "min" if mode == "max" else "max"
         if value is not None and better(worse, value, self._worst):
             self._worst = value
-        config_index, trials = trial.config_index, self._trials[trial.config_index]
+        config_index = trial.config_index
+        trials = [one for one in self._trials[config_index] if one.repeat < self._repeat]
         if config_index in self._observed or not all(trial.ended for trial in trials):
             return
-        if any(first.config_index == config_index for first, _ in self.due):
+        if any(first.config_index == config_index and repeat < self._repeat for first, repeat in self.due):
             return
         self._observed.add(config_index)
         if self._fits(trial.params):

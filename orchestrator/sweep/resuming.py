@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import socket
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from orchestrator.base.disk import DiskWait
 from orchestrator.base.errors import ConfigError, Problem
 from orchestrator.base.failpoints import failpoint
 from orchestrator.base.layout import JOURNAL, TRIALS
+from orchestrator.base.records import State
 from orchestrator.base.removal import opened_below
 from orchestrator.base.rights import granted
 from orchestrator.config import resuming
 from orchestrator.config.plan import SweepPlan
-from orchestrator.journal.events import SweepResumed
+from orchestrator.journal.events import MOST_REPEATS, SweepResumed
 from orchestrator.journal.file import Journal
 from orchestrator.journal.place import refuse_copy
 from orchestrator.journal.record import SweepRecord, read_events, read_sweep
@@ -44,6 +46,7 @@ def resume(
     more: int | None = None,
     trials: int | None = None,
     new_budget: bool = False,
+    seeds: Mapping[int, int] | None = None,
 ) -> Result | None:
     """Goes on with the sweep in `folder`, whose driver has gone; None where there is nothing to do.
 
@@ -52,6 +55,7 @@ def resume(
         more: so many configurations besides those of before.
         trials: so many configurations in all.
         new_budget: whether `time_budget_s` counts from now on, instead of what is left of it.
+        seeds: trial -> with how many seeds its configuration is to be trained in all.
 
     Raises:
         ConfigError: something differs that may not, or the time budget is used up; nothing was changed.
@@ -69,6 +73,8 @@ def resume(
         record.check_opened()
         old = SweepPlan.from_json(record.plan)
         plan, changes = checked(record, with_gpus_of(old.settings, new), more=more, trials=trials)
+        repeats_of = asked_repeats(record, plan, seeds or {})
+        changes |= {f"seeds of configuration {key}": [before, now] for key, before, now in repeats_of}
         if record.closed is not None and not changes and not new_budget:
             return None
         budget_s = plan.root.time_budget_s
@@ -87,6 +93,7 @@ def resume(
             first = first_config_index(record, changes)
             conductor = make_conductor(plan, folder, journal, concurrent, first)
             conductor.recall(read_events(folder), same_scheduler="scheduler" not in changes)
+            conductor.deepen({**record.repeats_of, **{key: now for key, _, now in repeats_of}})
             resumed = SweepResumed(
                 plan=plan.to_json(),
                 changes=changes,
@@ -97,14 +104,16 @@ def resume(
                 trials=plan.root.trials,
                 first_config_index=first,
                 new_budget=new_budget,
+                repeats_of={str(key): now for key, _, now in repeats_of},
             )
             failpoint("resuming.before")
             journal.append(resumed, sync=True)
             failpoint("resuming.after")
             ended, open_ = sum(conductor.totals.values()), len(conductor.record.unfinished)
+            further = conductor.record.count(plan.root.trials, plan.root.repeat).more
+            planned = f"{spell_trials(plan)}{f' and {further} more seeds of some' if further else ''} in all"
             context.say(
-                f"sweep {folder.name} goes on: {ended} trials have ended, {open_} continue, {spell_trials(plan)} in all; "
-                f"{concurrent} at a time"
+                f"sweep {folder.name} goes on: {ended} trials have ended, {open_} continue, {planned}; {concurrent} at a time"
             )
             tracking = store_settings(conductor.record.opened, folder)
             return Session(plan, folder, journal, conductor, tracking, context, cluster).run(concurrent)
@@ -130,6 +139,38 @@ def checked(
     """
     old = SweepPlan.from_json(record.plan)
     return resuming.checked(old, new, suggested=record.configurations, more=more, trials=trials)
+
+
+def asked_repeats(record: SweepRecord, plan: SweepPlan, seeds: Mapping[int, int]) -> list[tuple[int, int, int]]:
+    """The configurations that are to have more trials than there are: (configuration, trials that there are, trials to be).
+
+    Args:
+        seeds: trial -> with how many seeds its configuration is to be trained in all.
+
+    Raises:
+        ConfigError: there is no such trial, it did not complete, or the seed is searched.
+    """
+    problems: list[Problem] = []
+    found: dict[int, int] = {}
+    if seeds and "seed" in plan.space.keys:
+        problems.append(Problem("--seeds", "the seed is searched in this sweep, so that no configuration has several"))
+    for index, count in seeds.items():
+        trial = record.trials.get(index)
+        if trial is None:
+            problems.append(Problem("--seeds", f"there is no such trial; the sweep has {len(record.trials)}", index))
+        elif record.trials[index].state is not State.COMPLETED:
+            state = record.trials[index].state or "not ended"
+            problems.append(
+                Problem("--seeds", f"only what has completed is trained with more seeds; it is {state}", index)
+            )
+        elif not 1 <= count <= MOST_REPEATS:
+            problems.append(Problem("--seeds", f"from 1 to {MOST_REPEATS} of a configuration", f"{index}={count}"))
+        else:
+            found[trial.config_index] = max(count, found.get(trial.config_index, 0))
+    if problems:
+        raise ConfigError(problems)
+    there = Counter(trial.config_index for trial in record.trials.values())
+    return [(key, there[key], count) for key, count in found.items() if count > there[key]]
 
 
 def first_config_index(record: SweepRecord, changes: Mapping[str, Any]) -> int:

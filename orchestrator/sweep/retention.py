@@ -119,7 +119,8 @@ class Retention:
         trials = [self._record.trials[index] for index in self._members[config_index]]
         if not all(trial.ended for trial in trials):
             return False
-        return len(trials) >= self._repeat or any(trial.state is not State.COMPLETED for trial in trials)
+        repeats = max(self._repeat, self._record.repeats_of.get(config_index, 0))
+        return len(trials) >= repeats or any(trial.state is not State.COMPLETED for trial in trials)
 
     def _drop_the_worst(self) -> None:
         """Removes the weights of the final configurations that are not among the best of them."""

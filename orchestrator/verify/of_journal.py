@@ -59,14 +59,26 @@ def _repeats(sweep: SweepEvidence, repeat: int) -> Iterator[Finding]:
     """Every configuration has all its repeats; under early stopping only one whose first trial completed."""
     stops = not str(sweep.plan.scheduler["_target_"]).startswith(WITHOUT_STOPS)
     schedulers = {_canonical(dict(plan.scheduler)) for _, plan in sweep.plans}
+    asked = _asked_repeats(sweep)
     for config_index, members in _groups(sweep).items():
+        wanted = max(repeat, asked.get(config_index, 0))
         first = next((trial for trial in members if trial.repeat == 0), None)
         survived = first is not None and first.state is State.COMPLETED
-        allowed = {repeat} if survived or not stops else {1, repeat}
+        allowed = {wanted} if survived or not stops else {1, wanted}
         if len(schedulers) > 1:
-            allowed = set(range(1, repeat + 1))
+            allowed = set(range(1, wanted + 1))
         if len(members) not in allowed:
-            yield Finding(f"{len(members)} trials", f"{repeat}", f"configuration {config_index}")
+            yield Finding(f"{len(members)} trials", f"{wanted}", f"configuration {config_index}")
+
+
+def _asked_repeats(sweep: SweepEvidence) -> dict[int, int]:
+    """Configuration -> how many trials of it resumes asked for."""
+    found: dict[int, int] = {}
+    for entry in sweep.journal.entries:
+        if isinstance(entry.event, SweepResumed):
+            for key, repeats in entry.event.repeats_of.items():
+                found[int(key)] = max(repeats, found.get(int(key), 0))
+    return found
 
 
 def _groups(sweep: SweepEvidence) -> dict[int, list[TrialEvidence]]:

@@ -48,6 +48,7 @@ class _Replay:
 
     def __init__(self, sweep: SweepEvidence) -> None:
         self._sweep = sweep
+        self._repeat = int(sweep.setting("repeat", 1))
         self._groups: dict[int, list[TrialEvidence]] = {}
         for trial in sweep.trials.values():
             self._groups.setdefault(trial.config_index, []).append(trial)
@@ -108,8 +109,10 @@ class _Replay:
         sign = 1.0 if self._sweep.mode == "max" else -1.0
         if value is not None and (self._worst is None or sign * value < sign * self._worst):
             self._worst = value
-        members = self._groups[trial.config_index]
-        if not all(member.index in self._ended for member in members) or not self._fits(trial):
+        members = [member for member in self._groups[trial.config_index] if member.repeat < self._repeat]
+        if trial.repeat >= self._repeat or not all(member.index in self._ended for member in members):
+            return
+        if not self._fits(trial):
             return
         told = [
             self._worst if member.state in (State.DIVERGED, State.INFEASIBLE) else _value(member) for member in members

@@ -55,14 +55,14 @@ def test_every_choice_builds_an_ensemble(choice: str) -> None:
 @pytest.mark.parametrize("choice", CHOICES)
 def test_two_members_are_enough_or_the_reason_is_told(choice: str) -> None:
     pool = made_pool(2, 40)
-    if choice in ("seeds", "fusion", "top_5"):
+    if choice in ("seeds", "hyper_deep", "fusion", "top_5"):
         with pytest.raises(NotPossibleError, match=r"\w"):
             method_of(choice).build(pool, drawn())
         return
     assert method_of(choice).build(pool, drawn()).of_pool(pool).shape == (40, 4)
 
 
-@pytest.mark.parametrize("choice", sorted({*CHOICES} - {"fusion", "stacking", "top_5"}))
+@pytest.mark.parametrize("choice", sorted({*CHOICES} - {"fusion", "hyper_deep", "stacking", "top_5"}))
 def test_members_that_are_equal_change_nothing(choice: str) -> None:
     """An ensemble of one network twice says what that network says. Stacking fits, the others take more or other members."""
     pool = made_pool(1, 60, architectures=("mlp",))

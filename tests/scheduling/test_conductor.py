@@ -386,6 +386,49 @@ def test_replayed_at_any_event_it_decides_what_it_would_have(tmp_path: Path, jud
         again.close()
 
 
+def test_more_seeds_of_single_configurations_follow_in_turn_and_the_sampler_hears_nothing_of_them(
+    tmp_path: Path,
+) -> None:
+    outcomes = {index: ("completed", 0.1 * (index % 7)) for index in range(40)}
+    first = Journal(tmp_path / "first.sqlite", create=True)
+    heard: list[Entry] = []
+    first.subscribe(heard.append)
+    sampler = Listed()
+    run_all(repeated(first, sampler, judged=False, limit=3), outcomes)
+    first.close()
+    told = [*sampler.told]
+    for cut in range(5):  # the driver dies after so many further events
+        journal = Journal(tmp_path / f"{cut}.sqlite", create=True)
+        journal.subscribe(heard.append)
+        other = Listed()
+        sweep = repeated(journal, other, judged=False, limit=3, new=False)
+        sweep.recall(heard)
+        sweep.deepen(sweep.record.repeats_of or {2: 5, 0: 4})
+        assert sweep.record.count(3, 3).planned == 9 + 3 * bool(cut)
+        if not cut:
+            journal.append(SweepResumed(repeats_of={"2": 5, "0": 4}))
+            assert sweep.record.count(3, 3).planned == 12
+            assert sweep.record.count(3, 3).repeats_due == 3
+        trial = sweep.next_trial()
+        if trial is None:
+            break
+        sweep.on_started(trial.index)
+        sweep.on_report(trial.index, report("completed", 0.9, index=trial.index, attempt=trial.attempt))
+        assert other.told == told
+        journal.close()
+    ran = [(trial.config_index, trial.repeat, trial.config["seed"]) for trial in sweep.record.trials.values()][9:]
+    assert ran == [(0, 3, 13), (2, 3, 13), (2, 4, 14)]
+    assert sweep.done
+    assert cut == 3
+
+
+def test_repeats_that_are_none_are_refused() -> None:
+    for wrong in ({"x": 3}, {"-1": 3}, {"0": 1_001}, {"0": -1}, {"0": "4"}):
+        with pytest.raises(ValueError, match="repeats_of"):
+            SweepResumed(repeats_of=wrong).check()  # type: ignore[arg-type]
+    SweepResumed(repeats_of={"0": 1_000}).check()
+
+
 def test_attempts_go_on_where_the_last_driver_was_and_its_workers_change_nothing(journal: Journal) -> None:
     sweep = conductor(journal, Listed(), limit=2, concurrent=1)
     first = sweep.next_trial()
