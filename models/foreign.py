@@ -24,10 +24,11 @@ def by_rules(*rules: tuple[str, Replacement]) -> Table:
 
     A name that no rule matches stays as it is.
     """
-    return lambda model: {name: renamed(name, rules) for name in model.state_dict()}
+    compiled = [(re.compile(pattern), replacement) for pattern, replacement in rules]  # more than `re` remembers
+    return lambda model: {name: renamed(name, compiled) for name in model.state_dict()}
 
 
-def renamed(name: str, rules: Iterable[tuple[str, Replacement]]) -> str:
+def renamed(name: str, rules: Iterable[tuple[str | re.Pattern[str], Replacement]]) -> str:
     """What the first of the rules that matches all of a name makes of it."""
     for pattern, replacement in rules:
         if match := re.fullmatch(pattern, name):
