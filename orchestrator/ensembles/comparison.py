@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
 FORMAT = 1
+RANKING = "ranking"
+"""What `sizes` calls the mean of the best members by validation; no method has this name."""
 
 
 class Estimate(TypedDict):
@@ -143,7 +145,8 @@ class Comparison(TypedDict):
         corrected: the best single trial's validation accuracy, `naive`, and `value`, `low`, `high` corrected for having been
             chosen (`correction`); the same of the winner among the methods: `winner_naive`, ...; `seeds`, `seeds_test`: the
             standard deviation of accuracy over seeds of one configuration, None without repeats.
-        sizes: for each prefix of the greedy selection and of the ranking by value: (method, members, test accuracy, test nll).
+        sizes: for each prefix of the greedy selection and of the ranking by value: (method or `RANKING`, members, test accuracy,
+            test nll).
         agreement: members of the winner, at most 50, so ordered that those that agree stand together: places, and the matrix of
             the shares of test examples on which two say different classes.
         confusion: of the winner on the test, rows are labels.

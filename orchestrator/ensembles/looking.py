@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.ensembles.comparison import Worst
+from orchestrator.ensembles.comparison import RANKING, Worst
 from orchestrator.ensembles.judging import Unseen
 from orchestrator.ensembles.measures import disagreement, is_right, losses
 from orchestrator.ensembles.methods.greedy import counted
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 MEMBERS_SHOWN = 50
 WORST_SHOWN = 24
-RANKING = "ranking"
-"""The method that `sizes` calls the mean of the best members by validation."""
 
 
 def sizes(

@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 
 from orchestrator.base.errors import NotReadyError
-from orchestrator.ensembles.comparison import Comparison
+from orchestrator.ensembles.comparison import RANKING, Comparison
 from orchestrator.ensembles.page import write_page
 from orchestrator.ensembles.page.build import page
 from orchestrator.ensembles.page.figures import ORDER, figures
 from orchestrator.ensembles.page.figures.agreement import blocks_of, mean_share
 from orchestrator.ensembles.page.figures.methods import axis_of
-from orchestrator.ensembles.page.figures.sizes import sampled
+from orchestrator.ensembles.page.figures.sizes import prefixes, ranking_of, sampled
 from orchestrator.ensembles.page.figures.worst import picture
-from orchestrator.ensembles.page.head import answer, certainty, cost, honesty
+from orchestrator.ensembles.page.head import answer, certainty, cost, honesty, spread
 from orchestrator.ensembles.page.labels import placed
 from orchestrator.ensembles.page.view import View
 from tests.browser import browser, console_errors, needs_browser
@@ -172,7 +172,7 @@ def test_the_answer_is_the_gain_with_its_interval(usual: Comparison) -> None:
     gain = {"value": 0.021, "low": 0.004, "high": 0.039}
     view = won(usual, accuracy={"value": 0.943, "low": 0.93, "high": 0.95}, gain_accuracy=gain, p_holm=0.012)
     assert answer(view) == (
-        "mean gets 94.30 % of 200 test images right: 2.10 points more than the best single member "
+        "The winner, mean, gets 94.30 % of 200 test images right: 2.10 points more than the best single member "
         "(95 % interval +0.40 to +3.90 points)."
     )
     assert certainty(view) == (
@@ -192,19 +192,83 @@ def test_a_tie_is_called_one(usual: Comparison, p_value: float, tie: bool) -> No
 def test_a_loss_on_the_test_is_said(usual: Comparison) -> None:
     view = won(usual, gain_accuracy={"value": -0.01, "low": None, "high": None}, in_set=False, p_holm=0.4)
     assert answer(view).endswith("right: 1.00 points fewer than the best single member.")
-    assert "fixed by validation; on the test it is not among the best by NLL" in certainty(view)
+    assert "fixed by validation; on the test it is not among the best by accuracy" in certainty(view)
 
 
-def test_looks_the_curse_and_both_spreads_are_told(usual: Comparison) -> None:
+def test_looks_and_the_curse_are_told(usual: Comparison) -> None:
     view = won(usual, accuracy={"value": 0.9, "low": 0.88, "high": 0.92})
     assert honesty(view) == (
         "This is look 2 at the test predictions of these sweeps: the more looks, the less the test is of images that nobody has "
         "chosen by. The best single member's validation accuracy of 91.50 % is that of the best of 16; corrected for having been "
-        "chosen it is 90.30 %. Another seed moves the accuracy of one configuration by 0.40 points (standard deviation); other "
-        "test images would move the winner's by up to 2.00 points (95 %)."
+        "chosen it is 90.30 %."
     )
     first = [{**sweep, "look": 1} for sweep in usual["sweeps"]]
     assert "for the first time" in honesty(View(changed(usual, sweeps=first), {}))
+
+
+@pytest.mark.parametrize(
+    ("known", "told"),
+    [
+        (
+            {"seeds": 0.004, "seeds_test": 0.0061},
+            "Seeds come on top: from seed to seed one configuration's accuracy spreads by 0.61 points on the test and 0.40 points "
+            "on the validation (standard deviation).",
+        ),
+        (
+            {"seeds": None, "seeds_test": None},
+            "How far another seed would move it is not known, as no configuration was trained with two.",
+        ),
+    ],
+)
+def test_seeds_are_told_apart_from_images(usual: Comparison, known: dict[str, float], told: str) -> None:
+    view = won(changed(usual, corrected=known), accuracy={"value": 0.9, "low": 0.88, "high": 0.92})
+    assert spread(view) == (
+        f"Intervals are over images: others would move the winner's test accuracy by up to 2.00 points (95 %). {told}"
+    )
+
+
+def test_of_a_selections_prefixes_the_last_of_each_size_is_drawn(usual: Comparison) -> None:
+    sizes = [("greedy", 1, 0.7, 1.0), ("greedy", 2, 0.8, 0.9), ("greedy", 2, 0.9, 0.8), (RANKING, 1, 0.6, 1.1)]
+    view = View(changed(usual, sizes=sizes), {})
+    assert prefixes(view) == {"greedy": [sizes[0], sizes[2]], RANKING: [sizes[3]]}
+    assert ranking_of(view) == [sizes[3]]
+    without = View(changed(usual, sizes=[("weighted", 1, 0.7, 1.0), ("weighted", 2, 0.8, 0.9)]), {})
+    assert ranking_of(without) == [], "the ranking is known by its own name"
+
+
+def test_members_of_several_sweeps_have_short_names_that_tell_them_apart(usual: Comparison) -> None:
+    def shown(*names: str) -> list[str]:
+        members = [{**usual["members"][0], "name": name} for name in names]
+        return [View(changed(usual, members=members), {}).name(place) for place in range(len(names))]
+
+    assert shown("one-00000001/3", "one-00000001/4") == ["trial 3", "trial 4"]
+    assert shown("one-00000001/3", "two-00000002/3") == ["one/3", "two/3"]
+    assert shown("one-00000001/3", "one-00000002/3") == ["one-00000001/3", "one-00000002/3"]
+
+
+def test_what_else_is_known_of_a_method_stands_in_a_table(usual: Comparison) -> None:
+    rows = [
+        {**row, "disagreement": 0.0614, "q_statistic": -0.0000001, "kl": 0.12345, "latency_ms": None}
+        if row["method"] == "mean"
+        else {**row, "disagreement": None, "q_statistic": None, "kl": None}
+        for row in usual["rows"]
+    ]
+    found = changed(usual, rows=rows)
+    table = page(found, {}).partition('<table class="methods measures">')[2].partition("</table>")[0]
+    titles = re.findall(r"<th[^>]*>([^<]*)</th>", table)
+    assert titles[-5:] == [
+        "over the mean member (points)",
+        "members disagree on (%)",
+        "Q statistic",
+        "KL (nats)",
+        "parameters",
+    ]
+    assert "latency (ms)" not in titles, "what no method has is no column"
+    (of_mean,) = (line for line in table.split("<tr ") if "<td>mean</td>" in line)
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", of_mean)
+    assert cells[-5:-1] == ["+1.00", "6.14", "0.000", "0.1235"]
+    (of_single,) = (line for line in table.split("<tr ") if "<td>best_single</td>" in line)
+    assert re.findall(r"<td[^>]*>([^<]*)</td>", of_single)[-5:-1] == [""] * 4
 
 
 def test_what_a_winner_chosen_among_methods_is_worth_is_told(usual: Comparison) -> None:
@@ -428,8 +492,8 @@ def test_a_thousand_members(tmp_path: Path) -> None:
         assert (tmp_path / "comparison.html").stat().st_size < 5e6
         assert [name for name, marked in driver.execute_script(PICTURES) if marked < 300] == []
         text = driver.find_element("id", "agreement").text
-        assert "1,000 members are drawn in 40 groups of neighbours, by their mean." in text
-        assert "334 members" in driver.find_element("id", "worst").text
+        assert "1,000 members are drawn in 50 groups of neighbours, by their mean." in text
+        assert "334 members say" in driver.find_element("id", "worst").text
         driver.find_element("css selector", ".methods tr.winner b").click()
         assert driver.find_element("id", "filter").text.startswith("1,000 of 1,000 members: mean")
         assert console_errors(driver) == []

@@ -23,6 +23,7 @@ def head(view: View) -> str:
         "certainty": certainty(view),
         "cost": cost(view),
         "course": honesty(view),
+        "spread": spread(view),
     }
     said = {kind: f'<p class="{kind}">{escaped(line)}</p>\n' for kind, line in lines.items() if line}
     told = "".join((said | {"tiles": tiles(view)}).get(kind, "") for kind in lines)
@@ -46,7 +47,7 @@ def answer(view: View) -> str:
         return "No winner is fixed yet."
     row = view.rows[view.winner]
     accuracy = percent(view.estimate(row, "accuracy")["value"])
-    said = f"{view.method(view.winner)} gets {accuracy} of {view.examples:,} {view.split} images right"
+    said = f"The winner, {view.method(view.winner)}, gets {accuracy} of {view.examples:,} {view.split} images right"
     gain = row.get("gain_accuracy")
     if view.winner == view.single:
         return f"{said}: no ensemble was better than the best single member."
@@ -84,9 +85,11 @@ def certainty(view: View) -> str:
         told = f"{means} (McNemar's exact test, p {p_word_of(p_value)} after Holm's correction for the {tried} tried). "
     level = [view.method(n) for n, one in enumerate(view.rows) if one.get("in_set") and n != view.winner]
     if level:
-        told += f"By NLL the test cannot tell {_listed(level, 'methods')} from the best (model confidence set, 95 %)."
+        told += (
+            f"By accuracy the test cannot tell {_listed(level, 'methods')} from the best (model confidence set, 95 %)."
+        )
     if view.is_tested and row.get("in_set") is False:
-        told += " The winner was fixed by validation; on the test it is not among the best by NLL."
+        told += " The winner was fixed by validation; on the test it is not among the best by accuracy."
     return told.strip()
 
 
@@ -115,8 +118,8 @@ def _times(view: View, row: Row) -> str:
 
 
 def honesty(view: View) -> str:
-    """How often the test was looked at, what the best of many is worth, and the spread of seeds beside that of examples."""
-    return " ".join(filter(None, (_looks(view), _curse(view), _spread(view))))
+    """How often the test was looked at, and what the best of many is worth."""
+    return " ".join(filter(None, (_looks(view), _curse(view))))
 
 
 def _looks(view: View) -> str:
@@ -165,17 +168,26 @@ def _of_winner(view: View) -> str:
     )
 
 
-def _spread(view: View) -> str:
-    seeds = view.comparison["corrected"].get("seeds")
+def spread(view: View) -> str:
+    """How far other images would move the accuracy, and apart from that how far other seeds do."""
     half = _half(view)
-    parts = []
-    if seeds is not None and math.isfinite(seeds):
-        parts.append(
-            f"another seed moves the accuracy of one configuration by {100 * seeds:.2f} points (standard deviation)"
-        )
-    if half is not None:
-        parts.append(f"other {view.split} images would move the winner's by up to {100 * half:.2f} points (95 %)")
-    return f"{'; '.join(parts)}.".capitalize() if parts else ""
+    if half is None:
+        return _seeds(view)
+    moved = f"the winner's {view.split} accuracy by up to {100 * half:.2f} points (95 %)"
+    return f"Intervals are over images: others would move {moved}. {_seeds(view)}"
+
+
+def _seeds(view: View) -> str:
+    found = view.comparison["corrected"]
+    known = [
+        f"{100 * value:.2f} points on the {split}"
+        for split, key in (("test", "seeds_test"), ("validation", "seeds"))
+        if (value := found.get(key)) is not None and math.isfinite(value)
+    ]
+    if not known:
+        return "How far another seed would move it is not known, as no configuration was trained with two."
+    spreads = f"one configuration's accuracy spreads by {' and '.join(known)} (standard deviation)"
+    return f"Seeds come on top: from seed to seed {spreads}."
 
 
 def _half(view: View) -> float | None:
@@ -203,8 +215,8 @@ def tiles(view: View) -> str:
     made = [_tile("winner", view.method(view.winner, 24), f"of {counted(len(view.rows), 'method')}", view.winner)]
     made.append(_tile(f"{view.split} accuracy", percent(accuracy["value"]), _ends(accuracy["low"], accuracy["high"])))
     if gain is not None and view.winner != view.single:
-        under = _ends(gain["low"], gain["high"], "+.2f", " points")
-        made.append(_tile("over the best single", points(gain["value"]), under))
+        under = _ends(gain["low"], gain["high"], "+.2f", "")
+        made.append(_tile("points over the best single", points(gain["value"])[:-7], under))
     tie = is_tie(row)
     if tie is not None and view.winner != view.single:
         p_value = row.get("p_holm", row.get("p_value", math.nan))

@@ -44,12 +44,13 @@ def page_data(view: View, figures: Sequence[Figure]) -> str:
     keys = list(dict.fromkeys(key for member in view.members for key in member["params"]))[:PARAMS]
     rows = [_method(view, number) for number in range(len(view.rows))] + _members(view, keys)
     fields = [f"k{place}" for place in range(len(keys))]
+    columns = [one for one in COLUMNS if any(row.get(one[0]) is not None for row in rows if row["listed"])]
     names = ["trial", "listed", "address", "about", *(column[0] for column in COLUMNS), *fields]
     return to_json(
         {
             "what": "members",
             "how": HOW,
-            "table": COLUMNS + [[field, cut(key), "text"] for field, key in zip(fields, keys, strict=True)],
+            "table": columns + [[field, cut(key), "text"] for field, key in zip(fields, keys, strict=True)],
             "titles": {figure.name: figure.title for figure in figures},
             "trials": {name: [row.get(name) for row in rows] for name in names},
             "parts": {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from orchestrator.base.layout import UID
 from orchestrator.ensembles.comparison import Comparison, Estimate, MemberRecord, Row, Scores
 from orchestrator.reports.data import cut
 
@@ -87,16 +88,17 @@ class View:
         return cut(self.rows[number]["method"], longest)
 
     def name(self, place: int, longest: int = 48) -> str:
-        """Of a member: its trial, with the sweep where there are several."""
+        """Of a member: its trial, with the sweep where there are several, as short as tells these apart."""
         return cut(self._names[place], longest)
 
     @cached_property
     def _names(self) -> Sequence[str]:
         names = [member["name"] for member in self.members]
         apart = [name.rpartition("/") for name in names]
-        if len({sweep for sweep, _, _ in apart}) == 1 and all(trial for _, _, trial in apart):
-            return [f"trial {trial}" for _, _, trial in apart]
-        return names
+        sweeps = {sweep: sweep.rpartition("-")[0] if UID.fullmatch(sweep) else sweep for sweep, _, _ in apart}
+        if not all(trial for _, _, trial in apart) or len({*sweeps.values()}) < len(sweeps):
+            return names
+        return [f"{sweeps[sweep]}/{trial}" if len(sweeps) > 1 else f"trial {trial}" for sweep, _, trial in apart]
 
     def class_name(self, number: int, longest: int = 24) -> str:
         """Of a class by its id; its number where the comparison has no such class."""

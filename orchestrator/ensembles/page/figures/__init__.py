@@ -17,6 +17,7 @@ ORDER = [
     "worst",
     "confusion",
     "classes",
+    "measures",
     "omissions",
 ]
 """By what a reader asks first: which is best, its cost, who is in it, how far to trust it, where it errs, what is missing."""

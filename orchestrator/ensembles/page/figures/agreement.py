@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.ensembles.page.view import View, percent
 from orchestrator.reports.figure import BLUE, CHOSEN, FAINT, Figure, strength
 
-CELLS = 40
+CELLS = 50
 """Members a side; of more, neighbours are averaged."""
 
 NUMBERED = 14
@@ -94,7 +94,7 @@ def _spec(view: View, places: Sequence[int], matrix: Matrix, blocks: Sequence[ra
         if (share := mean_share(matrix, blocks[up], blocks[across])) is not None
     ]
     size = _side(blocks)
-    axis = {"labelExpr": "names[datum.value]", "labelLimit": 100, "grid": False, "labelOverlap": True}
+    axis = {"labelExpr": "names[datum.value]", "labelLimit": 80, "grid": False, "labelOverlap": True}
     domain = {"domain": list(range(len(blocks)))}
     # A cell is of two members: it is bright where one of them is chosen; groups of members are always.
     bright = {
@@ -153,7 +153,7 @@ def _spec(view: View, places: Sequence[int], matrix: Matrix, blocks: Sequence[ra
 
 def _side(blocks: Sequence[range]) -> int:
     """Pixels of a cell."""
-    return max(9, min(40, 400 // len(blocks)))
+    return max(7, min(40, 360 // len(blocks)))
 
 
 def _apart(view: View, places: Sequence[int], matrix: Matrix) -> dict[str, Any]:

@@ -41,8 +41,8 @@ def figure(view: View) -> Figure | None:
 def _text(view: View, found: list[tuple[int, float, float]], shown: int) -> str:
     better = [one for one in found if one[2] > one[1]]
     worse = [one for one in found if one[2] < one[1]]
-    text = f"Against the best single member {counted(len(better), 'class', 'classes')} gain and {len(worse):,} lose"
-    text += f", of {len(found):,}."
+    text = f"Against the best single member {counted(len(better), 'class gains', 'classes gain')}, and "
+    text += f"{counted(len(worse), 'class loses', 'classes lose')}, of {len(found):,}."
     weakest = min(found, key=lambda one: (one[2], one[0]))
     text += f" The winner's weakest class is {view.class_name(weakest[0])} with {percent(weakest[2])}."
     return text + (f" The {shown} classes that change most are shown." if shown < len(found) else "")

@@ -15,7 +15,7 @@ from orchestrator.reports.figure import Figure
 from orchestrator.reports.parts.drawing import escaped
 
 SHOWN = 60
-WIDTH, HEIGHT, MARGIN = 124, 22, 8
+WIDTH, HEIGHT, MARGIN = 116, 22, 8
 """Pixels of a bar."""
 
 
@@ -60,7 +60,7 @@ def _text(view: View) -> str:
     if any("gain_accuracy" in row for row in view.rows):
         text += " A gain is over the best single member, in points; one whose bar holds 0 can be chance."
     if any("in_set" in row for row in view.rows):
-        text += " Among the best are those whose NLL the test cannot tell from the lowest."
+        text += " Among the best are those whose accuracy the test cannot tell from the highest (model confidence set, 95 %)."
     if any(row["multiply_adds"] for row in view.rows):
         text += " Multiply-adds are those of one image, by all members together."
     if len(view.rows) > SHOWN:
@@ -77,22 +77,22 @@ def _table(view: View) -> str:
     gains = [_scaled(row["gain_accuracy"]) for row in shown if "gain_accuracy" in row]
     gain = axis_of([0.0, *_ends(gains)]) if gains else None
     nll = axis_of(_ends([view.estimate(row, "nll") for row in shown]))
-    latency = any(row["latency_ms"] is not None for row in shown)
+    priced = any(row["multiply_adds"] for row in shown)
     head = [
         "<th>method</th>",
         f"<th>accuracy (%){_scale(accuracy)}</th>",
         f"<th>gain (points){_scale(gain)}</th>" if gain else "",
         '<th class="number">p, Holm</th>' if gain else "",
         f"<th>NLL (nats){_scale(nll)}</th>",
-        '<th class="number">ECE (%)</th><th class="number">members</th>',
-        '<th class="number">multiply-adds</th>',
-        '<th class="number">latency<br>(ms a batch)</th>' if latency else "",
+        '<th class="number">members</th>',
+        '<th class="number">multiply-<br>adds</th>' if priced else "",
         "<th>among<br>the best</th>" if any("in_set" in row for row in shown) else "",
     ]
     rows = "".join(
         f'<tr data-trial="{number}" tabindex="0"{_kind(view, number)}>{_method(view, number)}'
         f"{_bar(_scaled(view.estimate(row, 'accuracy')), accuracy, '.2f')}"
-        f"{_gains(row, gain) if gain else ''}{_bar(view.estimate(row, 'nll'), nll, '.4f')}{_numbers(view, row, latency)}</tr>"
+        f"{_gains(row, gain, number == view.single) if gain else ''}{_bar(view.estimate(row, 'nll'), nll, '.4f')}"
+        f"{_numbers(row, priced)}</tr>"
         for number, row in enumerate(shown)
     )
     top = f"<thead><tr>{''.join(head)}</tr></thead>"
@@ -115,24 +115,20 @@ def _method(view: View, number: int) -> str:
     )
 
 
-def _gains(row: Row, axis: Axis) -> str:
-    if "gain_accuracy" not in row:
+def _gains(row: Row, axis: Axis, is_single: bool) -> str:
+    """Of the single member itself there is nothing to say."""
+    if "gain_accuracy" not in row or is_single:
         return "<td></td><td></td>"
     p_value = row.get("p_holm", row.get("p_value"))
-    told = "" if p_value is None else p_word(p_value)
+    told = "" if p_value is None else p_word(p_value).replace("below", "<")
     faint = ' class="number soft"' if is_tie(row) else ' class="number"'
     return f"{_bar(_scaled(row['gain_accuracy']), axis, '+.2f', zero=True)}<td{faint}>{escaped(told)}</td>"
 
 
-def _numbers(view: View, row: Row, latency: bool) -> str:
-    error = view.scores(row)["measures"].get("ece", math.nan)
-    cells = [
-        f"{100 * error:.2f}" if math.isfinite(error) else "?",
-        f"{len(row['members']):,}",
-        short(row["multiply_adds"]) if row["multiply_adds"] else "?",
-    ]
-    if latency:
-        cells.append("?" if row["latency_ms"] is None else short(row["latency_ms"]))
+def _numbers(row: Row, priced: bool) -> str:
+    cells = [f"{len(row['members']):,}"]
+    if priced:
+        cells.append(short(row["multiply_adds"]) if row["multiply_adds"] else "?")
     numbers = "".join(f'<td class="number">{escaped(cell)}</td>' for cell in cells)
     inside = {True: "<td>yes</td>", False: '<td class="soft">no</td>', None: ""}
     return numbers + inside[row.get("in_set")]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+from orchestrator.ensembles.comparison import RANKING
 from orchestrator.ensembles.page.view import View, percent, whole_axis
 from orchestrator.reports.data import cut
 from orchestrator.reports.figure import BLUE, CHOSEN, FAINT, GREEN, GREY, IS_CHOSEN, ORANGE, PURPLE, Figure
@@ -13,7 +14,7 @@ from orchestrator.reports.figure import BLUE, CHOSEN, FAINT, GREEN, GREY, IS_CHO
 POINTS = 150
 """Prefixes drawn of each way; of more, those spread evenly over the logarithm of their size."""
 
-LONG = 60
+LONG = 30
 """Members from which on the axis is logarithmic."""
 
 Prefix = tuple[str, int, float, float]
@@ -21,19 +22,21 @@ T = TypeVar("T")
 
 
 def prefixes(view: View) -> dict[str, list[Prefix]]:
-    """The way -> its prefixes with finite accuracy, by size."""
-    found: dict[str, list[Prefix]] = {}
+    """The way -> its prefixes with finite accuracy, by size; of those of a size, in which weights alone change, the last."""
+    found: dict[str, dict[int, Prefix]] = {}
     for name, size, accuracy, nll in view.comparison.get("sizes", ()):
         if math.isfinite(accuracy) and size > 0:
-            found.setdefault(cut(name, 40), []).append((name, size, accuracy, nll))
-    return {name: sorted(rows, key=lambda row: row[1]) for name, rows in found.items()}
+            found.setdefault(name, {})[size] = (name, size, accuracy, nll)
+    return {name: [rows[size] for size in sorted(rows)] for name, rows in found.items()}
 
 
 def ranking_of(view: View) -> list[Prefix]:
-    """The prefixes of the ranking: of the way that is no method with steps."""
-    stepped = {cut(row["method"], 40) for row in view.rows if row["steps"]}
-    others = [rows for name, rows in prefixes(view).items() if name not in stepped and not name.startswith("greedy")]
-    return others[0] if len(others) == 1 else []
+    """The prefixes of the ranking."""
+    return prefixes(view).get(RANKING, [])
+
+
+def _way(name: str) -> str:
+    return "best by rank" if name == RANKING else cut(name, 40)
 
 
 def sampled(rows: Sequence[T]) -> list[T]:
@@ -46,7 +49,7 @@ def sampled(rows: Sequence[T]) -> list[T]:
 
 def figure(view: View) -> Figure | None:
     """None where no way has two sizes."""
-    found = {name: rows for name, rows in prefixes(view).items() if len(rows) > 1}
+    found = {_way(name): rows for name, rows in prefixes(view).items() if len(rows) > 1}
     if not found:
         return None
     titles = {"accuracy": "test accuracy (%)", "nll": "test NLL (nats)"}
@@ -66,7 +69,7 @@ def _text(found: Mapping[str, Sequence[Prefix]]) -> str:
             if near[1] < top[1]
             else f"{name} is at its best with {top[1]:,} ({percent(top[2])})"
         )
-    text = f"The first so many picks of each way: {'; '.join(parts)}. The dotted line is the best single member."
+    text = f"The mean of the first so many members of each way: {'; '.join(parts)}. The dotted line is the best single member."
     if any(len(rows) > POINTS for rows in found.values()):
         text += f" Of more than {POINTS} sizes, {POINTS} or fewer are drawn, all small ones among them."
     return f"{text} Read it, do not choose by it: these are test numbers."
@@ -88,7 +91,7 @@ def _spec(view: View, found: Mapping[str, Sequence[Prefix]], measure: str, title
     x: dict[str, Any] = {
         "field": "size",
         "type": "quantitative",
-        "title": f"members taken{' (logarithmic)' if longest > LONG else ''}",
+        "title": f"members{' (logarithmic)' if longest > LONG else ''}",
         "scale": {"type": "log", "nice": False, "padding": 10}
         if longest > LONG
         else {"nice": False, "zero": False, "padding": 10},

@@ -120,7 +120,14 @@ def _counted(view: View, one: Worst) -> str:
     shown = order[:CLASSES] if one["label"] in order[:CLASSES] else [*order[: CLASSES - 1], one["label"]]
     total = max(1, len(one["members"]))
     lines = "".join(
-        _line(view, one["label"], number, counted(counts[number], "member"), counts[number] / total, "")
+        _line(
+            view,
+            one["label"],
+            number,
+            counted(counts[number], "member says", "members say"),
+            counts[number] / total,
+            "",
+        )
         for number in shown
     )
     rest = len(order) - len(shown)
@@ -142,4 +149,4 @@ def _line(view: View, label: int, said: int, who: str, share: float, linked: str
 
 
 def _share(share: float) -> str:
-    return f"{share:.0%}" if math.isfinite(share) else "?"
+    return f"{100 * share:.0f} %" if math.isfinite(share) else "?"
