@@ -14,9 +14,10 @@ from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import PREDICTIONS, UID, trial_folder
 from orchestrator.base.records import State
 from orchestrator.ensembles.filters import runs_of
+from orchestrator.ensembles.networks import Costs, Networks, Shape
 from orchestrator.ensembles.pool import Member
 from orchestrator.journal.record import SweepRecord, TrialRecord, is_number, read_sweep
-from orchestrator.stores.runs import StoredRun
+from orchestrator.stores.runs import StoredRun, safe_name
 
 LONGEST_COUNT = 2**62
 UNKNOWN = "unknown"
@@ -94,7 +95,9 @@ def trials_of(folder: Path) -> SweepTrials:
     if not UID.fullmatch(opened.uid):
         raise NotReadyError(f"the journal in {folder.name} names no sweep; put a copy in its place")
     source = Source(opened.uid, opened.metric, opened.mode, folder)
-    costs = _known_costs(_facts(record), {key_of(trial.config) for trial in record.trials.values()})
+    facts = _facts(record)
+    costs = _known_costs(facts, {key_of(trial.config) for trial in record.trials.values()})
+    networks = Networks(Shape.of(facts))
     configurations = first_of_equals((trial.config_index, trial.config) for trial in record.trials.values())
     candidates, left_out = [], []
     for trial in record.trials.values():
@@ -102,7 +105,9 @@ def trials_of(folder: Path) -> SweepTrials:
         if reason := why_not(trial.state, trial.value, source.metric, trial.metrics.get("test/loss"), _digest(trial)):
             left_out.append(LeftOut(name, reason))
             continue
-        parameters, multiply_adds = costs.get(key_of(trial.config), (None, None))
+        parameters, multiply_adds, unpriced = priced(
+            costs.get(key_of(trial.config), (None, None)), trial.config, networks
+        )
         member = Member(
             name=name,
             params=trial.params,
@@ -111,6 +116,7 @@ def trials_of(folder: Path) -> SweepTrials:
             value=float(trial.value or 0.0),
             parameters=parameters,
             multiply_adds=multiply_adds,
+            unpriced=unpriced,
         )
         path, uid = trial_folder(folder, trial.index) / PREDICTIONS, f"{opened.uid_in_files}/{trial.index}"
         candidates.append(Candidate(member, source, trial.index, path, _digest(trial) or "", uid))
@@ -132,6 +138,11 @@ def why_not(state: str, value: object, metric: str, test_loss: object, sha256: s
     if not is_number(test_loss):
         return "its test predictions are missing or not finite"
     return None
+
+
+def best_key(metric: str) -> str:
+    """The metric of a run that is its objective, as `SweepView` writes it."""
+    return "best/" + safe_name(metric).replace("/", "_")
 
 
 def first_of_equals(trials: Iterable[tuple[int, Mapping[str, Any]]]) -> dict[int, int]:
@@ -167,8 +178,12 @@ def _facts(record: SweepRecord) -> Mapping[str, Any]:
     return facts if isinstance(facts, Mapping) else {}
 
 
-Costs = tuple[int | None, int | None]
-"""Parameters, and multiply-adds of the prediction of an image; None where the plan did not work them out."""
+def priced(known: Costs, config: Mapping[str, Any], networks: Networks) -> tuple[int | None, int | None, str | None]:
+    """Parameters and multiply-adds of a trial, and why the latter are not known; worked out where its plan does not say them."""
+    if known[1] is not None:
+        return (*known, None)
+    found = networks.costs(config)
+    return (*known, found) if isinstance(found, str) else (*found, None)
 
 
 def _known_costs(facts: Mapping[str, Any], keys: set[str]) -> dict[str, Costs]:

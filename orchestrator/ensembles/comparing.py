@@ -104,7 +104,7 @@ def compare(
         "rows": rows,
         "winner": rows[first]["method"],
         "corrected": _corrections(pool, fitted, first, [row["allowed"] for row in rows], seed, resamples),
-        "environment": _environment(),
+        "environment": {**_environment(), **costs.missing(pool)},
     }
     if latency:
         _add_latency(comparison, gathered.sources)

@@ -11,6 +11,8 @@ from orchestrator.base.errors import OrchestratorError
 from orchestrator.ensembles.catalogue import SEEDS
 from orchestrator.ensembles.pool import Pool
 
+MISSING = "multiply_adds_missing"
+"""In the environment of a record: of which members they are not known, and why."""
 BATCH = 64
 REPEATS = 5
 
@@ -32,6 +34,19 @@ def trainings(pool: Pool, members: Sequence[int], method: str) -> int:
 def multiply_adds(pool: Pool, members: Sequence[int]) -> int | None:
     """For one image, of all members together; None where one's number is not known."""
     return _total([pool.members[place].multiply_adds for place in members])
+
+
+def missing(pool: Pool) -> dict[str, str]:
+    """Why multiply-adds of members are not known, for the record; empty where all are."""
+    reasons: dict[str, list[str]] = {}
+    for member in pool.members:
+        if member.multiply_adds is None:
+            reasons.setdefault(member.unpriced or "nothing says them", []).append(member.name)
+    said = [
+        f"{names[0]}{f' and {len(names) - 1:,} more' if len(names) > 1 else ''}: {why}"
+        for why, names in reasons.items()
+    ]
+    return {MISSING: "; ".join(said)[:2_000]} if said else {}
 
 
 def _total(numbers: Sequence[int | None]) -> int | None:

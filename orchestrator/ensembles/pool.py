@@ -26,7 +26,7 @@ class Member:
         configuration: the same for trials that differ in their seed alone: `SWEEP-0a1b2c3d/c3`.
         value: the objective of its sweep, by which members are ordered.
         parameters: trainable parameters; None where they are not known.
-        multiply_adds: of the prediction of one image; None where they are not known.
+        multiply_adds: of the prediction of one image; None where they are not known, and `unpriced` says why.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Member:
     value: float
     parameters: int | None = None
     multiply_adds: int | None = None
+    unpriced: str | None = None
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from orchestrator.base import yaml_files
+from orchestrator.base.decode import DecodeError, check, read_json
 from orchestrator.base.errors import ConfigError, NotReadyError, Problem, nearest
-from orchestrator.base.layout import PREDICTIONS, UID
+from orchestrator.base.groups import OF_COSTS
+from orchestrator.base.inputs import checked_inputs
+from orchestrator.base.layout import MODEL, RUN_CONFIG, UID
 from orchestrator.base.records import State
+from orchestrator.base.regular import read_regular
 from orchestrator.base.secrets import bare_address
 from orchestrator.ensembles.candidates import (
     UNKNOWN,
@@ -21,20 +28,23 @@ from orchestrator.ensembles.candidates import (
     LeftOut,
     Source,
     SweepTrials,
+    best_key,
     first_of_equals,
+    priced,
     why_not,
 )
+from orchestrator.ensembles.everywhere import ARTIFACT, Everywhere
+from orchestrator.ensembles.networks import Networks, Shape
 from orchestrator.ensembles.pool import Member
-from orchestrator.ensembles.stored import LARGEST
-from orchestrator.stores.client import CONNECTIONS, ClientStore
-from orchestrator.stores.runs import StoredRun, UnavailableError, chunks, safe_name
+from orchestrator.stores.client import CONNECTIONS
+from orchestrator.stores.runs import StoredRun, UnavailableError, safe_name
 from orchestrator.tracking.spelling import NONE
 
 SHOWN = 8
-ARTIFACT = PREDICTIONS.name
 DIGEST_TAG = safe_name(f"sha256.{ARTIFACT}")
-EXPERIMENTS_A_CALL = 100
 MOST_DIGITS = 16
+DESCRIPTION = f"{MODEL}/data/model.json"
+"""What the best trial's model, an artifact of its sweep, says of itself."""
 STATES = frozenset(state.value for state in State)
 
 
@@ -50,7 +60,7 @@ class Server:
 
     def __init__(self, uri: str) -> None:
         self.uri = bare_address(uri)
-        self._store = _Everywhere(uri)
+        self._store = Everywhere(uri)
         with self._answers():
             self._sweeps = {
                 run.tags["sweep_uid"]: run
@@ -97,12 +107,32 @@ class Server:
                 configuration = configurations[_configuration(run)]
                 path = folder.path / str(index) / ARTIFACT
                 candidates.append(_candidate(run, source, index, configuration, searched, path))
+        with self._answers():
+            candidates = self._priced(candidates, runs, sweep.run_id, folder.path)
         named = {f"{uid}/{index}": run for index, run in runs.items()}
 
         def bring(only: Sequence[Candidate]) -> list[LeftOut]:
             return self._bring(only, named)
 
         return SweepTrials(source, tuple(candidates), tuple(left_out), lambda: named, bring, folder)
+
+    def _priced(
+        self, candidates: Sequence[Candidate], runs: Mapping[int, StoredRun], sweep_run: str, folder: Path
+    ) -> list[Candidate]:
+        """With what their networks cost; the configuration is asked of one trial for each different network."""
+        networks = Networks(_shape(self._store.fetched(sweep_run, DESCRIPTION, folder / "sweep")))
+        known: dict[str, tuple[int | None, int | None, str | None]] = {}
+        found = []
+        for one in candidates:
+            run = runs[one.index]
+            network = json.dumps([(k, v) for k, v in sorted(run.params.items()) if k.partition(".")[0] in OF_COSTS])
+            if network not in known:
+                file = self._store.fetched(run.run_id, RUN_CONFIG, folder / f"config-{one.index}")
+                known[network] = priced((None, None), _config(file), networks)
+            parameters, multiply_adds, unpriced = known[network]
+            member = replace(one.member, parameters=parameters, multiply_adds=multiply_adds, unpriced=unpriced)
+            found.append(replace(one, member=member))
+        return found
 
     def _bring(self, candidates: Sequence[Candidate], runs: Mapping[str, StoredRun]) -> list[LeftOut]:
         """Downloads the predictions of the candidates; returns those of which the server has none, or none that is read."""
@@ -132,51 +162,6 @@ class _Folder:
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
-class _Everywhere(ClientStore):
-    """The runs of all experiments of a store."""
-
-    def __init__(self, uri: str) -> None:
-        super().__init__(uri, "")
-
-    def active(self, condition: str) -> list[StoredRun]:
-        """The runs that meet an MLflow filter and are not deleted, the newest first.
-
-        Raises:
-            UnavailableError: the store does not answer.
-        """
-        runs = [
-            run for some in chunks(self._experiments(), EXPERIMENTS_A_CALL) for run in self._search(some, condition)
-        ]
-        return sorted((run for run in runs if not run.deleted), key=lambda run: -(run.start_ms or 0))
-
-    def download(self, run_id: str, folder: Path) -> str | None:
-        """Copies the predictions of a run into a folder; returns why there are none, or none that is read.
-
-        Raises:
-            UnavailableError: the store does not answer.
-        """
-        with self._calls() as client:
-            sizes = {file.path: file.file_size for file in client.list_artifacts(run_id)}
-        if ARTIFACT not in sizes:
-            return "the server has no predictions of it"
-        if (sizes[ARTIFACT] or 0) > LARGEST:
-            return f"its predictions have {sizes[ARTIFACT] / 2**20:,.0f} MB, more than the {LARGEST // 2**20} that are read"
-        with self._calls() as client:
-            client.download_artifacts(run_id, ARTIFACT, str(folder))
-        return None
-
-    def _experiments(self) -> list[str]:
-        found: list[str] = []
-        token = None
-        while True:
-            with self._calls() as client:
-                page = client.search_experiments(page_token=token)  # deleted ones are not among them
-            found += [str(one.experiment_id) for one in page]
-            token = page.token
-            if not token:
-                return found
-
-
 def _by_trial(runs: Sequence[StoredRun], uid: str) -> dict[int, StoredRun]:
     """Number of the trial -> its run. Of several, left by requests whose answer was lost, the fullest stays."""
     found: dict[int, StoredRun] = {}
@@ -189,7 +174,7 @@ def _by_trial(runs: Sequence[StoredRun], uid: str) -> dict[int, StoredRun]:
 
 def _why_not(run: StoredRun, metric: str) -> str | None:
     state = run.tags.get("reason", "")
-    value, test_loss = (_latest(run, key) for key in (_best_key(metric), "test/loss"))
+    value, test_loss = (_latest(run, key) for key in (best_key(metric), "test/loss"))
     return why_not(state if state in STATES else "unknown", value, metric, test_loss, run.tags.get(DIGEST_TAG))
 
 
@@ -206,18 +191,37 @@ def _candidate(
         params={key: _plain(run.params[key]) for key in searched if run.params.get(key, NONE) != NONE},
         architecture=run.params.get("model") or UNKNOWN,
         configuration=f"{source.uid}/c{configuration}",
-        value=_latest(run, _best_key(source.metric)) or 0.0,
+        value=_latest(run, best_key(source.metric)) or 0.0,
     )
     return Candidate(member, source, index, path, run.tags[DIGEST_TAG], None)
 
 
+def _shape(file: Path | None) -> Shape | None:
+    """What the networks of a sweep are told of its data, as the description of its best trial's model says."""
+    if file is None:
+        return None
+    try:
+        said = read_json(read_regular(file))
+        check(said, Mapping[str, Any])
+        inputs = checked_inputs(said.get("inputs"))
+    except (OSError, DecodeError):
+        return None
+    size = [inputs["height"], inputs["width"]]
+    return Shape.of({"num_classes": len(inputs["classes"]), "in_channels": inputs["channels"], "image_size": size})
+
+
+def _config(file: Path | None) -> Mapping[str, Any]:
+    """A trial's configuration; empty where it cannot be read, which no network is."""
+    if file is None:
+        return {}
+    try:
+        return yaml_files.read(file)
+    except (ConfigError, OSError):
+        return {}
+
+
 def _latest(run: StoredRun, key: str) -> float | None:
     return next((metric.value for metric in run.latest if metric.key == key), None)
-
-
-def _best_key(metric: str) -> str:
-    """The metric of a run that is its objective, as `SweepView` writes it."""
-    return "best/" + safe_name(metric).replace("/", "_")
 
 
 def _searched(runs: Sequence[StoredRun]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from orchestrator.ensembles.gathering import Gathered, gather
 from orchestrator.ensembles.served import Server as Served
 from tests.chaos.server import Server, free_port
 from tests.ensembles.finished import Made, finished_sweep, ship
+from tests.serving.trained import config
 
 pytestmark = pytest.mark.slow
 
@@ -73,6 +75,40 @@ def test_members_from_a_server_are_those_of_the_folder(tmp_path: Path, server: S
         gather(["tow"], elsewhere, uri=server.uri)
     with pytest.raises(ConfigError, match="which 'one' names too"):
         gather(["one", "one-0a1b"], elsewhere, uri=server.uri)
+
+
+def test_what_members_of_a_server_cost_is_worked_out_from_what_it_shows(tmp_path: Path, server: Server) -> None:
+    from mlflow import MlflowClient
+
+    wide = {"model": {"_target_": "models.mlp.mlp", "hidden": 1, "width": 10}}
+    trials = [Made(config=config(), params={"norm": "none"}), Made(config=config() | wide, params={"model": "mlp"})]
+    shipped(tmp_path / "there" / "priced-0a1b2c3d", server, trials)
+    client = MlflowClient(server.uri)
+    found = gather(["priced"], tmp_path / "here", uri=server.uri).pool.members
+    assert {one.unpriced for one in found} == {"nothing says how large its images are"}
+    (run,) = client.search_runs(
+        [one.experiment_id for one in client.search_experiments()],
+        "tags.kind = 'sweep' and tags.sweep_uid LIKE 'priced%'",
+    )
+    inputs = {
+        "dtype": "uint8",
+        "channels": 1,
+        "height": 8,
+        "width": 8,
+        "scale": None,
+        "shift": None,
+        "classes": list("abc"),
+    }
+    client.log_text(run.info.run_id, json.dumps({"inputs": inputs}), "model/data/model.json")
+    found = gather(["priced"], tmp_path / "here", uri=server.uri).pool.members
+    assert [one.unpriced for one in found] == [None, None]
+    assert {one.name[-1]: (one.parameters, one.multiply_adds) for one in found} == {
+        "0": (64 * 24 + 24 + 24 * 3 + 3, 67 * 24),
+        "1": (64 * 10 + 10 + 10 * 3 + 3, 67 * 10),
+    }
+    client.log_text(run.info.run_id, "{" * 10_000, "model/data/model.json")
+    found = gather(["priced"], tmp_path / "here", uri=server.uri).pool.members
+    assert [one.multiply_adds for one in found] == [None, None]
 
 
 def test_what_was_brought_is_read_when_the_server_is_gone(tmp_path: Path, server: Server) -> None:

@@ -9,6 +9,7 @@ from orchestrator.base.text import short
 from orchestrator.ensembles.page.figures.sizes import ranking_of, sampled
 from orchestrator.ensembles.page.labels import FONT, placed
 from orchestrator.ensembles.page.view import View, percent
+from orchestrator.reports.data import cut
 from orchestrator.reports.figure import BLUE, CHOSEN, GREEN, GREY, ORANGE, RED, Figure, strength
 from orchestrator.reports.figures.cost import WIDE, Cost, frontier
 
@@ -50,8 +51,13 @@ def _text(view: View, found: Sequence[Cost], front: Sequence[Cost]) -> str:
     if _ranking(view):
         text += " The grey line takes the members by their rank, one after the other."
     if len(found) < len(view.rows):
-        text += f" Of {len(view.rows) - len(found):,} methods the multiply-adds are not known."
+        text += f" Of {len(view.rows) - len(found):,} methods the multiply-adds are not known{_why(view)}."
     return text
+
+
+def _why(view: View) -> str:
+    why = view.comparison["environment"].get("multiply_adds_missing")
+    return f": {cut(why, 200)}" if why else ""
 
 
 def _ranking(view: View) -> list[dict[str, Any]]:

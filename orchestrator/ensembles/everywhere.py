@@ -1,0 +1,77 @@
+"""A tracking server as a place that sweeps are read from: the runs of all its experiments, and their artifacts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from orchestrator.base.layout import PREDICTIONS
+from orchestrator.ensembles.stored import LARGEST
+from orchestrator.stores.client import ClientStore
+from orchestrator.stores.runs import StoredRun, chunks
+
+ARTIFACT = PREDICTIONS.name
+EXPERIMENTS_A_CALL = 100
+LONGEST = 2**20
+"""Bytes of a description or configuration that are read."""
+
+
+class Everywhere(ClientStore):
+    """The runs of all experiments of a store."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri, "")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one a file, in between our own lines
+
+    def active(self, condition: str) -> list[StoredRun]:
+        """The runs that meet an MLflow filter and are not deleted, the newest first.
+
+        Raises:
+            UnavailableError: the store does not answer.
+        """
+        runs = [
+            run for some in chunks(self._experiments(), EXPERIMENTS_A_CALL) for run in self._search(some, condition)
+        ]
+        return sorted((run for run in runs if not run.deleted), key=lambda run: -(run.start_ms or 0))
+
+    def download(self, run_id: str, folder: Path) -> str | None:
+        """Copies the predictions of a run into a folder; returns why there are none, or none that is read.
+
+        Raises:
+            UnavailableError: the store does not answer.
+        """
+        with self._calls() as client:
+            sizes = {file.path: file.file_size for file in client.list_artifacts(run_id)}
+        if ARTIFACT not in sizes:
+            return "the server has no predictions of it"
+        if (sizes[ARTIFACT] or 0) > LARGEST:
+            return f"its predictions have {sizes[ARTIFACT] / 2**20:,.0f} MB, more than the {LARGEST // 2**20} that are read"
+        with self._calls() as client:
+            client.download_artifacts(run_id, ARTIFACT, str(folder))
+        return None
+
+    def fetched(self, run_id: str, artifact: str, folder: Path) -> Path | None:
+        """Copies a small artifact of a run into a folder that is made; None where it is not there, or not small.
+
+        Raises:
+            UnavailableError: the store does not answer.
+        """
+        above = artifact.rpartition("/")[0]
+        with self._calls() as client:
+            sizes = {file.path: file.file_size for file in client.list_artifacts(run_id, above or None)}
+        if not 0 < (sizes.get(artifact) or 0) <= LONGEST:
+            return None
+        folder.mkdir()
+        with self._calls() as client:
+            return Path(client.download_artifacts(run_id, artifact, str(folder)))
+
+    def _experiments(self) -> list[str]:
+        found: list[str] = []
+        token = None
+        while True:
+            with self._calls() as client:
+                page = client.search_experiments(page_token=token)  # deleted ones are not among them
+            found += [str(one.experiment_id) for one in page]
+            token = page.token
+            if not token:
+                return found
