@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,16 +19,24 @@ from orchestrator.journal.publishing import publish
 KEY = "comparison"
 """Of the `published` events that say which winner was fixed; their number is how often the test of a sweep was looked at."""
 
+OF_ENSEMBLE = (
+    *("method", "members", "weights", "pooling", "temperature", "member_temperatures", "coefficients", "intercept"),
+)
+"""What of a row makes its predictions."""
+
 
 def fix(comparison: Comparison, winner: Row, sources: Sequence[Source]) -> list[SweepRecordOf]:
     """Records the winner in the journal of every sweep that is here, and counts how often its test was looked at.
+
+    A comparison that is repeated as it was is no further look, so that one that was cut off between two journals counts once.
 
     Raises:
         RunningElsewhereError, NotReadyError: a journal cannot be written now.
     """
     text = json.dumps(_announcement(comparison, winner))
     for source in sources:
-        if source.folder is not None:
+        # What is announced there already, word for word, was looked at then: the same once more says nothing new.
+        if source.folder is not None and text not in {event.text for event in _fixed(source.folder)}:
             publish(source.folder, comparison["uid"], KEY, text)
     return [
         {
@@ -51,11 +60,24 @@ def _announcement(comparison: Comparison, winner: Row) -> Mapping[str, Any]:
         "validation": winner["val"]["measures"],
         "methods": [row["method"] for row in comparison["rows"]],
         "settings": comparison["settings"],
+        "compared": _digest(comparison),
     }
+
+
+def _digest(comparison: Comparison) -> str:
+    """Of all that the test will be read for: the candidates, and every method's ensemble of them."""
+    ensembles = [[row.get(key) for key in OF_ENSEMBLE] for row in comparison["rows"]]
+    whole = [comparison["fingerprint"], [member["name"] for member in comparison["members"]], ensembles]
+    return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
 
 
 def looks(folder: Path) -> int:
     """How many comparisons fixed a winner of the sweep in this folder, after which each read its test."""
+    return len({event.run for event in _fixed(folder)})
+
+
+def _fixed(folder: Path) -> list[Published]:
+    """The winners that were fixed of the sweep in this folder."""
     with contextlib.closing(Reader(folder / JOURNAL)) as reader:
         events = (entry.event for entry in reader.events())
-        return len({event.run for event in events if isinstance(event, Published) and event.key == KEY})
+        return [event for event in events if isinstance(event, Published) and event.key == KEY]

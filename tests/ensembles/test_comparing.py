@@ -167,7 +167,7 @@ def test_the_winner_is_in_the_journals_before_the_test_is_read(tmp_path: Path) -
     assert seen == [1, 1], "each journal had its event when the test was asked for"
     assert [sweep["look"] for sweep in first["sweeps"]] == [1, 1]
     publish(folders[1], "other-00000009", "note", "another text is no look")
-    second = compare(replace(gathered, sources=gathered.sources[1:]), methods=FEW, **QUICK)
+    second = compare(replace(gathered, sources=gathered.sources[1:]), methods=FEW, temperature="none", **QUICK)
     assert [sweep["look"] for sweep in second["sweeps"]] == [2]
     assert len(asked) == 2
 
@@ -185,6 +185,26 @@ def test_the_journal_says_the_winner(tmp_path: Path) -> None:
     assert said["winner"] == found["winner"]
     assert said["members"] == [found["members"][place]["name"] for place in row["members"]]
     assert said["validation"] == row["val"]["measures"]
+
+
+def test_a_comparison_that_is_repeated_is_no_further_look(tmp_path: Path) -> None:
+    """Nor is one that was cut off between two journals, and repeated; anything else that is compared is one."""
+    folders = [finished(tmp_path / "runs" / name) for name in ("one-00000001", "two-00000002")]
+    pool, test = split(6, 200, 100)
+    cut_off = compare(gathered_of(pool, test, folders=folders[:1]), methods=FEW, **QUICK)
+    repeated = compare(gathered_of(pool, test, folders=folders), methods=FEW, **QUICK)
+    assert repeated["rows"] == cut_off["rows"]
+    assert [sweep["look"] for sweep in repeated["sweeps"]] == [1, 1]
+    other = compare(gathered_of(pool, test, folders=folders), methods=[*FEW, "top_5"], **QUICK)
+    assert [sweep["look"] for sweep in other["sweeps"]] == [2, 2]
+    fewer = pool.of([0, *range(2, 6)])
+    assert rows_of(other)["best_single"]["members"] == [0]
+    without = compare(
+        gathered_of(fewer, (test[0][[0, *range(2, 6)]], *test[1:]), folders=folders), methods=FEW, **QUICK
+    )
+    assert [sweep["look"] for sweep in without["sweeps"]] == [3, 3]
+    latency = compare(gathered_of(pool, test, folders=folders), methods=FEW, latency=True, **QUICK)
+    assert [sweep["look"] for sweep in latency["sweeps"]] == [3, 3], "how long it takes says nothing of the test"
 
 
 def test_labels_of_the_test_change_neither_winner_nor_weights() -> None:
