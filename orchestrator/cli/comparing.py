@@ -68,6 +68,8 @@ def compare_command(argv: Sequence[str]) -> int:
         say(line)
     for line in finish(found, path.parent, gathered.sources, register=options.register):
         say(line, sys.stderr if options.json else None)
+    for line in () if options.json else next_steps(found, path.parent, registered=options.register):
+        say(line)
     if options.json:
         say(json.dumps(found, allow_nan=False))
     return errors.EXIT_OK
@@ -114,11 +116,10 @@ def _macs(text: str) -> int:
 
 
 def lines_of(found: Comparison, path: Path) -> list[str]:
-    """The table, the answer, what was left out, and what to do next."""
+    """The table, the answer, and what was left out."""
     lines = [_heading(found), "", *_table(found), ""]
     lines += wrapped([answer(found), *_hyper_deep(found), *_how_sure(found), *_chosen(found)])
-    lines += ["", *wrapped([*_left_out(found), *_looks(found)]), f"record: {path}"]
-    return [*lines, *_next(found)]
+    return [*lines, "", *wrapped([*_left_out(found), *_looks(found)]), f"record: {path}"]
 
 
 def _heading(found: Comparison) -> str:
@@ -304,9 +305,27 @@ def _looks(found: Comparison) -> list[str]:
     ]
 
 
-def _next(found: Comparison) -> list[str]:
-    """The command that shows the winner's heaviest member, or the best one, and how it is trained again."""
+def next_steps(found: Comparison, folder: Path, *, registered: str | None) -> list[str]:
+    """The commands that use the winner, and the one that shows its heaviest member.
+
+    Args:
+        folder: of the comparison, with the winner as a model if all its weights are here.
+        registered: the name that the winner was registered under.
+    """
+    from orchestrator.base.layout import MODEL
+    from orchestrator.journal.finding import runs_dir_option
+
     (row,) = (row for row in found["rows"] if row["method"] == found["winner"])
     heaviest = max(range(len(row["members"])), key=lambda place: row["weights"][place])
-    name = found["members"][row["members"][heaviest]]["name"]
-    return [f"its first member:  {shlex.join(['orchestrator', 'show', name])}"]
+    member = shlex.quote(found["members"][row["members"][heaviest]]["name"])
+    where = runs_dir_option(folder.parent)
+    lines = ["next:"]
+    if (folder / MODEL).is_dir():
+        name = f"models:/{registered}@champion" if registered else folder.name
+        lines.append(
+            f"  orchestrator predict {shlex.quote(name)}{where} IMAGE...    what the winner says of image files"
+        )
+        if not registered:
+            again = shlex.join([*found["command"], "--register", "NAME"])
+            lines.append(f"  {again}    the same, no further look: a model in MLflow's registry")
+    return [*lines, f"  orchestrator show {member}{where}    its member with the most weight"]

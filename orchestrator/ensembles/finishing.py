@@ -6,13 +6,16 @@ The record comes first. What fails afterwards is told, and loses nothing: `orche
 from __future__ import annotations
 
 import base64
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator.base.errors import ConfigError, NotReadyError, OrchestratorError, Problem
 from orchestrator.base.layout import COMPARISON_PAGE
+from orchestrator.ensembles.candidates import best_key
 from orchestrator.ensembles.comparison import Comparison
 from orchestrator.ensembles.gathering import Source
+from orchestrator.housekeeping.loading import trial_weights
 
 
 def finish(found: Comparison, folder: Path, sources: tuple[Source, ...], *, register: str | None) -> Iterator[str]:
@@ -28,7 +31,8 @@ def finish(found: Comparison, folder: Path, sources: tuple[Source, ...], *, regi
     """
     yield _page(found, folder, sources)
     why = _model(found, folder)
-    yield why or f"the winner as a model: orchestrator predict {folder.name} IMAGE..."
+    if why:
+        yield why
     if register is not None and why:
         raise ConfigError(Problem("--register", why, register))
     if register is not None:
@@ -45,7 +49,7 @@ def _page(found: Comparison, folder: Path, sources: tuple[Source, ...]) -> str:
 
     to = folder / COMPARISON_PAGE
     write_page(found, _images(found, sources), to)
-    return f"its page: {to}"
+    return f"page: {to}"
 
 
 def _model(found: Comparison, folder: Path) -> str | None:
@@ -58,8 +62,27 @@ def _model(found: Comparison, folder: Path) -> str | None:
     try:
         write_winner(folder, names, ensemble_of(row), time_ms=found["created_ms"])
     except (NotReadyError, ConfigError) as error:
-        return f"the winner cannot be kept as a model: {' '.join(str(error).split())[:600]}"
+        why = f"the winner cannot be kept as a model: {' '.join(str(error).split())[:600]}"
+        return f"{why}{_help(found, folder.absolute().parent.parent)}"
     return None
+
+
+def _help(found: Comparison, runs_dir: Path) -> str:
+    """What to do about weights that are not there: nothing brings them back but another training."""
+    gone = "; weights that are gone come back by training alone: a launch with keep_weights=N keeps those of the best N"
+    metrics = {(sweep["metric"], sweep["mode"]) for sweep in found["sweeps"]}
+    values = [member["value"] for member in found["members"]]
+    here = 0
+    while here < len(values) and trial_weights(runs_dir, found["members"][here]["name"]) is not None:
+        here += 1
+    while 0 < here < len(values) and values[here - 1] == values[here]:  # of equal ones none is left out
+        here -= 1
+    if len(metrics) > 1 or not 2 <= here < len(values):
+        return gone
+    ((metric, mode),) = metrics
+    sign = ">=" if mode == "max" else "<="
+    best = shlex.quote(f"metrics.`{best_key(metric)}` {sign} {values[here - 1]!r}")
+    return f"{gone}. The {here:,} best have theirs; this compares them alone: --filter {best}"
 
 
 def _shipped(found: Comparison, folder: Path, sources: tuple[Source, ...]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.base.errors import NotReadyError
@@ -10,7 +10,11 @@ from orchestrator.base.layout import MODEL
 from orchestrator.ensembles.pooling import Ensemble
 from orchestrator.housekeeping.loading import weights_of
 from orchestrator.housekeeping.reading import find_trial
+from orchestrator.housekeeping.showing import missing_weights
 from orchestrator.serving.ensemble import Member, write_ensemble
+
+NAMED = 3
+"""Members that are named of those that lack their weights."""
 
 
 def write_winner(folder: Path, names: Sequence[str], ensemble: Ensemble, *, time_ms: int) -> Path:
@@ -21,20 +25,33 @@ def write_winner(folder: Path, names: Sequence[str], ensemble: Ensemble, *, time
         time_ms: when the comparison was made.
 
     Raises:
-        ConfigError: there is no such trial in the folder of sweeps.
-        NotReadyError: weights are not there (all that lack are named), do not say how their images were preprocessed, or the
-            folder cannot be written.
+        ConfigError: there is no such trial in a sweep that is here.
+        NotReadyError: weights are not there (how many, the first of them, and why), do not say how their images were
+            preprocessed, or the folder cannot be written.
     """
     runs_dir = folder.absolute().parent.parent
     members: list[Member] = []
-    lacking: list[str] = []
+    lacking: dict[str, list[str]] = {}
     for name in names:
+        if not (runs_dir / name.rpartition("/")[0]).is_dir():
+            lacking.setdefault(f"not in {runs_dir}", []).append(name)
+            continue
         story = find_trial(runs_dir, name)
         try:
             members.append((story.name, weights_of(story), story.trial.config))
-        except NotReadyError as error:
-            lacking.append(str(error))
+        except NotReadyError:
+            lacking.setdefault(missing_weights(story), []).append(name)
     if lacking:
-        raise NotReadyError("; ".join(lacking))
+        raise NotReadyError(_lacking(lacking, len(names)))
     write_ensemble(folder / MODEL, members, ensemble, name=folder.name, time_ms=time_ms)
     return folder / MODEL
+
+
+def _lacking(reasons: Mapping[str, Sequence[str]], members: int) -> str:
+    count = sum(len(names) for names in reasons.values())
+    parts = []
+    for why, names in reasons.items():
+        more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+        parts.append(f"{', '.join(names[:NAMED])}{more}: {why}")
+    of = f"{count:,} of its {members:,} members" if members > 1 else "its one member"
+    return f"the weights of {of} are not there ({'; '.join(parts)})"

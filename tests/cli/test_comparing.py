@@ -15,6 +15,7 @@ from orchestrator.base import errors
 from orchestrator.base.layout import LOCK
 from orchestrator.base.locks import hold
 from orchestrator.cli import main
+from orchestrator.cli.comparing import next_steps
 from orchestrator.ensembles import gathering
 from orchestrator.ensembles.gathering import Gathered, LeftOut
 from orchestrator.ensembles.record import read
@@ -91,11 +92,30 @@ def test_the_table_fits_and_the_answer_says_all(
     assert "orchestrator show made-00000000/" in text
 
 
-def test_each_comparison_is_one_look_more(compared: Compare) -> None:
+def test_each_comparison_is_one_look_more_unless_it_is_the_same(compared: Compare) -> None:
     compared()
     code, out, _ = compared("--name", "again")
     assert code == errors.EXIT_OK
+    assert "look 1 at the test" in " ".join(out.split())
+    _, out, _ = compared("--budget", "2")
     assert "look 2 at the test" in " ".join(out.split())
+
+
+def test_the_next_steps_are_those_that_the_winner_allows(compared: Compare, tmp_path: Path) -> None:
+    _, out, _ = compared()
+    (path,) = records(tmp_path)
+    steps = out.partition("next:\n")[2].splitlines()
+    where = f"--runs-dir {tmp_path / 'runs'}"
+    assert len(steps) == 1, "its members have no weights, so that there is nothing to predict with"
+    assert steps[0].split("    ")[0].startswith("  orchestrator show made-00000000/")
+    assert where in steps[0]
+    assert f"page: {path.parent / 'comparison.html'}" in out.splitlines()
+    (path.parent / "model").mkdir()
+    first, second, _ = next_steps(read(path), path.parent, registered=None)[1:]
+    assert first.startswith(f"  orchestrator predict {path.parent.name} {where} IMAGE...")
+    assert second.startswith(f"  orchestrator compare digits {where} --methods {METHODS} --register NAME")
+    (first, _) = next_steps(read(path), path.parent, registered="my best")[1:]
+    assert first.startswith(f"  orchestrator predict 'models:/my best@champion' {where} IMAGE...")
 
 
 def test_json_is_the_record(compared: Compare, tmp_path: Path) -> None:

@@ -211,8 +211,8 @@ def test_looks_and_the_curse_are_told(usual: Comparison) -> None:
     [
         (
             {"seeds": 0.004, "seeds_test": 0.0061},
-            "Seeds come on top: from seed to seed one configuration's accuracy spreads by 0.61 points on the test and 0.40 points "
-            "on the validation (standard deviation).",
+            "Seeds come on top: from seed to seed one configuration's accuracy spreads by 0.61 points on the test and 0.40 "
+            "points on the validation (standard deviation).",
         ),
         (
             {"seeds": None, "seeds_test": None},

@@ -48,14 +48,19 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def test_all_members_without_weights_are_named(folder: Path) -> None:
+def test_members_without_weights_are_counted_and_the_first_named(folder: Path) -> None:
     runs_dir = folder.parent.parent
     names = [f"digits-0a1b2c3d/{place}" for place in (0, 1)]
     other = kept(runs_dir, comparison("other-00000001", ["digits-0a1b2c3d"], names))
     for index in (0, 1):
         (trial_folder(runs_dir / "digits-0a1b2c3d", index) / BEST).unlink()
-    with pytest.raises(NotReadyError, match=r"digits-0a1b2c3d/0 are not there.*digits-0a1b2c3d/1 are not there"):
+    why = r"the weights of 2 of its 2 members are not there \(digits-0a1b2c3d/0, digits-0a1b2c3d/1: not kept: its configuration"
+    with pytest.raises(NotReadyError, match=why):
         write_winner(other, names, uniform((0, 1)), time_ms=0)
+    served = [f"served-0a1b2c3d/{place}" for place in range(5)]
+    more = r"5 of its 5 members are not there \(served-0a1b2c3d/0, served-0a1b2c3d/1, served-0a1b2c3d/2 and 2 more: not in "
+    with pytest.raises(NotReadyError, match=more):
+        write_winner(other, served, uniform(tuple(range(5))), time_ms=0)
     assert not (other / "model").exists()
     assert load_ensemble(folder / "model" / "data").name == UID, "a model that was written has them"
     with pytest.raises(ConfigError, match="there is no such trial"):
