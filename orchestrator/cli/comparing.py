@@ -289,6 +289,8 @@ def _left_out(found: Comparison) -> list[str]:
         lines.append(f"left out: {', '.join(names[:3])}{more} ({why})"[:600])
     if len(reasons) > SHOWN:
         lines.append(f"and trials left out for {len(reasons) - SHOWN} other reasons: --json has them")
+    if missing := found["environment"].get("multiply_adds_missing"):
+        lines.append(f"multiply-adds are not known of {missing}"[:600])
     if missing := found["environment"].get("latency_missing"):
         lines.append(f"not timed: {missing}"[:600])
     return lines

@@ -31,10 +31,9 @@ def finish(found: Comparison, folder: Path, sources: tuple[Source, ...], *, regi
     """
     yield _page(found, folder, sources)
     why = _model(found, folder)
-    if why:
-        yield why
+    yield from why
     if register is not None and why:
-        raise ConfigError(Problem("--register", why, register))
+        raise ConfigError(Problem("--register", why[0], register))
     if register is not None:
         from orchestrator.ensembles.registering import ALIAS
         from orchestrator.ensembles.registering import register as registered
@@ -52,24 +51,24 @@ def _page(found: Comparison, folder: Path, sources: tuple[Source, ...]) -> str:
     return f"page: {to}"
 
 
-def _model(found: Comparison, folder: Path) -> str | None:
-    """Writes the winner as a model; why there is none, where there is none."""
+def _model(found: Comparison, folder: Path) -> list[str]:
+    """Writes the winner as a model; why there is none, and what to do, where there is none."""
     from orchestrator.ensembles.record import ensemble_of
-    from orchestrator.ensembles.winner import write_winner
+    from orchestrator.ensembles.winner import NoWeightsError, write_winner
 
     (row,) = (row for row in found["rows"] if row["method"] == found["winner"])
     names = [found["members"][place]["name"] for place in row["members"]]
     try:
         write_winner(folder, names, ensemble_of(row), time_ms=found["created_ms"])
     except (NotReadyError, ConfigError) as error:
-        why = f"the winner cannot be kept as a model: {' '.join(str(error).split())[:600]}"
-        return f"{why}{_help(found, folder.absolute().parent.parent)}"
-    return None
+        help_ = _help(found, folder.absolute().parent.parent) if isinstance(error, NoWeightsError) else []
+        return [f"the winner cannot be kept as a model: {' '.join(str(error).split())[:600]}", *help_]
+    return []
 
 
-def _help(found: Comparison, runs_dir: Path) -> str:
+def _help(found: Comparison, runs_dir: Path) -> list[str]:
     """What to do about weights that are not there: nothing brings them back but another training."""
-    gone = "; weights that are gone come back by training alone: a launch with keep_weights=N keeps those of the best N"
+    lines = ["  they come back by training alone; a sweep launched with keep_weights=N keeps those of its N best"]
     metrics = {(sweep["metric"], sweep["mode"]) for sweep in found["sweeps"]}
     values = [member["value"] for member in found["members"]]
     here = 0
@@ -77,12 +76,11 @@ def _help(found: Comparison, runs_dir: Path) -> str:
         here += 1
     while 0 < here < len(values) and values[here - 1] == values[here]:  # of equal ones none is left out
         here -= 1
-    if len(metrics) > 1 or not 2 <= here < len(values):
-        return gone
-    ((metric, mode),) = metrics
-    sign = ">=" if mode == "max" else "<="
-    best = shlex.quote(f"metrics.`{best_key(metric)}` {sign} {values[here - 1]!r}")
-    return f"{gone}. The {here:,} best have theirs; this compares them alone: --filter {best}"
+    if len(metrics) == 1 and 2 <= here < len(values):
+        ((metric, mode),) = metrics
+        best = f"metrics.`{best_key(metric)}` {'>=' if mode == 'max' else '<='} {values[here - 1]!r}"
+        lines.append(f"  the {here:,} best have theirs, and this compares them alone:  --filter {shlex.quote(best)}")
+    return lines
 
 
 def _shipped(found: Comparison, folder: Path, sources: tuple[Source, ...]) -> Iterator[str]:

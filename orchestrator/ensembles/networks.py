@@ -12,8 +12,8 @@ from orchestrator.base.groups import OF_MODEL
 from orchestrator.base.recorded import check_config
 from orchestrator.base.upgrades import current_config
 
-SECONDS = 10.0
-"""For all networks of a sweep; those that are not built by then have no costs."""
+SECONDS = 20.0
+"""For the networks of a sweep after the first, with which modules are loaded; those not built by then have no costs."""
 
 LARGEST = 100_000
 """The sum of the whole numbers in the arguments of a network, widths and depths: a configuration may be a stranger's."""
@@ -53,13 +53,14 @@ class Networks:
 
     Args:
         shape: None where nothing says it.
-        seconds: after so many no further network is built.
+        seconds: so many after the first network no further one is built.
     """
 
     def __init__(
         self, shape: Shape | None, seconds: float = SECONDS, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._shape, self._clock, self._until = shape, clock, clock() + seconds
+        self._shape, self._seconds, self._clock = shape, seconds, clock
+        self._until: float | None = None
         self._known: dict[str, Costs | str] = {}
 
     def costs(self, config: Mapping[str, Any]) -> Costs | str:
@@ -68,12 +69,13 @@ class Networks:
             return "nothing says how large its images are"
         key = key_of(config)
         if key not in self._known:
-            if self._clock() > self._until:
+            if self._until is not None and self._clock() > self._until:
                 return "there are too many different networks to work out all of them"
             try:
                 self._known[key] = _traced(config, self._shape)
             except Exception as error:  # the values may be a stranger's, at which a network raises what it likes
                 self._known[key] = f"its network cannot be built ({' '.join(str(error).split())[:200]})"
+            self._until = self._until or self._clock() + self._seconds
         return self._known[key]
 
 

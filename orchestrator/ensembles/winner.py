@@ -17,6 +17,10 @@ NAMED = 3
 """Members that are named of those that lack their weights."""
 
 
+class NoWeightsError(NotReadyError):
+    """The weights of members are not there."""
+
+
 def write_winner(folder: Path, names: Sequence[str], ensemble: Ensemble, *, time_ms: int) -> Path:
     """Writes an ensemble of trials into the folder of a comparison, and returns where.
 
@@ -26,8 +30,8 @@ def write_winner(folder: Path, names: Sequence[str], ensemble: Ensemble, *, time
 
     Raises:
         ConfigError: there is no such trial in a sweep that is here.
-        NotReadyError: weights are not there (how many, the first of them, and why), do not say how their images were
-            preprocessed, or the folder cannot be written.
+        NoWeightsError: weights are not there: how many, the first of them, and why.
+        NotReadyError: weights do not say how their images were preprocessed, or the folder cannot be written.
     """
     runs_dir = folder.absolute().parent.parent
     members: list[Member] = []
@@ -42,7 +46,7 @@ def write_winner(folder: Path, names: Sequence[str], ensemble: Ensemble, *, time
         except NotReadyError:
             lacking.setdefault(missing_weights(story), []).append(name)
     if lacking:
-        raise NotReadyError(_lacking(lacking, len(names)))
+        raise NoWeightsError(_lacking(lacking, len(names)))
     write_ensemble(folder / MODEL, members, ensemble, name=folder.name, time_ms=time_ms)
     return folder / MODEL
 
