@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from orchestrator.ensembles import gathering
 from orchestrator.ensembles.gathering import Gathered, LeftOut
 from orchestrator.ensembles.record import read
 from tests.ensembles.candidates import gathered_of, split
+from tests.serving.trained import config, photographs, trained_sweep
 from tests.synthetic import Sweep
 
 METHODS = "mean,greedy,top_5"
@@ -185,3 +187,39 @@ def test_names_from_strangers_do_nothing_to_the_terminal(compared: Compare) -> N
     assert "\x1b" not in out
     assert "trials left out for 42 other reasons" in " ".join(out.split())
     assert len(out) < 20_000
+
+
+@pytest.mark.slow
+def test_a_trained_sweep_is_timed_and_its_winner_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The whole command on real weights: costs by hand, latencies that add up, and the steps that it names."""
+    monkeypatch.setenv("COLUMNS", "200")
+    facts = {"num_classes": 10, "in_channels": 1, "image_size": [8, 8]}
+    sweep = trained_sweep(tmp_path / "runs" / "digits-0a1b2c3d", *(config(seed=seed) for seed in range(3)), facts=facts)
+    runs = ["--runs-dir", str(tmp_path / "runs")]
+    assert main(["compare", "digits", *runs, "--methods", "mean,top_5", "--latency"]) == errors.EXIT_OK
+    out = capsys.readouterr().out
+    (path,) = records(tmp_path)
+    found = read(path)
+    rows = {row["method"]: row for row in found["rows"]}
+    assert rows["best_single"]["multiply_adds"] == 64 * 24 + 24 * 10
+    assert rows["mean"]["multiply_adds"] == 3 * (64 * 24 + 24 * 10)
+    single, whole = rows["best_single"]["latency_ms"], rows["mean"]["latency_ms"]
+    assert single is not None
+    assert whole is not None
+    assert 0 < single < whole, "the others come on top of the single one"
+    assert found["environment"]["latency_batch"] == "64"
+    header = next(line for line in out.splitlines() if line.startswith("method"))
+    assert header.split()[-2:] == ["MACs", "ms"]
+    page = (path.parent / "comparison.html").read_text("utf-8")
+    assert "latency (ms)" in page
+    assert "Latency is of a batch of 64 images, members one after the other." in page
+    images = tmp_path / "images"
+    files = photographs(images)["test"]
+    predict = next(line for line in out.splitlines() if line.startswith("  orchestrator predict "))
+    words = shlex.split(predict.split("    ")[0])[1:-1]
+    assert main([*words, str(files[0]), "--json"]) == errors.EXIT_OK
+    ((answer,),) = (json.loads(capsys.readouterr().out)[0]["classes"],)
+    assert answer["class"] in map(str, range(10))
+    assert sweep.uid in "".join(member["name"] for member in found["members"])

@@ -86,7 +86,11 @@ def _spec(view: View, found: Sequence[Cost], front: Sequence[Cost]) -> dict[str,
         "type": "quantitative",
         "title": f"multiply-adds an image{' (logarithmic)' if kind == 'log' else ''}",
         "scale": {"type": kind, "nice": False, "padding": 40} | ({} if kind == "log" else {"zero": True}),
-        "axis": {"format": "~s", "labelOverlap": True},
+        "axis": {
+            "format": "~s",
+            "labelOverlap": True,
+            **({} if kind == "log" else {"tickCount": 8, "labelExpr": "datum.value < 0 ? '' : datum.label"}),
+        },
     }
     y = {
         "field": "accuracy",
