@@ -432,8 +432,8 @@ def test_a_click_on_a_method_or_a_member_highlights_it_everywhere(tmp_path: Path
         assert line.text.startswith("5 of 8 members: top_5")
         assert line.text.splitlines()[1] == "orchestrator show made-00000000/0"
         assert len(driver.find_elements("css selector", "#table tbody tr")) == 5
-        faint = driver.find_elements("css selector", ".methods tr.unchosen")
-        assert len(faint) == len(rows) - 1
+        for table in ("#methods", "#measures"):
+            assert len(driver.find_elements("css selector", f"{table} tr.unchosen")) == len(rows) - 1
         place = 6
         x, y = f"v.scale('x')({place + 1})", f"v.scale('y')({100 * found['members'][place]['val_accuracy']})"
         drag(driver, point(driver, "candidates", x, y))

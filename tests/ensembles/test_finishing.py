@@ -1,0 +1,53 @@
+"""What is said of a comparison whose winner cannot be a model: how many members lack their weights, and what helps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.base.errors import ConfigError
+from orchestrator.base.layout import BEST, trial_folder
+from orchestrator.ensembles import record
+from orchestrator.ensembles.comparing import compare
+from orchestrator.ensembles.finishing import finish
+from orchestrator.ensembles.gathering import gather
+from tests.ensembles.finished import Made, finished_sweep
+
+VALUES = [0.99, 0.97, 0.95, 0.95, 0.9, 0.8]
+
+
+def lines(tmp_path: Path, kept: int, register: str | None = None) -> list[str]:
+    """Of a comparison that the mean of all six wins, of which the first `kept` have weights."""
+    trials = [Made(value=value, skill=1.0) for value in VALUES]
+    folder = finished_sweep(tmp_path / "many-0a1b2c3d", trials, val=300, test=40)
+    for index in range(kept):
+        (trial_folder(folder, index) / BEST).write_bytes(b"weights")
+    gathered = gather(["many"], tmp_path)
+    found = compare(gathered, methods=["mean"], resamples=100)
+    assert found["winner"] == "mean"
+    path = record.write(found, tmp_path)
+    return [*finish(found, path.parent, gathered.sources, register=register)][1:]
+
+
+@pytest.mark.parametrize(("kept", "best"), [(3, 2), (4, 4)])
+def test_a_filter_takes_those_whose_weights_are_here_and_never_a_part_of_equals(
+    tmp_path: Path, kept: int, best: int
+) -> None:
+    why, again, narrower = lines(tmp_path, kept)
+    names = [f"many-0a1b2c3d/{index}" for index in range(kept, 6)]
+    shown = ", ".join(names[:3]) + (" and 1 more" if len(names) == 4 else "")
+    assert why.startswith(
+        f"the winner cannot be kept as a model: the weights of {6 - kept} of its 6 members are not there ({shown}: not kept"
+    )
+    assert again == "  they come back by training alone; a sweep launched with keep_weights=N keeps those of its N best"
+    words = f"metrics.`best/val_accuracy` >= {VALUES[best - 1]}"
+    assert narrower == f"  the {best} best have theirs, and this compares them alone:  --filter '{words}'"
+    assert len(gather(["many"], tmp_path, filter_string=words).pool) == best
+
+
+def test_what_cannot_be_a_model_is_not_registered(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"--register=best: the winner cannot be kept as a model: the weights of 6 of its 6"
+    ):
+        lines(tmp_path, 0, register="best")
