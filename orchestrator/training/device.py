@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import random
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,21 @@ def set_up(device: torch.device, cpus: float, precision: str = "fp32") -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
+
+
+@contextmanager
+def set_up_here(device: torch.device, cpus: float) -> Iterator[None]:
+    """As `set_up` for as long as the block lasts: what is computed around it, or timed, is not touched."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    of_mkldnn = torch.backends.mkldnn.deterministic
+    set_up(device, cpus)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(False)  # torch's own default; nothing tells how it was
+        private.set_deterministic(deterministic)
+        torch.backends.mkldnn.deterministic = of_mkldnn
 
 
 def check_precision(device: torch.device, precision: str) -> None:

@@ -61,7 +61,7 @@ def logits_of(model: nn.Module, stored: Tensor, transform: Transform, *, channel
 def _outputs(model: nn.Module, stored: Tensor, transform: Transform, *, channels_last: bool) -> Iterator[Tensor]:
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     model.eval()
-    for images in map(transform, torch.split(stored.to(device), _examples_at_once(*stored.shape[-2:]))):
+    for images in map(transform, torch.split(stored.to(device), examples_at_once(*stored.shape[-2:]))):
         if channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         yield main_output(model(images))
@@ -76,11 +76,11 @@ def _finite(found: Tensor) -> Tensor:
 def in_slices(split: Split, *, channels_last: bool) -> Iterator[Tensor]:
     """The float32 images of a split in order, as many at a time as their size allows."""
     height, width = split.stored.shape[-2:]
-    size = _examples_at_once(height, width)
+    size = examples_at_once(height, width)
     for start in range(0, len(split), size):
         images = split.slice(start, start + size)
         yield images.contiguous(memory_format=torch.channels_last) if channels_last else images
 
 
-def _examples_at_once(height: int, width: int) -> int:
+def examples_at_once(height: int, width: int) -> int:
     return max(1, min(EXAMPLES_AT_ONCE, PIXELS_AT_ONCE // (height * width)))

@@ -154,7 +154,7 @@ def _inputs(state: Mapping[str, Any]) -> Inputs | None:
 def _from_data(config: Mapping[str, Any], inputs: Inputs | None, facts: Mapping[str, Any]) -> tuple[Inputs, Transform]:
     """What was told of the images, and the preprocessing, from the data set; a transform that raises where it is not there."""
     try:
-        dataset = load_data(_without_download(config))
+        dataset = load_data(without_download(config))
         if facts.get("fingerprint", dataset.fingerprint) != dataset.fingerprint:
             raise NotReadyError(f"the data set {dataset.name} here is another than that of the training")
         transform = fitted(build(config["preprocess"]), dataset)
@@ -174,7 +174,7 @@ def _from_data(config: Mapping[str, Any], inputs: Inputs | None, facts: Mapping[
     return inputs, missing
 
 
-def _without_download(config: Mapping[str, Any]) -> dict[str, Any]:
+def without_download(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration whose data set is only read: nobody asked for its files."""
     data = config["data"]
     return {**config, "data": {**data, "download": False} if "download" in data else data}

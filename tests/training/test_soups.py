@@ -1,4 +1,4 @@
-"""Soups of real, small networks."""
+"""Soups of real, small networks: averages of weights by hand, and statistics by torch's own function."""
 
 from __future__ import annotations
 
@@ -8,25 +8,32 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import BEST, PREDICTIONS, trial_folder
-from orchestrator.training.checkpoint import Damaged
-from orchestrator.training.soups import Kitchen, averaged
-from tests.serving.trained import config, trained_sweep
-
-NORM = {"_target_": "models.layers.norm.batch_norm"}
+from orchestrator.training import checkpoint
+from orchestrator.training.build import build_learner
+from orchestrator.training.soups import Kitchen, Unfit, averaged
+from tests.serving.finetuned import finetuned
+from tests.serving.trained import config
 
 
 @pytest.fixture(scope="module")
 def sweeps(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Networks with batch normalization that go on from one of them, as members of a soup do, and their configurations."""
-    configs = [config(norm=NORM, epochs=2, seed=seed) for seed in range(3)]
-    return trained_sweep(tmp_path_factory.mktemp("soups") / "small-00000000", *configs), configs
+    return finetuned(tmp_path_factory.mktemp("runs"), 3)
 
 
-def files_of(sweep: Any, *places: int) -> list[tuple[Path, str]]:
-    return [(trial_folder(sweep.folder, place) / BEST, f"{sweep.uid}/{place}") for place in places]
+def kitchen_of(sweeps: Any, *numbers: int, **options: Any) -> Kitchen:
+    sweep, configs = sweeps
+    kitchen = Kitchen(configs[0], **options)
+    for number in numbers:
+        kitchen.take(number, trial_folder(sweep.folder, number) / BEST, f"{sweep.uid}/{number}")
+    return kitchen
+
+
+def weights(sweeps: Any, number: int) -> dict[str, torch.Tensor]:
+    return load_file(trial_folder(sweeps[0].folder, number) / BEST)
 
 
 def test_the_average_by_hand() -> None:
@@ -42,59 +49,96 @@ def test_the_average_by_hand() -> None:
 
 
 def test_a_soup_of_one_says_what_its_trial_stored(sweeps: Any) -> None:
+    kitchen = kitchen_of(sweeps, 1)
+    stored = load_file(trial_folder(sweeps[0].folder, 1) / PREDICTIONS)
+    assert np.array_equal(kitchen.validation([1]), stored["val_logits"].numpy())
+    assert np.array_equal(kitchen.logits(kitchen.network([1]), "test"), stored["test_logits"].numpy())
+    assert np.array_equal(kitchen.right([1]), (stored["val_logits"].argmax(1) == stored["val_labels"]).numpy())
+
+
+def test_equal_ingredients_have_their_own_weights(sweeps: Any) -> None:
     sweep, configs = sweeps
-    soup = Kitchen(configs[0], files_of(sweep, 1)).uniform()
-    stored = load_file(trial_folder(sweep.folder, 1) / PREDICTIONS)["val_logits"]
-    assert torch.equal(soup.val_logits_NK, stored)
+    kitchen = Kitchen(configs[0])
+    for number in range(3):
+        kitchen.take(number, trial_folder(sweep.folder, 0) / BEST, f"{sweep.uid}/0")
+    found = kitchen.network([0, 1, 2])
+    for name, tensor in weights(sweeps, 0).items():
+        if "running" not in name and tensor.is_floating_point():
+            assert torch.equal(found[name], tensor), name
 
 
-def test_a_network_averaged_with_itself_keeps_its_weights_and_nearly_its_statistics(sweeps: Any) -> None:
-    """The running mean of training lags behind the weights; over the whole split it is another, and no worse by much."""
-    sweep, configs = sweeps
-    one, twice = (Kitchen(configs[0], files_of(sweep, *places)).uniform() for places in ((0,), (0, 0)))
-    statistics = [name for name in one.tensors if "running" in name]
-    assert statistics
-    for name, tensor in one.tensors.items():
-        if name not in statistics and tensor.is_floating_point():
-            assert torch.equal(twice.tensors[name], tensor), name
-    agree = (one.val_logits_NK.argmax(1) == twice.val_logits_NK.argmax(1)).float().mean()
-    assert agree > 0.95
-
-
-def test_the_statistics_are_those_of_torchs_own_function(sweeps: Any) -> None:
+def test_statistics_are_those_of_torchs_own_function(sweeps: Any) -> None:
     from torch.optim.swa_utils import update_bn
 
-    from orchestrator.training.build import build_learner
-
-    sweep, configs = sweeps
-    soup = Kitchen(configs[0], files_of(sweep, 0, 1)).uniform()
-    learner = build_learner(configs[0])
-    learner.model.load_state_dict(averaged([load_file(path) for path, _ in files_of(sweep, 0, 1)]))
+    found = kitchen_of(sweeps, 0, 1, 2).network([0, 2])
+    learner = build_learner(sweeps[1][0])
+    by_hand = {name: (tensor + weights(sweeps, 2)[name]) / 2 for name, tensor in weights(sweeps, 0).items()}
+    learner.model.load_state_dict(by_hand)
     train = learner.data.splits["train"]
     update_bn([train.slice(0, len(train))], learner.model)
-    for name, tensor in learner.model.state_dict().items():
-        if "running" in name:
-            assert soup.tensors[name] == pytest.approx(tensor.numpy(), abs=1e-5), name
+    names = [name for name in found if "num_batches" not in name]
+    assert any("running_var" in name for name in names)
+    for name in names:
+        assert found[name] == pytest.approx(learner.model.state_dict()[name].numpy(), abs=1e-5), name
 
 
-def test_the_greedy_soup_is_no_worse_than_its_first_trial(sweeps: Any) -> None:
-    """Networks from different beginnings have no useful average: the greedy soup leaves them out, the uniform one suffers."""
+def test_statistics_of_a_single_average_are_computed_anew_where_it_is_said(sweeps: Any) -> None:
+    kept, anew = (kitchen_of(sweeps, 0, anew=anew).network([0]) for anew in (False, True))
+    assert all(torch.equal(tensor, weights(sweeps, 0)[name]) for name, tensor in kept.items())
+    assert any(not torch.equal(tensor, kept[name]) for name, tensor in anew.items() if "running" in name)
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in anew.items() if "weight" in name)
+
+
+def test_the_order_of_ingredients_changes_no_bit(sweeps: Any) -> None:
+    one, other = kitchen_of(sweeps, 0, 1, 2), kitchen_of(sweeps, 2, 1, 0)
+    assert np.array_equal(one.validation([0, 1, 2]), other.validation([2, 0, 1]))
+
+
+def test_a_last_batch_of_one_image_is_no_batch(sweeps: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch normalization of a vector cannot take one."""
+    kitchen = kitchen_of(sweeps, 0, 1)
+    train = len(build_learner(sweeps[1][0]).data.splits["train"])
+    monkeypatch.setattr("orchestrator.training.soups.examples_at_once", lambda height, width: train - 1)
+    assert np.isfinite(kitchen.logits(kitchen.network([0, 1]), "val")).all()
+
+
+def test_other_data_are_refused(sweeps: Any) -> None:
+    with pytest.raises(NotReadyError, match="the data set digits here is another than that of the trials"):
+        Kitchen(sweeps[1][0], fingerprint="0" * 64)
+
+
+@pytest.mark.parametrize("damage", ["cut", "of another trial", "of another network", "not finite", "huge", "gone"])
+def test_what_is_no_ingredient_is_named(sweeps: Any, tmp_path: Path, damage: str) -> None:
     sweep, configs = sweeps
-    kitchen = Kitchen(configs[0], files_of(sweep, 0, 1, 2))
-    labels = load_file(trial_folder(sweep.folder, 0) / PREDICTIONS)["val_labels"].numpy()
-    greedy, uniform, single = kitchen.greedy(), kitchen.uniform(), Kitchen(configs[0], files_of(sweep, 0)).uniform()
-    right = [np.count_nonzero(soup.val_logits_NK.argmax(1).numpy() == labels) for soup in (greedy, uniform, single)]
-    assert right[0] >= right[2]
-    assert right[1] < right[2]
-    assert greedy.members[0] == 0
-    assert uniform.members == (0, 1, 2)
-    assert kitchen.test_logits(greedy).shape[1] == 10
+    kitchen, path, uid = Kitchen(configs[0]), tmp_path / BEST, f"{sweep.uid}/0"
+    state = weights(sweeps, 0)
+    first = next(name for name, tensor in state.items() if tensor.ndim == 2)
+    if damage == "not finite":
+        state[first][0, 0] = float("nan")
+    if damage == "of another network":
+        state[first] = state[first][1:]
+    contents = checkpoint.pack(state, {"uid": uid}, stamp=True)
+    path.write_bytes(contents[:-10] if damage == "cut" else contents)
+    if damage == "huge":
+        with path.open("ab") as file:
+            file.truncate(2**36)  # a file with a hole, which takes no room
+    if damage == "gone":
+        path.unlink()
+    why = {
+        "cut": "cannot be used: it is not a whole safetensors file",
+        "of another trial": f"it belongs to trial {uid}, not to",
+        "of another network": f"do not fit the network: {first} is torch.float32",
+        "not finite": f"not finite: {first}",
+        "huge": "more than the network has",
+        "gone": "cannot be used",
+    }
+    with pytest.raises(Unfit, match=why[damage]):
+        kitchen.take(0, path, "other-0000aaaa/0" if damage == "of another trial" else uid)
 
 
-def test_a_damaged_file_is_named(sweeps: Any, tmp_path: Path) -> None:
-    sweep, configs = sweeps
-    path, uid = files_of(sweep, 0)[0]
-    broken = tmp_path / "best.safetensors"
-    broken.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(Damaged, match=r"best\.safetensors|not whole|checksum|incomplete"):
-        Kitchen(configs[0], [(broken, uid)])
+def test_a_claimed_width_takes_no_memory(tmp_path: Path) -> None:
+    """A configuration that claims a hundred thousand million weights: files of weights are looked at before it is built."""
+    kitchen = Kitchen(config(model={"_target_": "models.mlp.mlp", "hidden": 2, "width": 300_000}))
+    save_file({"weight": torch.zeros(2)}, tmp_path / BEST)
+    with pytest.raises(Unfit, match="cannot be used"):
+        kitchen.take(0, tmp_path / BEST, "a-0000aaaa/0")
