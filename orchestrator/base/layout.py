@@ -5,6 +5,7 @@ runs/store.json                                  the identity that the folder sh
 runs/adopting.json                               what a copy is being given for an identity; gone when it has it
 runs/comparisons/<comparison>/                   what `compare` found: comparison.json, comparison.html;
     model/                                       its winner as a model
+    network.safetensors                          weights of the winner, where they are the average of other networks
     shipping.json, shipping.lock                 the MLflow store that it is for, and whether that has it
 runs/<sweep>/journal.sqlite                      every decision, in order; SQLite keeps files of its own beside it
 runs/<sweep>/sweep.json                          says that the folder is this sweep's; nothing is deleted without it
@@ -55,6 +56,7 @@ COMPARISONS = "comparisons"
 COMPARISON = "comparison.json"
 COMPARISON_PAGE = "comparison.html"
 MODEL = "model"
+NETWORK = "network.safetensors"
 SHIPPING = "shipping.json"
 SHIPPING_LOCK = "shipping.lock"
 """In the folder of sweeps, and in there in the folder of a comparison, which is named as a sweep's."""

@@ -113,15 +113,15 @@ class Folder:
         with open(descriptor, "rb") as file:
             return file.read(most)
 
-    def write(self, name: str, text: str, *, mode: int = 0o666) -> None:
+    def write(self, name: str, contents: str | bytes, *, mode: int = 0o666) -> None:
         """Puts a file of this name here, whole or not at all; a link of this name is replaced, not followed."""
         _check_name(name)
         aside = f"{name}.{secrets.token_hex(4)}{TEMPORARY}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         descriptor = os.open(aside, flags, mode, dir_fd=self._descriptor)
         try:
-            with open(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
+            with open(descriptor, "wb") as file:
+                file.write(contents.encode() if isinstance(contents, str) else contents)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(aside, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)

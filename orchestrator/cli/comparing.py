@@ -8,16 +8,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from orchestrator.base import errors
 from orchestrator.base.errors import ConfigError, Problem
 from orchestrator.base.text import say, short
 from orchestrator.cli.fitting import cell, fitting, wrapped
 from orchestrator.cli.parser import Parser, add_runs_dir
-
-if TYPE_CHECKING:
-    from orchestrator.ensembles.comparison import Comparison, Estimate, Row
+from orchestrator.ensembles.comparison import Comparison, Estimate, Row, network_of, trials_of
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 SHOWN = 8
@@ -51,6 +48,7 @@ def compare_command(argv: Sequence[str]) -> int:
         if code := deepen(gathered, options.deepen, budget=options.budget, quiet=options.json):
             return code
         gathered = gather(options.sweeps, options.runs_dir, filter_string=options.filter, uri=options.uri)
+    networks: dict[str, bytes] = {}
     found = compare(
         gathered,
         methods=methods,
@@ -62,11 +60,12 @@ def compare_command(argv: Sequence[str]) -> int:
         filter_string=options.filter,
         latency=options.latency,
         command=["orchestrator", "compare", *argv],
+        networks=networks,
     )
     path = record.write(found, options.runs_dir)
     for line in () if options.json else lines_of(found, path):
         say(line)
-    for line in finish(found, path.parent, gathered.sources, register=options.register):
+    for line in finish(found, path.parent, gathered.sources, register=options.register, networks=networks):
         say(line, sys.stderr if options.json else None)
     for line in () if options.json else next_steps(found, path.parent, registered=options.register):
         say(line)
@@ -118,7 +117,7 @@ def _macs(text: str) -> int:
 def lines_of(found: Comparison, path: Path) -> list[str]:
     """The table, the answer, and what was left out."""
     lines = [_heading(found), "", *_table(found), ""]
-    lines += wrapped([answer(found), *_hyper_deep(found), *_how_sure(found), *_chosen(found)])
+    lines += wrapped([answer(found), *_hyper_deep(found), *_how_sure(found), *_chosen(found), *_averaged(found)])
     return [*lines, "", *wrapped([*_left_out(found), *_looks(found)]), f"record: {path}"]
 
 
@@ -126,7 +125,8 @@ def _heading(found: Comparison) -> str:
     sweeps = ", ".join(cell(sweep["uid"]) for sweep in found["sweeps"][:3])
     more = f" and {len(found['sweeps']) - 3} more" if len(found["sweeps"]) > 3 else ""
     counts = found["examples"]
-    return f"{len(found['members'])} trials of {sweeps}{more}; {counts['val']:,} validation and {counts['test']:,} test examples"
+    trials = len(trials_of(found["members"]))
+    return f"{trials} trials of {sweeps}{more}; {counts['val']:,} validation and {counts['test']:,} test examples"
 
 
 def _table(found: Comparison) -> list[str]:
@@ -190,10 +190,16 @@ def answer(found: Comparison) -> str:
     best = _named(found, single["members"][0])
     if winner["method"] == BASELINE:
         return f"No ensemble was better on validation than the best single trial, {best}{_accuracy(winner)}: it wins."
-    text = f"{_name(winner)}, of {len(winner['members'])} trials, wins on validation{_accuracy(winner)}"
+    text = f"{_name(winner)}, {_made_of(found, winner)}, wins on validation{_accuracy(winner)}"
     if "gain_accuracy" in winner:
         text += _beside(winner, best)
     return f"{text}{_cost(winner, single)}."
+
+
+def _made_of(found: Comparison, row: Row) -> str:
+    if (network := network_of(found, row)) is None:
+        return f"of {len(row['members'])} trials"
+    return f"one network of the averaged weights of {len(network['ingredients'])} trials"
 
 
 def _accuracy(row: Row) -> str:
@@ -215,7 +221,8 @@ def _beside(winner: Row, best: str) -> str:
 
 def _cost(winner: Row, single: Row) -> str:
     if winner["multiply_adds"] is None or not single["multiply_adds"]:
-        return f", at the cost of {len(winner['members'])} networks"
+        count = len(winner["members"])
+        return f", at the cost of {f'{count} networks' if count > 1 else 'one network'}"
     times = winner["multiply_adds"] / single["multiply_adds"]
     return f", at {short(winner['multiply_adds'])} multiply-adds an image, {times:.3g} times those of the single one"
 
@@ -252,12 +259,12 @@ def _named(found: Comparison, place: int) -> str:
 def _how_sure(found: Comparison) -> list[str]:
     """Uncertainty from examples and from seeds, apart; and what the best of many is worth."""
     said = found["corrected"]
-    lines = []
+    lines, trials = [], len(trials_of(found["members"]))
     naive, value, low, high = (said.get(key) for key in ("naive", "value", "low", "high"))
     if naive is not None and value is not None and low is not None and high is not None:
         lines.append(
             f"The best single trial's validation accuracy of {100 * naive:.2f} % was chosen as the best of "
-            f"{len(found['members'])}; corrected for that it is {100 * value:.2f} % (95 %: {100 * low:.2f} to {100 * high:.2f})."
+            f"{trials}; corrected for that it is {100 * value:.2f} % (95 %: {100 * low:.2f} to {100 * high:.2f})."
         )
     spread = said.get("seeds_test") if said.get("seeds_test") is not None else said.get("seeds")
     if spread is not None:
@@ -277,6 +284,16 @@ def _chosen(found: Comparison) -> list[str]:
     if best["method"] == found["winner"] or "test" not in best:
         return []
     return [f"{_name(best)} is first on the test; to take it for that would be choosing by the test."]
+
+
+def _averaged(found: Comparison) -> list[str]:
+    lines = []
+    for row in found["rows"]:
+        if (network := network_of(found, row)) is not None:
+            names = [_named(found, place) for place in network["ingredients"][:3]]
+            more = f" and {len(network['ingredients']) - 3} more" if len(network["ingredients"]) > 3 else ""
+            lines.append(f"{_name(row)} is one network, of the averaged weights of {', '.join(names)}{more}.")
+    return lines
 
 
 def _left_out(found: Comparison) -> list[str]:
@@ -319,7 +336,9 @@ def next_steps(found: Comparison, folder: Path, *, registered: str | None) -> li
 
     (row,) = (row for row in found["rows"] if row["method"] == found["winner"])
     heaviest = max(range(len(row["members"])), key=lambda place: row["weights"][place])
-    member = shlex.quote(found["members"][row["members"][heaviest]]["name"])
+    network = network_of(found, row)
+    place = row["members"][heaviest] if network is None else network["ingredients"][0]
+    member = shlex.quote(found["members"][place]["name"])
     where = runs_dir_option(folder.parent)
     lines = ["next:"]
     if (folder / MODEL).is_dir():

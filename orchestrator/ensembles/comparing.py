@@ -16,6 +16,7 @@ from orchestrator.ensembles import costs
 from orchestrator.ensembles.catalogue import chosen
 from orchestrator.ensembles.checks import check, check_idle
 from orchestrator.ensembles.comparison import FORMAT, Comparison, MemberRecord, Row
+from orchestrator.ensembles.cooking import cook, of_predictions, with_networks
 from orchestrator.ensembles.crossfitting import FOLDS, Fitted, Temperature, fit, ordered
 from orchestrator.ensembles.fixing import fix
 from orchestrator.ensembles.gathering import Gathered, Source
@@ -23,7 +24,7 @@ from orchestrator.ensembles.judging import scores_of
 from orchestrator.ensembles.limits import Limits
 from orchestrator.ensembles.looking import seed_spread
 from orchestrator.ensembles.measures import is_right
-from orchestrator.ensembles.pool import Pool
+from orchestrator.ensembles.pool import Entrants, Pool
 from orchestrator.ensembles.pooling import SMALLEST
 from orchestrator.ensembles.statistics.bootstrap import RESAMPLES
 from orchestrator.ensembles.statistics.correction import corrected
@@ -51,6 +52,7 @@ def compare(
     filter_string: str | None = None,
     latency: bool = False,
     command: Sequence[str] = (),
+    networks: dict[str, bytes] | None = None,
 ) -> Comparison:
     """Compares the methods; `record.write` keeps what is returned.
 
@@ -63,6 +65,7 @@ def compare(
         name: of the comparison; made from the sweeps where it is None.
         latency: whether networks whose weights are here are timed.
         command: the words that were typed, for the record.
+        networks: is told the weights of each network of averaged weights, by the name of the member.
 
     Raises:
         ConfigError: an argument is wrong, nothing is within the limits, or there are too few examples.
@@ -74,8 +77,15 @@ def compare(
     choices = chosen(methods)
     pool, limits = ordered(gathered.pool), Limits(budget, macs)
     metric = _metric(gathered.sources)
-    fitted, not_tried = fit(choices, pool, metric=metric, temperature=temperature, limits=limits, seed=seed)
-    rows = [_row(one, pool, limits) for one in fitted]
+    fitted, not_tried = fit(
+        of_predictions(choices), pool, metric=metric, temperature=temperature, limits=limits, seed=seed
+    )
+    cooked = cook(choices, pool, gathered, metric=metric, temperature=temperature, seed=seed)
+    fitted += [one.fitted for one in cooked.networks]
+    entrants = Entrants((*pool.members, *(one.member for one in cooked.networks)))
+    rows = [_row(one, pool, entrants, limits) for one in fitted]
+    if networks is not None:
+        networks |= {one.member.name: one.packed() for one in cooked.networks}
     first = _winner(rows, metric, limits)
     settings = {
         "filter": filter_string,
@@ -98,9 +108,9 @@ def compare(
         "classes": [*pool.classes],
         "fingerprint": gathered.fingerprint,
         "examples": {"val": len(pool.labels_N), "test": 0},
-        "members": _member_records(pool),
-        "left_out": [(one.name, one.reason) for one in gathered.left_out],
-        "not_tried": not_tried,
+        "members": [*_member_records(pool), *(one.record(pool.labels_N) for one in cooked.networks)],
+        "left_out": [(one.name, one.reason) for one in (*gathered.left_out, *cooked.left_out)],
+        "not_tried": sorted([*not_tried, *cooked.not_tried]),
         "rows": rows,
         "winner": rows[first]["method"],
         "corrected": _corrections(pool, fitted, first, [row["allowed"] for row in rows], seed, resamples),
@@ -111,6 +121,7 @@ def compare(
     comparison["sweeps"] = fix(comparison, rows[first], gathered.sources)
     unseen = read_test(gathered, pool)
     if len(unseen.labels_N):
+        unseen = with_networks(unseen, cooked.networks)
         add_test(comparison, [one.ensemble for one in fitted], first, pool, unseen, calibrate=temperature == "after")
     return comparison
 
@@ -127,7 +138,7 @@ def _default_name(sources: Sequence[Source]) -> str:
     return f"compare-{first or 'sweeps'}{more}"
 
 
-def _row(fitted: Fitted, pool: Pool, limits: Limits) -> Row:
+def _row(fitted: Fitted, pool: Pool, entrants: Entrants, limits: Limits) -> Row:
     ensemble = fitted.ensemble
     row: Row = {
         "method": fitted.choice.name,
@@ -137,11 +148,11 @@ def _row(fitted: Fitted, pool: Pool, limits: Limits) -> Row:
         "pooling": ensemble.pooling,
         "temperature": ensemble.temperature,
         "member_temperatures": [*ensemble.member_temperatures],
-        "allowed": limits.hold(pool, ensemble.members),
+        "allowed": limits.hold(entrants, ensemble.members),
         "steps": [(step.member, step.score) for step in ensemble.steps],
         "val": scores_of(fitted.honest_NK, pool.labels_N),
-        "parameters": costs.parameters(pool, ensemble.members),
-        "multiply_adds": costs.multiply_adds(pool, ensemble.members),
+        "parameters": costs.parameters(entrants, ensemble.members),
+        "multiply_adds": costs.multiply_adds(entrants, ensemble.members),
         "trainings": costs.trainings(pool, ensemble.members, fitted.choice.name),
         "latency_ms": None,
         "disagreement": None,
@@ -233,7 +244,9 @@ def _environment() -> dict[str, str]:
 
 def _add_latency(comparison: Comparison, sources: Sequence[Source]) -> None:
     timer = costs.Latencies({source.uid: source.folder for source in sources if source.folder is not None})
-    names = [member["name"] for member in comparison["members"]]
+    members = comparison["members"]
+    # a network of averaged weights computes what each of its ingredients does
+    names = [members[member.get("ingredients", [place])[0]]["name"] for place, member in enumerate(members)]
     for row in comparison["rows"]:
         row["latency_ms"] = timer.of([names[place] for place in row["members"]])
     missing = {"latency_missing": "; ".join(f"{name}: {why}" for name, why in timer.reasons.items())[:2_000]}

@@ -21,7 +21,11 @@ class Estimate(TypedDict):
 
 
 class MemberRecord(TypedDict):
-    """A candidate, as `pool.Member`; the same order as in the pool, the best first."""
+    """A candidate, as `pool.Member`; the same order as in the pool, the best first.
+
+    Args:
+        ingredients: of a network of averaged weights, which stands behind the candidates: whose weights, as places.
+    """
 
     name: str
     params: Mapping[str, Any]
@@ -32,6 +36,7 @@ class MemberRecord(TypedDict):
     multiply_adds: int | None
     val_accuracy: float
     val_nll: float
+    ingredients: NotRequired[Sequence[int]]
 
 
 class SweepRecordOf(TypedDict):
@@ -172,3 +177,14 @@ class Comparison(TypedDict):
     confusion: NotRequired[Sequence[Sequence[int]]]
     worst: NotRequired[Sequence[Worst]]
     environment: Mapping[str, str]
+
+
+def trials_of(members: Sequence[MemberRecord]) -> list[MemberRecord]:
+    """The candidates, without the networks that were made of their weights."""
+    return [member for member in members if "ingredients" not in member]
+
+
+def network_of(comparison: Comparison, row: Row) -> MemberRecord | None:
+    """The network of averaged weights that is a row's only member; None of another row."""
+    members = [comparison["members"][place] for place in row["members"]]
+    return members[0] if len(members) == 1 and "ingredients" in members[0] else None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from orchestrator.base.errors import OrchestratorError
 from orchestrator.ensembles.catalogue import SEEDS
-from orchestrator.ensembles.pool import Pool
+from orchestrator.ensembles.pool import HasMembers, Pool
 
 MISSING = "multiply_adds_missing"
 """In the environment of a record: of which members they are not known, and why."""
@@ -17,7 +17,7 @@ BATCH = 64
 REPEATS = 5
 
 
-def parameters(pool: Pool, members: Sequence[int]) -> int | None:
+def parameters(pool: HasMembers, members: Sequence[int]) -> int | None:
     """Of all members together; None where one's number is not known."""
     return _total([pool.members[place].parameters for place in members])
 
@@ -31,7 +31,7 @@ def trainings(pool: Pool, members: Sequence[int], method: str) -> int:
     return len({member.configuration for member in pool.members}) + len(members) - 1
 
 
-def multiply_adds(pool: Pool, members: Sequence[int]) -> int | None:
+def multiply_adds(pool: HasMembers, members: Sequence[int]) -> int | None:
     """For one image, of all members together; None where one's number is not known."""
     return _total([pool.members[place].multiply_adds for place in members])
 

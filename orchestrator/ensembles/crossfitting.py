@@ -72,7 +72,7 @@ def fit(
         for choice in left
         if _is_pooled_once(choice, temperature)
     }
-    order = _Order(pool, metric)
+    order = Order(pool, metric)
     for fold, held_n in enumerate(folds(pool.labels_N, np.random.default_rng([seed, 0]))):
         rest_n = np.setdiff1d(np.arange(examples), held_n)
         for name, all_NK in pooled.items():
@@ -139,7 +139,7 @@ def _drawn(seed: int, choice: Choice, fold: int) -> np.random.Generator:
     return np.random.default_rng([seed, 1, fold, *choice.name.encode()])
 
 
-class _Order:
+class Order:
     """The order of members by some of the examples. Objectives that are none of validation order as they do on all."""
 
     def __init__(self, pool: Pool, metric: str) -> None:

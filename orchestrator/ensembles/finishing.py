@@ -7,30 +7,40 @@ from __future__ import annotations
 
 import base64
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from orchestrator.base.errors import ConfigError, NotReadyError, OrchestratorError, Problem
 from orchestrator.base.layout import COMPARISON_PAGE
 from orchestrator.ensembles.candidates import best_key
-from orchestrator.ensembles.comparison import Comparison
+from orchestrator.ensembles.comparison import Comparison, network_of
 from orchestrator.ensembles.gathering import Source
 from orchestrator.housekeeping.loading import trial_weights
 
+NOTHING: Mapping[str, bytes] = {}
 
-def finish(found: Comparison, folder: Path, sources: tuple[Source, ...], *, register: str | None) -> Iterator[str]:
+
+def finish(
+    found: Comparison,
+    folder: Path,
+    sources: tuple[Source, ...],
+    *,
+    register: str | None,
+    networks: Mapping[str, bytes] = NOTHING,
+) -> Iterator[str]:
     """Makes them, and gives a line for each.
 
     Args:
         folder: of the comparison, with its record.
         register: the name under which the winner is registered; None registers none.
+        networks: the weights of members that the comparison made, by their names.
 
     Raises:
         ConfigError: the winner is to be registered, and no model can be made of it.
         NotReadyError: the winner could not be registered now.
     """
     yield _page(found, folder, sources)
-    why = _model(found, folder)
+    why = _model(found, folder, networks)
     yield from why
     if register is not None and why:
         raise ConfigError(Problem("--register", why[0], register))
@@ -51,15 +61,18 @@ def _page(found: Comparison, folder: Path, sources: tuple[Source, ...]) -> str:
     return f"page: {to}"
 
 
-def _model(found: Comparison, folder: Path) -> list[str]:
+def _model(found: Comparison, folder: Path, networks: Mapping[str, bytes]) -> list[str]:
     """Writes the winner as a model; why there is none, and what to do, where there is none."""
     from orchestrator.ensembles.record import ensemble_of
-    from orchestrator.ensembles.winner import NoWeightsError, write_winner
+    from orchestrator.ensembles.winner import Made, NoWeightsError, write_winner
 
     (row,) = (row for row in found["rows"] if row["method"] == found["winner"])
-    names = [found["members"][place]["name"] for place in row["members"]]
+    members = found["members"]
+    names = [members[place]["name"] for place in row["members"]]
+    one = network_of(found, row)
+    made = {one["name"]: Made(networks[one["name"]], members[one["ingredients"][0]]["name"])} if one is not None else {}
     try:
-        write_winner(folder, names, ensemble_of(row), time_ms=found["created_ms"])
+        write_winner(folder, names, ensemble_of(row), time_ms=found["created_ms"], made=made)
     except (NotReadyError, ConfigError) as error:
         help_ = _help(found, folder.absolute().parent.parent) if isinstance(error, NoWeightsError) else []
         return [f"the winner cannot be kept as a model: {' '.join(str(error).split())[:600]}", *help_]

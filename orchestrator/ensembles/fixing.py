@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.base.layout import JOURNAL
-from orchestrator.ensembles.comparison import Comparison, Row, SweepRecordOf
+from orchestrator.ensembles.comparison import Comparison, Row, SweepRecordOf, network_of
 from orchestrator.ensembles.gathering import Source
 from orchestrator.journal.events import Published
 from orchestrator.journal.file import Reader
@@ -51,12 +51,14 @@ def fix(comparison: Comparison, winner: Row, sources: Sequence[Source]) -> list[
 
 def _announcement(comparison: Comparison, winner: Row) -> Mapping[str, Any]:
     names = [member["name"] for member in comparison["members"]]
+    network = network_of(comparison, winner)
     return {
         "winner": winner["method"],
         "members": [names[place] for place in winner["members"]],
         "weights": winner["weights"],
         "pooling": winner["pooling"],
         "temperature": winner["temperature"],
+        "ingredients": [names[place] for place in network["ingredients"]] if network is not None else [],
         "validation": winner["val"]["measures"],
         "methods": [row["method"] for row in comparison["rows"]],
         "settings": comparison["settings"],

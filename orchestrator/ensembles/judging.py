@@ -40,7 +40,7 @@ class Unseen:
     """The test predictions of all members.
 
     Args:
-        logits_MNK: in the order of the pool.
+        logits_MNK: in the order of the pool, behind it those of networks that were made.
         ids_N: rows of the data set.
     """
 

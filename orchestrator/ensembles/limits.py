@@ -15,7 +15,7 @@ from orchestrator.ensembles.pooling import Ensemble
 if TYPE_CHECKING:
     import numpy as np
 
-    from orchestrator.ensembles.pool import Pool
+    from orchestrator.ensembles.pool import HasMembers, Pool
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Limits:
     def __bool__(self) -> bool:
         return self.members is not None or self.multiply_adds is not None
 
-    def hold(self, pool: Pool, members: Iterable[int]) -> bool:
+    def hold(self, pool: HasMembers, members: Iterable[int]) -> bool:
         """Whether these members of the pool are within the bounds."""
         distinct = {*members}
         if self.members is not None and len(distinct) > self.members:

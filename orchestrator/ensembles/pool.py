@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +37,20 @@ class Member:
     parameters: int | None = None
     multiply_adds: int | None = None
     unpriced: str | None = None
+
+
+class HasMembers(Protocol):
+    """What costs and limits ask of a pool."""
+
+    @property
+    def members(self) -> tuple[Member, ...]: ...
+
+
+@dataclass(frozen=True)
+class Entrants:
+    """The members of a pool, and behind them the networks that were made of their weights."""
+
+    members: tuple[Member, ...]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from orchestrator.base.errors import ConfigError, NewerFormatError, NotReadyErro
 from orchestrator.base.layout import COMPARISON, COMPARISONS, UID
 from orchestrator.base.regular import open_regular
 from orchestrator.base.removal import RefusedRemovalError, opened
-from orchestrator.ensembles.comparison import FORMAT, Comparison, Row
+from orchestrator.ensembles.comparison import FORMAT, Comparison, Row, trials_of
 from orchestrator.ensembles.pooling import Ensemble, Step
 
 MAX_BYTES = 256 * 2**20
@@ -123,8 +123,7 @@ def _misfits(said: Comparison) -> Iterator[str]:
         yield f"format must be {FORMAT}"
     if not UID.fullmatch(said["uid"]) or len(said["uid"]) > 200:
         yield "uid is no name of a comparison"
-    if any(not re.fullmatch(r"[^\s/\x00]+/\d{1,9}", member["name"]) for member in said["members"]):
-        yield "a member's name is none of a trial"
+    yield from _misfits_of_members(said)
     methods = [row["method"] for row in said["rows"]]
     if said["winner"] not in methods or len({*methods}) < len(methods):
         yield "winner is none of the methods, or two are called the same"
@@ -140,6 +139,20 @@ def _misfits(said: Comparison) -> Iterator[str]:
     counts = said.get("confusion")
     if counts is not None and any(len(line) != classes for line in (counts, *counts)):
         yield "confusion does not fit the classes"
+
+
+def _misfits_of_members(said: Comparison) -> Iterator[str]:
+    trials = len(trials_of(said["members"]))
+    if any("ingredients" in member for member in said["members"][:trials]):
+        yield "a network of averaged weights stands among the trials"
+    for member in said["members"]:
+        ingredients = member.get("ingredients")
+        if ingredients is None and not re.fullmatch(r"[^\s/\x00]+/\d{1,9}", member["name"]):
+            yield "a member's name is none of a trial"
+        if ingredients is not None and not (ingredients and _are_places(ingredients, trials)):
+            yield "a network is made of members that are not there, or of one twice"
+        if ingredients is not None and (len(member["name"]) > 500 or not member["name"].isprintable()):
+            yield "a member's name is none of a network"
 
 
 def _misfits_of(row: Row, members: int, classes: int) -> Iterator[str]:

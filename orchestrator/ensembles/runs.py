@@ -11,7 +11,7 @@ from typing import Any, NotRequired, TypedDict
 from orchestrator.base.decode import DecodeError, check
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import COMPARISON, COMPARISON_PAGE, MODEL, UID
-from orchestrator.ensembles.comparison import Comparison, Estimate, Row
+from orchestrator.ensembles.comparison import Comparison, Estimate, Row, network_of
 from orchestrator.stores.runs import MAX_PARAM_LENGTH, MAX_TAG_LENGTH, Artifact, Metric, RunWrite, safe_name, text_of
 from orchestrator.tracking.markdown import code, plain, table
 
@@ -41,6 +41,7 @@ class _Row(TypedDict):
 
 class _Named(TypedDict):
     name: str
+    ingredients: NotRequired[Sequence[int]]
 
 
 class _Swept(TypedDict):
@@ -75,6 +76,8 @@ def check_comparison(found: Any, folder: Path) -> Comparison:
         for place, row in enumerate(found["rows"]):
             if not all(0 <= member < count for member in row["members"]):
                 raise DecodeError(f"rows[{place}].members are not among its {count} members")
+        if not all(0 <= one < count for member in found["members"] for one in member.get("ingredients", ())):
+            raise DecodeError(f"ingredients are not among its {count} members")
     except DecodeError as error:
         raise NotReadyError(f"{where} is not the record of a comparison: {error}") from error
     comparison: Comparison = found
@@ -130,6 +133,8 @@ def _of_ensemble(comparison: Comparison, row: Row, folder: Path) -> RunWrite:
         "winner": text_of(is_winner),
         NOTE: plain(row["described"], MAX_PARAM_LENGTH),
     }
+    if (network := network_of(comparison, row)) is not None:
+        tags["ingredients"] = _listed([comparison["members"][place]["name"] for place in network["ingredients"]])
     if "in_set" in row:
         tags["in_set"] = text_of(row["in_set"])
     params = {

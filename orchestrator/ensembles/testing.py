@@ -29,7 +29,11 @@ def read_test(gathered: Gathered, pool: Pool) -> Unseen:
 def add_test(
     comparison: Comparison, ensembles: Sequence[Ensemble], first: int, pool: Pool, unseen: Unseen, *, calibrate: bool
 ) -> None:
-    """Puts what the test says into the comparison, whose rows are then in its order."""
+    """Puts what the test says into the comparison, whose rows are then in its order.
+
+    Args:
+        unseen: of the pool, and behind it of the networks that were made.
+    """
     rows, settings = [*comparison["rows"]], comparison["settings"]
     baseline = next(place for place, row in enumerate(rows) if row["method"] == BASELINE)
     judge(rows, ensembles, baseline, unseen, seed=settings["seed"], resamples=settings["resamples"])
@@ -42,7 +46,7 @@ def add_test(
     comparison["confusion"] = confusion(said_NK, unseen.labels_N)
     comparison["worst"] = worst(winner, said_NK, unseen)
     accuracy_M = (unseen.logits_MNK.argmax(axis=2) == unseen.labels_N).mean(axis=1)
-    comparison["corrected"] = {**comparison["corrected"], "seeds_test": seed_spread(pool, accuracy_M)}
+    comparison["corrected"] = {**comparison["corrected"], "seeds_test": seed_spread(pool, accuracy_M[: len(pool)])}
     comparison["rows"] = sorted(
         rows, key=lambda row: (-row["test"]["measures"]["accuracy"], row["test"]["measures"]["nll"], row["method"])
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.base.errors import NotReadyError
-from orchestrator.base.layout import MODEL
+from orchestrator.base.layout import MODEL, NETWORK
+from orchestrator.base.removal import RefusedRemovalError, opened
 from orchestrator.ensembles.pooling import Ensemble
 from orchestrator.housekeeping.loading import weights_of
 from orchestrator.housekeeping.reading import find_trial
@@ -21,12 +23,31 @@ class NoWeightsError(NotReadyError):
     """The weights of members are not there."""
 
 
-def write_winner(folder: Path, names: Sequence[str], ensemble: Ensemble, *, time_ms: int) -> Path:
+@dataclass(frozen=True)
+class Made:
+    """A network that a comparison made.
+
+    Args:
+        weights: its file.
+        like: the name of a trial with the same network.
+    """
+
+    weights: bytes
+    like: str
+
+
+NOTHING: Mapping[str, Made] = {}
+
+
+def write_winner(
+    folder: Path, names: Sequence[str], ensemble: Ensemble, *, time_ms: int, made: Mapping[str, Made] = NOTHING
+) -> Path:
     """Writes an ensemble of trials into the folder of a comparison, and returns where.
 
     Args:
         names: of its members, `SWEEP-0a1b2c3d/7`, in the order of its weights.
         time_ms: when the comparison was made.
+        made: by name, the members that are no trials; their weights are written into the folder of the comparison, too.
 
     Raises:
         ConfigError: there is no such trial in a sweep that is here.
@@ -37,6 +58,9 @@ def write_winner(folder: Path, names: Sequence[str], ensemble: Ensemble, *, time
     members: list[Member] = []
     lacking: dict[str, list[str]] = {}
     for name in names:
+        if name in made:
+            members.append((name, _written(folder, made[name]), find_trial(runs_dir, made[name].like).trial.config))
+            continue
         if not (runs_dir / name.rpartition("/")[0]).is_dir():
             lacking.setdefault(f"not in {runs_dir}", []).append(name)
             continue
@@ -59,3 +83,13 @@ def _lacking(reasons: Mapping[str, Sequence[str]], members: int) -> str:
         parts.append(f"{', '.join(names[:NAMED])}{more}: {why}")
     of = f"{count:,} of its {members:,} members" if members > 1 else "its one member"
     return f"the weights of {of} are not there ({'; '.join(parts)})"
+
+
+def _written(folder: Path, made: Made) -> Path:
+    path = folder / NETWORK
+    try:
+        with opened(folder) as inside:
+            inside.write(NETWORK, made.weights)
+    except (OSError, RefusedRemovalError) as error:
+        raise NotReadyError(f"{path} cannot be written ({getattr(error, 'strerror', None) or error})") from error
+    return path

@@ -17,6 +17,7 @@ from orchestrator.ensembles.methods.fusion import Fusion
 from orchestrator.ensembles.methods.greedy import Greedy, cut, selected
 from orchestrator.ensembles.methods.mean import Mean
 from orchestrator.ensembles.methods.seeds import Seeds
+from orchestrator.ensembles.methods.soup import Soup
 from orchestrator.ensembles.methods.stacking import Stacking
 from orchestrator.ensembles.methods.weighted import Weighted, best_weights
 from orchestrator.ensembles.pool import Pool
@@ -24,13 +25,16 @@ from orchestrator.ensembles.pooling import calibrated
 from tests.conftest import ROOT
 from tests.ensembles.made import made_pool, pool_of
 
-CHOICES = sorted(path.stem for path in (ROOT / "conf" / "ensemble").glob("*.yaml"))
-
 
 def method_of(choice: str) -> Method:
     spec: dict[str, Any] = yaml.safe_load(Path(ROOT / "conf" / "ensemble" / f"{choice}.yaml").read_text())
     made: Method = build(spec)
     return made
+
+
+ALL = sorted(path.stem for path in (ROOT / "conf" / "ensemble").glob("*.yaml"))
+CHOICES = [choice for choice in ALL if not isinstance(method_of(choice), Soup)]
+"""Those that build from predictions; `test_soups.py` has the others."""
 
 
 def drawn() -> np.random.Generator:

@@ -1,0 +1,196 @@
+"""Networks of averaged weights, cooked for a comparison: each is a member of its own behind the candidates, which no other method
+sees.
+
+Its validation score is honest as that of the others: which weights are averaged is chosen anew without the examples that it is
+scored on, over the same folds, and so is its temperature. At most `most` averages are tried in each of six choices, and none
+twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.base.errors import NotReadyError, OrchestratorError
+from orchestrator.ensembles.candidates import LeftOut
+from orchestrator.ensembles.catalogue import Choice
+from orchestrator.ensembles.comparison import MemberRecord
+from orchestrator.ensembles.crossfitting import Fitted, Temperature, folds
+from orchestrator.ensembles.gathering import Gathered
+from orchestrator.ensembles.judging import Unseen
+from orchestrator.ensembles.larder import Larder
+from orchestrator.ensembles.measures import measures
+from orchestrator.ensembles.methods import NotPossibleError
+from orchestrator.ensembles.methods.soup import Soup
+from orchestrator.ensembles.pool import Member, Pool
+from orchestrator.ensembles.pooling import Ensemble, softmax, temperature_of, uniform
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from orchestrator.training.soups import Kitchen
+
+    Array = np.ndarray[Any, Any]
+
+# M members, N examples, K classes
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that a method made.
+
+    Args:
+        fitted: an ensemble of this network alone.
+        ingredients: places in the pool.
+        tensors: its state.
+        logits_NK: of validation.
+    """
+
+    fitted: Fitted
+    member: Member
+    ingredients: tuple[int, ...]
+    kitchen: Kitchen
+    tensors: Any
+    logits_NK: Array
+
+    def packed(self) -> bytes:
+        """Its weights as a file."""
+        return self.kitchen.packed(self.tensors, self.member.name)
+
+    def record(self, labels_N: Array) -> MemberRecord:
+        said = measures(softmax(self.logits_NK), labels_N)
+        return {
+            "name": self.member.name,
+            "params": {},
+            "architecture": self.member.architecture,
+            "configuration": self.member.configuration,
+            "value": self.member.value,
+            "parameters": self.member.parameters,
+            "multiply_adds": self.member.multiply_adds,
+            "val_accuracy": said["accuracy"],
+            "val_nll": said["nll"],
+            "ingredients": [*self.ingredients],
+        }
+
+
+@dataclass(frozen=True)
+class Cooked:
+    """What the methods made that average weights.
+
+    Args:
+        not_tried: (method, reason).
+        left_out: members whose weights cannot be used.
+    """
+
+    networks: tuple[Network, ...] = ()
+    not_tried: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+
+def cook(
+    choices: Sequence[Choice], pool: Pool, gathered: Gathered, *, metric: str, temperature: Temperature, seed: int
+) -> Cooked:
+    """The networks of all methods that average weights.
+
+    Args:
+        pool: its members in order, as for `crossfitting.fit`.
+    """
+    networks: list[Network] = []
+    not_tried: list[tuple[str, str]] = []
+    left_out: dict[str, LeftOut] = {}
+    larders: dict[str, Larder] = {}
+    for choice in choices:
+        if not isinstance(soup := choice.method, Soup):
+            continue
+        larder = larders.setdefault(soup.file, Larder(pool, gathered, soup, metric))
+        try:
+            networks.append(_network(choice, soup, larder, len(pool) + len(networks), temperature, seed))
+        except (NotPossibleError, OrchestratorError) as error:
+            not_tried.append((choice.name, str(error)))
+        except (ImportError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            not_tried.append((choice.name, f"the networks cannot be computed here: {why}"))
+        left_out |= {one.name: one for one in larder.left_out}
+    return Cooked(tuple(networks), tuple(not_tried), tuple(left_out.values()))
+
+
+def of_predictions(choices: Sequence[Choice]) -> list[Choice]:
+    """The methods that average no weights."""
+    return [choice for choice in choices if not isinstance(choice.method, Soup)]
+
+
+def with_networks(unseen: Unseen, networks: Sequence[Network]) -> Unseen:
+    """The test predictions with those of the networks behind the others; computed now.
+
+    An example for which a network gives numbers that are not finite is one of which it says nothing: all classes are equal.
+
+    Raises:
+        NotReadyError: the data set has other test examples than the predictions.
+    """
+    import numpy as np
+
+    if not networks:
+        return unseen
+    found = []
+    for one in networks:
+        test = one.kitchen.test
+        if not (np.array_equal(test.ids, unseen.ids_N) and np.array_equal(test.labels.numpy(), unseen.labels_N)):
+            raise NotReadyError(
+                f"the test examples of {one.member.name} are others than those of the predictions; compare again with"
+                " --methods and without the soups"
+            )
+        logits_NK = one.kitchen.logits(one.tensors, "test")
+        found.append(np.where(np.isfinite(logits_NK).all(axis=1, keepdims=True), logits_NK, np.float32(0)))
+    return replace(unseen, logits_MNK=np.concatenate([unseen.logits_MNK, np.stack(found)]))
+
+
+def _network(choice: Choice, soup: Soup, larder: Larder, place: int, temperature: Temperature, seed: int) -> Network:
+    import numpy as np
+
+    labels_N = larder.labels_N
+    examples = np.arange(len(labels_N))
+    ingredients, logits_NK = _chosen(soup, larder, examples)
+    honest_NK = np.empty(logits_NK.shape)
+    for held_n in folds(labels_N, np.random.default_rng([seed, 0])):
+        rest_n = np.setdiff1d(examples, held_n)
+        _, without_NK = _chosen(soup, larder, rest_n)
+        alone = _tempered(without_NK[rest_n], labels_N[rest_n], temperature)
+        honest_NK[held_n] = alone.probabilities(without_NK[None, held_n])
+    ensemble = replace(_tempered(logits_NK, labels_N, temperature), members=(place,))
+    kitchen = larder.kitchen(ingredients[0])
+    described = f"{choice.described}; {larder.said(soup, ingredients)}"
+    return Network(
+        Fitted(replace(choice, described=described), ensemble, honest_NK),
+        larder.member(choice, ingredients, logits_NK),
+        ingredients,
+        kitchen,
+        kitchen.network(ingredients),
+        logits_NK,
+    )
+
+
+def _chosen(soup: Soup, larder: Larder, rows_n: Array) -> tuple[tuple[int, ...], Array]:
+    """What is averaged by these examples, and the validation logits of the average.
+
+    Raises:
+        NotPossibleError: it gives numbers that are not finite, or as `Larder.best`.
+    """
+    import numpy as np
+
+    order = larder.best(soup, rows_n)
+    kitchen = larder.kitchen(order[0])
+    chosen = soup.chosen(order, lambda places: int(kitchen.right(places)[rows_n].sum()))
+    logits_NK = kitchen.validation(chosen)
+    if not np.isfinite(logits_NK).all():
+        raise NotPossibleError("the network of averaged weights gives numbers that are not finite")
+    return chosen, logits_NK
+
+
+def _tempered(logits_NK: Array, labels_N: Array, temperature: Temperature) -> Ensemble:
+    """An ensemble of one, with the temperature that fits these examples."""
+    alone = uniform((0,))
+    if temperature == "none":
+        return alone
+    hot = temperature_of(softmax(logits_NK).astype(float), labels_N)
+    return replace(alone, temperature=hot) if temperature == "after" else replace(alone, member_temperatures=(hot,))

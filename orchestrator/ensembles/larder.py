@@ -1,0 +1,141 @@
+"""The weights of members that are here, and the kitchens in which they are averaged, made when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.base.groups import OF_MODEL
+from orchestrator.base.rights import granted, in_force
+from orchestrator.ensembles.candidates import LeftOut
+from orchestrator.ensembles.catalogue import Choice
+from orchestrator.ensembles.crossfitting import Order
+from orchestrator.ensembles.gathering import Gathered
+from orchestrator.ensembles.measures import measures
+from orchestrator.ensembles.methods import NotPossibleError
+from orchestrator.ensembles.methods.soup import Soup
+from orchestrator.ensembles.pool import Member, Pool
+from orchestrator.ensembles.pooling import softmax
+from orchestrator.ensembles.weights import SCOPE, Weights, of_most, weights_here
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from orchestrator.training.soups import Kitchen
+
+    Array = np.ndarray[Any, Any]
+
+# N examples, K classes
+
+ELSEWHERE = "it averages weights, which a server does not bring: compare where the sweep lies"
+SETTINGS = "allowed_targets: {targets} to your settings file (~/.config/orchestrator/settings.yaml), and import_paths: [FOLDER]"
+
+
+class Larder:
+    """What a method that averages weights takes from.
+
+    Args:
+        pool: its members in order.
+        soup: one that takes this kind of file.
+        metric: the objective.
+
+    Attributes:
+        left_out: those that turned out to be damaged.
+    """
+
+    def __init__(self, pool: Pool, gathered: Gathered, soup: Soup, metric: str) -> None:
+        found, self.left_out = weights_here(pool, gathered.sources, soup.file)
+        self._here = any(source.folder is not None for source in gathered.sources)
+        self._all = found if soup.fewest == 1 else of_most(found)
+        self._by_place = {one.place: one for one in self._all}
+        self._pool, self._gathered, self._metric = pool, gathered, metric
+        self._anew = soup.fewest == 1
+        self._kitchens: dict[str, Kitchen] = {}
+        self._sound: dict[int, bool] = {}
+        self._order: Order | None = None
+
+    @property
+    def labels_N(self) -> Array:
+        """Of the validation examples."""
+        return self._pool.labels_N
+
+    def best(self, soup: Soup, rows_n: Array) -> list[int]:
+        """The places of at most `most` members whose weights can be used, the best by these examples first.
+
+        Raises:
+            NotPossibleError: there are too few.
+        """
+        if len(self._all) < soup.fewest:
+            raise NotPossibleError(soup.lacking(len(self._all)) if self._here else ELSEWHERE)
+        if self._order is None:
+            self._order = Order(self._pool.of([one.place for one in self._all]), self._metric)
+        found: list[int] = []
+        for place in (self._all[at].place for at in self._order.by(rows_n)):
+            if len(found) < soup.most and self._is_sound(self._by_place[place]):
+                found.append(place)
+        if len(found) < soup.fewest:
+            raise NotPossibleError(f"{soup.lacking(len(found))}; the others cannot be used")
+        return found
+
+    def kitchen(self, place: int) -> Kitchen:
+        """That of a member's network.
+
+        Raises:
+            OrchestratorError, NotPossibleError: the data are not here, or others; or the network is code that is not allowed.
+        """
+        one = self._by_place[place]
+        if one.network not in self._kitchens:
+            self._kitchens[one.network] = self._opened(one)
+        return self._kitchens[one.network]
+
+    def _is_sound(self, one: Weights) -> bool:
+        from orchestrator.training.soups import Unfit
+
+        if one.place not in self._sound:
+            kitchen = self.kitchen(one.place)
+            try:
+                kitchen.take(one.place, one.path, one.uid)
+                self._sound[one.place] = True
+            except Unfit as error:
+                self.left_out.append(LeftOut(one.name, f"{SCOPE}: {error}"))
+                self._sound[one.place] = False
+        return self._sound[one.place]
+
+    def _opened(self, one: Weights) -> Kitchen:
+        import numpy as np
+
+        from orchestrator.config.rights import check_recorded, read_user_rights
+        from orchestrator.training.soups import Kitchen
+
+        rights = in_force() | read_user_rights()
+        parts = ("model", *OF_MODEL, "transfer", "data", "preprocess")
+        check_recorded(one.name, {part: one.config[part] for part in parts}, rights, how=SETTINGS)
+        with granted(rights):
+            kitchen = Kitchen(one.config, fingerprint=self._gathered.fingerprint, anew=self._anew)
+        ids_N, labels_N = kitchen.val.ids, kitchen.val.labels.numpy()
+        if not (np.array_equal(ids_N, self._gathered.ids_N) and np.array_equal(labels_N, self._pool.labels_N)):
+            raise NotPossibleError("the validation examples of the data set are others than those of the predictions")
+        return kitchen
+
+    def member(self, choice: Choice, ingredients: Sequence[int], logits_NK: Array) -> Member:
+        """The average as a member; it costs what each of its ingredients does."""
+        first = self._pool.members[ingredients[0]]
+        name = f"{choice.name.replace('_', ' ')} of {first.name}"
+        if len(ingredients) > 1:
+            name += f" and {len(ingredients) - 1} more"
+        said = measures(softmax(logits_NK), self.labels_N)
+        return replace(first, name=name, params={}, configuration=name, value=_value(self._metric, said))
+
+    def said(self, soup: Soup, ingredients: Sequence[int]) -> str:
+        """What was taken of what is kept, in words."""
+        kept = f"{len(self._all)} kept trials of {self._pool.members[ingredients[0]].architecture}"
+        looked_at = f"the best {soup.most} of {kept}" if len(self._all) > soup.most else kept
+        return f"{len(ingredients)} of {looked_at}"
+
+
+def _value(metric: str, said: Mapping[str, float]) -> float:
+    """The objective, as far as it is one of validation; the accuracy for others."""
+    if metric in ("val/loss", "val/nll"):
+        return said["nll"]
+    return 1 - said["top5_error"] if metric == "val/top5_accuracy" else said["accuracy"]

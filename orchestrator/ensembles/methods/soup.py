@@ -1,0 +1,80 @@
+"""One network from the weights of several: soups, Wortsman et al. 2022, arXiv:2203.05482.
+
+They choose by what averaged networks say, which a pool does not know; `ensembles.cooking` averages for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from orchestrator.base.layout import BEST
+from orchestrator.ensembles.methods import NotPossibleError
+from orchestrator.ensembles.pooling import Ensemble
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from orchestrator.ensembles.pool import Pool
+
+Right = Callable[[tuple[int, ...]], int]
+"""How many examples the average of some trials gets right."""
+
+
+class Soup:
+    """Averages weights of trials of one network.
+
+    Args:
+        most: trials that are looked at, the best ones.
+
+    Attributes:
+        file: of a trial, that has its weights.
+        fewest: trials that it takes.
+    """
+
+    fits = True
+    file = BEST
+    fewest = 2
+
+    def __init__(self, most: int = 20) -> None:
+        if not self.fewest <= most <= 1_000:
+            raise ValueError(f"most must be from {self.fewest} to 1000, got {most}")
+        self.most = most
+
+    def build(self, pool: Pool, generator: np.random.Generator) -> Ensemble:
+        """
+        Raises:
+            NotPossibleError: always: a pool has predictions and no weights.
+        """
+        raise NotPossibleError("it averages weights, and there are predictions alone")
+
+    def lacking(self, found: int) -> str:
+        """Why so few weights of one network are not enough."""
+        return f"it takes the weights of {self.fewest} trials of one network, {found} are kept here; keep_weights=20 keeps more"
+
+    def chosen(self, order: Sequence[int], right: Right) -> tuple[int, ...]:
+        """Which trials are averaged.
+
+        Args:
+            order: trials of one network, the best first; `fewest` to `most`.
+        """
+        raise NotImplementedError
+
+
+class UniformSoup(Soup):
+    """All of them, with equal weights."""
+
+    def chosen(self, order: Sequence[int], right: Right) -> tuple[int, ...]:
+        del right
+        return tuple(order)
+
+
+class GreedySoup(Soup):
+    """Begins with the best, and takes each of the others in their order unless the accuracy falls."""
+
+    def chosen(self, order: Sequence[int], right: Right) -> tuple[int, ...]:
+        taken: tuple[int, ...] = (order[0],)
+        for place in order[1:]:
+            if right((*taken, place)) >= right(taken):
+                taken = (*taken, place)
+        return taken
