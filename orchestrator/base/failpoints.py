@@ -42,6 +42,8 @@ NAMES: Mapping[str, str] = {
     "checkpoint.after": "training.checkpoint",
     "best.before": "training.checkpoint",
     "best.after": "training.checkpoint",
+    "average.before": "training.checkpoint",
+    "average.after": "training.checkpoint",
     "predictions.before": "training.checkpoint",
     "predictions.after": "training.checkpoint",
     "report.before": "scheduling.reports",

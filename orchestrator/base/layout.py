@@ -19,6 +19,7 @@ runs/<sweep>/published/                          what MLflow shows of the sweep 
 runs/<sweep>/trials/00007/                       one trial:
     checkpoint-<epoch>.<sha256>.safetensors      the newest two, until the trial ends
     best.safetensors                             weights of the best epoch
+    average.safetensors                          weights averaged over the last epochs, where `average_from` asks for them
     attempt                                      the fence of the newest attempt
     heartbeat                                    touched while the trial computes
     artifacts/predictions.safetensors            logits of the validation and test examples
@@ -83,17 +84,18 @@ CHECKPOINT_NAME = re.compile(rf"{CHECKPOINT}(\d+)\.([0-9a-f]{{64}})\.safetensors
 """The name of a checkpoint: its epoch, and the SHA-256 of its contents."""
 
 BEST = "best.safetensors"
+AVERAGE = "average.safetensors"
 FENCE = "attempt"
 HEARTBEAT = "heartbeat"
 ARTIFACTS = "artifacts"
 PREDICTIONS = Path(ARTIFACTS, "predictions.safetensors")
-"""The last five below a trial's folder."""
+"""The last six below a trial's folder."""
 
 TEMPORARY = ".tmp"
 """How the name of a file ends that is not whole yet."""
 
 UNFINISHED = re.compile(
-    rf"({CHECKPOINT}\d+\.[0-9a-f]{{64}}\.safetensors|{re.escape(BEST)}|{re.escape(PREDICTIONS.name)}|{FENCE})"
+    rf"({CHECKPOINT}\d+\.[0-9a-f]{{64}}\.safetensors|{re.escape(BEST)}|{re.escape(AVERAGE)}|{re.escape(PREDICTIONS.name)}|{FENCE})"
     rf"(\.\d+)?{re.escape(TEMPORARY)}"
 )
 """The name of a file of a trial that a killed worker left half written; the number is of the worker's process."""

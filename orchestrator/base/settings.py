@@ -63,6 +63,7 @@ class Settings:
         metric: the objective: val/accuracy, val/loss, val/nll, val/top5_accuracy, train/accuracy or train/loss.
         mode: max or min; as the metric says where absent.
         pretrained: the weights that trials begin with: a file, a trial of ours (SWEEP/7) or a name that torchvision knows.
+        average_from: the share of the epochs after which weights are averaged once an epoch, for swa; never where absent.
         max_concurrent: trials at a time; as many as fit where absent.
         cpus_per_trial: CPUs that a trial reserves.
         gpus_per_trial: may be a fraction below 1; one where there are GPUs if absent, none elsewhere or with device=cpu.
@@ -95,6 +96,7 @@ class Settings:
     metric: str = field(metadata=_is(of_trial=True, since_first=True))
     mode: Literal["max", "min"] | None = field(metadata=_is(of_trial=True, since_first=True))
     pretrained: str | None = field(metadata=_is(of_trial=True, searchable=True, shown=True))
+    average_from: float | None = field(metadata=_is(least=0, most=0.99, of_trial=True))
     max_concurrent: int | None = field(metadata=_is(least=1, on_resume="free"))
     cpus_per_trial: float = field(metadata=_is(above=0, of_trial=True))
     gpus_per_trial: float | None = field(metadata=_is(least=0, of_trial=True))

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.base.layout import BEST, CHECKPOINT, PREDICTIONS, PUBLISHED
+from orchestrator.base.layout import AVERAGE, BEST, CHECKPOINT, PREDICTIONS, PUBLISHED
 
 
 @dataclass
@@ -52,7 +52,7 @@ def _add(found: Disk, entry: os.DirEntry[str], seen: set[tuple[int, int]]) -> No
         seen.add((stat.st_dev, stat.st_ino))
     number = stat.st_size
     found.total += number
-    if entry.name == BEST:
+    if entry.name in (AVERAGE, BEST):
         found.weights += number
     elif entry.name.startswith(CHECKPOINT):
         found.checkpoints += number

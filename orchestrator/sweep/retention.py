@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator.base.layout import ARTIFACTS, BEST, CHECKPOINT_NAME, UNFINISHED, trial_folder
+from orchestrator.base.layout import ARTIFACTS, AVERAGE, BEST, CHECKPOINT_NAME, UNFINISHED, trial_folder
 from orchestrator.base.recorded import read_plan
 from orchestrator.base.records import State
 from orchestrator.base.removal import Folder, RefusedRemovalError, opened_trial
@@ -147,7 +147,11 @@ class Retention:
         self._tidy_folder(trial.index, remove)
 
     def _remove_weights(self, index: int) -> None:
-        self._tidy_folder(index, lambda folder: folder.remove_file(BEST))
+        def remove(folder: Folder) -> None:
+            folder.remove_file(BEST)
+            folder.remove_file(AVERAGE)
+
+        self._tidy_folder(index, remove)
 
     def _tidy_folder(self, index: int, remove: Callable[[Folder], None]) -> None:
         # What cannot be removed now must not end the sweep; `finish` and the next resume try again.

@@ -91,6 +91,7 @@ class CheckpointState(TypedDict):
     history: Sequence[Result]
     optimizer: _OptimizerState
     schedule: NotRequired[Any]
+    averaged: NotRequired[Annotated[int, COUNT]]
 
 
 class Damaged(Exception):  # noqa: N818 - a finding about a file
@@ -238,7 +239,7 @@ def _flush_folder(folder: Path) -> None:
 
 
 def _kind(path: Path) -> str:
-    """The failpoint of a file: attempt, checkpoint, best or predictions."""
+    """The failpoint of a file: attempt, checkpoint, best, average or predictions."""
     return re.split("[-.]", path.name, maxsplit=1)[0]
 
 

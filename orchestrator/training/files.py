@@ -17,11 +17,12 @@ from torch import Tensor
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.inputs import Inputs
-from orchestrator.base.layout import BEST, FENCE, PREDICTIONS
+from orchestrator.base.layout import AVERAGE, BEST, FENCE, PREDICTIONS
 from orchestrator.base.records import Trial
 from orchestrator.base.regular import read_regular
 from orchestrator.base.removal import opened_trial
 from orchestrator.training import checkpoint, predictions
+from orchestrator.training.averaging import Average
 from orchestrator.training.checkpoint import Loaded, SavedCheckpoint
 from orchestrator.training.endings import Superseded
 from orchestrator.training.predictions import Predictions
@@ -87,12 +88,13 @@ class TrialFiles:
         self._best_epoch = None if best is None else best.epoch
         return self._saved
 
-    def save_end(self, best: Best, predicted: Predictions) -> dict[str, str]:
-        """Write the best weights, unless they are there, and the predictions; the artifact's path and SHA-256."""
+    def save_end(self, best: Best, predicted: Predictions, average: Average | None = None) -> dict[str, str]:
+        """Write the best weights, unless they are there, averaged ones and the predictions; the artifact's path and SHA-256."""
         self.check_fence()
         path, contents = self.folder / PREDICTIONS, predictions.pack(predicted)
         path.parent.mkdir(exist_ok=True)
-        checkpoint.write_all({**self._pack_best(best), path: contents}, self.check_fence)
+        weights = {**self._pack_best(best), **self._pack_average(average, best.inputs)}
+        checkpoint.write_all({**weights, path: contents}, self.check_fence)
         self._best_epoch = best.epoch
         return {"path": str(path), "sha256": hashlib.sha256(contents).hexdigest()}
 
@@ -108,6 +110,12 @@ class TrialFiles:
             return {}
         state = {"uid": self._trial.uid, "epoch": best.epoch, "value": best.value, "inputs": best.inputs}
         return {self.folder / BEST: checkpoint.pack(best.weights, state, stamp=True)}
+
+    def _pack_average(self, average: Average | None, inputs: Inputs) -> dict[Path, bytes]:
+        if average is None or not average.epochs:
+            return {}
+        state = {"uid": self._trial.uid, "epochs": average.epochs, "inputs": inputs}
+        return {self.folder / AVERAGE: checkpoint.pack(average.weights, state, stamp=True)}
 
     def _fence(self) -> int:
         """That of the latest attempt that claimed the folder."""

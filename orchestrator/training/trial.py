@@ -14,6 +14,7 @@ from torch import Tensor
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.records import EpochResult, Trial, better
 from orchestrator.training import checkpoint, evaluate, metrics, predictions
+from orchestrator.training.averaging import Average, first_epoch
 from orchestrator.training.build import build_learner
 from orchestrator.training.checkpoint import SavedCheckpoint
 from orchestrator.training.comparison import compared, differences
@@ -73,6 +74,8 @@ class TrialRun:
         with feasible():
             self._beat = Heartbeat(Path(trial.folder) if trial.folder else None)
             self._learner = build_learner(trial.config, self._beat)
+            self._average_from = first_epoch(trial.config)
+            self._average = Average(self._learner.unchanging)
             self.ran_on = ran_on(self._learner.device, trial.config["precision"])
             if self._files is not None:
                 loaded, self.notes = self._files.claim()
@@ -141,7 +144,7 @@ class TrialRun:
         if self._files is not None:
             best = self._kept_best()
             assert best is not None
-            artifacts.append(self._files.save_end(best, predicted))
+            artifacts.append(self._files.save_end(best, predicted, self._average))
         return Outcome(predicted.state["metrics"], artifacts, self.best[0], predicted.state["reason"])
 
     def _predict(self) -> Predictions:
@@ -174,6 +177,8 @@ class TrialRun:
             still, state = self._learner.unchanging, self._learner.whole.state_dict()
             self._best_weights = {name: tensor if name in still else tensor.clone() for name, tensor in state.items()}
             self._best_logits = logits if logits.numel() <= KEEP_LOGITS else None
+        if self._average_from is not None and result.epoch >= self._average_from:
+            self._average.add(self._learner.whole)
         if isinstance(self._learner.schedule, ObservingSchedule):
             self._learner.schedule.observe(result.metrics)
 
@@ -207,6 +212,7 @@ class TrialRun:
             tensors |= {f"best/{name}": tensor for name, tensor in self._best_weights.items() if name not in still}
         optimizer_tensors, optimizer = split_optimizer_state(learner.optimizer)
         tensors |= optimizer_tensors
+        tensors |= {f"average/{name}": tensor for name, tensor in self._average.changing().items()}
         schedule = learner.schedule
         return tensors, {
             "uid": self.trial.uid,
@@ -218,6 +224,7 @@ class TrialRun:
             "history": predictions.history_to_json(self.history),
             "optimizer": optimizer,
             "schedule": schedule.state() if isinstance(schedule, ObservingSchedule) else None,
+            "averaged": self._average.epochs,
         }
 
     def _restore(self, loaded: checkpoint.Loaded, folder: Path) -> None:
@@ -248,6 +255,7 @@ class TrialRun:
         load_optimizer_state(learner.optimizer, _below("optimizer/", loaded.tensors), state["optimizer"])
         if isinstance(learner.schedule, ObservingSchedule):
             learner.schedule.restore(state["schedule"])
+        self._average.restore(state.get("averaged", 0), learner.whole, _below("average/", loaded.tensors))
         self.history = predictions.history_from_json(state["history"])
         if state["best"] is not None:
             self.best = (state["best"][0], state["best"][1])

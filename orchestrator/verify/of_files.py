@@ -15,6 +15,7 @@ import yaml
 from orchestrator.base.decode import check, read_json
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import (
+    AVERAGE,
     BEST,
     CHECKPOINT_NAME,
     FENCE,
@@ -336,7 +337,9 @@ def few_weights(sweep: SweepEvidence) -> Iterator[Finding]:
     if kept is None:
         return
     most = int(sweep.setting("keep_weights", 0))
-    there = {index for path, _ in sweep.files if path.name == BEST and (index := trial_index(path)) is not None}
+    there = {
+        index for path, _ in sweep.files if path.name in (AVERAGE, BEST) and (index := trial_index(path)) is not None
+    }
     listed = {int(entry["trial"]) for entry in kept}
     configurations = {sweep.trials[index].config_index for index in listed if index in sweep.trials}
     if len(configurations) > most:

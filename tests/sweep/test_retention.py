@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.base.layout import BEST, CHECKPOINT, CHECKPOINT_NAME, JOURNAL, trial_folder
+from orchestrator.base.layout import AVERAGE, BEST, CHECKPOINT, CHECKPOINT_NAME, JOURNAL, trial_folder
 from orchestrator.base.records import State
 from orchestrator.journal.events import Started, Suggested, SweepOpened, Terminal
 from orchestrator.journal.file import Journal
@@ -42,6 +42,7 @@ class Sweep:
         for epoch in (1, 2):
             (folder / f"checkpoint-{epoch:06d}.{'0' * 64}.safetensors").write_text(f"{index} {epoch}")
         (folder / BEST).write_text(f"weights of {index}")
+        (folder / AVERAGE).write_text(f"averaged weights of {index}")
         (folder / "predictions.safetensors").write_text("kept")
 
     def end(self, index: int, value: float | None, state: str = "completed") -> None:
@@ -56,7 +57,12 @@ class Sweep:
         self.retention.finish()
 
     def weights(self) -> list[int]:
-        return sorted(int(path.parent.name) for path in self.folder.glob(f"trials/*/{BEST}"))
+        """Averages lie where weights do."""
+        found, averages = (
+            sorted(int(path.parent.name) for path in self.folder.glob(f"trials/*/{name}")) for name in (BEST, AVERAGE)
+        )
+        assert found == averages
+        return found
 
     def checkpoints(self) -> list[int]:
         return sorted({int(path.parent.name) for path in self.folder.glob(f"trials/*/{CHECKPOINT}*")})

@@ -59,6 +59,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "epochs": 3,
     },
     "bf16": {"precision": "bf16"},
+    "average": {"average_from": 0.3, "norm": {"_target_": "models.layers.norm.batch_norm"}},
     "smallest training loss": {"metric": "train/loss", "mode": "min"},
 }
 
@@ -69,7 +70,10 @@ def outcome_of(run: TrialRun) -> tuple[list[Any], Mapping[str, float], dict[str,
     folder = Path(run.trial.folder)
     metrics = [(r.epoch, {k: v for k, v in r.metrics.items() if k != "images_per_s"}) for r in run.history]
     predictions = load_file(folder / "artifacts" / "predictions.safetensors")
-    return [run.best, *metrics], outcome.metrics, predictions, load_file(folder / "best.safetensors")
+    weights = load_file(folder / "best.safetensors")
+    if "average_from" in run.trial.config:
+        weights |= {f"average/{name}": tensor for name, tensor in load_file(folder / "average.safetensors").items()}
+    return [run.best, *metrics], outcome.metrics, predictions, weights
 
 
 def assert_same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
