@@ -199,7 +199,8 @@ def answer(found: Comparison) -> str:
 def _made_of(found: Comparison, row: Row) -> str:
     if (network := network_of(found, row)) is None:
         return f"of {len(row['members'])} trials"
-    return f"one network of the averaged weights of {len(network['ingredients'])} trials"
+    count = len(network["ingredients"])
+    return f"one network of the averaged weights of {f'{count} trials' if count > 1 else 'one trial'}"
 
 
 def _accuracy(row: Row) -> str:

@@ -129,9 +129,7 @@ class Larder:
 
     def said(self, soup: Soup, ingredients: Sequence[int]) -> str:
         """What was taken of what is kept, in words."""
-        kept = f"{len(self._all)} kept trials of {self._pool.members[ingredients[0]].architecture}"
-        looked_at = f"the best {soup.most} of {kept}" if len(self._all) > soup.most else kept
-        return f"{len(ingredients)} of {looked_at}"
+        return soup.said(len(ingredients), len(self._all), self._pool.members[ingredients[0]].architecture)
 
 
 def _value(metric: str, said: Mapping[str, float]) -> float:

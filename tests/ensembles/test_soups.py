@@ -21,7 +21,7 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from orchestrator import load_model
 from orchestrator.base.errors import NotReadyError
-from orchestrator.base.layout import BEST, trial_folder
+from orchestrator.base.layout import AVERAGE, BEST, trial_folder
 from orchestrator.base.regular import read_regular
 from orchestrator.cli.comparing import lines_of
 from orchestrator.ensembles import record
@@ -47,7 +47,7 @@ from tests.serving.trained import DIGITS, config, trained_sweep
 from tests.synthetic import Sweep
 
 SOUPS = ["greedy_soup", "uniform_soup"]
-METHODS = [*SOUPS, "mean", "greedy"]
+METHODS = [*SOUPS, "swa", "mean", "greedy"]
 FEW: dict[str, Any] = {"resamples": 200}
 
 
@@ -64,7 +64,7 @@ def torch_as_before() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def sweeps(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with torch_as_before():
-        return finetuned(tmp_path_factory.mktemp("runs"), 4)
+        return finetuned(tmp_path_factory.mktemp("runs"), 4, average_from=0.4)
 
 
 @pytest.fixture(scope="module")
@@ -99,19 +99,20 @@ def shares(logits: Any, temperature: float) -> Any:
     return found / found.sum(1, keepdims=True)
 
 
-@pytest.mark.parametrize("method", SOUPS)
+@pytest.mark.parametrize("method", [*SOUPS, "swa"])
 def test_the_test_scores_are_those_of_the_average_by_hand(sweeps: Any, made: Any, method: str) -> None:
     """Averaged in this test, statistics by torch's own function, scored by scikit-learn."""
     from torch.optim.swa_utils import update_bn
 
     (sweep, configs), (found, _) = sweeps, made
     numbers = numbers_of(found, method)
-    states = [load_file(trial_folder(sweep.folder, number) / BEST) for number in numbers]
+    file = AVERAGE if method == "swa" else BEST
+    states = [load_file(trial_folder(sweep.folder, number) / file) for number in numbers]
     with torch_as_before():
         learner = build_learner(configs[0])
         learner.model.load_state_dict({name: sum(s[name] for s in states) / len(states) for name in states[0]})
         train, test = learner.data.splits["train"], learner.data.splits["test"]
-        if len(numbers) > 1:
+        if len(numbers) > 1 or method == "swa":
             update_bn([train.slice(0, len(train))], learner.model)
         learner.model.eval()
         with torch.inference_mode():
@@ -120,7 +121,8 @@ def test_the_test_scores_are_those_of_the_average_by_hand(sweeps: Any, made: Any
     said = shares(logits, row["temperature"])
     assert row["test"]["measures"]["accuracy"] == pytest.approx(accuracy_score(labels, said.argmax(1)), abs=1 / 359)
     assert row["test"]["measures"]["nll"] == pytest.approx(log_loss(labels, said), abs=1e-3)
-    assert len(numbers) == 4 if method == "uniform_soup" else 1 <= len(numbers) <= 4
+    assert len(numbers) in {"uniform_soup": [4], "greedy_soup": [1, 2, 3, 4], "swa": [1]}[method]
+    assert method != "swa" or network_of(found, "swa")["ingredients"] == [0], "the best trial's"
 
 
 def test_the_choice_of_the_greedy_soup_is_cross_fitted(sweeps: Any, gathered: Gathered, made: Any) -> None:
@@ -308,7 +310,14 @@ def test_where_weights_or_data_are_not_here_it_is_said_what_to_do(
     few = compare(gather(["tuned"], runs), methods=SOUPS, **FEW)
     assert set(dict(few["not_tried"])) == set(SOUPS)
     assert "1 are kept here; keep_weights=20 keeps more" in dict(few["not_tried"])["uniform_soup"]
-    assert [row["method"] for row in few["rows"]] == ["best_single"]
+    assert [one["method"] for one in few["rows"]] == ["best_single"]
+
+    for number in range(4):
+        (trial_folder(runs / "tuned-0000aaaa", number) / AVERAGE).unlink()
+    none = compare(gather(["tuned"], runs), methods=["swa"], **FEW)
+    assert dict(none["not_tried"]) == {
+        "swa": "no trial here kept an average of its epochs; average_from=0.75 makes one of each"
+    }
 
 
 def test_code_of_a_stranger_is_not_run(tmp_path: Path) -> None:

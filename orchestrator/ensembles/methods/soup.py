@@ -1,4 +1,4 @@
-"""One network from the weights of several: soups, Wortsman et al. 2022, arXiv:2203.05482.
+"""One network from the weights of several trials or epochs: soups, Wortsman et al. 2022, arXiv:2203.05482, and SWA.
 
 They choose by what averaged networks say, which a pool does not know; `ensembles.cooking` averages for them.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from orchestrator.base.layout import BEST
+from orchestrator.base.layout import AVERAGE, BEST
 from orchestrator.ensembles.methods import NotPossibleError
 from orchestrator.ensembles.pooling import Ensemble
 
@@ -52,6 +52,11 @@ class Soup:
         """Why so few weights of one network are not enough."""
         return f"it takes the weights of {self.fewest} trials of one network, {found} are kept here; keep_weights=20 keeps more"
 
+    def said(self, taken: int, kept: int, architecture: str) -> str:
+        """What was taken of what is kept, in words."""
+        looked_at = f"the best {self.most} of " if kept > self.most else ""
+        return f"{taken} of {looked_at}{kept} kept trials of {architecture}"
+
     def chosen(self, order: Sequence[int], right: Right) -> tuple[int, ...]:
         """Which trials are averaged.
 
@@ -78,3 +83,25 @@ class GreedySoup(Soup):
             if right((*taken, place)) >= right(taken):
                 taken = (*taken, place)
         return taken
+
+
+class Swa(Soup):
+    """The best of the trials that averaged their own weights over their last epochs. Izmailov et al. 2018, arXiv:1803.05407."""
+
+    file = AVERAGE
+    fewest = 1
+
+    def __init__(self) -> None:
+        super().__init__(most=1)
+
+    def lacking(self, found: int) -> str:
+        del found
+        return "no trial here kept an average of its epochs; average_from=0.75 makes one of each"
+
+    def said(self, taken: int, kept: int, architecture: str) -> str:
+        del taken
+        return f"the best of {kept} kept trials with an average of their epochs, of {architecture}"
+
+    def chosen(self, order: Sequence[int], right: Right) -> tuple[int, ...]:
+        del right
+        return (order[0],)
