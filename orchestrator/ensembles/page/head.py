@@ -36,7 +36,7 @@ def question(view: View) -> str:
     sweeps = [cut(sweep["uid"]) for sweep in view.comparison["sweeps"]]
     tried = counted(len(view.rows), "way", "ways")
     return (
-        f"Which of {tried} to combine {counted(len(view.members), 'trained network')} of {_listed(sweeps, 'sweeps')} is best at "
+        f"Which of {tried} to combine {counted(len(view.trials), 'trained network')} of {_listed(sweeps, 'sweeps')} is best at "
         f"{counted(len(view.comparison['classes']), 'class', 'classes')}?"
     )
 
@@ -156,7 +156,7 @@ def _curse(view: View) -> str:
     if pair is None:
         return ""
     return (
-        f"The best single member's validation accuracy of {percent(pair[0])} is that of the best of {len(view.members):,}; "
+        f"The best single member's validation accuracy of {percent(pair[0])} is that of the best of {len(view.trials):,}; "
         f"corrected for having been chosen it is {percent(pair[1])}{_of_winner(view)}."
     )
 

@@ -103,7 +103,7 @@ def _member(view: View, place: int, uses: int, weight: float | None) -> dict[str
     return {
         "trial": view.number(place),
         "listed": True,
-        "rank": place + 1,
+        "rank": place + 1 if place < len(view.trials) else None,
         "name": view.name(place, 80),
         "address": cut(member["name"], 200),
         "architecture": cut(member["architecture"], 40),

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from orchestrator.base.layout import UID
-from orchestrator.ensembles.comparison import Comparison, Estimate, MemberRecord, Row, Scores
+from orchestrator.ensembles.comparison import Comparison, Estimate, MemberRecord, Row, Scores, network_of, trials_of
 from orchestrator.reports.data import cut
 
 BEST_SINGLE = "best_single"
@@ -41,6 +41,17 @@ class View:
     @property
     def members(self) -> Sequence[MemberRecord]:
         return self.comparison["members"]
+
+    @property
+    def trials(self) -> Sequence[MemberRecord]:
+        """The candidates; behind them stand networks that were made of their weights."""
+        return trials_of(self.members)
+
+    def taken(self, row: Row) -> dict[int, float]:
+        """The places of the candidates of which a method is made, with their weights; of a network those of its ingredients."""
+        if (network := network_of(self.comparison, row)) is not None:
+            return dict.fromkeys(network["ingredients"], 1 / len(network["ingredients"]))
+        return dict(zip(row["members"], row["weights"], strict=False))
 
     def number(self, place: int) -> int:
         """Of a member."""
@@ -93,12 +104,14 @@ class View:
 
     @cached_property
     def _names(self) -> Sequence[str]:
-        names = [member["name"] for member in self.members]
+        names = [member["name"] for member in self.trials]
+        made = [member["name"] for member in self.members[len(names) :]]
         apart = [name.rpartition("/") for name in names]
         sweeps = {sweep: sweep.rpartition("-")[0] if UID.fullmatch(sweep) else sweep for sweep, _, _ in apart}
         if not all(trial for _, _, trial in apart) or len({*sweeps.values()}) < len(sweeps):
-            return names
-        return [f"{sweeps[sweep]}/{trial}" if len(sweeps) > 1 else f"trial {trial}" for sweep, _, trial in apart]
+            return [*names, *made]
+        short = [f"{sweeps[sweep]}/{trial}" if len(sweeps) > 1 else f"trial {trial}" for sweep, _, trial in apart]
+        return [*short, *made]
 
     def class_name(self, number: int, longest: int = 24) -> str:
         """Of a class by its id; its number where the comparison has no such class."""

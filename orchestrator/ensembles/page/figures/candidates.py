@@ -23,7 +23,7 @@ def figure(view: View) -> Figure | None:
 
 def _rows(view: View) -> list[dict[str, Any]]:
     winner = view.rows[view.winner] if view.winner is not None else None
-    weights = dict(zip(winner["members"], winner["weights"], strict=False)) if winner else {}
+    weights = view.taken(winner) if winner else {}
     return [
         {
             "trial": view.number(place),
@@ -33,7 +33,7 @@ def _rows(view: View) -> list[dict[str, Any]]:
             "kind": "in the winner" if place in weights else "other candidate",
             "architecture": cut(member["architecture"], 40),
         }
-        for place, member in enumerate(view.members)
+        for place, member in enumerate(view.trials)
         if math.isfinite(member["val_accuracy"])
     ]
 
@@ -41,12 +41,12 @@ def _rows(view: View) -> list[dict[str, Any]]:
 def _text(view: View) -> str:
     assert view.winner is not None
     row = view.rows[view.winner]
-    taken = [place for place in row["members"] if 0 <= place < len(view.members)]
+    taken = [place for place in view.taken(row) if 0 <= place < len(view.trials)]
     if not taken:
         return "Which members the winner has is not recorded."
     values = [view.members[place]["val_accuracy"] for place in taken]
     text = (
-        f"{view.method(view.winner)} takes {len(taken):,} of {counted(len(view.members), 'candidate')}, with validation "
+        f"{view.method(view.winner)} takes {len(taken):,} of {counted(len(view.trials), 'candidate')}, with validation "
         f"accuracies of {percent(min(values))} to {percent(max(values))}"
     )
     last = max(taken) + 1

@@ -65,7 +65,7 @@ def _ranking(view: View) -> list[dict[str, Any]]:
     prefixes = ranking_of(view)
     rows, total = [], 0
     known = {size: accuracy for _, size, accuracy, _ in prefixes}
-    for size, member in enumerate(view.members, start=1):
+    for size, member in enumerate(view.trials, start=1):
         if member["multiply_adds"] is None:
             break
         total += member["multiply_adds"]
