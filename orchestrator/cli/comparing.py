@@ -225,7 +225,8 @@ def _cost(winner: Row, single: Row) -> str:
         count = len(winner["members"])
         return f", at the cost of {f'{count} networks' if count > 1 else 'one network'}"
     times = winner["multiply_adds"] / single["multiply_adds"]
-    return f", at {short(winner['multiply_adds'])} multiply-adds an image, {times:.3g} times those of the single one"
+    beside = "as many as those of the single one" if times == 1 else f"{times:.3g} times those of the single one"
+    return f", at {short(winner['multiply_adds'])} multiply-adds an image, {beside}"
 
 
 def _hyper_deep(found: Comparison) -> list[str]:

@@ -186,5 +186,5 @@ def trials_of(members: Sequence[MemberRecord]) -> list[MemberRecord]:
 
 def network_of(comparison: Comparison, row: Row) -> MemberRecord | None:
     """The network of averaged weights that is a row's only member; None of another row."""
-    members = [comparison["members"][place] for place in row["members"]]
-    return members[0] if len(members) == 1 and "ingredients" in members[0] else None
+    members = [comparison["members"][place] for place in row["members"] if 0 <= place < len(comparison["members"])]
+    return members[0] if len(members) == 1 and members[0].get("ingredients") else None

@@ -150,7 +150,7 @@ def _network(choice: Choice, soup: Soup, larder: Larder, place: int, temperature
 
     labels_N = larder.labels_N
     examples = np.arange(len(labels_N))
-    ingredients, logits_NK = _chosen(soup, larder, examples)
+    ingredients, logits_NK = _chosen(soup, larder, None)
     honest_NK = np.empty(logits_NK.shape)
     for held_n in folds(labels_N, np.random.default_rng([seed, 0])):
         rest_n = np.setdiff1d(examples, held_n)
@@ -170,8 +170,8 @@ def _network(choice: Choice, soup: Soup, larder: Larder, place: int, temperature
     )
 
 
-def _chosen(soup: Soup, larder: Larder, rows_n: Array) -> tuple[tuple[int, ...], Array]:
-    """What is averaged by these examples, and the validation logits of the average.
+def _chosen(soup: Soup, larder: Larder, rows_n: Array | None) -> tuple[tuple[int, ...], Array]:
+    """What is averaged by these examples, or by all, and the validation logits of the average.
 
     Raises:
         NotPossibleError: it gives numbers that are not finite, or as `Larder.best`.
@@ -180,7 +180,9 @@ def _chosen(soup: Soup, larder: Larder, rows_n: Array) -> tuple[tuple[int, ...],
 
     order = larder.best(soup, rows_n)
     kitchen = larder.kitchen(order[0])
-    chosen = soup.chosen(order, lambda places: int(kitchen.right(places)[rows_n].sum()))
+    chosen = soup.chosen(
+        order, lambda places: int(kitchen.right(places)[slice(None) if rows_n is None else rows_n].sum())
+    )
     logits_NK = kitchen.validation(chosen)
     if not np.isfinite(logits_NK).all():
         raise NotPossibleError("the network of averaged weights gives numbers that are not finite")

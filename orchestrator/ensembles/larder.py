@@ -60,23 +60,32 @@ class Larder:
         """Of the validation examples."""
         return self._pool.labels_N
 
-    def best(self, soup: Soup, rows_n: Array) -> list[int]:
+    def best(self, soup: Soup, rows_n: Array | None) -> list[int]:
         """The places of at most `most` members whose weights can be used, the best by these examples first.
+
+        Args:
+            rows_n: None for all, by which the pool is in order.
 
         Raises:
             NotPossibleError: there are too few.
         """
         if len(self._all) < soup.fewest:
             raise NotPossibleError(soup.lacking(len(self._all)) if self._here else ELSEWHERE)
-        if self._order is None:
-            self._order = Order(self._pool.of([one.place for one in self._all]), self._metric)
         found: list[int] = []
-        for place in (self._all[at].place for at in self._order.by(rows_n)):
+        for place in self._ordered(rows_n):
             if len(found) < soup.most and self._is_sound(self._by_place[place]):
                 found.append(place)
         if len(found) < soup.fewest:
             raise NotPossibleError(f"{soup.lacking(len(found))}; the others cannot be used")
         return found
+
+    def _ordered(self, rows_n: Array | None) -> list[int]:
+        places = [one.place for one in self._all]
+        if rows_n is None:
+            return places
+        if self._order is None:
+            self._order = Order(self._pool.of(places), self._metric)
+        return [places[at] for at in self._order.by(rows_n)]
 
     def kitchen(self, place: int) -> Kitchen:
         """That of a member's network.

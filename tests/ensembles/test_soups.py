@@ -34,6 +34,10 @@ from orchestrator.ensembles.finishing import finish
 from orchestrator.ensembles.fixing import fix, looks
 from orchestrator.ensembles.gathering import Gathered, Source, gather
 from orchestrator.ensembles.methods.soup import GreedySoup, UniformSoup
+from orchestrator.ensembles.page.figures.candidates import figure as candidates
+from orchestrator.ensembles.page.head import question
+from orchestrator.ensembles.page.tables import page_data
+from orchestrator.ensembles.page.view import View
 from orchestrator.journal.record import read_sweep
 from orchestrator.training.build import build_learner
 from orchestrator.training.data import load
@@ -136,12 +140,12 @@ def test_the_choice_of_the_greedy_soup_is_cross_fitted(sweeps: Any, gathered: Ga
     labels = gathered.pool.labels_N
     alone = {number: shares(kitchen.validation([number]), 1.0) for number in range(4)}
 
-    def greedy(rows: Any) -> list[int]:
+    def greedy(rows: Any, in_order: Any = None) -> list[int]:
         def order(number: int) -> tuple[float, float]:
             said = alone[number][rows]
             return -accuracy_score(labels[rows], said.argmax(1)), log_loss(labels[rows], said, labels=range(10))
 
-        first, *others = sorted(range(4), key=order)
+        first, *others = in_order or sorted(range(4), key=order)
         taken = [first]
         for number in others:
             before, after = ((kitchen.validation(s).argmax(1) == labels)[rows].sum() for s in (taken, [*taken, number]))
@@ -159,7 +163,9 @@ def test_the_choice_of_the_greedy_soup_is_cross_fitted(sweeps: Any, gathered: Ga
     row = rows_of(found)["greedy_soup"]
     assert row["val"]["measures"]["accuracy"] == pytest.approx(accuracy_score(labels, honest.argmax(1)))
     assert row["val"]["measures"]["nll"] == pytest.approx(log_loss(labels, honest), abs=1e-4)
-    assert numbers_of(found, "greedy_soup") == greedy(np.arange(len(labels)))
+    assert numbers_of(found, "greedy_soup") == greedy(
+        np.arange(len(labels)), [int(member.name.rpartition("/")[2]) for member in gathered.pool.members]
+    )
 
 
 def test_no_other_method_sees_the_networks(gathered: Gathered, made: Any) -> None:
@@ -252,6 +258,20 @@ def test_the_winner_is_a_model_that_says_the_same(sweeps: Any, gathered: Gathere
     )
     assert "4 trials of tuned-0000aaaa" in lines
     assert "orchestrator show tuned-0000aaaa/" in lines
+
+
+def test_the_page_tells_networks_from_candidates(made: Any) -> None:
+    found = copy.deepcopy(made[0])
+    found["winner"] = "uniform_soup"
+    view = View(found, {})
+    assert "combine 4 trained networks" in question(view)
+    data = json.loads(page_data(view, []))
+    listed = dict(zip(data["trials"]["name"], data["trials"]["rank"], strict=True))
+    assert [listed[f"trial {number}"] for number in numbers_of(found, "uniform_soup")] == [1, 2, 3, 4]
+    assert listed[network_of(found, "uniform_soup")["name"]] is None
+    winner = candidates(view)
+    assert winner is not None
+    assert winner.text.startswith("uniform_soup takes 4 of 4 candidates")
 
 
 @pytest.mark.parametrize(
