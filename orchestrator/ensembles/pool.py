@@ -74,6 +74,11 @@ class Pool:
     def __len__(self) -> int:
         return len(self.members)
 
+    def logits_of(self, place: int) -> Array:
+        """The logits [N, K] of one member."""
+        found_NK: Array = self.logits_MNK[place]
+        return found_NK
+
     @cached_property
     def probabilities_MNK(self) -> Array:
         """Float32; each row sums to 1."""
@@ -86,8 +91,20 @@ class Pool:
         """Each member's probability of the right class, float64."""
         import numpy as np
 
-        at = np.arange(len(self.labels_N))
-        return np.ascontiguousarray(self.probabilities_MNK[:, at, self.labels_N], dtype=np.float64)
+        from orchestrator.ensembles.pooling import softmax
+
+        at, found_MN = np.arange(len(self.labels_N)), np.empty((len(self), len(self.labels_N)))
+        for place, found_N in enumerate(found_MN):
+            found_N[:] = softmax(self.logits_of(place))[at, self.labels_N]
+        return found_MN
+
+    @cached_property
+    def is_right_MN(self) -> Array:
+        """Whether each member's most probable class is the right one; of equal ones the first is said."""
+        import numpy as np
+
+        said = [self.logits_of(place).argmax(axis=1) == self.labels_N for place in range(len(self))]
+        return np.array(said, dtype=bool)
 
     def of(self, places: Sequence[int]) -> Pool:
         """The pool of some of its members, in the order given."""
@@ -98,3 +115,56 @@ class Pool:
     def at(self, rows_n: Array) -> Pool:
         """The pool on some of its examples."""
         return replace(self, logits_MNK=self.logits_MNK[:, rows_n], labels_N=self.labels_N[rows_n])
+
+
+class Part(Pool):
+    """Some members of a pool on some of its examples. Their logits stay where they are until a method asks for those of all.
+
+    Args:
+        places: of the members in the pool, in the order of this one.
+        rows_n: of the examples; None takes all.
+        members: the same ones with other values; none takes them as they are.
+    """
+
+    _whole: Pool
+    _places: Sequence[int]
+    _rows_n: Array | None
+
+    def __init__(
+        self, whole: Pool, places: Sequence[int], rows_n: Array | None = None, members: Sequence[Member] = ()
+    ) -> None:
+        self.__dict__.update(  # as `frozen` leaves no other way
+            members=tuple(members or (whole.members[place] for place in places)),
+            labels_N=whole.labels_N if rows_n is None else whole.labels_N[rows_n],
+            classes=whole.classes,
+            larger_is_better=whole.larger_is_better,
+            _whole=whole,
+            _places=[*places],
+            _rows_n=rows_n,
+        )
+
+    def logits_of(self, place: int) -> Array:
+        logits_NK = self._whole.logits_of(self._places[place])
+        return logits_NK if self._rows_n is None else logits_NK[self._rows_n]
+
+    @cached_property
+    def logits_MNK(self) -> Array:  # type: ignore[override]
+        """A copy; `logits_of` makes none of all members."""
+        import numpy as np
+
+        return np.stack([self.logits_of(place) for place in range(len(self))])
+
+    @cached_property
+    def right_MN(self) -> Array:
+        import numpy as np
+
+        right_MN, places_M = self._whole.right_MN, np.array(self._places)
+        found_MN: Array = right_MN[places_M] if self._rows_n is None else right_MN[places_M[:, None], self._rows_n]
+        return found_MN
+
+    def of(self, places: Sequence[int]) -> Pool:
+        members = tuple(self.members[place] for place in places)
+        return Part(self._whole, [self._places[place] for place in places], self._rows_n, members)
+
+    def at(self, rows_n: Array) -> Pool:
+        return Part(self, range(len(self)), rows_n)

@@ -36,20 +36,37 @@ COLDEST, HOTTEST = 0.05, 20.0
 def temperature_of(probabilities_NK: Array, labels_N: Array) -> float:
     """The temperature with the least negative log-likelihood, in [0.05, 20].
 
+    The likelihood is concave in the inverse of the temperature: its slope there has one root, or the best is an end of the range.
+
     Source: Guo et al. 2017, arXiv:1706.04599.
     """
     import numpy as np
-    from scipy.optimize import minimize_scalar
+    from scipy.optimize import brentq
 
-    logits_NK = np.log(np.maximum(probabilities_NK, SMALLEST))
-    at = np.arange(len(labels_N))
-
-    def nll(log_temperature: float) -> float:
-        return float(-log_softmax(logits_NK / np.exp(log_temperature))[at, labels_N].mean())
-
-    found = minimize_scalar(nll, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded", options={"xatol": 1e-6})
+    logits_KN = np.log(np.maximum(np.ascontiguousarray(probabilities_NK.T, dtype=np.float64), SMALLEST))
+    logits_KN -= logits_KN.max(axis=0)
+    of_right_N = logits_KN[labels_N, np.arange(len(labels_N))]
     # What has no error has no best temperature: it is left alone rather than taken to the end of the range.
-    return float(np.exp(found.x)) if found.fun < nll(0.0) and (probabilities_NK.argmax(1) != labels_N).any() else 1.0
+    if (probabilities_NK.argmax(1) == labels_N).all():
+        return 1.0
+
+    def nll(temperature: float) -> float:
+        return float((np.log(np.exp(logits_KN / temperature).sum(axis=0)) - of_right_N / temperature).mean())
+
+    def slope(log_temperature: float) -> float:
+        scaled_KN = np.exp(logits_KN * np.exp(-log_temperature))
+        total_N = scaled_KN.sum(axis=0)
+        scaled_KN *= logits_KN
+        return float((scaled_KN.sum(axis=0) / total_N - of_right_N).mean())
+
+    cold, hot = float(np.log(COLDEST)), float(np.log(HOTTEST))
+    if slope(cold) <= 0:
+        found = COLDEST
+    elif slope(hot) >= 0:
+        found = HOTTEST
+    else:
+        found = float(np.exp(brentq(slope, cold, hot, xtol=1e-7)))
+    return found if nll(found) < nll(1.0) else 1.0
 
 
 def calibrated(ensemble: Ensemble, pool: Pool) -> Ensemble:
@@ -60,5 +77,5 @@ def calibrated(ensemble: Ensemble, pool: Pool) -> Ensemble:
 
 def calibrated_members(ensemble: Ensemble, pool: Pool) -> Ensemble:
     """The ensemble with the temperature of each member fitted by itself."""
-    found = tuple(temperature_of(softmax(pool.logits_MNK[place]), pool.labels_N) for place in ensemble.members)
+    found = tuple(temperature_of(softmax(pool.logits_of(place)), pool.labels_N) for place in ensemble.members)
     return replace(ensemble, member_temperatures=found)
