@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from orchestrator.ensembles.pooling import SMALLEST, Ensemble, Step
+from orchestrator.ensembles.parallel import each
+from orchestrator.ensembles.pool import Part, Pool
+from orchestrator.ensembles.pooling import SMALLEST, Ensemble, Step, softmax
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from orchestrator.ensembles.pool import Pool
 
     Array = np.ndarray[Any, Any]
 
@@ -23,16 +22,17 @@ if TYPE_CHECKING:
 
 Criterion = Literal["nll", "accuracy"]
 
-AT_ONCE = 2**21
+AT_ONCE = 2**18
 """Numbers that are looked at together: as many as stay in a processor's cache."""
 
-AHEAD = 4
-"""For so many steps the examples are held that they may decide."""
+FACTORS = 16
+"""So many probabilities are multiplied before the logarithm is taken: SMALLEST ** 16 is far from underflow."""
 
-THREADS = 2
+FEW = 8
+"""So many members are scored first in each step."""
 
-FACTORS = 8
-"""So many probabilities are multiplied before the logarithm is taken: SMALLEST ** 8 is far from underflow."""
+ROUNDING = 1e-9
+"""Sums of probabilities and of their logarithms are off by less."""
 
 
 class Greedy:
@@ -66,7 +66,7 @@ class Greedy:
         size = max(1, round(self.bag_fraction * len(pool)))
         for _ in range(self.bags):
             bag = sorted(generator.choice(len(pool), size=size, replace=False).tolist())
-            counts.update(bag[step.member] for step in cut(selected(pool.of(bag), self.picks, self.criterion)))
+            counts.update(bag[step.member] for step in cut(selected(Part(pool, bag), self.picks, self.criterion)))
         return counted(counts)
 
 
@@ -101,11 +101,12 @@ def selected(
     """
     import numpy as np
 
-    score = _Accuracy(pool) if criterion == "accuracy" else _NegativeLoss(pool)
+    score = _Accuracy(pool) if criterion == "accuracy" else _NegativeLoss(pool.right_MN)
     taken = np.zeros(len(pool), dtype=bool)
     steps: list[Step] = []
     for count in range(picks):
-        scores_M = score.of_each(count)
+        # What is less than the best by this much is not equal to it, rounded.
+        scores_M = score.of_each(count, 0.0 if decimals is None else 10.0**-decimals)
         compared_M = scores_M if decimals is None or not count else np.round(scores_M, decimals)
         equal_M = compared_M == compared_M.max()
         if decimals is None:
@@ -120,30 +121,62 @@ def selected(
 
 
 class _NegativeLoss:
-    """The mean log-probability of the right class: it needs no other class."""
+    """The mean log-probability of the right class: it needs no other class.
 
-    def __init__(self, pool: Pool) -> None:
+    The logarithm is concave, so its tangent bounds it from above, and the tangents of all members take one matrix product. Only
+    members are scored whose bound reaches the best score: a few of a thousand.
+    """
+
+    def __init__(self, right_MN: Array) -> None:
         import numpy as np
 
-        self._right_MN = pool.right_MN
-        self._sum_N = np.zeros(self._right_MN.shape[1])
+        self._right_MN = right_MN if right_MN.min() >= SMALLEST else np.maximum(right_MN, SMALLEST)
+        self._sum_N = np.zeros(right_MN.shape[1])
+        self._usual_N = self._right_MN.mean(axis=0)
 
-    def of_each(self, count: int, members: Array | None = None) -> Array:
-        """The score with each member added to `count` others."""
+    def of_each(self, count: int, within: float) -> Array:
+        """The score with each member added to `count` others; minus infinity where it is below the best one less `within`."""
         import numpy as np
 
-        right_MN = self._right_MN if members is None else self._right_MN[members]
-        examples = right_MN.shape[1]
-        scores_M = np.empty(len(right_MN))
-        rows = max(1, AT_ONCE // max(examples, 1) // 8)
-        whole = examples - examples % FACTORS
-        for start in range(0, len(right_MN), rows):
-            mean_mN = (right_MN[start : start + rows] + self._sum_N) / (count + 1)
-            np.maximum(mean_mN, SMALLEST, out=mean_mN)
-            products = np.multiply.reduce(mean_mN[:, :whole].reshape(len(mean_mN), FACTORS, -1), axis=1)
-            logs_m = np.log(products).sum(axis=1) + np.log(mean_mN[:, whole:]).sum(axis=1)
-            scores_M[start : start + rows] = logs_m / examples
+        scores_M = np.full(len(self._right_MN), -np.inf)
+        bounds_M = self._bounds(count)
+        order = np.argsort(-bounds_M, kind="stable")
+        start = end = 0
+        while start < len(order) and bounds_M[order[start]] >= (least := scores_M.max() - within - ROUNDING):
+            # At first a few, for it is not known yet how many reach the best; then as many as fit into the cache.
+            end = min(start + max(FEW, min(end, AT_ONCE // len(self._sum_N))), len(order))
+            places = order[start:end][bounds_M[order[start:end]] >= least]
+            scores_M[places] = self.of(places, count)
+            start = end
         return scores_M
+
+    def _bounds(self, count: int) -> Array:
+        """Upper bounds of the scores: where each logarithm is touched by a tangent at what members usually say."""
+        import numpy as np
+
+        touched_N = self._sum_N + self._usual_N
+        slope_N = 1 / touched_N
+        constant = np.log(touched_N).mean() - slope_N @ self._usual_N / len(slope_N) - np.log(count + 1)
+        bounds_M: Array = self._right_MN @ slope_N / len(slope_N) + constant
+        return bounds_M
+
+    def of(self, members: Array, count: int) -> Array:
+        """The scores with each of these members added to `count` others."""
+        import numpy as np
+
+        products_mn = self._right_MN[members]
+        products_mn += self._sum_N
+        examples = left = products_mn.shape[1]
+        logs_m = np.zeros(len(members))
+        for _ in range(FACTORS.bit_length() - 1):  # each time the second half is multiplied into the first
+            half = left // 2
+            if left % 2:
+                logs_m += np.log(products_mn[:, left - 1])
+            products_mn[:, :half] *= products_mn[:, half : 2 * half]
+            left = half
+        logs_m += np.log(products_mn[:, :left]).sum(axis=1)
+        scores_m: Array = logs_m / examples - np.log(count + 1)
+        return scores_m
 
     def take(self, member: int) -> None:
         self._sum_N += self._right_MN[member]
@@ -157,79 +190,65 @@ class _NegativeLoss:
 class _Accuracy:
     """The share of examples whose right class has the largest mean probability; of equal ones the first class.
 
-    A member moves the sum of a class by at most 1, so for the next `AHEAD` steps only the examples are held whose right class is
-    ahead or behind by less than one more than that; the others are decided. After a few steps most of them are.
+    A member moves the sum of a class by at most 1: only the examples are looked at whose right class is ahead or behind by no
+    more than that. After a few steps these are few.
     """
 
     def __init__(self, pool: Pool) -> None:
         import numpy as np
 
         self._labels_N = pool.labels_N
-        self._all_MNK = pool.probabilities_MNK
-        self._all_KMN = np.ascontiguousarray(pool.probabilities_MNK.transpose(2, 0, 1))
-        self._sum_NK = np.zeros(pool.probabilities_MNK.shape[1:], dtype=np.float32)
-        self._loss = _NegativeLoss(pool)
-        self._steps_held = 0
+        examples, classes = pool.logits_of(0).shape
+        self._said_MKN = np.empty((len(pool), classes, examples), np.float32)
 
-    def of_each(self, count: int) -> Array:
+        def fill(place: int) -> None:
+            self._said_MKN[place] = softmax(pool.logits_of(place)).T
+
+        each(fill, range(len(pool)))
+        self._sum_KN = np.zeros((classes, examples), np.float32)
+        self._loss = _NegativeLoss(pool.right_MN)
+
+    def of_each(self, count: int, within: float) -> Array:
         """The score with each member added to `count` others."""
         import numpy as np
 
-        del count
-        _, members, examples = self._all_KMN.shape
-        if not self._steps_held:
-            self._hold()
-        self._steps_held -= 1
-        if not len(self._held_n):
-            return np.full(members, self._decided / examples)
-        self._beside_Kn = np.ascontiguousarray(self._sum_NK[self._held_n].T)
-        rows = max(1, AT_ONCE // len(self._held_n) // 8)
-        parts = [slice(start, min(start + rows, members)) for start in range(0, members, rows)]
-        with ThreadPoolExecutor(THREADS) as pool:
-            right_M = np.concatenate([*pool.map(self._right, parts)])
-        scores_M: Array = (self._decided + right_M) / examples
+        del count, within
+        at = np.arange(len(self._labels_N))
+        others_KN = self._sum_KN.copy()
+        others_KN[self._labels_N, at] = -np.inf
+        ahead_N = self._sum_KN[self._labels_N, at] - others_KN.max(axis=0)
+        far = 1 + 1e-3  # float32 sums of fifty probabilities are off by less
+        near_n = np.flatnonzero(np.abs(ahead_N) <= far)
+        right_M = np.full(len(self._said_MKN), int((ahead_N > far).sum()))
+        if len(near_n):
+            rows = max(1, AT_ONCE // (len(near_n) * len(others_KN)))
+            parts = [slice(start, start + rows) for start in range(0, len(right_M), rows)]
+            right_M += np.concatenate(each(self._counter(near_n, others_KN), parts))
+        scores_M: Array = right_M / len(self._labels_N)
         return scores_M
 
-    def _hold(self) -> None:
-        """Holds the examples that the next steps may decide, and counts those that are right whatever is added."""
+    def _counter(self, near_n: Array, others_KN: Array) -> Callable[[slice], Array]:
+        """A function that says how many of these examples each member of a part makes right."""
         import numpy as np
 
-        at = np.arange(len(self._labels_N))
-        right_N = self._sum_NK[at, self._labels_N]
-        others_NK = self._sum_NK.copy()
-        others_NK[at, self._labels_N] = -np.inf
-        ahead_N = right_N - others_NK.max(axis=1)
-        far = AHEAD + 1e-3  # float32 sums of fifty probabilities are off by less
-        held_n = np.flatnonzero(np.abs(ahead_N) <= far)
-        self._decided = int((ahead_N > far).sum())
-        self._held_n = held_n[np.argsort(self._labels_N[held_n], kind="stable")]  # those of a class stand together
-        self._ends = np.searchsorted(self._labels_N[self._held_n], np.arange(len(self._all_KMN) + 1))
-        self._held_KMn = self._all_KMN[:, :, self._held_n]
-        self._steps_held = AHEAD
+        labels_n, at = self._labels_N[near_n], np.arange(len(near_n))
+        others_Kn, sum_Kn = others_KN[:, near_n], self._sum_KN[:, near_n]
+        sum_n = sum_Kn[labels_n, at]
 
-    def _right(self, part: slice) -> Array:
-        """How many of the held examples each of these members makes right."""
-        import numpy as np
+        def count(part: slice) -> Array:
+            said_mKn = self._said_MKN[part].take(near_n, axis=2)
+            right_mn = said_mKn[:, labels_n, at] + sum_n
+            most_mn = (said_mKn + others_Kn).max(axis=1)
+            rows, columns = np.nonzero(right_mn == most_mn)  # of equal classes the first is said
+            first = (said_mKn[rows, :, columns] + sum_Kn[:, columns].T).argmax(axis=1)
+            also_m = np.bincount(rows[first == labels_n[columns]], minlength=len(said_mKn))
+            counts_m: Array = (right_mn > most_mn).sum(axis=1) + also_m
+            return counts_m
 
-        shape = self._held_KMn[0, part].shape
-        right_mn, others_mn = np.empty(shape, np.float32), np.full(shape, -np.inf, np.float32)
-        sum_mn = np.empty(shape, np.float32)
-        for label, (held_Mn, beside_n) in enumerate(zip(self._held_KMn, self._beside_Kn, strict=True)):
-            np.add(held_Mn[part], beside_n, out=sum_mn)
-            own = slice(self._ends[label], self._ends[label + 1])
-            right_mn[:, own] = sum_mn[:, own]
-            sum_mn[:, own] = -np.inf
-            np.maximum(others_mn, sum_mn, out=others_mn)
-        is_right_mn = right_mn > others_mn
-        rows, columns = np.nonzero(right_mn == others_mn)
-        if len(rows):  # of equal classes the first is said
-            sums_tK = self._held_KMn[:, part][:, rows, columns].T + self._beside_Kn[:, columns].T
-            is_right_mn[rows, columns] = sums_tK.argmax(axis=1) == self._labels_N[self._held_n[columns]]
-        counts_m: Array = is_right_mn.sum(axis=1)
-        return counts_m
+        return count
 
     def take(self, member: int) -> None:
-        self._sum_NK += self._all_MNK[member]
+        self._sum_KN += self._said_MKN[member]
         self._loss.take(member)
 
     def refined(self, equal_M: Array, count: int) -> Array:
@@ -239,7 +258,7 @@ class _Accuracy:
         if equal_M.sum() < 2:
             return equal_M
         places = np.flatnonzero(equal_M)
-        losses = self._loss.of_each(count, places)
+        losses = self._loss.of(places, count)
         best_M = np.zeros_like(equal_M)
         best_M[places[losses == losses.max()]] = True
         return best_M
