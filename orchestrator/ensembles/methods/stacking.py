@@ -5,7 +5,7 @@ Wolpert 1992, Stacked generalization, Neural Networks 5; on class probabilities:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.ensembles.methods import NotPossibleError
 from orchestrator.ensembles.pooling import SMALLEST, Ensemble, log_softmax, softmax, temperature_of
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from orchestrator.ensembles.pool import Pool
 
-# m members, N examples, K classes
+    Array = np.ndarray[Any, Any]
+
+# m members, N examples, K classes, F features: m times K and a constant
 
 MOST_COEFFICIENTS = 100_000
 """Of many classes fewer members are taken, so that a comparison's record holds all coefficients."""
@@ -43,33 +45,22 @@ class Stacking:
 
     def build(self, pool: Pool, generator: np.random.Generator) -> Ensemble:
         import numpy as np
-        from scipy.optimize import minimize
 
         del generator
-        classes = pool.logits_MNK.shape[2]
+        classes = pool.logits_of(0).shape[1]
         m = min(self.top, len(pool), MOST_COEFFICIENTS // classes**2)
         if m < min(2, len(pool), self.top):
             raise NotPossibleError(
                 f"of {classes} classes two members have more than {MOST_COEFFICIENTS:,} coefficients"
             )
-        features_mNK = np.maximum(log_softmax(pool.logits_MNK[:m]), np.log(SMALLEST))
-        examples = features_mNK.shape[1]
-        x_NF = np.concatenate([*features_mNK, np.ones((examples, 1))], axis=1)
-        temperature = temperature_of(softmax(features_mNK.mean(axis=0)), pool.labels_N)
+        labels_N, examples = pool.labels_N, len(pool.labels_N)
+        x_NF = np.ones((examples, m * classes + 1))
+        for place, x_NK in enumerate(np.split(x_NF[:, :-1], m, axis=1)):
+            np.maximum(log_softmax(pool.logits_of(place)), np.log(SMALLEST), out=x_NK)
+        mean_NK = x_NF[:, :-1].reshape(examples, m, classes).mean(axis=1)
+        temperature = temperature_of(softmax(mean_NK), labels_N)
         start_FK = np.concatenate([*([np.eye(classes) / (m * temperature)] * m), np.zeros((1, classes))])
-        target_NK = np.eye(classes)[pool.labels_N]
-        pull = self.strength / examples
-
-        def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-            w_FK = flat.reshape(start_FK.shape)
-            logs_NK = log_softmax(x_NF @ w_FK)
-            apart_FK = w_FK - start_FK
-            gradient_FK = x_NF.T @ (np.exp(logs_NK) - target_NK) / examples + pull * apart_FK
-            value = -(logs_NK * target_NK).sum() / examples + pull / 2 * (apart_FK**2).sum()
-            return float(value), gradient_FK.ravel()
-
-        found = minimize(loss, start_FK.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 200})
-        w_FK = found.x.reshape(start_FK.shape)
+        w_FK = fitted(x_NF, np.eye(classes)[labels_N], start_FK, self.strength / examples)
         return Ensemble(
             members=tuple(range(m)),
             weights=(1 / m,) * m,
@@ -77,3 +68,34 @@ class Stacking:
             coefficients_mKK=w_FK[:-1].reshape(m, classes, classes),
             intercept_K=w_FK[-1],
         )
+
+
+def fitted(x_NF: Array, target_NK: Array, start_FK: Array, pull: float) -> Array:
+    """The coefficients with the least mean cross-entropy plus `pull` / 2 times the squared distance from the start.
+
+    Members that see the same images say the same, so that the problem is steep in few directions and flat in the others. It is
+    solved in coordinates in which its curvature at the start is about the same in all, which takes a fifth of the steps.
+    """
+    import numpy as np
+    from scipy.linalg import cholesky, solve_triangular
+    from scipy.optimize import minimize
+
+    examples = len(x_NF)
+    said_NK = softmax(x_NF @ start_FK)
+    curved = float((said_NK * (1 - said_NK)).mean())
+    least = max(pull, 1e-6)  # without it the matrix may be singular
+    root_FF = cholesky(curved * (x_NF.T @ x_NF) / examples + least * np.eye(x_NF.shape[1]))
+
+    def coefficients(flat: Array) -> Array:
+        apart_FK: Array = solve_triangular(root_FF, flat.reshape(start_FK.shape), check_finite=False)
+        return apart_FK
+
+    def loss(flat: Array) -> tuple[float, Array]:
+        apart_FK = coefficients(flat)
+        logs_NK = log_softmax(x_NF @ (start_FK + apart_FK))
+        gradient_FK = x_NF.T @ (np.exp(logs_NK) - target_NK) / examples + pull * apart_FK
+        value = -(logs_NK * target_NK).sum() / examples + pull / 2 * (apart_FK**2).sum()
+        return float(value), solve_triangular(root_FF, gradient_FK, trans="T", check_finite=False).ravel()
+
+    found = minimize(loss, np.zeros(start_FK.size), jac=True, method="L-BFGS-B", options={"maxiter": 200, "gtol": 1e-6})
+    return start_FK + coefficients(found.x)
