@@ -24,6 +24,7 @@ from orchestrator.ensembles.judging import scores_of
 from orchestrator.ensembles.limits import Limits
 from orchestrator.ensembles.looking import seed_spread
 from orchestrator.ensembles.measures import is_right
+from orchestrator.ensembles.parallel import one_thread_of_blas
 from orchestrator.ensembles.pool import Entrants, Pool
 from orchestrator.ensembles.pooling import SMALLEST
 from orchestrator.ensembles.statistics.bootstrap import RESAMPLES
@@ -191,7 +192,7 @@ def _winner(rows: Sequence[Row], metric: str, limits: Limits) -> int:
 def _member_records(pool: Pool) -> list[MemberRecord]:
     import numpy as np
 
-    accuracy_M = (pool.logits_MNK.argmax(axis=2) == pool.labels_N).mean(axis=1)
+    accuracy_M = pool.is_right_MN.mean(axis=1)
     nll_M = -np.log(np.maximum(pool.right_MN, SMALLEST)).mean(axis=1)
     return [
         {
@@ -209,6 +210,7 @@ def _member_records(pool: Pool) -> list[MemberRecord]:
     ]
 
 
+@one_thread_of_blas()
 def _corrections(
     pool: Pool, fitted: Sequence[Fitted], winner: int, allowed: Sequence[bool], seed: int, resamples: int
 ) -> dict[str, float | None]:
@@ -216,7 +218,7 @@ def _corrections(
     import numpy as np
 
     resamples = min(resamples, RESAMPLES_OF_CORRECTION)
-    right_MN = pool.logits_MNK.argmax(axis=2) == pool.labels_N
+    right_MN = pool.is_right_MN
     single = corrected(right_MN, np.random.default_rng([seed, 3]), resamples)
     candidates = [one for one, may in zip(fitted, allowed, strict=True) if may]
     right_VN = np.stack([is_right(one.honest_NK, pool.labels_N) for one in candidates])

@@ -15,7 +15,8 @@ from orchestrator.base.errors import ConfigError, Problem
 from orchestrator.ensembles.catalogue import Choice
 from orchestrator.ensembles.limits import Limits, built, moved
 from orchestrator.ensembles.methods import NotPossibleError
-from orchestrator.ensembles.pool import Pool
+from orchestrator.ensembles.parallel import each, one_thread_of_blas
+from orchestrator.ensembles.pool import Part, Pool
 from orchestrator.ensembles.pooling import SMALLEST, Ensemble, calibrated, softmax, temperature_of, tempered
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Fitted:
     honest_NK: Array
 
 
+@one_thread_of_blas()
 def fit(
     choices: Sequence[Choice], pool: Pool, *, metric: str, temperature: Temperature, limits: Limits, seed: int
 ) -> tuple[list[Fitted], list[tuple[str, str]]]:
@@ -64,32 +66,50 @@ def fit(
     if examples < FEWEST_EXAMPLES:
         why = f"there are {examples} validation examples; to choose by them takes {FEWEST_EXAMPLES}: raise data.val_fraction"
         raise ConfigError(Problem("compare", why))
-    ensembles, not_tried = _built(choices, _Cooled(pool, temperature), limits, seed, 0)
-    left = [choice for choice in choices if choice.name in ensembles]
-    honest = {choice.name: np.empty(pool.logits_MNK.shape[1:]) for choice in left}
-    pooled = {
-        choice.name: replace(ensembles[choice.name], temperature=1.0).of_pool(pool)
-        for choice in left
-        if _is_pooled_once(choice, temperature)
-    }
     order = Order(pool, metric)
-    for fold, held_n in enumerate(folds(pool.labels_N, np.random.default_rng([seed, 0]))):
-        rest_n = np.setdiff1d(np.arange(examples), held_n)
-        for name, all_NK in pooled.items():
-            hot = temperature_of(all_NK[rest_n], pool.labels_N[rest_n]) if temperature == "after" else 1.0
-            honest[name][held_n] = tempered(all_NK[held_n], hot)
-        others = [choice for choice in left if choice.name not in pooled and choice.name not in dict(not_tried)]
-        if not others:
-            continue
+    held = folds(pool.labels_N, np.random.default_rng([seed, 0]))
+
+    def build(fold: int) -> tuple[dict[str, Ensemble], dict[str, str]]:
+        if not fold:
+            return _built(choices, _Cooled(pool, temperature), limits, seed, 0)
+        rest_n = np.setdiff1d(np.arange(examples), held[fold - 1])
+        others = [choice for choice in choices if not _is_pooled_once(choice, temperature)]
         places = order.by(rest_n)
-        part = _Cooled(order.of(places, rest_n), temperature)
-        found, failed = _built(others, part, limits, seed, fold + 1)
-        not_tried += [(name, f"without a fifth of the examples: {why}") for name, why in failed]
-        for name, ensemble in found.items():
-            there = moved(ensemble, places)
-            honest[name][held_n] = there.probabilities(pool.logits_MNK[[*there.members]][:, held_n])
-    tried = [choice for choice in left if choice.name not in dict(not_tried)]
-    return [Fitted(choice, ensembles[choice.name], honest[choice.name]) for choice in tried], not_tried
+        found, why = _built(others, _Cooled(order.of(places, rest_n), temperature), limits, seed, fold)
+        return {name: moved(ensemble, places) for name, ensemble in found.items()}, why
+
+    (ensembles, failed), *parts = each(build, range(FOLDS + 1))
+    for _, of_fold in parts:
+        for name, why in of_fold.items():
+            failed.setdefault(name, f"without a fifth of the examples: {why}")
+    tried = [choice for choice in choices if choice.name not in failed]
+
+    def honest(choice: Choice) -> Array:
+        if _is_pooled_once(choice, temperature):
+            return _tempered_apart(ensembles[choice.name], pool, held, fitted=temperature == "after")
+        found_NK = np.empty((examples, len(pool.classes)))
+        for held_n, (of_fold, _) in zip(held, parts, strict=True):
+            found_NK[held_n] = of_fold[choice.name].of_pool(Part(pool, range(len(pool)), held_n))
+        return found_NK
+
+    found = each(honest, tried)
+    return [Fitted(choice, ensembles[choice.name], found_NK) for choice, found_NK in zip(tried, found, strict=True)], [
+        (choice.name, failed[choice.name]) for choice in choices if choice.name in failed
+    ]
+
+
+def _tempered_apart(ensemble: Ensemble, pool: Pool, held: Sequence[Array], *, fitted: bool) -> Array:
+    """The probabilities of an ensemble that needs no labels, each with the temperature that fits the other folds."""
+    import numpy as np
+
+    said_NK = replace(ensemble, temperature=1.0).of_pool(pool)
+    if not fitted:
+        return said_NK
+    found_NK = np.empty_like(said_NK)
+    for held_n in held:
+        rest_n = np.setdiff1d(np.arange(len(said_NK)), held_n)
+        found_NK[held_n] = tempered(said_NK[held_n], temperature_of(said_NK[rest_n], pool.labels_N[rest_n]))
+    return found_NK
 
 
 def folds(labels_N: Array, generator: np.random.Generator, count: int = FOLDS) -> list[Array]:
@@ -111,7 +131,7 @@ def ordered(pool: Pool) -> Pool:
         return sign * pool.members[place].value, sweep, number, index
 
     order = sorted(range(len(pool)), key=key)
-    return pool if order == [*range(len(pool))] else pool.of(order)
+    return pool if order == [*range(len(pool))] else Part(pool, order)
 
 
 def _is_pooled_once(choice: Choice, temperature: Temperature) -> bool:
@@ -120,16 +140,16 @@ def _is_pooled_once(choice: Choice, temperature: Temperature) -> bool:
 
 def _built(
     choices: Sequence[Choice], cooled: _Cooled, limits: Limits, seed: int, fold: int
-) -> tuple[dict[str, Ensemble], list[tuple[str, str]]]:
-    """The ensembles of the methods, and the methods that do not apply."""
+) -> tuple[dict[str, Ensemble], dict[str, str]]:
+    """The ensembles of the methods, and why those do not apply that do not."""
     ensembles: dict[str, Ensemble] = {}
-    not_tried = []
+    failed: dict[str, str] = {}
     for choice in choices:
         try:
             ensembles[choice.name] = cooled.built(choice, _drawn(seed, choice, fold), limits)
         except NotPossibleError as error:
-            not_tried.append((choice.name, str(error)))
-    return ensembles, not_tried
+            failed[choice.name] = str(error)
+    return ensembles, failed
 
 
 def _drawn(seed: int, choice: Choice, fold: int) -> np.random.Generator:
@@ -147,11 +167,9 @@ class Order:
 
         self._pool, self._metric = pool, metric
         self._losses_MN = -np.log(np.maximum(pool.right_MN, SMALLEST))
-        self._right_MN = pool.logits_MNK.argmax(axis=2) == pool.labels_N
+        self._right_MN = pool.is_right_MN
         if metric == "val/top5_accuracy":
-            at = np.arange(len(pool.labels_N))
-            right_MN1 = pool.logits_MNK[:, at, pool.labels_N][:, :, None]
-            self._right_MN = (pool.logits_MNK > right_MN1).sum(axis=2) < 5
+            self._right_MN = np.stack([_in_top5(pool.logits_of(place), pool.labels_N) for place in range(len(pool))])
 
     def values(self, rows_n: Array) -> Array | None:
         """The objective of each member; None where it is none of validation."""
@@ -177,35 +195,31 @@ class Order:
 
     def of(self, places: Sequence[int], rows_n: Array) -> Pool:
         """The pool of these examples, with its members in this order and their objective there."""
-        import numpy as np
-
         values_M = self.values(rows_n)
         members = [self._pool.members[place] for place in places]
         if values_M is not None:
             members = [
                 replace(member, value=float(values_M[place])) for member, place in zip(members, places, strict=True)
             ]
-        return replace(
-            self._pool,
-            members=tuple(members),
-            logits_MNK=self._pool.logits_MNK[np.array(places)[:, None], rows_n],
-            labels_N=self._pool.labels_N[rows_n],
-        )
+        return Part(self._pool, places, rows_n, tuple(members))
+
+
+def _in_top5(logits_NK: Array, labels_N: Array) -> Array:
+    import numpy as np
+
+    found_N: Array = (logits_NK > logits_NK[np.arange(len(labels_N)), labels_N][:, None]).sum(axis=1) < 5
+    return found_N
 
 
 class _Cooled:
     """A pool to build from: where temperatures come before pooling, of members that have theirs already."""
 
     def __init__(self, pool: Pool, temperature: Temperature) -> None:
-        import numpy as np
-
         self._temperature = temperature
         self._of_members: list[float] = []
         self._pool = pool
         if temperature == "before":
-            self._of_members = [temperature_of(softmax(logits_NK), pool.labels_N) for logits_NK in pool.logits_MNK]
-            by_M = np.array(self._of_members, dtype=pool.logits_MNK.dtype)
-            self._pool = replace(pool, logits_MNK=pool.logits_MNK / by_M[:, None, None])
+            self._pool, self._of_members = _cooled(pool)
 
     def built(self, choice: Choice, generator: np.random.Generator, limits: Limits) -> Ensemble:
         """The method's ensemble, with its temperatures.
@@ -220,3 +234,15 @@ class _Cooled:
         if self._temperature == "before":
             return replace(ensemble, member_temperatures=tuple(self._of_members[place] for place in ensemble.members))
         return ensemble
+
+
+def _cooled(pool: Pool) -> tuple[Pool, list[float]]:
+    """The pool with the logits of each member divided by the temperature that fits it, and these."""
+    import numpy as np
+
+    found = []
+    logits_MNK = np.empty((len(pool), len(pool.labels_N), len(pool.classes)), np.float32)
+    for place, cooled_NK in enumerate(logits_MNK):
+        found.append(temperature_of(softmax(pool.logits_of(place)), pool.labels_N))
+        np.divide(pool.logits_of(place), np.float32(found[-1]), out=cooled_NK)
+    return Pool(pool.members, logits_MNK, pool.labels_N, pool.classes, pool.larger_is_better), found

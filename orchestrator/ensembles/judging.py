@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.analysis.intervals import tango, wilson
@@ -12,13 +13,13 @@ from orchestrator.ensembles.comparison import Estimate, Row, Scores
 from orchestrator.ensembles.measures import (
     check_identities,
     is_right,
-    kl_to_members,
     losses,
     measures,
     per_class_accuracy,
     q_statistic,
     reliability,
 )
+from orchestrator.ensembles.parallel import each
 from orchestrator.ensembles.pooling import SMALLEST, Ensemble, log_softmax
 from orchestrator.ensembles.statistics.bootstrap import interval, resampled_means
 from orchestrator.ensembles.statistics.tests import confidence_set, holm, mcnemar
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 # M members, m members of an ensemble, N examples, K classes, V methods, R resamples
 
 MOST_RESAMPLES_OF_SET = 1_000
-AT_ONCE = 2**22
+AT_ONCE = 2**21
 """Numbers of all members that are looked at together."""
 
 
@@ -50,7 +51,20 @@ class Unseen:
 
     def of(self, ensemble: Ensemble) -> Array:
         """The ensemble's class probabilities, float64 [N, K]."""
-        return ensemble.probabilities(self.logits_MNK[[*ensemble.members]])
+        return ensemble.probabilities([self.logits_MNK[place] for place in ensemble.members])
+
+    @cached_property
+    def said_MN(self) -> Array:
+        """The class that each member says; of equal ones the first."""
+        import numpy as np
+
+        said = [logits_NK.argmax(axis=1).astype(np.int32) for logits_NK in self.logits_MNK]
+        return np.array(said, np.int32).reshape(len(said), len(self.labels_N))
+
+    @cached_property
+    def is_right_MN(self) -> Array:
+        right_MN: Array = self.said_MN == self.labels_N
+        return right_MN
 
 
 def scores_of(probabilities_NK: Array, labels_N: Array) -> Scores:
@@ -72,12 +86,15 @@ def judge(
     """
     import numpy as np
 
-    said_VNK = [test.of(ensemble) for ensemble in ensembles]
+    said_VNK = each(test.of, ensembles)
     right_VN = np.stack([is_right(said_NK, test.labels_N) for said_NK in said_VNK])
     losses_VN = np.stack([losses(said_NK, test.labels_N) for said_NK in said_VNK])
     means_RV = resampled_means(losses_VN, np.random.default_rng([seed, 2]), resamples)
     in_set = confidence_set((~right_VN).astype(np.float64), seed, resamples=min(resamples, MOST_RESAMPLES_OF_SET))
-    member_accuracy_M = (test.logits_MNK.argmax(axis=2) == test.labels_N).mean(axis=1)
+    member_accuracy_M = test.is_right_MN.mean(axis=1)
+    sets = [*dict.fromkeys(map(_members, ensembles))]
+    apart = dict(zip(sets, each(lambda members: _Apart.of(members, test), sets), strict=True))
+    each(lambda members: _check(members, test), [*dict.fromkeys(_members(one) for one in ensembles if _is_equal(one))])
     for place, (row, ensemble) in enumerate(zip(rows, ensembles, strict=True)):
         row["test"] = scores_of(said_VNK[place], test.labels_N)
         row["accuracy"] = _share(right_VN[place])
@@ -87,8 +104,9 @@ def judge(
         row["gain_nll"] = _estimate(gained, means_RV[:, baseline] - means_RV[:, place])
         row["gain_over_mean"] = float(right_VN[place].mean() - member_accuracy_M[[*ensemble.members]].mean())
         row["in_set"] = place in in_set
-        row["disagreement"], row["q_statistic"], row["kl"] = _differences(ensemble, said_VNK[place], test)
-        _check(ensemble, test)
+        of_members = apart[_members(ensemble)]
+        row["disagreement"], row["q_statistic"] = of_members.disagreement, of_members.q_statistic
+        row["kl"] = of_members.kl(said_VNK[place])
     seeds = next((place for place, row in enumerate(rows) if row["method"] == SEEDS), None)
     for place, row in enumerate(rows if seeds is not None else ()):
         if place != seeds:
@@ -115,23 +133,48 @@ def _gain(right_N: Array, of_single_N: Array) -> Estimate:
     return {"value": (only - only_single) / len(right_N), "low": low, "high": high}
 
 
-def _differences(ensemble: Ensemble, said_NK: Array, test: Unseen) -> tuple[float | None, float | None, float | None]:
-    """Mean disagreement and Q statistic of two members, and mean KL(ensemble || member); None of a single member."""
-    import numpy as np
+def _members(ensemble: Ensemble) -> tuple[int, ...]:
+    """Methods that take the same members, as those that take all, differ from each other in the rest."""
+    return tuple(sorted(ensemble.members))
 
-    m = len(ensemble.members)
-    if m < 2:
-        return None, None, None
-    said_mN = test.logits_MNK[[*ensemble.members]].argmax(axis=2)
-    q_mm = q_statistic(said_mN == test.labels_N)
-    known = q_mm[~np.eye(m, dtype=bool)]
-    known = known[np.isfinite(known)]
-    log_said_NK = np.log(np.maximum(said_NK, SMALLEST))
-    kl = [
-        kl_to_members(log_said_NK, np.maximum(log_softmax(test.logits_MNK[[place]]), np.log(SMALLEST)))[0]
-        for place in ensemble.members
-    ]
-    return mean_disagreement(said_mN, said_NK.shape[1]), float(known.mean()) if len(known) else None, float(np.mean(kl))
+
+@dataclass(frozen=True)
+class _Apart:
+    """How the members of an ensemble differ; None of a single member.
+
+    Args:
+        disagreement, q_statistic: of two of them, on average.
+        mean_log_NK: the mean of their log-probabilities.
+    """
+
+    disagreement: float | None
+    q_statistic: float | None
+    mean_log_NK: Array | None
+
+    @classmethod
+    def of(cls, members: Sequence[int], test: Unseen) -> _Apart:
+        import numpy as np
+
+        m, classes = len(members), test.logits_MNK.shape[2]
+        if m < 2:
+            return cls(None, None, None)
+        q_mm = q_statistic(test.is_right_MN[[*members]])
+        known = q_mm[~np.eye(m, dtype=bool)]
+        known = known[np.isfinite(known)]
+        total_NK = np.zeros((len(test.labels_N), classes))
+        for place in members:
+            total_NK += np.maximum(log_softmax(test.logits_MNK[place]), np.log(SMALLEST))
+        q = float(known.mean()) if len(known) else None
+        return cls(mean_disagreement(test.said_MN[[*members]], classes), q, total_NK / m)
+
+    def kl(self, said_NK: Array) -> float | None:
+        """KL(ensemble || member) in nats, averaged over members and examples."""
+        import numpy as np
+
+        if self.mean_log_NK is None:
+            return None
+        log_said_NK = np.log(np.maximum(said_NK, SMALLEST))
+        return float((np.exp(log_said_NK) * (log_said_NK - self.mean_log_NK)).sum(axis=1).mean())
 
 
 def mean_disagreement(said_mN: Array, classes: int) -> float:
@@ -139,17 +182,21 @@ def mean_disagreement(said_mN: Array, classes: int) -> float:
     import numpy as np
 
     m, examples = said_mN.shape
-    votes = np.bincount((said_mN + np.arange(examples) * classes).ravel(), minlength=examples * classes)
-    agree = (votes * (votes - 1)).sum() / examples
+    at, votes_NK = np.arange(examples), np.zeros((examples, classes))
+    for said_N in said_mN:
+        votes_NK[at, said_N] += 1
+    agree = (votes_NK * (votes_NK - 1)).sum() / examples
     return float(1 - agree / (m * (m - 1)))
 
 
-def _check(ensemble: Ensemble, test: Unseen) -> None:
+def _is_equal(ensemble: Ensemble) -> bool:
+    """Whether it is one of several members with equal weights."""
+    return len(ensemble.members) > 1 and len(set(ensemble.weights)) == 1 and ensemble.pooling != "stacked"
+
+
+def _check(members: Sequence[int], test: Unseen) -> None:
     """Asserts the identities of ensembles with equal weights, on the test, by parts of the examples."""
-    m, classes = len(ensemble.members), test.logits_MNK.shape[2]
-    if m < 2 or len(set(ensemble.weights)) > 1 or ensemble.pooling == "stacked":
-        return
-    size = max(1, AT_ONCE // (m * classes))
+    size = max(1, AT_ONCE // (len(members) * test.logits_MNK.shape[2]))
     for start in range(0, len(test.labels_N), size):
         part = slice(start, start + size)
-        check_identities(log_softmax(test.logits_MNK[[*ensemble.members], part]), test.labels_N[part])
+        check_identities(log_softmax(test.logits_MNK[[*members], part]), test.labels_N[part])

@@ -57,15 +57,18 @@ class _Prefix:
     """The mean of probabilities of members as they are added."""
 
     def __init__(self, pool: Pool, test: Unseen, calibrate: bool) -> None:
+        import numpy as np
+
         self._pool, self._test, self._calibrate = pool, test, calibrate
         self._count = 0
-        self._val_NK: Any = 0.0
-        self._test_NK: Any = 0.0
+        classes = len(pool.classes)
+        self._val_NK = np.zeros((len(pool.labels_N), classes))
+        self._test_NK = np.zeros((len(test.labels_N), classes))
 
     def add(self, member: int) -> None:
         self._count += 1
-        self._val_NK = self._val_NK + self._pool.probabilities_MNK[member].astype(float)
-        self._test_NK = self._test_NK + softmax(self._test.logits_MNK[member]).astype(float)
+        self._val_NK += softmax(self._pool.logits_of(member))
+        self._test_NK += softmax(self._test.logits_MNK[member])
 
     def scores(self) -> tuple[float, float]:
         """Unseen accuracy and NLL of the members so far."""
@@ -88,7 +91,7 @@ def agreement(ensemble: Ensemble, test: Unseen) -> tuple[list[int], list[list[fl
     from scipy.spatial.distance import squareform
 
     members = sorted(heaviest(ensemble))
-    apart_mm = disagreement(test.logits_MNK[members].argmax(axis=2))
+    apart_mm = disagreement(test.said_MN[members])
     order = [0]
     if len(members) > 1:
         order = leaves_list(linkage(squareform(apart_mm), "average", optimal_ordering=True)).tolist()
@@ -112,7 +115,7 @@ def worst(ensemble: Ensemble, said_NK: Array, test: Unseen) -> list[Worst]:
 
     wrong_n = np.flatnonzero(~is_right(said_NK, test.labels_N))
     order = wrong_n[np.lexsort((test.ids_N[wrong_n], -said_NK[wrong_n].max(axis=1)))][:WORST_SHOWN]
-    members = softmax(test.logits_MNK[heaviest(ensemble)][:, order])
+    members = softmax(test.logits_MNK[np.array(heaviest(ensemble))[:, None], order])
     return [
         {
             "id": int(test.ids_N[row]),

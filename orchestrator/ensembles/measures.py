@@ -136,10 +136,12 @@ def q_statistic(right_MN: Array) -> Array:
     """
     import numpy as np
 
-    right_MN = right_MN.astype(np.float64)
-    both = right_MN @ right_MN.T
-    neither = (1 - right_MN) @ (1 - right_MN).T
-    one, other = right_MN @ (1 - right_MN).T, (1 - right_MN) @ right_MN.T
+    examples = right_MN.shape[1]
+    right_MN = right_MN.astype(np.float32 if examples < 2**24 else np.float64)  # in which counts are exact
+    both = (right_MN @ right_MN.T).astype(np.float64)
+    one = both.diagonal()[:, None] - both
+    other = one.T
+    neither = examples - both - one - other
     with np.errstate(invalid="ignore", divide="ignore"):
         found_MM: Array = (both * neither - one * other) / (both * neither + one * other)
     return found_MM

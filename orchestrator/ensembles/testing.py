@@ -10,6 +10,7 @@ from orchestrator.ensembles.comparison import Comparison
 from orchestrator.ensembles.gathering import Gathered
 from orchestrator.ensembles.judging import Unseen, judge
 from orchestrator.ensembles.looking import agreement, confusion, seed_spread, sizes, worst
+from orchestrator.ensembles.parallel import one_thread_of_blas
 from orchestrator.ensembles.pool import Pool
 from orchestrator.ensembles.pooling import Ensemble
 
@@ -26,6 +27,7 @@ def read_test(gathered: Gathered, pool: Pool) -> Unseen:
     return unseen
 
 
+@one_thread_of_blas()
 def add_test(
     comparison: Comparison, ensembles: Sequence[Ensemble], first: int, pool: Pool, unseen: Unseen, *, calibrate: bool
 ) -> None:
@@ -45,7 +47,7 @@ def add_test(
     comparison["agreement"] = agreement(winner, unseen)
     comparison["confusion"] = confusion(said_NK, unseen.labels_N)
     comparison["worst"] = worst(winner, said_NK, unseen)
-    accuracy_M = (unseen.logits_MNK.argmax(axis=2) == unseen.labels_N).mean(axis=1)
+    accuracy_M = unseen.is_right_MN.mean(axis=1)
     comparison["corrected"] = {**comparison["corrected"], "seeds_test": seed_spread(pool, accuracy_M[: len(pool)])}
     comparison["rows"] = sorted(
         rows, key=lambda row: (-row["test"]["measures"]["accuracy"], row["test"]["measures"]["nll"], row["method"])

@@ -54,12 +54,14 @@ def corrected(
     sign = 1.0 if larger_is_better else -1.0
     examples = scores_MN.shape[1]
     centre = float(scores_MN.mean())
-    apart_NM = np.ascontiguousarray((sign * (scores_MN - centre)).T, dtype=np.float32)
+    apart_MN = np.empty(scores_MN.shape, np.float32)
+    for place, scores_N in enumerate(scores_MN):
+        apart_MN[place] = sign * (scores_N - centre)
     out_of_bag = []
     for part in counts(examples, resamples, generator):
-        chosen_r = (part @ apart_NM).argmax(axis=1)
+        chosen_r = (part @ apart_MN.T).argmax(axis=1)
         left_rN = part == 0
-        apart_rN = apart_NM.T[chosen_r]
+        apart_rN = apart_MN[chosen_r]
         with np.errstate(invalid="ignore"):
             out_of_bag.append((apart_rN * left_rN).sum(axis=1, dtype=np.float64) / left_rN.sum(axis=1))
     found_R = np.concatenate(out_of_bag)
