@@ -17,7 +17,7 @@ from orchestrator.ensembles.methods.fusion import Fusion
 from orchestrator.ensembles.methods.greedy import Greedy
 from orchestrator.ensembles.methods.mean import Mean
 from orchestrator.ensembles.pool import Pool
-from orchestrator.ensembles.pooling import Ensemble, uniform
+from orchestrator.ensembles.pooling import Ensemble
 from orchestrator.ensembles.statistics.bootstrap import interval, resampled_means
 from tests.ensembles.made import made_pool
 from tests.reports.hostile import NASTY
@@ -257,8 +257,10 @@ def _sizes(greedy: Ensemble | None, test: Pool) -> list[tuple[str, int, float, f
     for size in range(1, len(picks) + 1):
         said_NK = test.probabilities_MNK[picks[:size]].mean(axis=0)
         found.append(("greedy", size, *_two(said_NK, test)))
-    for size in range(1, len(test) + 1):
-        found.append(("ranking", size, *_two(uniform(tuple(range(size))).of_pool(test), test)))
+    total_NK = np.zeros(test.logits_MNK.shape[1:])
+    for size, said_NK in enumerate(test.probabilities_MNK, 1):
+        total_NK += said_NK
+        found.append(("ranking", size, *_two(total_NK / size, test)))
     return found
 
 

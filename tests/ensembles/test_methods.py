@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from orchestrator.base.build import build
 from orchestrator.ensembles.methods import Method, NotPossibleError
 from orchestrator.ensembles.methods.fusion import Fusion
-from orchestrator.ensembles.methods.greedy import Greedy, cut, selected
+from orchestrator.ensembles.methods.greedy import Greedy, _NegativeLoss, cut, selected
 from orchestrator.ensembles.methods.mean import Mean
 from orchestrator.ensembles.methods.seeds import Seeds
 from orchestrator.ensembles.methods.soup import Soup
@@ -275,3 +275,44 @@ def test_stacking_of_many_classes_takes_fewer_members() -> None:
     wide = pool_of(draw.dirichlet(np.ones(300), (2, 5)), draw.integers(0, 300, 5))
     with pytest.raises(NotPossibleError, match="of 300 classes two members have more than 100,000 coefficients"):
         Stacking().build(wide, drawn())
+
+
+def test_no_score_is_above_its_bound_and_all_that_reach_the_best_are_scored() -> None:
+    """Probabilities from 0 to 1, so that the first steps are as steep as can be."""
+    right_MN = np.random.default_rng(3).beta(0.2, 0.2, (40, 301))
+    right_MN[5, :7] = 0.0
+    floored_MN, score = np.maximum(right_MN, 1e-12), _NegativeLoss(right_MN)
+    sum_N = np.zeros(301)
+    for count, taken in enumerate([5, 5, 2, 11, 30, 2, 2, 17]):
+        expected_M = np.log((sum_N + floored_MN) / (count + 1)).mean(axis=1)
+        assert (score._bounds(count) >= expected_M - 1e-12).all()
+        assert score.of_each(count, np.inf) == pytest.approx(expected_M, abs=1e-10)
+        found_M = score.of_each(count, 0.01)
+        near_M = expected_M >= expected_M.max() - 0.01
+        assert found_M[near_M] == pytest.approx(expected_M[near_M], abs=1e-10)
+        score.take(taken)
+        sum_N += floored_MN[taken]
+
+
+def test_bounds_leave_most_members_out() -> None:
+    pool = made_pool(200, 400, 10)
+    score = _NegativeLoss(pool.right_MN)
+    for count in range(6):
+        scored_M = np.isfinite(score.of_each(count, 0.0))
+        score.take(int(np.flatnonzero(scored_M)[0]))
+    assert scored_M.sum() <= 60
+
+
+def test_rounded_scores_that_tie_are_all_found() -> None:
+    """Members that differ by less than the last decimal: any of them may be chosen."""
+    draw = np.random.default_rng(0)
+    says_NK = draw.dirichlet(np.ones(3), 50)
+    pool = pool_of([says_NK, says_NK * (1 - 1e-9), says_NK], draw.integers(0, 3, 50))
+    offered: list[int] = []
+
+    def choose(places: np.ndarray) -> int:
+        offered.append(len(places))
+        return int(places[-1])
+
+    assert [step.member for step in selected(pool, 2, decimals=6, choose=choose)] == [2, 2]
+    assert offered[0] >= 2
