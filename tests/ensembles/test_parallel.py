@@ -51,7 +51,7 @@ def test_matrix_products_have_the_same_bits_whatever_the_number_of_threads() -> 
 
 
 def test_a_comparison_has_the_same_bits_whatever_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    pool, test = split(30, 400, 300, 10, architectures=("mlp", "convnet"), seeds=3)
+    pool, test = split(12, 200, 100, architectures=("mlp", "convnet"), seeds=3)
     found: list[Any] = []
     for threads in (1, 2):
         monkeypatch.setattr(parallel, "MOST_THREADS", threads)
