@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.base.groups import OF_MODEL
+from orchestrator.base.groups import OF_COSTS
 from orchestrator.base.rights import granted, in_force
 from orchestrator.ensembles.candidates import LeftOut
 from orchestrator.ensembles.catalogue import Choice
@@ -118,8 +118,8 @@ class Larder:
         from orchestrator.training.soups import Kitchen
 
         rights = in_force() | read_user_rights()
-        parts = ("model", *OF_MODEL, "transfer", "data", "preprocess")
-        check_recorded(one.name, {part: one.config[part] for part in parts}, rights, how=SETTINGS)
+        parts = {part: one.config[part] for part in (*OF_COSTS, "preprocess")}  # network and data
+        check_recorded(one.name, parts, rights, how=SETTINGS)
         with granted(rights):
             kitchen = Kitchen(one.config, fingerprint=self._gathered.fingerprint, anew=self._anew)
         ids_N, labels_N = kitchen.val.ids, kitchen.val.labels.numpy()
