@@ -76,7 +76,11 @@ def test_compare_takes_sweeps_methods_and_temperatures(runs: Path) -> None:
     assert candidates(["compare", "first", "m"]) == ["my.sweep-0000000a"]
     methods = sorted(path.stem for path in (CONF / "ensemble").glob("*.yaml"))
     assert candidates(["compare", "first", "--methods", ""]) == methods
-    assert candidates(["compare", "first", "--methods", "mean,greedy_"]) == ["mean,greedy_50", "mean,greedy_bagged"]
+    assert candidates(["compare", "first", "--methods", "mean,greedy_"]) == [
+        "mean,greedy_50",
+        "mean,greedy_bagged",
+        "mean,greedy_soup",
+    ]
     assert candidates(["compare", "first", "--temperature", "b"]) == ["before"]
     assert {"--filter", "--budget", "--macs", "--latency", "--json", "--uri"} <= set(candidates(["compare", "--"]))
 
