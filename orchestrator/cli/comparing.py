@@ -294,7 +294,12 @@ def _averaged(found: Comparison) -> list[str]:
         if (network := network_of(found, row)) is not None:
             names = [_named(found, place) for place in network["ingredients"][:3]]
             more = f" and {len(network['ingredients']) - 3} more" if len(network["ingredients"]) > 3 else ""
-            lines.append(f"{_name(row)} is one network, of the averaged weights of {', '.join(names)}{more}.")
+            worst = min(found["members"][place]["val_accuracy"] for place in network["ingredients"])
+            apart = " It is worse than each of them: weights can be averaged of trials that began alike (pretrained=SWEEP/7)."
+            bad = len(network["ingredients"]) > 1 and row["val"]["measures"]["accuracy"] < worst
+            lines.append(
+                f"{_name(row)} is one network, of the averaged weights of {', '.join(names)}{more}.{apart if bad else ''}"
+            )
     return lines
 
 
@@ -320,7 +325,10 @@ def _looks(found: Comparison) -> list[str]:
     if not most:
         return ["How often this test was looked at is not counted: the trials were read from a server."]
     if most == 1:
-        return ["This is look 1 at the test of these trials: its intervals hold as they are."]
+        return [
+            "This is look 1 at the test of these trials: its intervals hold as they are. The same comparison once more is "
+            "no further look; any other is."
+        ]
     return [
         f"This is look {most} at the test of these trials: with each further one the best of them is more of a lucky one."
     ]

@@ -175,7 +175,7 @@ def test_other_values_make_another_training(folder: Path, capsys: pytest.Capture
         ("optimizer.lr='", "cannot be read"),
         ("epochs=0", "must be at least 1"),
         ("epochs=1.5", "must be an integer"),
-        ("trials=3", "trials=3: unknown key; known: batch_size, "),
+        ("trials=3", "trials=3: unknown key; known: average_from, batch_size, "),
         ("batch_size=100000", "batch_size"),
     ],
 )
