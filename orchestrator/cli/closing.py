@@ -50,6 +50,10 @@ def _next(result: Result, rights: Rights) -> list[str]:
     lines.append(
         f"  orchestrator results {result.uid}{runs_dir}    all trials as a table; --csv and --json for programs"
     )
+    if len(result.best) > 1:
+        lines.append(
+            f"  orchestrator compare {result.uid}{runs_dir}    ensembles of the trials: which is best, how sure, at what cost"
+        )
     if result.best:
         trial = f"from={result.uid}/{result.best[0]['trial']}"
         lines.append(f"  orchestrator train {trial}{runs_dir}{allowed}    the best trial again, alone")

@@ -30,6 +30,7 @@ def compare_command(argv: Sequence[str]) -> int:
     methods = None if options.methods is None else [name for name in options.methods.split(",") if name]
     from orchestrator.ensembles import record
     from orchestrator.ensembles.catalogue import chosen
+    from orchestrator.ensembles.checks import check_asked, check_idle
     from orchestrator.ensembles.comparing import compare
     from orchestrator.ensembles.finishing import finish
     from orchestrator.ensembles.gathering import gather
@@ -39,10 +40,10 @@ def compare_command(argv: Sequence[str]) -> int:
         from orchestrator.ensembles.registering import check_name
 
         check_name(options.register)
+    check_asked(options.temperature, options.budget, macs, options.seed, name=options.name)
     gathered = gather(options.sweeps, options.runs_dir, filter_string=options.filter, uri=options.uri)
     if options.deepen is not None:
         from orchestrator.cli.deepening import deepen
-        from orchestrator.ensembles.checks import check_idle
 
         check_idle(gathered.sources)
         if code := deepen(gathered, options.deepen, budget=options.budget, quiet=options.json):
@@ -246,7 +247,9 @@ def _hyper_deep(found: Comparison) -> list[str]:
         if gain["low"] is None or gain["high"] is None
         else f" (95 %: {100 * gain['low']:+.2f} to {100 * gain['high']:+.2f})"
     )
-    return [f"At this cost: {'; '.join(parts)}. Hyper deep over seeds: {100 * gain['value']:+.2f} points{ends}."]
+    return [
+        f"Networks and trainings: {'; '.join(parts)}. Hyper deep over seeds: {100 * gain['value']:+.2f} points{ends}."
+    ]
 
 
 def _counted(number: int, noun: str) -> str:
@@ -291,7 +294,14 @@ def _chosen(found: Comparison) -> list[str]:
 def _averaged(found: Comparison) -> list[str]:
     lines = []
     for row in found["rows"]:
-        if (network := network_of(found, row)) is not None:
+        if (network := network_of(found, row)) is not None and row["method"] == "swa":
+            name = _named(found, network["ingredients"][0])
+            lines.append(f"swa is one network, the weights of {name} averaged over its last epochs.")
+        elif network is not None and len(network["ingredients"]) == 1:
+            lines.append(
+                f"{_name(row)} is {_named(found, network['ingredients'][0])} alone: no other's weights helped."
+            )
+        elif network is not None:
             names = [_named(found, place) for place in network["ingredients"][:3]]
             more = f" and {len(network['ingredients']) - 3} more" if len(network["ingredients"]) > 3 else ""
             worst = min(found["members"][place]["val_accuracy"] for place in network["ingredients"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import get_args
 
 from orchestrator.base.errors import ConfigError, Problem, RunningElsewhereError
@@ -22,13 +22,37 @@ def check(
     resamples: int,
     name: str | None,
 ) -> None:
-    problems = []
+    problems = [*_asked(temperature, budget, macs, seed, resamples, name)]
     if len(gathered.pool) < 2:
         left_out = "".join(f"; {one.name}: {one.reason}" for one in gathered.left_out[:8])
-        problems.append(Problem("compare", f"takes two members, there are {len(gathered.pool)}{left_out}"))
+        problems.insert(0, Problem("compare", f"takes two members, there are {len(gathered.pool)}{left_out}"))
+    if problems:
+        raise ConfigError(problems)
+
+
+def check_asked(
+    temperature: str = "after",
+    budget: int | None = None,
+    macs: int | None = None,
+    seed: int = 1,
+    resamples: int = 100,
+    name: str | None = None,
+) -> None:
+    """What is wrong with the arguments, whatever is compared.
+
+    Raises:
+        ConfigError: one is wrong; all are told.
+    """
+    if problems := [*_asked(temperature, budget, macs, seed, resamples, name)]:
+        raise ConfigError(problems)
+
+
+def _asked(
+    temperature: str, budget: int | None, macs: int | None, seed: int, resamples: int, name: str | None
+) -> Iterator[Problem]:
     if temperature not in get_args(Temperature):
         allowed = f"must be one of {', '.join(get_args(Temperature))}"
-        problems.append(Problem("--temperature", allowed, temperature))
+        yield Problem("--temperature", allowed, temperature)
     for option, value, least in (
         ("--budget", budget, 1),
         ("--macs", macs, 1),
@@ -36,11 +60,9 @@ def check(
         ("resamples", resamples, 100),
     ):
         if value is not None and not least <= value <= 2**53:
-            problems.append(Problem(option, f"must be at least {least}", value))
+            yield Problem(option, f"must be at least {least}", value)
     if name is not None and (why := check_name(name)):
-        problems.append(Problem("--name", why, name))
-    if problems:
-        raise ConfigError(problems)
+        yield Problem("--name", why, name)
 
 
 def check_idle(sources: Sequence[Source]) -> None:

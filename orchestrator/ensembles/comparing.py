@@ -251,6 +251,7 @@ def _add_latency(comparison: Comparison, sources: Sequence[Source]) -> None:
     names = [members[member.get("ingredients", [place])[0]]["name"] for place, member in enumerate(members)]
     for row in comparison["rows"]:
         row["latency_ms"] = timer.of([names[place] for place in row["members"]])
-    missing = {"latency_missing": "; ".join(f"{name}: {why}" for name, why in timer.reasons.items())[:2_000]}
+    first = [f"{name}: {why}" for name, why in timer.reasons.items()][:1]
+    missing = {"latency_missing": f"{len(timer.reasons):,} networks; the first is {' '.join(first)}"[:2_000]}
     on = {"latency_batch": str(costs.BATCH), "latency_on": f"{comparison['environment']['processor']}, CPU"}
     comparison["environment"] = {**comparison["environment"], **on, **(missing if timer.reasons else {})}

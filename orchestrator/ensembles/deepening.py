@@ -19,6 +19,7 @@ from orchestrator.ensembles.gathering import Gathered, Source
 from orchestrator.ensembles.methods.greedy import selected
 from orchestrator.ensembles.methods.hyper_deep import distinct, seeds_of
 from orchestrator.ensembles.pool import Pool
+from orchestrator.journal.events import MOST_REPEATS
 from orchestrator.journal.finding import runs_dir_option
 from orchestrator.journal.record import SweepRecord, read_sweep
 
@@ -51,7 +52,7 @@ def deepenings(gathered: Gathered, trainings: int, *, budget: int | None = None)
         budget: members that the winner may have: no more configurations are picked.
 
     Raises:
-        ConfigError: the number is wrong, or a sweep is read from a server.
+        ConfigError: the number is wrong, a sweep is read from a server, or it searches the seed.
         NotReadyError: a sweep has not come to its end.
     """
     if not 1 <= trainings <= MOST_TRAININGS:
@@ -63,6 +64,8 @@ def deepenings(gathered: Gathered, trainings: int, *, budget: int | None = None)
     size = max(len(further), size_of(trainings, budget))
     picks = [*dict.fromkeys([*further, *_picked(gathered.pool, sweeps)])][:size]
     shared = _shared(picks, further, trainings)
+    for (uid, _), count in shared.items():
+        sweeps[uid].check_seeds(count)
     return [found for uid, sweep in sweeps.items() if (found := sweep.deepened(uid, shared)).trainings]
 
 
@@ -78,12 +81,14 @@ class _Sweep:
 
     Args:
         repeat: trials of each configuration.
+        space: the keys that it searches.
         further: configuration -> the trials beyond `repeat` that were asked for, in that order.
     """
 
     folder: Path
     record: SweepRecord
     repeat: int
+    space: frozenset[str]
     further: Mapping[int, int]
 
     @classmethod
@@ -96,9 +101,11 @@ class _Sweep:
             why = f"trains more seeds where the sweep's folder is, and {source.uid} is read from a server"
             raise ConfigError(Problem("--deepen", why))
         record = read_sweep(source.folder)
-        repeat = int(read_plan(record.plan)["settings"].get("repeat") or 1)
+        plan = read_plan(record.plan)
+        repeat = int(plan["settings"].get("repeat") or 1)
         further = {key: max(0, repeats - repeat) for key, repeats in record.repeats_of.items()}
-        return cls(source.folder, record, repeat, further)
+        space = frozenset(str(one["key"]) for one in plan["space"])
+        return cls(source.folder, record, repeat, space, further)
 
     def check_ended(self) -> None:
         """
@@ -106,13 +113,32 @@ class _Sweep:
             NotReadyError: the sweep itself has not come to its end. Seeds that were asked for may be under way.
         """
         record, name, there = self.record, self.folder.name, runs_dir_option(self.folder)
-        if self.further or (record.closed is not None and record.closed.reason in ENDED):
+        if record.closed is not None and record.closed.reason in ENDED:
             return
+        changed = [resume for resume in record.resumes if resume.changes]
+        if changed and changed[-1].repeats_of and self._asked_for_seeds_alone(changed[-1].changes):
+            return  # the sweep had ended, and what may be under way are seeds
         state = "was interrupted" if record.closed is None else f"ended early ({record.closed.reason})"
         raise NotReadyError(
             f"sweep {name} {state}, and --deepen picks from a whole one: finish it with `orchestrator resume {name}{there}`, "
             f"or take what there is with `orchestrator resume {name}{there} trials={record.configurations}`"
         )
+
+    @staticmethod
+    def _asked_for_seeds_alone(changes: Mapping[str, object]) -> bool:
+        return all(key.startswith("seeds of configuration") for key in changes)
+
+    def check_seeds(self, further: int) -> None:
+        """
+        Raises:
+            ConfigError: the sweep searches the seed, or so many further seeds are too many.
+        """
+        if "seed" in self.space:
+            why = f"the seed is searched in {self.folder.name}, so that its configurations have no further ones"
+            raise ConfigError(Problem("--deepen", why))
+        if self.repeat + further > MOST_REPEATS:
+            why = f"at most {MOST_REPEATS} seeds of a configuration, and this asks for {self.repeat + further}"
+            raise ConfigError(Problem("--deepen", why))
 
     def deepened(self, uid: str, shared: Mapping[tuple[str, int], int]) -> Deepening:
         """What is still to be trained here so that its picks have so many further trials each."""
@@ -129,9 +155,15 @@ class _Sweep:
 
 
 def _picked(pool: Pool, sweeps: Mapping[str, _Sweep]) -> Iterator[tuple[str, int]]:
-    """(sweep, configuration) in the order in which a greedy selection takes the first trials of all configurations."""
+    """(sweep, configuration) in the order in which a greedy selection takes the first trials of all configurations.
+
+    Where one is so much better than the others that it is taken again and again, the others follow by their objective: a
+    hyper-deep ensemble has several configurations.
+    """
     firsts = [places[0] for places in seeds_of(pool).values()]
-    for place in distinct(selected(pool.of(firsts), PICKS), len(firsts)):
+    taken = distinct(selected(pool.of(firsts), PICKS), len(firsts))
+    by_value = sorted(range(len(firsts)), key=lambda place: firsts[place])  # the pool has the best first
+    for place in dict.fromkeys([*taken, *by_value]):
         uid, _, index = pool.members[firsts[place]].name.rpartition("/")
         yield uid, sweeps[uid].record.trials[int(index)].config_index
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from orchestrator.base.errors import ConfigError, NotReadyError, OrchestratorError, Problem
 from orchestrator.base.layout import COMPARISON_PAGE
+from orchestrator.base.removal import RefusedRemovalError
 from orchestrator.ensembles.candidates import best_key
 from orchestrator.ensembles.comparison import Comparison, network_of
 from orchestrator.ensembles.gathering import Source
@@ -57,7 +58,10 @@ def _page(found: Comparison, folder: Path, sources: tuple[Source, ...]) -> str:
     from orchestrator.ensembles.page.build import write_page
 
     to = folder / COMPARISON_PAGE
-    write_page(found, _images(found, sources), to)
+    try:
+        write_page(found, _images(found, sources), to)
+    except (OSError, RefusedRemovalError) as error:
+        return f"there is no page: {to} cannot be written ({getattr(error, 'strerror', None) or error})"
     return f"page: {to}"
 
 

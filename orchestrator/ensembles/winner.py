@@ -11,7 +11,7 @@ from orchestrator.base.layout import MODEL, NETWORK
 from orchestrator.base.removal import RefusedRemovalError, opened
 from orchestrator.ensembles.pooling import Ensemble
 from orchestrator.housekeeping.loading import weights_of
-from orchestrator.housekeeping.reading import find_trial
+from orchestrator.housekeeping.reading import TrialStory, find_trial
 from orchestrator.housekeeping.showing import missing_weights
 from orchestrator.serving.ensemble import Member, write_ensemble
 
@@ -66,13 +66,29 @@ def write_winner(
             continue
         story = find_trial(runs_dir, name)
         try:
-            members.append((story.name, weights_of(story), story.trial.config))
+            weights = weights_of(story)
         except NotReadyError:
             lacking.setdefault(missing_weights(story), []).append(name)
+            continue
+        if why := _damaged(weights, story):
+            lacking.setdefault(why, []).append(name)
+            continue
+        members.append((story.name, weights, story.trial.config))
     if lacking:
         raise NoWeightsError(_lacking(lacking, len(names)))
     write_ensemble(folder / MODEL, members, ensemble, name=folder.name, time_ms=time_ms)
     return folder / MODEL
+
+
+def _damaged(weights: Path, story: TrialStory) -> str | None:
+    """Why a file is not the weights that the trial wrote; None where it is."""
+    from orchestrator.training import checkpoint
+
+    try:
+        checkpoint.load(weights, uid=story.uid_in_files)
+    except checkpoint.Damaged as error:
+        return f"damaged: {error}"
+    return None
 
 
 def _lacking(reasons: Mapping[str, Sequence[str]], members: int) -> str:

@@ -11,6 +11,7 @@ The fields are the keys of the event's JSON. How a new one stays readable:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -331,7 +332,10 @@ class SweepResumed(_Base):
         super().check()
         check(self.changes, Mapping[str, tuple[Any, Any]], "changes")
         check(self.request, Request, "request")
-        if wrong := [key for key, count in self.repeats_of.items() if not key.isdecimal() or count > MOST_REPEATS]:
+        numbers = re.compile(r"0|[1-9][0-9]{0,8}")
+        if wrong := [
+            key for key, count in self.repeats_of.items() if not numbers.fullmatch(key) or count > MOST_REPEATS
+        ]:
             raise ValueError(
                 f"repeats_of must hold numbers of configurations and at most {MOST_REPEATS}, got {wrong[0]!r:.80}"
             )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ import pytest
 from orchestrator.base import errors
 from orchestrator.base.layout import JOURNAL
 from orchestrator.cli import main
-from orchestrator.journal.file import Reader
+from orchestrator.journal.file import Entry
 from orchestrator.journal.record import SweepRecord, read_sweep
 from orchestrator.sweep import session
 
@@ -64,7 +62,7 @@ def test_seeds_are_trained_once_and_compared(small: Path, capsys: pytest.Capture
     assert main(["compare", "small", "--deepen", "6"]) == errors.EXIT_OK
     again = capsys.readouterr().out
     assert "goes on" not in again
-    assert "At this cost: hyper deep, " in again
+    assert "Networks and trainings: hyper deep, " in again
     assert re.search(r"Hyper deep over seeds: [+-]\d+\.\d\d points", " ".join(again.split()))
     assert sum(seeds_of(small).values()) == 10
     assert main(["verify", "small"]) == errors.EXIT_OK
@@ -75,10 +73,10 @@ def test_cut_off_it_goes_on_with_the_seeds_that_are_missing(
     small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(session.Session, "_progress", _interrupted_after(small, session.Session._progress, ended=5))
+        patched.setattr(session.Session, "_progress", _interrupted_after(session.Session._progress, ended=2))
         assert main(["compare", "small", "--deepen", "4"]) == 130
     there = read_sweep(small)
-    assert there.unfinished or len(there.trials) < 8
+    assert sum(trial.ended for trial in there.trials.values()) == 6
     assert there.closed is None
     assert sum(there.repeats_of.values()) == 4 + len(there.repeats_of)
     assert main(["compare", "small", "--deepen", "4"]) == errors.EXIT_OK
@@ -86,21 +84,18 @@ def test_cut_off_it_goes_on_with_the_seeds_that_are_missing(
     assert main(["verify", "small"]) == errors.EXIT_OK
 
 
-def _interrupted_after(folder, progress, ended):  # type: ignore[no-untyped-def]
-    """A session that is interrupted once so many trials have ended in its journal."""
+def _interrupted_after(progress, ended):  # type: ignore[no-untyped-def]
+    """A session that is interrupted at the end of so many of its trials."""
 
     def interrupted(self, concurrent):  # type: ignore[no-untyped-def]
-        made = progress(self, concurrent)
-        step = self.context.on_step
+        left = iter(range(ended - 1, -1, -1))
 
-        def look() -> None:
-            step()
-            with contextlib.closing(Reader(folder / JOURNAL)) as reader:
-                if sum(event.kind == "terminal" for event in reader.events()) >= ended:
-                    raise KeyboardInterrupt
+        def hear(entry: Entry) -> None:
+            if entry.kind == "terminal" and next(left) == 0:
+                raise KeyboardInterrupt
 
-        self.context = replace(self.context, on_step=look)
-        return made
+        self.journal.subscribe(hear)
+        return progress(self, concurrent)
 
     return interrupted
 
@@ -110,6 +105,13 @@ REFUSED = [
     (["resume", "small", "--seeds", "0=1001"], "--seeds=0=1001: from 1 to 1000 of a configuration"),
     (["resume", "small", "--seeds", "all"], "must name trials and how many seeds each is to have"),
     (["compare", "small", "--deepen", "0"], "--deepen=0: must be from 1 to 10000"),
+    (
+        ["compare", "small", "--deepen", "2", "--temperature", "hot"],
+        "--temperature=hot: must be one of after, before, none",
+    ),
+    (["compare", "small", "--deepen", "2", "--budget", "0"], "--budget=0: must be at least 1"),
+    (["compare", "small", "--deepen", "2", "--seed", "-1"], "--seed=-1: must be at least 0"),
+    (["compare", "small", "--deepen", "2", "--name", "a b/c"], "--name=a b/c: "),
 ]
 
 

@@ -20,6 +20,7 @@ from orchestrator.ensembles.methods import NotPossibleError
 from orchestrator.ensembles.methods.hyper_deep import HyperDeep
 from orchestrator.journal.events import Published, SweepClosed, SweepResumed, event_from
 from orchestrator.journal.file import Journal
+from orchestrator.journal.record import read_sweep
 from tests.ensembles.finished import Made, finished_sweep
 from tests.ensembles.made import made_pool
 
@@ -66,7 +67,8 @@ def resumed(folder: Path, repeats_of: dict[str, int], ended: list[tuple[int, int
     """A resume that asked for seeds, of which these trials (configuration, repeat) have ended."""
     with contextlib.closing(Journal(folder / JOURNAL)) as journal:
         at = 8
-        journal.append(SweepResumed(repeats_of=repeats_of))
+        changes = {f"seeds of configuration {key}": [1, count] for key, count in repeats_of.items()}
+        journal.append(SweepResumed(repeats_of=repeats_of, changes=changes))
         for configuration, repeat in ended:
             config = {"seed": repeat, "epochs": 1, "metric": "val/accuracy", "mode": "max"}
             data = {"params": {}, "config": config, "config_index": configuration, "repeat": repeat}
@@ -142,6 +144,47 @@ def test_an_unfinished_sweep_is_not_picked_from(tmp_path: Path) -> None:
         journal.commit()
     with pytest.raises(NotReadyError, match=r"ended early \(stopped\)"):
         wanted(tmp_path, 4)
+
+
+def test_one_that_is_much_better_does_not_get_all_the_seeds(tmp_path: Path) -> None:
+    finished_sweep(
+        tmp_path / "runs" / UID,
+        [Made({"optimizer.lr": 0.1 + index}, skill=9.0 if index == 3 else 0.5) for index in range(8)],
+        val=300,
+    )
+    (found,) = wanted(tmp_path, 12)
+    assert next(iter(found.seeds)) == 3
+    assert [*found.seeds.values()] == [4, 4, 4, 4]
+
+
+def test_a_sweep_that_was_given_more_trials_and_cut_off_is_not_picked_from(tmp_path: Path) -> None:
+    folder = sweep(tmp_path)
+    resumed(folder, {"3": 3}, [(3, 1), (3, 2)], "finished")
+    with contextlib.closing(Journal(folder / JOURNAL)) as journal:
+        journal.append(SweepResumed(changes={"trials": [8, 12]}, trials=12))
+        journal.commit()
+    with pytest.raises(NotReadyError, match="was interrupted"):
+        wanted(tmp_path, 4)
+
+
+def test_what_cannot_be_trained_is_told_before_anything_is(tmp_path: Path) -> None:
+    sweep(tmp_path)
+    other = finished_sweep(
+        tmp_path / "runs" / "other-0a1b2c3d", [Made({"seed": n}, skill=9.0) for n in range(3)], val=300, test=40
+    )
+    with contextlib.closing(Journal(other / JOURNAL)) as journal:
+        plan = json.loads(read_sweep(other).plan)
+        plan["space"] = [
+            {"key": "seed", "domain": {"kind": "range", "start": 0, "stop": 3, "step": 1}, "conditions": []}
+        ]
+        journal.append(SweepResumed(plan=json.dumps(plan)))
+        journal.append(SweepClosed("finished", {}, None, 1.0, []))
+        journal.commit()
+    both = gather([UID, "other-0a1b2c3d"], tmp_path / "runs")
+    with pytest.raises(ConfigError, match="the seed is searched in other-0a1b2c3d"):
+        deepenings(both, 6)
+    with pytest.raises(ConfigError, match="at most 1000 seeds of a configuration"):
+        wanted(tmp_path, 10_000)
 
 
 def test_wrong_numbers_and_sweeps_of_a_server_are_refused(tmp_path: Path) -> None:

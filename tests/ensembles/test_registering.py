@@ -67,6 +67,23 @@ def test_members_without_weights_are_counted_and_the_first_named(folder: Path) -
         write_winner(other, ["digits-0a1b2c3d/9"], uniform((0,)), time_ms=0)
 
 
+def test_weights_that_are_not_the_trials_own_make_no_model(folder: Path) -> None:
+    runs_dir = folder.parent.parent
+    names = [f"digits-0a1b2c3d/{place}" for place in (0, 1)]
+    other = kept(runs_dir, comparison("other-00000001", ["digits-0a1b2c3d"], names))
+    first, second = (trial_folder(runs_dir / "digits-0a1b2c3d", index) / BEST for index in (0, 1))
+    contents = bytearray(first.read_bytes())
+    contents[-1] ^= 1
+    for wrong, why in ((second.read_bytes(), "it belongs to trial"), (bytes(contents), "do not match the SHA-256")):
+        first.unlink()
+        first.write_bytes(wrong)
+        with pytest.raises(
+            NotReadyError, match=rf"1 of its 2 members are not there \(digits-0a1b2c3d/0: damaged: .*{why}"
+        ):
+            write_winner(other, names, uniform((0, 1)), time_ms=0)
+        assert not (other / "model").exists()
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "a:b", "it's", "a\nb", " a", "x" * 201, 'a"b', "50%"])
 def test_names_that_no_model_can_have(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the name of a registered model has 1 to 200 characters"):

@@ -423,7 +423,7 @@ def test_more_seeds_of_single_configurations_follow_in_turn_and_the_sampler_hear
 
 
 def test_repeats_that_are_none_are_refused() -> None:
-    for wrong in ({"x": 3}, {"-1": 3}, {"0": 1_001}, {"0": -1}, {"0": "4"}):
+    for wrong in ({"x": 3}, {"-1": 3}, {"03": 3}, {"٣": 3}, {"9" * 5000: 3}, {"0": 1_001}, {"0": -1}, {"0": "4"}):
         with pytest.raises(ValueError, match="repeats_of"):
             SweepResumed(repeats_of=wrong).check()  # type: ignore[arg-type]
     SweepResumed(repeats_of={"0": 1_000}).check()

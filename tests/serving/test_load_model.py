@@ -226,7 +226,7 @@ def test_weights_that_are_not_there_say_how_to_get_them(folder: Path, tmp_path: 
     with pytest.raises(NotReadyError, match=r"is damaged: .*trains the trial again:  orchestrator train from=small-"):
         orchestrator.load_model("small/0", runs_dir=copy.parent)
     best.unlink()
-    with pytest.raises(NotReadyError, match=r"not among the best 10 \(keep_weights\).*orchestrator train from=small-"):
+    with pytest.raises(NotReadyError, match=r"not among the best 20 \(keep_weights\).*orchestrator train from=small-"):
         orchestrator.load_model("small/0", runs_dir=copy.parent)
     change_events(copy, "terminal", lambda data: data.update(state="diverged", value=None))
     with pytest.raises(NotReadyError, match=r"are not there \(none: the trial is diverged\)$"):
