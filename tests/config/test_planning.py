@@ -632,7 +632,7 @@ def test_disk_must_have_room_for_what_stays(monkeypatch: pytest.MonkeyPatch, tmp
 
     monkeypatch.setattr("shutil.disk_usage", disk)
     weights = 17_610 * 4
-    free = 10 * weights + 9 * weights + 1_000 * 20 * (4 * 4 + 16)  # the best, the one at work, predictions of FACTS
+    free = 20 * weights + 9 * weights + 1_000 * 20 * (4 * 4 + 16)  # the best, the one at work, predictions of FACTS
     assert plan(["trials=1000", "max_concurrent=1", "runs_dir=deep/er"]).root.trials == 1000
     assert asked == [tmp_path]
     free -= 1
