@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.base.groups import OF_COSTS
@@ -17,7 +19,7 @@ from orchestrator.ensembles.methods import NotPossibleError
 from orchestrator.ensembles.methods.soup import Soup
 from orchestrator.ensembles.pool import Member, Pool
 from orchestrator.ensembles.pooling import softmax
-from orchestrator.ensembles.weights import SCOPE, Weights, of_most, weights_here
+from orchestrator.ensembles.weights import SCOPE, Weights, weights_here
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,10 +47,10 @@ class Larder:
     """
 
     def __init__(self, pool: Pool, gathered: Gathered, soup: Soup, metric: str) -> None:
-        found, self.left_out = weights_here(pool, gathered.sources, soup.file)
+        self._all, self.left_out = weights_here(pool, gathered.sources, soup.file)
         self._here = any(source.folder is not None for source in gathered.sources)
-        self._all = found if soup.fewest == 1 else of_most(found)
         self._by_place = {one.place: one for one in self._all}
+        self._kept = Counter(one.network for one in self._all)
         self._pool, self._gathered, self._metric = pool, gathered, metric
         self._anew = soup.fewest == 1
         self._kitchens: dict[str, Kitchen] = {}
@@ -61,23 +63,31 @@ class Larder:
         return self._pool.labels_N
 
     def best(self, soup: Soup, rows_n: Array | None) -> list[int]:
-        """The places of at most `most` members whose weights can be used, the best by these examples first.
+        """The places of at most `most` members of one network whose weights can be used, the best by these examples first.
+
+        The network is that of the best member which has enough others beside it.
 
         Args:
             rows_n: None for all, by which the pool is in order.
 
         Raises:
-            NotPossibleError: there are too few.
+            NotPossibleError: there are too few of every network.
         """
-        if len(self._all) < soup.fewest:
-            raise NotPossibleError(soup.lacking(len(self._all)) if self._here else ELSEWHERE)
-        found: list[int] = []
+        if (most := max(self._kept.values(), default=0)) < soup.fewest:
+            raise NotPossibleError(soup.lacking(most) if self._here else ELSEWHERE)
+        by_network: dict[str, list[Weights]] = {}
         for place in self._ordered(rows_n):
-            if len(found) < soup.most and self._is_sound(self._by_place[place]):
-                found.append(place)
-        if len(found) < soup.fewest:
-            raise NotPossibleError(f"{soup.lacking(len(found))}; the others cannot be used")
-        return found
+            one = self._by_place[place]
+            by_network.setdefault(one.network, []).append(one)
+        usable = 0
+        for weights in by_network.values():
+            if len(weights) < soup.fewest:
+                continue
+            found = [*islice((one.place for one in weights if self._is_sound(one)), soup.most)]
+            if len(found) >= soup.fewest:
+                return found
+            usable = max(usable, len(found))
+        raise NotPossibleError(f"{soup.lacking(usable)}; the others cannot be used")
 
     def _ordered(self, rows_n: Array | None) -> list[int]:
         places = [one.place for one in self._all]
@@ -138,7 +148,9 @@ class Larder:
 
     def said(self, soup: Soup, ingredients: Sequence[int]) -> str:
         """What was taken of what is kept, in words."""
-        return soup.said(len(ingredients), len(self._all), self._pool.members[ingredients[0]].architecture)
+        first = ingredients[0]
+        kept = self._kept[self._by_place[first].network] if soup.fewest > 1 else len(self._all)
+        return soup.said(len(ingredients), kept, self._pool.members[first].architecture)
 
 
 def _value(metric: str, said: Mapping[str, float]) -> float:

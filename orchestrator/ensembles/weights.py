@@ -76,20 +76,6 @@ def weights_here(pool: Pool, sources: Sequence[Source], file: str) -> tuple[list
     return found, left_out
 
 
-def of_most(weights: Sequence[Weights]) -> list[Weights]:
-    """Those of the network that most have; of equally many that of the first sweep and trial, whatever their scores."""
-    by_network: dict[str, list[Weights]] = {}
-    for one in sorted(weights, key=_as_named):
-        by_network.setdefault(one.network, []).append(one)
-    most = max(by_network.values(), key=len, default=[])
-    return sorted(most, key=lambda one: one.place)
-
-
-def _as_named(weights: Weights) -> tuple[str, int]:
-    sweep, _, index = weights.name.rpartition("/")
-    return sweep, int(index)
-
-
 def _network(config: Mapping[str, Any], path: Path) -> str:
     """
     Raises:

@@ -366,6 +366,26 @@ def test_so_many_are_looked_at_and_it_is_said(gathered: Gathered) -> None:
     assert found.member.name == f"few of {gathered.pool.members[0].name} and 1 more"
 
 
+@pytest.mark.parametrize("method", SOUPS)
+def test_a_soup_is_of_the_best_trial_and_not_of_the_network_that_most_have(
+    sweeps: Any, tmp_path: Path, method: str
+) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(sweeps[0].folder.parent, runs)
+    wider = {"_target_": "models.mlp.mlp", "hidden": 1, "width": 48}
+    with torch_as_before():
+        finetuned(tmp_path / "wide", 2, name="wide-0000bbbb", model=wider)
+    (tmp_path / "wide" / "wide-0000bbbb").rename(runs / "wide-0000bbbb")
+    both = gather(["tuned", "wide"], runs)
+    accuracies = [float(right_N.mean()) for right_N in both.pool.is_right_MN]
+    names = [member.name for member in both.pool.members]
+    assert names[accuracies.index(max(accuracies))].startswith("wide-"), "the best is of the network that fewer have"
+    found = compare(both, methods=[method], **FEW)
+    ingredients = network_of(found, method)["ingredients"]
+    assert {found["members"][place]["name"].partition("/")[0] for place in ingredients} == {"wide-0000bbbb"}
+    assert f" of 2 kept trials of {found['members'][0]['architecture']}" in rows_of(found)[method]["described"]
+
+
 def test_greedy_takes_what_does_not_harm() -> None:
     right = {(3,): 5, (3, 1): 4, (3, 2): 5, (3, 2, 0): 7}
     assert GreedySoup().chosen([3, 1, 2, 0], right.__getitem__) == (3, 2, 0)
