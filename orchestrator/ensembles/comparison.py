@@ -66,7 +66,7 @@ class Row(TypedDict):
 
     Args:
         method: the choice in `conf/ensemble`.
-        members: places in `members` of the comparison, with `weights`.
+        members: places in `members` of the comparison, with `weights`; these say nothing of a stacked ensemble.
         member_temperatures: of its members where temperatures come before pooling, else empty.
         coefficients, intercept: of a stacked ensemble: [member][class of the member][class].
         allowed: whether it is within the budget; others cannot win.
@@ -77,7 +77,7 @@ class Row(TypedDict):
         accuracy, nll: of the test, with intervals over its examples.
         gain_accuracy, gain_nll: over the best single member, positive where the ensemble is better; Tango's interval for
             accuracy, the paired bootstrap's for NLL.
-        gain_over_mean: of accuracy, over the mean of its members.
+        gain_over_mean: of accuracy, over the mean of its members; of a network of averaged weights over that of its ingredients.
         gain_over_seeds: of accuracy, over the seeds of one configuration; absent where no configuration has several.
         trainings: how many trials it takes to get there: all candidates that it chose from; of the seeds of one configuration
             these, and one trial of each other configuration.
@@ -182,6 +182,11 @@ class Comparison(TypedDict):
 def trials_of(members: Sequence[MemberRecord]) -> list[MemberRecord]:
     """The candidates, without the networks that were made of their weights."""
     return [member for member in members if "ingredients" not in member]
+
+
+def has_weights(row: Row) -> bool:
+    """Whether some members have more weight than others; of a stacked ensemble none has one weight, but coefficients."""
+    return row["pooling"] != "stacked" and len(set(row["weights"])) > 1
 
 
 def network_of(comparison: Comparison, row: Row) -> MemberRecord | None:

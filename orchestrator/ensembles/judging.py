@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 MOST_RESAMPLES_OF_SET = 1_000
 AT_ONCE = 2**21
 """Numbers of all members that are looked at together."""
+
+NOTHING: Mapping[int, Sequence[int]] = {}
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,20 @@ def scores_of(probabilities_NK: Array, labels_N: Array) -> Scores:
 
 
 def judge(
-    rows: Sequence[Row], ensembles: Sequence[Ensemble], baseline: int, test: Unseen, *, seed: int, resamples: int
+    rows: Sequence[Row],
+    ensembles: Sequence[Ensemble],
+    baseline: int,
+    test: Unseen,
+    *,
+    ingredients: Mapping[int, Sequence[int]] = NOTHING,
+    seed: int,
+    resamples: int,
 ) -> None:
     """Puts what the test says into the rows.
 
     Args:
         baseline: the row of the best single member.
+        ingredients: of networks of averaged weights, by their places: whose weights.
     """
     import numpy as np
 
@@ -102,7 +112,8 @@ def judge(
         row["gain_accuracy"] = _gain(right_VN[place], right_VN[baseline])
         gained = float((losses_VN[baseline] - losses_VN[place]).mean())
         row["gain_nll"] = _estimate(gained, means_RV[:, baseline] - means_RV[:, place])
-        row["gain_over_mean"] = float(right_VN[place].mean() - member_accuracy_M[[*ensemble.members]].mean())
+        parts = [part for member in ensemble.members for part in ingredients.get(member, (member,))]
+        row["gain_over_mean"] = float(right_VN[place].mean() - member_accuracy_M[parts].mean())
         row["in_set"] = place in in_set
         of_members = apart[_members(ensemble)]
         row["disagreement"], row["q_statistic"] = of_members.disagreement, of_members.q_statistic

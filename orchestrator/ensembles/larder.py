@@ -140,7 +140,7 @@ class Larder:
     def member(self, choice: Choice, ingredients: Sequence[int], logits_NK: Array) -> Member:
         """The average as a member; it costs what each of its ingredients does."""
         first = self._pool.members[ingredients[0]]
-        name = f"{choice.name.replace('_', ' ')} of {first.name}"
+        name = f"{choice.name} of {first.name}"
         if len(ingredients) > 1:
             name += f" and {len(ingredients) - 1} more"
         said = measures(softmax(logits_NK), self.labels_N)

@@ -38,7 +38,18 @@ def add_test(
     """
     rows, settings = [*comparison["rows"]], comparison["settings"]
     baseline = next(place for place, row in enumerate(rows) if row["method"] == BASELINE)
-    judge(rows, ensembles, baseline, unseen, seed=settings["seed"], resamples=settings["resamples"])
+    made_of = {
+        place: member["ingredients"] for place, member in enumerate(comparison["members"]) if "ingredients" in member
+    }
+    judge(
+        rows,
+        ensembles,
+        baseline,
+        unseen,
+        ingredients=made_of,
+        seed=settings["seed"],
+        resamples=settings["resamples"],
+    )
     winner, said_NK = ensembles[first], unseen.of(ensembles[first])
     longest = max(range(len(rows)), key=lambda place: len(rows[place]["steps"]))
     selection = (rows[longest]["method"], ensembles[longest]) if rows[longest]["steps"] else None

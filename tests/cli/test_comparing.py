@@ -83,10 +83,15 @@ def test_the_table_fits_and_the_answer_says_all(
     assert accuracies[0] == round(100 * found["rows"][0]["test"]["measures"]["accuracy"], 2)
     text = " ".join(out.split())
     (winner,) = (row for row in found["rows"] if row["method"] == found["winner"])
-    assert f"wins on validation: {100 * winner['accuracy']['value']:.2f} % of the test right" in text
+    assert f"wins on validation. It gets {100 * winner['accuracy']['value']:.2f} % of the test right" in text
     assert re.search(r"points (more|fewer) than the best single trial made-00000000/\d \(95 %: ", text)
-    assert "times those of the single one." in text
-    assert "corrected for that it is" in text
+    assert "times those of that trial." in text
+    for whose in ("", "winner_"):
+        naive, value = (f"{100 * (found['corrected'][f'{whose}{key}'] or 0):.2f} %" for key in ("naive", "value"))
+        assert re.search(rf"of {naive}[^;]*; corrected for that choice it is {value}", text)
+    assert {line.split()[0] for line in table[1:]} == {row["method"] for row in found["rows"]}, (
+        "as --methods takes them"
+    )
     assert "how far seeds spread is not known" in text
     assert "left out: digits-00000001/9 (its predictions are damaged)" in text
     assert "look 1 at the test" in text
@@ -151,6 +156,12 @@ def test_what_was_typed_reaches_its_place(compared: Compare, asked: dict[str, An
         (["--temperature", "hot"], "--temperature=hot: must be one of after, before, none"),
         (["--name", "a/b"], "--name=a/b: must be 1 to 100 letters"),
         (["--budget", "x"], "invalid int value"),
+        (
+            ["norm=batch"],
+            "norm=batch: is an override, and compare trains nothing; to compare some of the trials write  --filter",
+        ),
+        (["norm=batch"], """ --filter 'params.norm = '"'"'batch'"'"''"""),
+        (["other/7"], "SWEEP=other/7: is one trial, and an ensemble takes several; name its sweep: other"),
     ],
 )
 def test_wrong_arguments_are_refused_and_nothing_is_written(
@@ -211,7 +222,8 @@ def test_a_trained_sweep_is_timed_and_its_winner_used(
     assert 0 < single < whole, "the others come on top of the single one"
     assert found["environment"]["latency_batch"] == "64"
     header = next(line for line in out.splitlines() if line.startswith("method"))
-    assert header.split()[-2:] == ["MACs", "ms"]
+    assert header.split()[-4:] == ["MACs", "ms", "over", "mean"]
+    assert "ms: for a batch of 64 images on " in out
     page = (path.parent / "comparison.html").read_text("utf-8")
     assert "latency (ms)" in page
     assert "Latency is of a batch of 64 images, members one after the other." in page

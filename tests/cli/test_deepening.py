@@ -62,8 +62,8 @@ def test_seeds_are_trained_once_and_compared(small: Path, capsys: pytest.Capture
     assert main(["compare", "small", "--deepen", "6"]) == errors.EXIT_OK
     again = capsys.readouterr().out
     assert "goes on" not in again
-    assert "Networks and trainings: hyper deep, " in again
-    assert re.search(r"Hyper deep over seeds: [+-]\d+\.\d\d points", " ".join(again.split()))
+    assert "At what cost of training: hyper_deep has " in again
+    assert re.search(r"hyper_deep over seeds: [+-]\d+\.\d\d points", " ".join(again.split()))
     assert sum(seeds_of(small).values()) == 10
     assert main(["verify", "small"]) == errors.EXIT_OK
 

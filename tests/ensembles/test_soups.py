@@ -8,7 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from orchestrator import load_model
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import AVERAGE, BEST, trial_folder
 from orchestrator.base.regular import read_regular
-from orchestrator.cli.comparing import lines_of, next_steps
+from orchestrator.cli.compared import lines_of, next_steps
 from orchestrator.ensembles import record
 from orchestrator.ensembles.catalogue import Choice
 from orchestrator.ensembles.comparing import compare
@@ -103,6 +103,16 @@ def shares(logits: Any, temperature: float) -> Any:
     return found / found.sum(1, keepdims=True)
 
 
+def accuracy_of_trials(learner: Any, sweep: Path, numbers: Sequence[int]) -> float:
+    """The mean of their test accuracies, from their own weights."""
+    test, found = learner.data.splits["test"], []
+    for number in numbers:
+        learner.model.load_state_dict(load_file(trial_folder(sweep, number) / BEST))
+        with torch.inference_mode():
+            found.append(accuracy_score(test.labels.numpy(), learner.model(test.slice(0, len(test))).numpy().argmax(1)))
+    return sum(found) / len(found)
+
+
 @pytest.mark.parametrize("method", [*SOUPS, "swa"])
 def test_the_test_scores_are_those_of_the_average_by_hand(sweeps: Any, made: Any, method: str) -> None:
     """Averaged in this test, statistics by torch's own function, scored by scikit-learn."""
@@ -125,6 +135,8 @@ def test_the_test_scores_are_those_of_the_average_by_hand(sweeps: Any, made: Any
     said = shares(logits, row["temperature"])
     assert row["test"]["measures"]["accuracy"] == pytest.approx(accuracy_score(labels, said.argmax(1)), abs=1 / 359)
     assert row["test"]["measures"]["nll"] == pytest.approx(log_loss(labels, said), abs=1e-3)
+    over_mean = row["test"]["measures"]["accuracy"] - accuracy_of_trials(learner, sweep.folder, numbers)
+    assert row.get("gain_over_mean") == pytest.approx(over_mean, abs=1 / 359), "over the trials that it is made of"
     assert len(numbers) in {"uniform_soup": [4], "greedy_soup": [1, 2, 3, 4], "swa": [1]}[method]
     assert method != "swa" or network_of(found, "swa")["ingredients"] == [0], "the best trial's"
 
@@ -254,7 +266,7 @@ def test_the_winner_is_a_model_that_says_the_same(sweeps: Any, gathered: Gathere
     assert read_regular(path.parent / "network.safetensors") == networks[name]
     read = record.read(path)
     lines = " ".join([*lines_of(read, path), *next_steps(read, path.parent, registered=None)])
-    assert "uniform soup, one network of the averaged weights of 4 trials, wins on validation" in " ".join(
+    assert "uniform_soup, one network of the averaged weights of 4 trials, wins on validation" in " ".join(
         lines.split()
     )
     assert "4 trials of tuned-0000aaaa" in lines

@@ -1,0 +1,264 @@
+"""What compare says to people: the table, the answer, how sure it is, what was left out, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator.base.text import short
+from orchestrator.cli.compared_table import BASELINE, is_tested, table_lines
+from orchestrator.cli.fitting import cell, wrapped
+from orchestrator.ensembles.comparison import Comparison, Row, has_weights, network_of, trials_of
+
+SHOWN = 8
+SURE = 0.05
+"""A p-value from which on a difference may be chance."""
+
+SEEDS = "seeds"
+HYPER_DEEP = "hyper_deep"
+
+
+def lines_of(found: Comparison, path: Path) -> list[str]:
+    """The table, the answer, and what was left out.
+
+    Args:
+        path: of the record.
+    """
+    lines = [_heading(found), "", *table_lines(found), ""]
+    lines += wrapped([answer(found), *_hyper_deep(found), *_how_sure(found), *_chosen(found), *_averaged(found)])
+    return [*lines, "", *wrapped([*_left_out(found), *_looks(found)]), f"record: {path}"]
+
+
+def _heading(found: Comparison) -> str:
+    sweeps = ", ".join(cell(sweep["uid"]) for sweep in found["sweeps"][:3])
+    more = f" and {len(found['sweeps']) - 3} more" if len(found["sweeps"]) > 3 else ""
+    counts = found["examples"]
+    trials = len(trials_of(found["members"]))
+    return f"{trials} trials of {sweeps}{more}; {counts['val']:,} validation and {counts['test']:,} test examples"
+
+
+# The answer -----------------------------------------------------------------------------------------------------------
+
+
+def answer(found: Comparison) -> str:
+    """Which one, by how much over the best single trial, how sure, and at what cost."""
+    rows = {row["method"]: row for row in found["rows"]}
+    winner, single = rows[found["winner"]], rows[BASELINE]
+    best = _named(found, single["members"][0])
+    if winner["method"] == BASELINE:
+        return f"No ensemble was better on validation than the best single trial, {best}: it wins.{_accuracy(winner)}"
+    text = f"{winner['method']}, {_made_of(found, winner)}, wins on validation."
+    if "gain_accuracy" in winner:
+        text += _beside(winner, best, len(rows))
+    return f"{text} {_cost(winner, single)}"
+
+
+def _made_of(found: Comparison, row: Row) -> str:
+    if (network := network_of(found, row)) is None:
+        return f"of {len(row['members'])} trials"
+    count = len(network["ingredients"])
+    return f"one network of the averaged weights of {f'{count} trials' if count > 1 else 'one trial'}"
+
+
+def _accuracy(row: Row) -> str:
+    return f" It gets {100 * row['accuracy']['value']:.2f} % of the test right." if "accuracy" in row else ""
+
+
+def _beside(winner: Row, best: str, methods: int) -> str:
+    gain, p_value = winner["gain_accuracy"], winner.get("p_holm", 1.0)
+    assert gain["low"] is not None
+    assert gain["high"] is not None
+    points, low, high = (100 * value for value in (gain["value"], gain["low"], gain["high"]))
+    beside = "as many as" if points == 0 else f"{abs(points):.2f} points {'more' if points > 0 else 'fewer'} than"
+    chance = "may be chance" if p_value >= SURE or low <= 0 <= high else "is hardly chance"
+    return (
+        f" It gets {100 * winner['accuracy']['value']:.2f} % of the test right, {beside} the best single trial {best} "
+        f"(95 %: {low:+.2f} to {high:+.2f}). That {chance} (McNemar's p = {p_value:.2g}, corrected for {methods} methods tried)."
+    )
+
+
+def _cost(winner: Row, single: Row) -> str:
+    if winner["multiply_adds"] is None or not single["multiply_adds"]:
+        return f"It costs {_counted(len(winner['members']), 'network')}."
+    times = winner["multiply_adds"] / single["multiply_adds"]
+    beside = "as many as that trial" if times == 1 else f"{times:.3g} times those of that trial"
+    return f"It takes {short(winner['multiply_adds'])} multiply-adds an image, {beside}."
+
+
+def _hyper_deep(found: Comparison) -> list[str]:
+    """The hyper-deep ensemble beside the deep ensemble and the best single trial: networks, trainings, accuracy."""
+    rows = {row["method"]: row for row in found["rows"]}
+    if HYPER_DEEP not in rows or "gain_over_seeds" not in rows[HYPER_DEEP]:
+        return []
+    parts = [
+        f"{name} has {_counted(len(rows[name]['members']), 'network')} out of {_counted(rows[name].get('trainings', 0), 'trial')}"
+        f" and gets {100 * rows[name]['accuracy']['value']:.2f} %"
+        for name in (HYPER_DEEP, SEEDS, BASELINE)
+    ]
+    gain = rows[HYPER_DEEP]["gain_over_seeds"]
+    ends = (
+        ""
+        if gain["low"] is None or gain["high"] is None
+        else f" (95 %: {100 * gain['low']:+.2f} to {100 * gain['high']:+.2f})"
+    )
+    return [
+        f"At what cost of training: {'; '.join(parts)}. {HYPER_DEEP} over {SEEDS}: {100 * gain['value']:+.2f} points{ends}."
+    ]
+
+
+# How sure -------------------------------------------------------------------------------------------------------------
+
+
+def _how_sure(found: Comparison) -> list[str]:
+    """Uncertainty from examples and from seeds, apart; and what the best of many is worth."""
+    said = found["corrected"]
+    spread = said.get("seeds_test") if said.get("seeds_test") is not None else said.get("seeds")
+    if spread is not None:
+        seeds = (
+            f"Intervals are over examples alone. Seeds come on top: one configuration's accuracy spreads by {100 * spread:.2f} "
+            "points (standard deviation) from seed to seed."
+        )
+    else:
+        seeds = "Intervals are over examples alone; how far seeds spread is not known (repeat=5 trains five of each)."
+    return [*_corrected(found), seeds]
+
+
+def _corrected(found: Comparison) -> list[str]:
+    """Validation accuracy of the best single trial and of the winner: as it is, and corrected for having been chosen by it."""
+    trials, methods = len(trials_of(found["members"])), sum(row["allowed"] for row in found["rows"])
+    return [
+        *_of_chosen(found, "", f"The best single trial's validation accuracy of {{}} is the best of {trials}"),
+        *_of_chosen(
+            found, "winner_", f"The winner's of {{}}, cross-fitted, was chosen among {_counted(methods, 'method')}"
+        ),
+    ]
+
+
+def _of_chosen(found: Comparison, whose: str, told: str) -> list[str]:
+    said = found["corrected"]
+    naive, value, low, high = (said.get(f"{whose}{key}") for key in ("naive", "value", "low", "high"))
+    if naive is None or value is None or low is None or high is None:
+        return []
+    ends = f"(95 %: {100 * low:.2f} to {100 * high:.2f})"
+    return [f"{told.format(f'{100 * naive:.2f} %')}; corrected for that choice it is {100 * value:.2f} % {ends}."]
+
+
+def _chosen(found: Comparison) -> list[str]:
+    best = found["rows"][0]
+    if best["method"] == found["winner"] or "test" not in best:
+        return []
+    return [f"{best['method']} is first on the test; to take it for that would be choosing by the test."]
+
+
+# What was made of weights, and what is missing ------------------------------------------------------------------------
+
+
+def _averaged(found: Comparison) -> list[str]:
+    pairs = [(row, network_of(found, row)) for row in found["rows"]]
+    return [_network(found, row, network["ingredients"]) for row, network in pairs if network is not None]
+
+
+def _network(found: Comparison, row: Row, ingredients: Sequence[int]) -> str:
+    names = [_named(found, place) for place in ingredients[:3]]
+    if row["method"] == "swa":
+        return f"swa is one network, the weights of {names[0]} averaged over its last epochs."
+    if len(ingredients) == 1:
+        return f"{row['method']} is {names[0]} alone: no other's weights helped."
+    more = f" and {len(ingredients) - 3} more" if len(ingredients) > 3 else ""
+    text = f"{row['method']} is one network, of the averaged weights of {', '.join(names)}{more}."
+    if row["val"]["measures"]["accuracy"] < min(found["members"][place]["val_accuracy"] for place in ingredients):
+        text += (
+            " It is worse than each of them: weights can be averaged of trials that began alike (pretrained=SWEEP/7)."
+        )
+    return text
+
+
+def _left_out(found: Comparison) -> list[str]:
+    lines = [f"not tried: {name} ({why})" for name, why in found["not_tried"]]
+    reasons: dict[str, list[str]] = {}
+    for name, why in found["left_out"]:
+        reasons.setdefault(why, []).append(name)
+    for why, names in [*reasons.items()][:SHOWN]:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        lines.append(f"left out: {', '.join(names[:3])}{more} ({why})"[:600])
+    if len(reasons) > SHOWN:
+        lines.append(f"and trials left out for {len(reasons) - SHOWN} other reasons: --json has them")
+    if missing := found["environment"].get("multiply_adds_missing"):
+        lines.append(f"multiply-adds are not known of {missing}"[:600])
+    if missing := found["environment"].get("latency_missing"):
+        lines.append(f"not timed: {missing}"[:600])
+    return lines
+
+
+def _looks(found: Comparison) -> list[str]:
+    if not is_tested(found):
+        return []
+    most = max((sweep["look"] for sweep in found["sweeps"]), default=0)
+    if not most:
+        return ["How often this test was looked at is not counted: the trials were read from a server."]
+    if most == 1:
+        return [
+            "This is look 1 at the test of these trials, so its intervals hold as they are. The same comparison once more is "
+            "no further look; any other is."
+        ]
+    return [
+        f"This is look {most} at the test of these trials: the more often methods are compared on it, the more luck is in its "
+        "best number."
+    ]
+
+
+# Next -----------------------------------------------------------------------------------------------------------------
+
+
+def next_steps(found: Comparison, folder: Path, *, registered: str | None) -> list[str]:
+    """The commands that use the winner, and the one that shows its most important member.
+
+    Args:
+        folder: of the comparison, with the winner as a model if all its weights are here.
+        registered: the name that the winner was registered under.
+    """
+    from orchestrator.base.layout import MODEL
+
+    (row,) = (row for row in found["rows"] if row["method"] == found["winner"])
+    where = _runs_dir(folder.parent.parent)
+    lines = ["next:"]
+    if (folder / MODEL).is_dir():
+        name = f"models:/{registered}@champion" if registered else folder.name
+        lines.append(
+            f"  orchestrator predict {shlex.quote(name)}{where} IMAGE...    what the winner says of image files"
+        )
+        if not registered:
+            again = shlex.join([*found["command"], "--register", "NAME"])
+            lines.append(f"  {again}    the same, no further look: a model in MLflow's registry")
+    place, what = _first_member(found, row)
+    return [*lines, f"  orchestrator show {shlex.quote(found['members'][place]['name'])}{where}    {what}"]
+
+
+def _runs_dir(runs_dir: Path) -> str:
+    """The option that names the folder of the sweeps as it was typed, where commands do not look there by themselves."""
+    return "" if runs_dir.resolve() == Path("runs").resolve() else f" --runs-dir {shlex.quote(str(runs_dir))}"
+
+
+def _first_member(found: Comparison, row: Row) -> tuple[int, str]:
+    """The place of the member that a reader looks at first, and what it is. Members stand in order, the best first."""
+    if (network := network_of(found, row)) is not None:
+        alone = len(network["ingredients"]) == 1
+        return min(
+            network["ingredients"]
+        ), "the trial that it is made of" if alone else "the best trial that it is made of"
+    if len(row["members"]) == 1:
+        return row["members"][0], "the trial that it is"
+    if not has_weights(row):
+        return min(row["members"]), "its best member"
+    heaviest = max(range(len(row["members"])), key=lambda place: row["weights"][place])
+    return row["members"][heaviest], "its member with the most weight"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _named(found: Comparison, place: int) -> str:
+    name = found["members"][place]["name"]
+    return name if len(name) <= 60 else f"{name[:57]}..."

@@ -1,0 +1,109 @@
+"""What compare says to people of a record: names, columns, the batch that was timed, and the member to look at first."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.cli.compared import lines_of, next_steps
+from orchestrator.cli.compared_table import table_lines
+from orchestrator.ensembles.comparison import Comparison
+from tests.ensembles.compared import comparison
+
+CORRECTED = {"naive": 0.915, "value": 0.903, "low": 0.89, "high": 0.92}
+OF_WINNER = {"winner_naive": 0.93, "winner_value": 0.925, "winner_low": 0.91, "winner_high": 0.94}
+
+
+def found_with(winner: str, **values: Any) -> Comparison:
+    """A comparison that this method wins, with these values in its row."""
+    found: Any = copy.deepcopy(comparison())
+    found["winner"] = winner
+    for row in found["rows"]:
+        row["allowed"] = True
+        row.update(values if row["method"] == winner else {})
+    return found  # type: ignore[no-any-return]
+
+
+def text_of(found: Comparison) -> str:
+    return " ".join(" ".join(lines_of(found, Path("runs/comparisons/x/comparison.json"))).split())
+
+
+def last_step(found: Comparison) -> str:
+    return next_steps(found, Path("runs/comparisons/x"), registered=None)[-1]
+
+
+@pytest.mark.parametrize(
+    ("winner", "values", "place", "what"),
+    [
+        ("mean", {}, 0, "its best member"),
+        ("majority_vote", {"members": [3, 2, 5], "weights": [1 / 3] * 3}, 2, "its best member"),
+        ("mean", {"pooling": "stacked", "members": [1, 4], "weights": [0.3, 0.7]}, 1, "its best member"),
+        ("greedy", {"members": [1, 4], "weights": [0.3, 0.7]}, 4, "its member with the most weight"),
+        ("best_single", {"members": [0], "weights": [1.0]}, 0, "the trial that it is"),
+    ],
+)
+def test_the_member_to_look_at_is_named_for_what_it_is(
+    winner: str, values: dict[str, Any], place: int, what: str
+) -> None:
+    found = found_with(winner, **values)
+    assert last_step(found) == f"  orchestrator show {found['members'][place]['name']}    {what}"
+
+
+def test_paths_are_as_they_were_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = found_with("mean")
+    assert "--runs-dir" not in last_step(found)
+    (step,) = next_steps(found, Path("other runs/comparisons/x"), registered=None)[1:]
+    assert " --runs-dir 'other runs'    " in step
+
+
+def test_what_is_timed_is_said_and_the_loss_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = found_with("mean")
+    found["environment"] = {"latency_batch": "64", "latency_on": "a small one, CPU"}
+    for row in found["rows"]:
+        row["latency_ms"] = 0.0123
+    monkeypatch.setenv("COLUMNS", "80")
+    table, legend = table_lines(found)[: 1 + len(found["rows"])], " ".join(table_lines(found)[1 + len(found["rows"]) :])
+    assert max(map(len, table)) <= 80
+    assert {"NLL", "ms"} <= {*table[0].split()}
+    assert table[1].split()[-1] == "0.012"
+    assert "ms: for a batch of 64 images on a small one, CPU, members one after the other" in " ".join(legend.split())
+    assert "no room for p, val %, MACs, over mean: a wider terminal shows them" in " ".join(legend.split())
+
+
+def test_the_validation_column_is_called_cross_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    found = found_with("mean", gain_over_mean=0.0321)
+    lines = table_lines(found)
+    legend = " ".join(" ".join(lines[1 + len(found["rows"]) :]).split())
+    assert "* the winner: the highest accuracy on cross-fitted validation predictions" in legend
+    assert "val %: cross-fitted, each example by an ensemble that was built without it" in legend
+    assert "over mean: in points over the mean of its members, a soup over that of its ingredients" in legend
+    rows = {line.split()[0]: line for line in lines[1 : 1 + len(found["rows"])]}
+    assert rows["mean"].endswith("+3.21")
+    assert not rows["best_single"].rstrip().endswith("+1.00"), "it is its own mean"
+    found["settings"] = {"chosen_by": "nll"}
+    assert "* the winner: the lowest NLL on cross-fitted" in " ".join(table_lines(found))
+
+
+def test_the_winner_is_corrected_beside_the_best_single_trial() -> None:
+    found = found_with("mean")
+    found["corrected"] = {**CORRECTED, **OF_WINNER}
+    assert (
+        "The best single trial's validation accuracy of 91.50 % is the best of 16; corrected for that choice it is 90.30 % "
+        "(95 %: 89.00 to 92.00). The winner's of 93.00 %, cross-fitted, was chosen among 8 methods; corrected for that choice "
+        "it is 92.50 % (95 %: 91.00 to 94.00)."
+    ) in text_of(found)
+    found["corrected"] = CORRECTED
+    assert "The winner's of" not in text_of(found)
+
+
+@pytest.mark.parametrize(
+    ("low", "p_value", "word"), [(0.004, 0.01, "is hardly chance"), (0.004, 0.2, "may"), (-0.01, 0.01, "may")]
+)
+def test_what_may_be_chance_is_called_so(low: float, p_value: float, word: str) -> None:
+    gain = {"value": 0.02, "low": low, "high": 0.04}
+    assert f"That {word}" in text_of(found_with("mean", gain_accuracy=gain, p_holm=p_value))
