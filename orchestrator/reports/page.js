@@ -244,7 +244,6 @@
   };
 
   const isChosen = (trial) => chosen === null || chosen[trial.trial];
-  const what = data.what || "trials";
   const ranked = trials.filter((trial) => trial.listed !== false).sort((a, b) => (a.rank ?? Infinity) - (b.rank ?? Infinity) || a.trial - b.trial);
   const word = (value) => (typeof value === "number" ? String(Number(value.toPrecision(5))) : value === null ? "" : String(value));
   const quoted = (text) => (/^[\w.\-/]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
@@ -252,14 +251,14 @@
   function fillLine() {
     const line = document.getElementById("filter");
     line.replaceChildren();
-    const total = ranked.length.toLocaleString("en");
+    const whole = data.whole || `${ranked.length.toLocaleString("en")} ${data.what || "trials"}`;
     if (chosen === null) {
       const how = data.how || "Drag along an axis of the parallel coordinates, or click a curve, a point or a row.";
-      element("span", `All ${total} ${what}. ${how}`, line);
+      element("span", `All ${whole}. ${how}`, line);
       return;
     }
     const found = ranked.filter(isChosen);
-    element("span", `${found.length.toLocaleString("en")} of ${total} ${what}${words ? `: ${words}` : ""} `, line);
+    element("span", `${found.length.toLocaleString("en")} of ${whole}${words ? `: ${words}` : ""} `, line);
     element("button", "clear", line).addEventListener("click", clear);
     const lines = found.slice(0, SHOWN_LINES).map((trial) => `orchestrator show ${quoted(trial.address ?? `${data.sweep}/${trial.trial}`)}`);
     if (found.length > SHOWN_LINES) lines.push(`and ${(found.length - SHOWN_LINES).toLocaleString("en")} more`);

@@ -106,7 +106,7 @@ def cost(view: View) -> str:
     if row["multiply_adds"]:
         told += f" and {short(row['multiply_adds'])} multiply-adds an image{_times(view, row)}"
     if row["latency_ms"]:
-        told += f"; {short(row['latency_ms'])} ms a batch as measured"
+        told += f"; {view.timed(row['latency_ms'])}"
     return f"{told}."
 
 
@@ -128,13 +128,14 @@ def _looks(view: View) -> str:
     looks = max((sweep["look"] for sweep in view.comparison["sweeps"]), default=1)
     if looks == 0:
         return (
-            "The winner was fixed by validation first; how often a server's test predictions were read nobody counts."
+            "The winner was fixed by validation first. The trials are those of a server, which does not count how often their "
+            "test was looked at."
         )
     if looks == 1:
         return "The winner was fixed by validation before its test predictions were read, for the first time."
     return (
-        f"This is look {looks:,} at the test predictions of these sweeps: the more looks, the less the test is of images "
-        "that nobody has chosen by."
+        f"The test predictions of these sweeps were looked at {looks:,} times, this comparison included. The more often methods "
+        "are compared on the same test, the more luck is in its best number."
     )
 
 
@@ -156,15 +157,18 @@ def _curse(view: View) -> str:
     if pair is None:
         return ""
     return (
-        f"The best single member's validation accuracy of {percent(pair[0])} is that of the best of {len(view.trials):,}; "
-        f"corrected for having been chosen it is {percent(pair[1])}{_of_winner(view)}."
+        f"The best single member has a validation accuracy of {percent(pair[0])}, as the best of {len(view.trials):,}; corrected "
+        f"for that choice it is {percent(pair[1])}.{_of_winner(view)}"
     )
 
 
 def _of_winner(view: View) -> str:
     pair = naive_and_corrected(view, "winner_")
+    if pair is None:
+        return ""
     return (
-        "" if pair is None else f"; the winner's, chosen among the methods, {percent(pair[0])} and {percent(pair[1])}"
+        f" The winner has {percent(pair[0])}, cross-fitted, and was chosen among the methods; corrected for that choice it has "
+        f"{percent(pair[1])}."
     )
 
 
@@ -223,9 +227,9 @@ def tiles(view: View) -> str:
         made.append(_tile("chance?", "a tie" if tie else "hardly", f"p {p_word_of(p_word(p_value))} after Holm"))
     adds = f"{short(row['multiply_adds'])} multiply-adds an image" if row["multiply_adds"] else ""
     made.append(_tile("cost", counted(len(row["members"]), "member"), adds))
-    pair = naive_and_corrected(view)
-    if pair is not None:
-        made.append(_tile("best single, corrected", percent(pair[1]), f"validation; naive {percent(pair[0])}"))
+    for whose, name in (("winner_", "winner, corrected"), ("", "best single, corrected")):
+        if (pair := naive_and_corrected(view, whose)) is not None:
+            made.append(_tile(name, percent(pair[1]), f"validation; {percent(pair[0])} as chosen"))
     if view.is_tested:
         looks = max((sweep["look"] for sweep in view.comparison["sweeps"]), default=1)
         made.append(_tile("looks at the test", f"{looks:,}" if looks else "not counted", f"{view.examples:,} images"))

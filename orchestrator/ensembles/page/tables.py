@@ -9,15 +9,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.base.text import short, word
-from orchestrator.ensembles.page.view import View, percent
+from orchestrator.ensembles.page.view import View, counted, percent
 from orchestrator.reports.data import cut
 from orchestrator.reports.figure import Figure
 from orchestrator.reports.page import drawn
 from orchestrator.reports.tables import rounded, to_json
 
 MEMBERS = """<section id="trials"><h2>Members</h2>
-<p>The candidates, or those that belong to what is chosen; the best first. A click on a row chooses the member and the methods
-that use it, with Ctrl or Shift one more; a click on a column's name sorts.</p>
+<p>The trials, the best first, and behind them networks of averaged weights; or those that belong to what is chosen. Their
+validation numbers are plain: of each trial by itself, as it was trained. A click on a row chooses the member and the methods that
+use it, with Ctrl or Shift one more; a click on a column's name sorts.</p>
 <div class="scroll"><table id="table"></table></div><button type="button" id="more" hidden></button></section>
 """
 
@@ -48,7 +49,7 @@ def page_data(view: View, figures: Sequence[Figure]) -> str:
     names = ["trial", "listed", "address", "about", *(column[0] for column in COLUMNS), *fields]
     return to_json(
         {
-            "what": "members",
+            "whole": whole(view),
             "how": HOW,
             "table": columns + [[field, cut(key), "text"] for field, key in zip(fields, keys, strict=True)],
             "titles": {figure.name: figure.title for figure in figures},
@@ -60,6 +61,14 @@ def page_data(view: View, figures: Sequence[Figure]) -> str:
             "figures": drawn(figures),
         }
     )
+
+
+def whole(view: View) -> str:
+    """How many members there are, trials apart from networks that were made of their weights."""
+    trials, made = len(view.trials), len(view.members) - len(view.trials)
+    if not made:
+        return counted(trials, "trial")
+    return f"{counted(trials, 'trial')} and {counted(made, 'network')} of averaged weights"
 
 
 def _method(view: View, number: int) -> dict[str, Any]:
@@ -76,7 +85,7 @@ def about_method(view: View, number: int) -> str:
         cut(row["described"], 160),
         f"{view.split} accuracy {percent(view.estimate(row, 'accuracy')['value'])}",
         f"NLL {word(measures.get('nll', math.nan))} nats",
-        f"{len(row['members']):,} members"
+        counted(len(row["members"]), "member")
         + (f", {short(row['multiply_adds'])} multiply-adds" if row["multiply_adds"] else ""),
     ]
     return "\n".join(line for line in lines if line)
@@ -88,18 +97,22 @@ def _members(view: View, keys: Sequence[str]) -> list[dict[str, Any]]:
         for place in row["members"]:
             uses[place] = uses.get(place, 0) + 1
     winner = view.rows[view.winner] if view.winner is not None else None
-    weights = dict(zip(winner["members"], winner["weights"], strict=False)) if winner else {}
+    weights: dict[int, float | None] = {}
+    if winner is not None:
+        stacked = winner["pooling"] == "stacked"
+        shares = [None] * len(winner["members"]) if stacked else winner["weights"]
+        weights = dict(zip(winner["members"], shares, strict=False))
     return [
-        _member(view, place, uses.get(place, 0), weights.get(place))
+        _member(view, place, uses.get(place, 0), place in weights, weights.get(place))
         | {f"k{number}": _value(view.members[place]["params"], key) for number, key in enumerate(keys)}
         for place in range(len(view.members))
     ]
 
 
-def _member(view: View, place: int, uses: int, weight: float | None) -> dict[str, Any]:
+def _member(view: View, place: int, uses: int, taken: bool, weight: float | None) -> dict[str, Any]:
     member = view.members[place]
     accuracy = member["val_accuracy"]
-    part = f"\n{100 * weight:.3g} % of the winner" if weight is not None else ""
+    part = f"\n{100 * weight:.3g} % of the winner" if weight is not None else "\nin the winner" if taken else ""
     return {
         "trial": view.number(place),
         "listed": True,

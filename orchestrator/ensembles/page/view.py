@@ -70,6 +70,13 @@ class View:
     def _place(self, method: str) -> int | None:
         return next((place for place, row in enumerate(self.rows) if row["method"] == method), None)
 
+    def is_far_below(self, number: int) -> bool:
+        """Whether a method is less than half as accurate as the best single member: axes that held it would show nothing else."""
+        if self.single is None:
+            return False
+        value, single = (self.estimate(self.rows[one], "accuracy")["value"] for one in (number, self.single))
+        return value < single / 2
+
     @cached_property
     def is_tested(self) -> bool:
         """Whether the test was read, so that its numbers are shown, and not those of the validation."""
@@ -91,9 +98,11 @@ class View:
         found = row.get(measure) if self.is_tested else None
         return found or {"value": self.scores(row)["measures"].get(measure, math.nan), "low": None, "high": None}  # type: ignore[return-value]
 
-    def weight(self, row: Row, place: int) -> float:
-        """Of a member in an ensemble; 0 of another."""
-        return next((w for one, w in zip(row["members"], row["weights"], strict=False) if one == place), 0.0)
+    def timed(self, latency_ms: float) -> str:
+        """A measured time, of what and where."""
+        on = self.comparison["environment"]
+        where = f" on {cut(on['latency_on'], 80)}" if "latency_on" in on else ""
+        return f"{latency_ms:.2g} ms for a batch of {cut(on.get('latency_batch', '?'), 10)} images, measured{where}"
 
     def method(self, number: int, longest: int = 40) -> str:
         return cut(self.rows[number]["method"], longest)

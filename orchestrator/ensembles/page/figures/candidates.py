@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from orchestrator.ensembles.comparison import Row, has_weights
 from orchestrator.ensembles.page.view import View, counted, percent, whole_axis
 from orchestrator.reports.data import cut
 from orchestrator.reports.figure import CHOSEN, GREY, RED, Figure, strength
@@ -54,7 +55,20 @@ def _text(view: View) -> str:
     kinds = {view.members[place]["architecture"] for place in taken}
     if len(kinds) > 1:
         text += f" They are of {len(kinds):,} architectures."
-    return f"{text} A larger dot has more weight."
+    return f"{text} {_about_weights(view, row, len(taken))}"
+
+
+def _about_weights(view: View, row: Row, taken: int) -> str:
+    """What the winner weights its members by; nothing of a single one."""
+    if row["pooling"] == "stacked":
+        classes = len(view.comparison["classes"])
+        return (
+            f"No member has one weight: stacking gives each {classes**2:,} coefficients, one for each pair of a class that the "
+            "member says and a class that the ensemble says."
+        )
+    if has_weights(row):
+        return "A larger dot has more weight."
+    return "All of them have the same weight." if taken > 1 else ""
 
 
 def _spec(rows: list[dict[str, Any]]) -> dict[str, Any]:

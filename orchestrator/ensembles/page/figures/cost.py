@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.base.text import short
 from orchestrator.ensembles.page.figures.sizes import ranking_of, sampled
-from orchestrator.ensembles.page.labels import FONT, placed
-from orchestrator.ensembles.page.view import View, percent
+from orchestrator.ensembles.page.labels import FONT, HEIGHT, MARGINS, Plot, placed
+from orchestrator.ensembles.page.view import View, counted, percent
 from orchestrator.reports.data import cut
 from orchestrator.reports.figure import BLUE, CHOSEN, GREEN, GREY, ORANGE, RED, Figure, strength
 from orchestrator.reports.figures.cost import WIDE, Cost, frontier
@@ -19,11 +20,11 @@ NAMED = 25
 
 
 def costs(view: View) -> list[Cost]:
-    """The methods whose multiply-adds are known."""
+    """The methods whose multiply-adds are known, but for those that are far below."""
     return [
         Cost(number, float(row["multiply_adds"]), view.estimate(row, "accuracy")["value"])
         for number, row in enumerate(view.rows)
-        if row["multiply_adds"]
+        if row["multiply_adds"] and not view.is_far_below(number)
     ]
 
 
@@ -50,8 +51,10 @@ def _text(view: View, found: Sequence[Cost], front: Sequence[Cost]) -> str:
         text += " A bar is the 95 % interval."
     if _ranking(view):
         text += " The grey line takes the members by their rank, one after the other."
-    if len(found) < len(view.rows):
-        text += f" Of {len(view.rows) - len(found):,} methods the multiply-adds are not known{_why(view)}."
+    if below := [view.method(number) for number in range(len(view.rows)) if view.is_far_below(number)]:
+        text += f" Not drawn, as far below: {', '.join(below[:NAMED])}."
+    if unknown := sum(not row["multiply_adds"] for row in view.rows):
+        text += f" Of {counted(unknown, 'method')} the multiply-adds are not known{_why(view)}."
     return text
 
 
@@ -81,11 +84,17 @@ def _spec(view: View, found: Sequence[Cost], front: Sequence[Cost]) -> dict[str,
     ranking = _ranking(view)
     spent = [one.cost for one in found] + [row["cost"] for row in ranking]
     kind = "log" if max(spent) > WIDE * min(spent) else "linear"
+    gained = _accuracies(view, found, ranking)
     x = {
         "field": "cost",
         "type": "quantitative",
         "title": f"multiply-adds an image{' (logarithmic)' if kind == 'log' else ''}",
-        "scale": {"type": kind, "nice": False, "padding": 40} | ({} if kind == "log" else {"zero": True}),
+        "scale": {
+            "type": kind,
+            "domain": [min(spent) if kind == "log" else 0, max(spent)],
+            "nice": False,
+            "padding": MARGINS[0],
+        },
         "axis": {
             "format": "~s",
             "labelOverlap": True,
@@ -96,14 +105,26 @@ def _spec(view: View, found: Sequence[Cost], front: Sequence[Cost]) -> dict[str,
         "field": "accuracy",
         "type": "quantitative",
         "title": f"{view.split} accuracy (%)",
-        "scale": {"zero": False, "padding": 8},
+        "scale": {"zero": False, "domain": [min(gained), max(gained)], "nice": False, "padding": MARGINS[1]},
+        "axis": {"labelExpr": "datum.value > 100 ? '' : datum.label"},
     }
     layers = [
         *_ranking_layer(ranking, x, y),
         _line(front, x, y),
         *_methods(view, found, {one.trial for one in front}, x, y),
     ]
-    return {"params": [CHOSEN], "width": "container", "height": 340, "layer": layers}
+    return {"params": [CHOSEN], "width": "container", "height": HEIGHT, "layer": layers}
+
+
+def _accuracies(view: View, found: Sequence[Cost], ranking: Sequence[Mapping[str, Any]]) -> list[float]:
+    """All that is drawn, ends of intervals too, in percent."""
+    estimates = [view.estimate(view.rows[one.trial], "accuracy") for one in found]
+    ends = [end for one in estimates for end in (one["value"], one["low"], one["high"])]
+    values = [
+        *(100 * end for end in ends if end is not None and math.isfinite(end)),
+        *(row["accuracy"] for row in ranking),
+    ]
+    return values if max(values, default=0.0) > min(values, default=0.0) else [0.0, 100.0]
 
 
 def _ranking_layer(
@@ -163,9 +184,15 @@ def _methods(
         "mark": {"type": "point", "filled": True, "size": 120, "tooltip": True, "cursor": "pointer"},
         "encoding": {"x": x, "y": y, "color": kind, "shape": shape, "opacity": strength(1.0)},
     }
-    words = placed(
-        [row for row in rows[::-1] if row["named"]], "cost", "accuracy", "method", log=x["scale"]["type"] == "log"
+    plot = Plot(
+        "cost",
+        "accuracy",
+        "method",
+        tuple(x["scale"]["domain"]),
+        tuple(y["scale"]["domain"]),
+        log=x["scale"]["type"] == "log",
     )
+    words = placed(plot, [row for row in rows[::-1] if row["named"]], [row for row in rows if not row["named"]])
     names = {
         "data": {"values": words},
         "mark": {

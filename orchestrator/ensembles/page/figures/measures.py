@@ -9,6 +9,7 @@ from orchestrator.base.text import short
 from orchestrator.ensembles.comparison import Row
 from orchestrator.ensembles.page.figures.methods import SHOWN
 from orchestrator.ensembles.page.view import View
+from orchestrator.reports.data import cut
 from orchestrator.reports.figure import Figure
 from orchestrator.reports.parts.drawing import escaped
 
@@ -34,7 +35,9 @@ def _text(view: View) -> str:
         )
     if any(row["latency_ms"] is not None for row in view.rows):
         on = view.comparison["environment"]
-        text += f" Latency is of a batch of {on.get('latency_batch', '?')} images, members one after the other."
+        text += (
+            f" Latency is of a batch of {cut(on.get('latency_batch', '?'), 10)} images, members one after the other."
+        )
     return text
 
 
@@ -55,13 +58,11 @@ def _table(view: View) -> str:
 def _cells(view: View, row: Row) -> Mapping[str, str]:
     """Title of the column -> what it says; empty where that is not known."""
     said = view.scores(row)["measures"]
-    over_mean = row.get("gain_over_mean") if len(row["members"]) > 1 else None
     return {
         "top-5 error (%)": _number(said.get("top5_error"), ".2f", 100),
         "Brier": _number(said.get("brier"), ".4f"),
         "ECE (%)": _number(said.get("ece"), ".2f", 100),
         "class-wise ECE (%)": _number(said.get("classwise_ece"), ".2f", 100),
-        "over the mean member (points)": _number(over_mean, "+z.2f", 100),
         "members disagree on (%)": _number(row["disagreement"], ".2f", 100),
         "Q statistic": _number(row["q_statistic"], "z.3f"),
         "KL (nats)": _number(row["kl"], ".4f"),

@@ -53,12 +53,16 @@ def figure(view: View) -> Figure | None:
 
 def _text(view: View) -> str:
     text = (
-        f"{view.split.capitalize()} numbers, the best accuracy first; a dot is the value, the bar its 95 % interval over images."
+        f"{view.split.capitalize()} numbers, the best accuracy first; a dot is the value, the bar its 95 % interval over images. "
+        f"The winner has the {_chosen_by(view)} on validation, cross-fitted: each image is predicted by an ensemble that was "
+        "built without it."
         if view.is_tested
         else "Cross-fitted validation numbers, as the test has not been read."
     )
     if any("gain_accuracy" in row for row in view.rows):
         text += " A gain is over the best single member, in points; one whose bar holds 0 can be chance."
+    if any("gain_over_mean" in row for row in view.rows):
+        text += " Over the mean member: over the mean of the members' own accuracies, of a soup over that of its ingredients."
     if any("in_set" in row for row in view.rows):
         text += " Among the best are those whose accuracy the test cannot tell from the highest (model confidence set, 95 %)."
     if any(row["multiply_adds"] for row in view.rows):
@@ -68,22 +72,29 @@ def _text(view: View) -> str:
     return f"{text} A click on a row shows the method and its members in every figure."
 
 
+def _chosen_by(view: View) -> str:
+    return "lowest NLL" if view.comparison["settings"].get("chosen_by") == "nll" else "highest accuracy"
+
+
 # The table ------------------------------------------------------------------------------------------------------------
 
 
 def _table(view: View) -> str:
     shown = view.rows[:SHOWN]
-    accuracy = axis_of(_ends([_scaled(view.estimate(row, "accuracy")) for row in shown]))
-    gains = [_scaled(row["gain_accuracy"]) for row in shown if "gain_accuracy" in row]
+    near = [row for number, row in enumerate(shown) if not view.is_far_below(number)]
+    accuracy = axis_of(_ends([_scaled(view.estimate(row, "accuracy")) for row in near]))
+    gains = [_scaled(row["gain_accuracy"]) for row in near if "gain_accuracy" in row]
     gain = axis_of([0.0, *_ends(gains)]) if gains else None
-    nll = axis_of(_ends([view.estimate(row, "nll") for row in shown]))
+    nll = axis_of(_ends([view.estimate(row, "nll") for row in near]))
     priced = any(row["multiply_adds"] for row in shown)
     head = [
         "<th>method</th>",
         f"<th>accuracy (%){_scale(accuracy)}</th>",
         f"<th>gain (points){_scale(gain)}</th>" if gain else "",
         '<th class="number">p, Holm</th>' if gain else "",
+        '<th class="number">over the<br>mean member</th>' if gain else "",
         f"<th>NLL (nats){_scale(nll)}</th>",
+        '<th class="number">validation<br>accuracy (%)</th>' if view.is_tested else "",
         '<th class="number">members</th>',
         '<th class="number">multiply-<br>adds</th>' if priced else "",
         "<th>among<br>the best</th>" if any("in_set" in row for row in shown) else "",
@@ -92,7 +103,7 @@ def _table(view: View) -> str:
         f'<tr data-trial="{number}" tabindex="0"{_kind(view, number)}>{_method(view, number)}'
         f"{_bar(_scaled(view.estimate(row, 'accuracy')), accuracy, '.2f')}"
         f"{_gains(row, gain, number == view.single) if gain else ''}{_bar(view.estimate(row, 'nll'), nll, '.4f')}"
-        f"{_numbers(row, priced)}</tr>"
+        f"{_validation(row) if view.is_tested else ''}{_numbers(row, priced)}</tr>"
         for number, row in enumerate(shown)
     )
     top = f"<thead><tr>{''.join(head)}</tr></thead>"
@@ -118,11 +129,19 @@ def _method(view: View, number: int) -> str:
 def _gains(row: Row, axis: Axis, is_single: bool) -> str:
     """Of the single member itself there is nothing to say."""
     if "gain_accuracy" not in row or is_single:
-        return "<td></td><td></td>"
+        return "<td></td><td></td><td></td>"
     p_value = row.get("p_holm", row.get("p_value"))
     told = "" if p_value is None else p_word(p_value).replace("below", "<")
     faint = ' class="number soft"' if is_tie(row) else ' class="number"'
-    return f"{_bar(_scaled(row['gain_accuracy']), axis, '+.2f', zero=True)}<td{faint}>{escaped(told)}</td>"
+    over_mean = row.get("gain_over_mean")
+    mean = "" if over_mean is None or not math.isfinite(over_mean) else f"{100 * over_mean:+z.2f}"
+    cells = f'<td{faint}>{escaped(told)}</td><td class="number">{mean}</td>'
+    return f"{_bar(_scaled(row['gain_accuracy']), axis, '+.2f', zero=True)}{cells}"
+
+
+def _validation(row: Row) -> str:
+    accuracy = row["val"]["measures"].get("accuracy", math.nan)
+    return f'<td class="number">{f"{100 * accuracy:.2f}" if math.isfinite(accuracy) else "?"}</td>'
 
 
 def _numbers(row: Row, priced: bool) -> str:
@@ -158,12 +177,21 @@ def _bar(one: Estimate, axis: Axis, form: str, *, zero: bool = False) -> str:
         low, high = axis.x(one["low"]), axis.x(one["high"])
         drawn += f'<rect x="{low}" width="{max(round(high - low, 1), 1)}" y="{middle - 4}" height="8" rx="4" class="interval"/>'
         title += f" (95 %: {one['low']:{form}} to {one['high']:{form}})"
-    drawn += f'<circle cx="{axis.x(one["value"])}" cy="{middle}" r="4" class="value"/>'
+    drawn += _mark(one["value"], axis, middle)
     name = escaped(title)
     picture = (
         f'<svg width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{name}"><title>{name}</title>{drawn}</svg>'
     )
     return f'<td class="bar"><span>{escaped(told)}</span>{picture}</td>'
+
+
+def _mark(value: float, axis: Axis, middle: float) -> str:
+    """A dot; at an end of the axis an arrow to a value that is beyond it."""
+    x = axis.x(value)
+    if axis.low <= value <= axis.high:
+        return f'<circle cx="{x}" cy="{middle}" r="4" class="value"/>'
+    tip = x - 6 if value < axis.low else x + 6
+    return f'<path d="M{x} {middle - 4}V{middle + 4}L{tip} {middle}Z" class="value"/>'
 
 
 def _scale(axis: Axis) -> str:
