@@ -18,6 +18,7 @@ import pytest
 
 from orchestrator.cli import COMMANDS, main
 from orchestrator.config.catalogue import choices, groups
+from tests.synthetic import Sweep
 
 RUN = [sys.executable, "-m", "orchestrator"]
 
@@ -37,6 +38,47 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
 def test_what_is_missing_is_the_name_alone(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command]) == 2
     assert capsys.readouterr().err.strip().endswith("the following arguments are required: NAME")
+
+
+@pytest.mark.parametrize(
+    ("typed", "write"),
+    [
+        ("compare mixed runs_dir=/x", "runs_dir=/x: is an option of orchestrator compare; write  --runs-dir /x"),
+        ("results mixed runs_dir=/x", "write  --runs-dir /x"),
+        ("results mixed csv=true", "write  --csv"),
+        ("status runs_dir=/x", "write  --runs-dir /x"),
+        ("predict mixed top=3 a.png", "write  --top 3"),
+        ("resume mixed runs_dir=/x", "write  --runs-dir /x"),
+        ("resume mixed more=5", "write  --more 5"),
+        ("--config-dir X launch trials=2", "write  orchestrator launch --config-dir X trials=2"),
+        ("--runs-dir X results", "write  orchestrator results --runs-dir X"),
+    ],
+)
+def test_options_at_the_wrong_place_or_without_dashes_are_told(
+    typed: str, write: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(typed.split()) == 2
+    assert capsys.readouterr().err.strip().endswith(write)
+
+
+def test_the_value_of_an_option_is_no_override(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "mixed", "--name", "seed=3", "--runs-dir", str(tmp_path)]) == 2
+    assert "--name=seed=3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["status", "results", "report", "show", "compare"])
+def test_where_a_sweep_is_wanted_a_comparison_is_named(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "comparisons" / "best-0a1b2c3d"
+    folder.mkdir(parents=True)
+    (folder / "comparison.json").write_text("{}")
+    sweep = Sweep(tmp_path / "digits-00000001", {"kind": "none"})
+    sweep.finish(1)
+    sweep.journal.close()
+    assert main([command, "best", "--runs-dir", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert f"NAME=best: is a comparison, and a sweep is wanted; its page is {folder / 'comparison.html'}" in said
 
 
 def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,10 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         name, *rest = arguments
         if name not in COMMANDS:
             known = [command for command in COMMANDS if not command.startswith("_")]
-            near = nearest(name, known)
-            raise ConfigError(
-                Problem(name, "is not a command", nearest=near, known=(*known,), listed_by="orchestrator --help")
-            )
+            raise ConfigError(_unknown(arguments, known))
         return function_of(name)(rest)
     except SystemExit as stop:  # argparse's --help
         return int(stop.code or 0)
@@ -111,6 +108,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(traceback.format_exc().rstrip(), sys.stderr)
         say("this is a bug in orchestrator; the lines above say where", sys.stderr)
         return errors.EXIT_BUG
+
+
+def _unknown(arguments: Sequence[str], known: Sequence[str]) -> Problem:
+    """What is said of a first word that is no command."""
+    from orchestrator.cli.parser import after_command
+
+    name, why = arguments[0], "is not a command"
+    if (hint := after_command(arguments, known)) is not None:
+        return Problem(name, why, hint=hint)
+    return Problem(name, why, nearest=nearest(name, known), known=(*known,), listed_by="orchestrator --help")
 
 
 def function_of(command: str) -> Callable[[Sequence[str]], int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import sys
 from collections.abc import Sequence
 
@@ -115,8 +114,7 @@ def _check_sweeps(names: Sequence[str]) -> None:
     for name in names:
         key, assigned, value = name.partition("=")
         if assigned:
-            example = shlex.quote(f"params.{key} = '{value}'")
-            hint = f"to compare some of the trials write  --filter {example}"
+            hint = f"to compare some of the trials write  --filter \"params.{key} = '{value}'\""
             raise ConfigError(Problem(name, "is an override, and compare trains nothing", hint=hint))
         if found := TRIAL.fullmatch(name):
             why = "is one trial, and an ensemble takes several"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -45,13 +46,18 @@ def predict_command(argv: Sequence[str]) -> int:
         metavar="MODEL",
         help="a sweep, one of its trials (digits-0a1b2c3d/7), a comparison, the folder of a model, or models:/NAME@champion",
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, and folders of such")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files, and folders of such")
     parser.add_argument("--top", type=int, default=1, metavar="N", help="the N most probable classes (default: 1)")
     parser.add_argument("--json", action="store_true", help="for programs: a list with an entry for each file")
     add_runs_dir(parser)
     options = parser.parse_intermixed_args(argv)
     if options.top < 1:
         raise ConfigError(Problem("--top", "must be at least 1", options.top))
+    if not options.images:
+        hint = (
+            f"name image files, or folders of such:  orchestrator predict {shlex.quote(options.model)} photos/ --top 3"
+        )
+        raise ConfigError(Problem("IMAGE", "there is nothing to classify", hint=hint))
     files = list(dict.fromkeys(_files(options.images)))
     model = _model(options.model, options.runs_dir)
     answers = _answers(model, files)

@@ -136,7 +136,7 @@ def resume_command(argv: Sequence[str]) -> int:
         "--seeds", metavar="TRIAL=N,...", help="train the configurations of these trials with N seeds in all"
     )
     add_runs_dir(parser)
-    options = parser.parse_overrides(argv)
+    options = parser.parse_overrides(argv, options=("runs_dir", "more", "seeds"))
     from orchestrator.base.layout import LOCK
     from orchestrator.base.locks import holder
     from orchestrator.config.plan import SweepPlan

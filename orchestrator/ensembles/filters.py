@@ -6,13 +6,14 @@ The runs are made from the journal as the tracker would make them, so it does no
 from __future__ import annotations
 
 import contextlib
+import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.base.errors import ConfigError, Problem, nearest
+from orchestrator.base.errors import ConfigError, Problem
 from orchestrator.base.layout import JOURNAL
 from orchestrator.journal.file import Reader
 from orchestrator.stores.runs import CONTEXT_TAG, RunWrite, StoredRun
@@ -23,7 +24,10 @@ LONGEST = 10_000
 """Characters of a filter."""
 
 EVENTS_AT_ONCE = 2_000
-KEYS_SHOWN = 40
+KEYS_SHOWN, NEAR_SHOWN = 8, 3
+BARE_KEY = re.compile(r"Invalid attribute key '([^']{1,100})' specified")
+"""What MLflow says of a key without `params.`, `metrics.` or `tags.` before it."""
+
 PLAIN_KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 """A key that a filter can name without backticks."""
 
@@ -140,6 +144,10 @@ def _entity(run: StoredRun) -> Any:
 
 def _misunderstood(filter_string: str, error: Exception) -> ConfigError:
     said = " ".join(str(getattr(error, "message", None) or error).split())[:500].rstrip(".")
+    if found := BARE_KEY.search(said):
+        key = _spelled("parameter", found[1])
+        why = f"{found[1]} is no attribute of a run; did you mean {key}? For example: {EXAMPLE}"
+        return ConfigError(Problem("--filter", why, filter_string[:500]))
     return ConfigError(
         Problem("--filter", f"is none in MLflow's filter language: {said}; for example: {EXAMPLE}", filter_string[:500])
     )
@@ -154,16 +162,38 @@ def _nothing(clauses: Sequence[Clause], runs: Iterable[StoredRun], filter_string
     wanted = [_spelled(clause["type"], clause["key"]) for clause in clauses if clause["type"] in _KINDS]
     unknown = [key for key in wanted if key not in keys]
     why = f"no trial of {len(runs)} meets it"
+    if not unknown and (said := _values(clauses, runs)):
+        return ConfigError(Problem("--filter", f"{why}; {said}", filter_string[:500]))
     if unknown:
         why += f"; none has {', '.join(unknown)[:300]}"
-    near = nearest(unknown[0], keys) if unknown else None
-    if near:
-        why += f" (did you mean {near}?)"
+        near = _nearest(unknown[0], keys)
+        why += f" (did you mean {' or '.join(near)}?)" if near else ""
     shown = [key for key in keys if not key.startswith("tags.")] or list(keys)
-    rest = f" and {len(shown) - KEYS_SHOWN} more" if len(shown) > KEYS_SHOWN else ""
-    return ConfigError(
-        Problem("--filter", f"{why}; there are {', '.join(shown[:KEYS_SHOWN])}{rest}", filter_string[:500])
-    )
+    listed = ", ".join(shown[:KEYS_SHOWN])
+    rest = f" and {len(shown) - KEYS_SHOWN} more, which each run shows in MLflow: orchestrator dashboard"
+    there = f"; there are {listed}{rest if len(shown) > KEYS_SHOWN else ''}"
+    return ConfigError(Problem("--filter", why + there, filter_string[:500]))
+
+
+def _nearest(wanted: str, keys: Iterable[str]) -> list[str]:
+    """The keys that are spelled nearly so, of whichever kind."""
+    bare = {_bare(key): key for key in keys}
+    return [bare[name] for name in difflib.get_close_matches(_bare(wanted), bare, n=NEAR_SHOWN, cutoff=0.6)]
+
+
+def _bare(key: str) -> str:
+    """A key without its kind."""
+    return key.partition(".")[2].strip("`")
+
+
+def _values(clauses: Sequence[Clause], runs: Sequence[StoredRun]) -> str:
+    """What the parameters are that a filter asks for; empty where it asks for none."""
+    parts = []
+    for key in dict.fromkeys(clause["key"] for clause in clauses if clause["type"] == "parameter"):
+        values = sorted({run.params[key] for run in runs if key in run.params})
+        more = f" and {len(values) - KEYS_SHOWN} more" if len(values) > KEYS_SHOWN else ""
+        parts.append(f"{_spelled('parameter', key)} is {', '.join(values[:KEYS_SHOWN])}{more}"[:500])
+    return "; ".join(parts[:NEAR_SHOWN])
 
 
 _KINDS = {"parameter": "params", "metric": "metrics", "tag": "tags"}

@@ -49,7 +49,7 @@ def finish(
         from orchestrator.ensembles.registering import ALIAS
         from orchestrator.ensembles.registering import register as registered
 
-        yield f"registered: models:/{register}@{ALIAS} is version {registered(register, folder)}"
+        yield f"registered: models:/{register}@{ALIAS} is {registered(register, folder).of(register)}"
     else:
         yield from _shipped(found, folder, sources)
 
@@ -102,7 +102,7 @@ def _help(found: Comparison, runs_dir: Path) -> list[str]:
 
 def _shipped(found: Comparison, folder: Path, sources: tuple[Source, ...]) -> Iterator[str]:
     from orchestrator.ensembles.shipping import ship
-    from orchestrator.journal.finding import tracking_of
+    from orchestrator.journal.finding import runs_dir_option, tracking_of
 
     tracked = [
         source for source in sources if source.folder is None or tracking_of(source.folder).get("kind") != "none"
@@ -112,7 +112,8 @@ def _shipped(found: Comparison, folder: Path, sources: tuple[Source, ...]) -> It
     try:
         yield ship(found, folder)
     except OrchestratorError as error:
-        yield f"not in MLflow yet ({' '.join(str(error).split())[:300]}); later:  orchestrator sync {folder.name}"
+        where = runs_dir_option(folder.parent)
+        yield f"not in MLflow yet ({' '.join(str(error).split())[:300]}); later:  orchestrator sync {folder.name}{where}"
 
 
 def _images(found: Comparison, sources: tuple[Source, ...]) -> dict[int, bytes | None] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +33,25 @@ def check_name(name: str) -> None:
         raise ConfigError(Problem("--register", why, name[:80]))
 
 
-def register(name: str, folder: Path, uri: str | None = None) -> str:
-    """Ships the comparison in a folder, and makes its winner the newest version of a registered model, with the alias `champion`.
+@dataclass(frozen=True)
+class Registered:
+    """What was registered.
 
-    Returns:
-        The version; that of before, where this winner is registered already.
+    Args:
+        version: of the model; that of before, where this winner was registered already.
+        before: in words, what had the alias until now, where that was another version.
+    """
+
+    version: str
+    before: str | None
+
+    def of(self, name: str) -> str:
+        """What the winner is, and what it took the alias from."""
+        return f"version {self.version} of {name}" + (f"; before, its {ALIAS} was {self.before}" if self.before else "")
+
+
+def register(name: str, folder: Path, uri: str | None = None) -> Registered:
+    """Ships the comparison in a folder, and makes its winner the newest version of a registered model, with the alias `champion`.
 
     Args:
         uri: of a store or server; None as for `shipping.ship`.
@@ -62,7 +77,7 @@ def register(name: str, folder: Path, uri: str | None = None) -> str:
             raise NotReadyError(f"MLflow does not register {name}: {text}") from error
 
 
-def _version(store: ClientStore, name: str, run: StoredRun, tags: dict[str, str]) -> str:
+def _version(store: ClientStore, name: str, run: StoredRun, tags: dict[str, str]) -> Registered:
     client = _client(store.uri)
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
@@ -72,8 +87,18 @@ def _version(store: ClientStore, name: str, run: StoredRun, tags: dict[str, str]
     else:
         source = f"{run.artifact_uri}/{MODEL}"
         version = client.create_model_version(name, source, run_id=run.run_id, tags=tags, await_creation_for=0)
+    before = _champion(client, name, str(version.version))
     client.set_registered_model_alias(name, ALIAS, str(version.version))
-    return str(version.version)
+    return Registered(str(version.version), before)
+
+
+def _champion(client: Any, name: str, version: str) -> str | None:
+    """Which other version has the alias, in words; None where none has it."""
+    had = client.get_registered_model(name).aliases.get(ALIAS)
+    if had is None or str(had) == version:
+        return None
+    comparison = client.get_model_version(name, str(had)).tags.get(UID_TAGS[0])
+    return f"version {had}" + (f" of comparison {comparison}" if comparison else "")
 
 
 def _client(uri: str) -> Any:

@@ -77,8 +77,8 @@ def ship_waiting(folder: Path) -> str:
     if said is not None and said["register"] is not None:
         from orchestrator.ensembles.registering import register
 
-        version = register(said["register"], folder, said["uri"])
-        return f"{folder.name} shipped; its winner is version {version} of {said['register']}"
+        registered = register(said["register"], folder, said["uri"])
+        return f"{folder.name} shipped; its winner is {registered.of(said['register'])}"
     return ship(recorded(folder), folder, said and said["uri"])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.base.errors import ConfigError, NotReadyError, Problem, nearest
-from orchestrator.base.layout import JOURNAL, SWEEP_MARK
+from orchestrator.base.layout import COMPARISON, COMPARISON_PAGE, COMPARISONS, JOURNAL, SWEEP_MARK
 from orchestrator.base.names import in_ascii
 from orchestrator.journal.events import SweepOpened
 from orchestrator.journal.file import Reader
@@ -126,10 +126,19 @@ def _listed(folders: Sequence[Path]) -> str:
 
 
 def _not_found(runs_dir: Path, name: str, folders: Sequence[Path]) -> ConfigError:
+    if (page := _page_of_comparison(runs_dir, name)) is not None:
+        return ConfigError(Problem("NAME", f"is a comparison, and a sweep is wanted; its page is {page}", name))
     there = f"newest there: {_listed(folders)}" if folders else "there is none; name another folder with --runs-dir"
     names = [path.name for path in folders]
     near = nearest(name, [*names, *(one.rsplit("-", 1)[0] for one in names)])
     return ConfigError(Problem("NAME", f"no sweep of that name in {runs_dir}; {there}", name, nearest=near))
+
+
+def _page_of_comparison(runs_dir: Path, name: str) -> Path | None:
+    """The page of the newest comparison of this name or identity; None where there is none."""
+    folders = (path for path in (runs_dir / COMPARISONS).glob("*") if (path / COMPARISON).is_file())
+    named = [path for path in folders if name in (path.name, path.name.rpartition("-")[0])]
+    return max(named, key=lambda path: (path / COMPARISON).stat().st_mtime_ns) / COMPARISON_PAGE if named else None
 
 
 def _opening(folder: Path) -> SweepOpened | None:

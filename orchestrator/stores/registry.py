@@ -17,6 +17,9 @@ from orchestrator.base.secrets import redact
 from orchestrator.journal.place import SQLITE
 
 ADDRESS = re.compile(r"(models|runs):/(?!/)[^\x00-\x1f]{1,500}")
+BARE = re.compile(r"(models|runs):/([^/@]+)/?")
+"""What lacks a version, or the path of the model in a run."""
+
 SET = "MLFLOW_TRACKING_URI"
 
 
@@ -39,10 +42,19 @@ def fetched(address: str, runs_dir: Path) -> Iterator[Path]:
     if not ADDRESS.fullmatch(address):
         why = "is no address of a model; models:/NAME@champion, models:/NAME/3 and runs:/RUN/model are"
         raise ConfigError(Problem("MODEL", why, address))
+    if bare := BARE.fullmatch(address):
+        raise ConfigError(_without_end(address, *bare.groups()))
     with temporary_folder(Path(tempfile.gettempdir()), "orchestrator-model-") as folder:
         with _store_of(runs_dir):
             found = _downloaded(address, folder)
         yield found
+
+
+def _without_end(address: str, kind: str, name: str) -> Problem:
+    if kind == "runs":
+        return Problem("MODEL", "names a run, and no model in it", address, hint=f"write  runs:/{name}/model")
+    hint = f"write  models:/{name}@champion  or a version, models:/{name}/1"
+    return Problem("MODEL", "names a model without its version", address, hint=hint)
 
 
 def _downloaded(address: str, to: Path) -> Path:
@@ -59,6 +71,7 @@ def _downloaded(address: str, to: Path) -> Path:
 def _store_of(runs_dir: Path) -> Iterator[None]:
     """MLflow asks the store of the runs folder meanwhile, unless it was told which."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import mlflow

@@ -160,7 +160,7 @@ def test_what_was_typed_reaches_its_place(compared: Compare, asked: dict[str, An
             ["norm=batch"],
             "norm=batch: is an override, and compare trains nothing; to compare some of the trials write  --filter",
         ),
-        (["norm=batch"], """ --filter 'params.norm = '"'"'batch'"'"''"""),
+        (["norm=batch"], """ --filter "params.norm = 'batch'\""""),
         (["other/7"], "SWEEP=other/7: is one trial, and an ensemble takes several; name its sweep: other"),
     ],
 )

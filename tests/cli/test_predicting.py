@@ -130,6 +130,7 @@ def test_images_of_another_size_are_told_once(sweep: Sweep, digits: Path, capsys
         (["digits", "{empty}"], 2, "the folder holds no image"),
         (["digits", "{image}", "--top", "0"], 2, "--top=0: must be at least 1"),
         (["digist", "{image}"], 2, "no sweep of that name in .* did you mean digits"),
+        (["digits"], 2, "nothing to classify; name image files, .*:  orchestrator predict digits photos/ --top 3"),
         (["digits/9", "{image}"], 2, "there is no such trial"),
         (["models:/", "{image}"], 2, "is no address of a model"),
         (["broken-00000002", "{image}"], 3, "the comparison broken-00000002 holds no model"),

@@ -99,8 +99,14 @@ def test_a_filter_that_no_trial_meets_names_the_keys_that_there_are(made: Path) 
     assert "no trial of 5 meets it; none has params.nrom (did you mean params.norm?); there are params.norm" in said
     assert "metrics.`best/val_accuracy`" in said
     assert "test/" not in said
-    with pytest.raises(ConfigError, match=r"no trial of 5 meets it; there are params\.norm"):
+    assert said.count("params.") + said.count("metrics.") <= 2 + 3 + 8, "asked for, nearest, and a few of all"
+    with pytest.raises(ConfigError, match=r"no trial of 5 meets it; params\.norm is batch, none$"):
         gather([UID], made, filter_string="params.norm = 'layer'")
+
+
+def test_a_key_without_its_kind_is_told_how_to_write_it(made: Path) -> None:
+    with pytest.raises(ConfigError, match=r"norm is no attribute of a run; did you mean params\.norm\?"):
+        gather([UID], made, filter_string="norm = 'batch'")
 
 
 def test_a_filter_that_one_trial_meets_leaves_too_few(made: Path) -> None:

@@ -19,7 +19,7 @@ from orchestrator.base.errors import ConfigError, NotReadyError
 from orchestrator.base.layout import BEST, trial_folder
 from orchestrator.base.pooling import uniform
 from orchestrator.cli import main
-from orchestrator.ensembles.registering import check_name, register
+from orchestrator.ensembles.registering import Registered, check_name, register
 from orchestrator.ensembles.shipping import read_shipping
 from orchestrator.ensembles.winner import write_winner
 from orchestrator.serving.pooled import load_ensemble
@@ -132,14 +132,16 @@ def test_registered_in_the_store_of_the_runs_folder(
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     runs_dir = folder.parent.parent
-    assert register("digits", folder) == "1"
-    assert register("digits", folder) == "1", "the same winner is the same version"
-    assert register("others", folder) == "1"
+    assert register("digits", folder) == Registered("1", None)
+    assert register("digits", folder) == Registered("1", None), "the same winner is the same version"
+    assert register("others", folder) == Registered("1", None)
     expected = load_ensemble(folder / "model" / "data").predict(images()).probabilities
     Image.fromarray(images()[0, ..., 0]).save(tmp_path / "0.png")
     capsys.readouterr()
     assert main(["predict", "models:/digits@champion", str(tmp_path / "0.png"), "--runs-dir", str(runs_dir)]) == 0
-    assert str(expected[0].argmax()) in capsys.readouterr().out.splitlines()[1].split()
+    said = capsys.readouterr()
+    assert str(expected[0].argmax()) in said.out.splitlines()[1].split()
+    assert "Downloading" not in said.err, "no bar of progress of MLflow's"
     assert "MLFLOW_TRACKING_URI" not in os.environ
     assert main(["predict", "models:/digits@other", str(tmp_path / "0.png"), "--runs-dir", str(runs_dir)]) == 3
     assert "MLflow does not give the model models:/digits@other" in capsys.readouterr().err
@@ -149,6 +151,12 @@ def test_registered_in_the_store_of_the_runs_folder(
     ), "the store's own files are as they were shipped"
     found = fresh(tmp_path, f"sqlite:///{runs_dir}/mlflow.db")
     assert np.abs(found - expected).max() < 1e-5
+    names = [f"digits-0a1b2c3d/{place}" for place in (0, 1)]
+    later = kept(runs_dir, comparison("other-00000001", ["digits-0a1b2c3d"], names))
+    write_winner(later, names, uniform((3, 4)), time_ms=1)
+    moved = register("digits", later)
+    assert moved == Registered("2", f"version 1 of comparison {UID}"), "that the alias has moved is told"
+    assert moved.of("digits") == f"version 2 of digits; before, its champion was version 1 of comparison {UID}"
 
 
 @pytest.fixture

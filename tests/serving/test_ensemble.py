@@ -360,6 +360,19 @@ def test_an_address_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.
             orchestrator.load_model(address, runs_dir=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("address", "write"),
+    [
+        ("models:/best", "write  models:/best@champion  or a version, models:/best/1"),
+        ("models:/my best/", "write  models:/my best@champion  or a version, models:/my best/1"),
+        ("runs:/0a1b", "write  runs:/0a1b/model"),
+    ],
+)
+def test_an_address_without_its_end_is_told_the_rest(address: str, write: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"{write}$"):
+        orchestrator.load_model(address, runs_dir=tmp_path)
+
+
 @pytest.mark.slow
 def test_it_loads_where_this_project_is_not_installed(sweep: Sweep, model: Path, tmp_path: Path) -> None:
     logits, ids = stored(sweep)
