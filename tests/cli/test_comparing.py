@@ -16,7 +16,7 @@ from orchestrator.base import errors
 from orchestrator.base.layout import LOCK
 from orchestrator.base.locks import hold
 from orchestrator.cli import main
-from orchestrator.cli.comparing import next_steps
+from orchestrator.cli.compared import next_steps
 from orchestrator.ensembles import gathering
 from orchestrator.ensembles.gathering import Gathered, LeftOut
 from orchestrator.ensembles.record import read

@@ -94,7 +94,7 @@ def _table(view: View) -> str:
         '<th class="number">p, Holm</th>' if gain else "",
         '<th class="number">over the<br>mean member</th>' if gain else "",
         f"<th>NLL (nats){_scale(nll)}</th>",
-        '<th class="number">validation<br>accuracy (%)</th>' if view.is_tested else "",
+        '<th class="number">validation, cross-<br>fitted (%)</th>' if view.is_tested else "",
         '<th class="number">members</th>',
         '<th class="number">multiply-<br>adds</th>' if priced else "",
         "<th>among<br>the best</th>" if any("in_set" in row for row in shown) else "",
