@@ -223,7 +223,7 @@ def test_a_trained_sweep_is_timed_and_its_winner_used(
     assert found["environment"]["latency_batch"] == "64"
     header = next(line for line in out.splitlines() if line.startswith("method"))
     assert header.split()[-4:] == ["MACs", "ms", "over", "mean"]
-    assert "ms: for a batch of 64 images on " in out
+    assert "ms: for a batch of 64 images on " in " ".join(out.split())
     page = (path.parent / "comparison.html").read_text("utf-8")
     assert "latency (ms)" in page
     assert "Latency is of a batch of 64 images, members one after the other." in page

@@ -17,8 +17,8 @@ from orchestrator.reports.tables import rounded, to_json
 
 MEMBERS = """<section id="trials"><h2>Members</h2>
 <p>The trials, the best first, and behind them networks of averaged weights where there are any; or those that belong to what is
-chosen. Their validation numbers are those of each by itself, not cross-fitted. A click on a row chooses the member and the methods
-that use it, with Ctrl or Shift one more; a click on a column's name sorts.</p>
+chosen. Their validation numbers are those of each by itself, not cross-fitted. A click on a row chooses the member and the
+methods that use it, with Ctrl or Shift one more; a click on a column's name sorts.</p>
 <div class="scroll"><table id="table"></table></div><button type="button" id="more" hidden></button></section>
 """
 
