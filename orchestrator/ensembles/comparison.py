@@ -5,19 +5,35 @@ and the MLflow runs are made.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
+
+from orchestrator.base.decode import COUNT, TIME_MS, Fits
 
 FORMAT = 1
 RANKING = "ranking"
 """What `sizes` calls the mean of the best members by validation; no method has this name."""
 
+ROUNDING = 1e-9
+
+
+def _within(low: float, high: float, must: str) -> Fits:
+    return Fits(lambda value: type(value) in (int, float) and low <= value <= high, must)
+
+
+Number = Annotated[float, _within(-1e300, 1e300, "a number")]
+Share = Annotated[float, _within(-ROUNDING, 1 + ROUNDING, "a share from 0 to 1")]
+NotNegative = Annotated[float, _within(-ROUNDING, 1e300, "0 or more")]
+Count = Annotated[int, COUNT]
+Total = Annotated[int, Fits(lambda value: type(value) is int and 0 <= value <= 10**24, "a count")]
+"""Parameters or multiply-adds of many members."""
+
 
 class Estimate(TypedDict):
     """A number with its 95 % interval; None where nothing tells."""
 
-    value: float
-    low: float | None
-    high: float | None
+    value: Number
+    low: Number | None
+    high: Number | None
 
 
 class MemberRecord(TypedDict):
@@ -31,11 +47,11 @@ class MemberRecord(TypedDict):
     params: Mapping[str, Any]
     architecture: str
     configuration: str
-    value: float
-    parameters: int | None
-    multiply_adds: int | None
-    val_accuracy: float
-    val_nll: float
+    value: Number
+    parameters: Total | None
+    multiply_adds: Total | None
+    val_accuracy: Share
+    val_nll: NotNegative
     ingredients: NotRequired[Sequence[int]]
 
 
@@ -50,15 +66,15 @@ class SweepRecordOf(TypedDict):
     uid: str
     metric: str
     mode: str
-    look: int
+    look: Count
 
 
 class Scores(TypedDict):
     """Measures of one split, see `measures.measures`; keys accuracy, top5_error, nll, brier, ece, classwise_ece."""
 
-    measures: Mapping[str, float]
-    per_class_accuracy: Sequence[float | None]
-    reliability: Sequence[tuple[float, float, int]]
+    measures: Mapping[str, Number]
+    per_class_accuracy: Sequence[Share | None]
+    reliability: Sequence[tuple[Share, Share, Count]]
 
 
 class Row(TypedDict):
@@ -92,32 +108,32 @@ class Row(TypedDict):
     method: str
     described: str
     members: Sequence[int]
-    weights: Sequence[float]
+    weights: Sequence[Share]
     pooling: str
-    temperature: float
-    member_temperatures: Sequence[float]
-    coefficients: NotRequired[Sequence[Sequence[Sequence[float]]]]
-    intercept: NotRequired[Sequence[float]]
+    temperature: Number
+    member_temperatures: Sequence[Number]
+    coefficients: NotRequired[Sequence[Sequence[Sequence[Number]]]]
+    intercept: NotRequired[Sequence[Number]]
     allowed: bool
-    steps: Sequence[tuple[int, float]]
+    steps: Sequence[tuple[int, Number]]
     val: Scores
     test: NotRequired[Scores]
     accuracy: NotRequired[Estimate]
     nll: NotRequired[Estimate]
     gain_accuracy: NotRequired[Estimate]
     gain_nll: NotRequired[Estimate]
-    gain_over_mean: NotRequired[float]
+    gain_over_mean: NotRequired[Number]
     gain_over_seeds: NotRequired[Estimate]
-    trainings: NotRequired[int]
-    p_value: NotRequired[float]
-    p_holm: NotRequired[float]
+    trainings: NotRequired[Count]
+    p_value: NotRequired[Share]
+    p_holm: NotRequired[Share]
     in_set: NotRequired[bool]
-    parameters: int | None
-    multiply_adds: int | None
-    latency_ms: float | None
-    disagreement: float | None
-    q_statistic: float | None
-    kl: float | None
+    parameters: Total | None
+    multiply_adds: Total | None
+    latency_ms: NotNegative | None
+    disagreement: Share | None
+    q_statistic: Number | None
+    kl: Number | None
 
 
 class Worst(TypedDict):
@@ -130,10 +146,10 @@ class Worst(TypedDict):
             50 with the largest weights.
     """
 
-    id: int
+    id: Count
     label: int
-    said: tuple[int, float]
-    members: Sequence[tuple[int, float]]
+    said: tuple[int, Share]
+    members: Sequence[tuple[int, Share]]
 
 
 class Comparison(TypedDict):
@@ -159,22 +175,22 @@ class Comparison(TypedDict):
 
     format: int
     uid: str
-    created_ms: int
+    created_ms: Annotated[int, TIME_MS]
     command: Sequence[str]
     settings: Mapping[str, Any]
     sweeps: Sequence[SweepRecordOf]
     classes: Sequence[str]
     fingerprint: str
-    examples: Mapping[str, int]
+    examples: Mapping[str, Count]
     members: Sequence[MemberRecord]
     left_out: Sequence[tuple[str, str]]
     not_tried: Sequence[tuple[str, str]]
     rows: Sequence[Row]
     winner: str
-    corrected: Mapping[str, float | None]
-    sizes: NotRequired[Sequence[tuple[str, int, float, float]]]
-    agreement: NotRequired[tuple[Sequence[int], Sequence[Sequence[float]]]]
-    confusion: NotRequired[Sequence[Sequence[int]]]
+    corrected: Mapping[str, Number | None]
+    sizes: NotRequired[Sequence[tuple[str, Count, Share, NotNegative]]]
+    agreement: NotRequired[tuple[Sequence[int], Sequence[Sequence[Share]]]]
+    confusion: NotRequired[Sequence[Sequence[Count]]]
     worst: NotRequired[Sequence[Worst]]
     environment: Mapping[str, str]
 

@@ -6,11 +6,9 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
-from orchestrator.base.decode import DecodeError, check
-from orchestrator.base.errors import NotReadyError
-from orchestrator.base.layout import COMPARISON, COMPARISON_PAGE, MODEL, UID
+from orchestrator.base.layout import COMPARISON, COMPARISON_PAGE, MODEL
 from orchestrator.ensembles.comparison import Comparison, Estimate, Row, network_of
 from orchestrator.stores.runs import MAX_PARAM_LENGTH, MAX_TAG_LENGTH, Artifact, Metric, RunWrite, safe_name, text_of
 from orchestrator.tracking.markdown import code, plain, table
@@ -22,66 +20,6 @@ NOTE = "mlflow.note.content"
 NUMBERS = ("parameters", "multiply_adds", "latency_ms", "disagreement", "q_statistic", "kl")
 ESTIMATES = {"accuracy": "test/accuracy", "nll": "test/nll", "gain_accuracy": "gain/accuracy", "gain_nll": "gain/nll"}
 """Field of a row -> how its interval is called."""
-
-
-class _Measured(TypedDict):
-    measures: Mapping[str, Any]
-
-
-class _Row(TypedDict):
-    method: str
-    described: str
-    members: Sequence[int]
-    weights: Sequence[float]
-    pooling: str
-    temperature: float
-    val: _Measured
-    test: NotRequired[_Measured]
-
-
-class _Named(TypedDict):
-    name: str
-    ingredients: NotRequired[Sequence[int]]
-
-
-class _Swept(TypedDict):
-    uid: str
-
-
-class _Comparison(TypedDict):
-    """What of a record is shown here."""
-
-    uid: str
-    created_ms: int
-    command: Sequence[str]
-    settings: Mapping[str, Any]
-    sweeps: Sequence[_Swept]
-    members: Sequence[_Named]
-    rows: Sequence[_Row]
-    winner: str
-
-
-def check_comparison(found: Any, folder: Path) -> Comparison:
-    """What was read from the record in a folder.
-
-    Raises:
-        NotReadyError: it is not the record of this comparison.
-    """
-    where = folder / COMPARISON
-    try:
-        check(found, _Comparison)
-        count = len(found["members"])
-        if found["uid"] != folder.name or not UID.fullmatch(folder.name):
-            raise DecodeError(f"it is of the comparison {found['uid'][:80]!r}")
-        for place, row in enumerate(found["rows"]):
-            if not all(0 <= member < count for member in row["members"]):
-                raise DecodeError(f"rows[{place}].members are not among its {count} members")
-        if not all(0 <= one < count for member in found["members"] for one in member.get("ingredients", ())):
-            raise DecodeError(f"ingredients are not among its {count} members")
-    except DecodeError as error:
-        raise NotReadyError(f"{where} is not the record of a comparison: {error}") from error
-    comparison: Comparison = found
-    return comparison
 
 
 def writes(comparison: Comparison, folder: Path) -> tuple[RunWrite, list[RunWrite]]:

@@ -20,8 +20,9 @@ from orchestrator.base.locks import hold
 from orchestrator.base.regular import read_regular
 from orchestrator.base.removal import opened
 from orchestrator.base.secrets import bare_address, redact
+from orchestrator.ensembles import record
 from orchestrator.ensembles.comparison import Comparison
-from orchestrator.ensembles.runs import UID_TAGS, check_comparison, writes
+from orchestrator.ensembles.runs import UID_TAGS, writes
 from orchestrator.housekeeping.comparisons import comparisons_in
 from orchestrator.journal.finding import name_of, tracking_of
 from orchestrator.journal.place import CopyError
@@ -100,13 +101,10 @@ def recorded(folder: Path) -> Comparison:
     Raises:
         NotReadyError: it cannot be read, or is something else.
     """
-    path = folder / COMPARISON
-    try:
-        return check_comparison(read_json(read_regular(path)), folder)
-    except OSError as error:
-        raise NotReadyError(f"{path} cannot be read ({error.strerror})") from error
-    except DecodeError as error:
-        raise NotReadyError(f"{path} is not the record of a comparison: {error}") from error
+    found = record.read(folder / COMPARISON)
+    if found["uid"] != folder.name:
+        raise NotReadyError(f"{folder / COMPARISON} is of the comparison {found['uid']}; give the folder that name")
+    return found
 
 
 def read_shipping(folder: Path) -> Shipping | None:

@@ -14,7 +14,14 @@ CREATED_MS = 1_700_000_000_000
 
 def scores(accuracy: float) -> Scores:
     return {
-        "measures": {"accuracy": accuracy, "nll": 1 - accuracy, "ece": 0.01},
+        "measures": {
+            "accuracy": accuracy,
+            "top5_error": 0.0,
+            "nll": 1 - accuracy,
+            "brier": 0.1,
+            "ece": 0.01,
+            "classwise_ece": 0.02,
+        },
         "per_class_accuracy": [accuracy, None],
         "reliability": [(0.5, 0.5, 10)],
     }
@@ -36,6 +43,8 @@ def row(method: str, members: Sequence[int], accuracy: float, **more: Any) -> Ro
         "weights": [1 / len(members)] * len(members),
         "pooling": "probabilities",
         "temperature": 1.25,
+        "member_temperatures": [],
+        "allowed": True,
         "steps": [],
         "val": scores(accuracy - 0.01),
         "test": scores(accuracy),

@@ -51,13 +51,13 @@ def test_the_runs_of_a_comparison(tmp_path: Path) -> None:
     }.items()  # fmt: skip
     assert single.tags["members"] == NAMES[0]
     numbers = {metric.key: metric.value for metric in mean.metrics}
+    others = {"top5_error": 0.0, "brier": 0.1, "ece": 0.01, "classwise_ece": 0.02}
     assert numbers == pytest.approx(
         {
             "members": 2,
             "val/accuracy": 0.92,
             "val/nll": 0.08,
-            "val/ece": 0.01,
-            "test/ece": 0.01,
+            **{f"{split}/{key}": value for split in ("val", "test") for key, value in others.items()},
             "test/accuracy": 0.93,
             "test/accuracy_low": 0.92,
             "test/accuracy_high": 0.94,
@@ -113,12 +113,12 @@ def test_whatever_a_record_holds_fits_a_store(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda found: found.update(uid="other-00000000"), "it is of the comparison 'other-00000000'"),
-        (lambda found: found["rows"][0].update(members=[0, 2]), r"rows\[0\].members are not among its 2 members"),
-        (lambda found: found["rows"][0].update(members=[-1]), r"rows\[0\].members are not among"),
+        (lambda found: found.update(uid="other-00000000"), "is of the comparison other-00000000; give the folder"),
+        (lambda found: found["rows"][0].update(members=[0, 2]), r"rows\[0\].members names members that are not there"),
+        (lambda found: found.update(sweeps=[]), "sweeps names no sweep"),
         (lambda found: found["rows"][0].pop("method"), r"rows\[0\] lacks method"),
         (lambda found: found.update(members="ab"), "members must be a list"),
-        (lambda found: found.update(created_ms="now"), "created_ms must be an integer"),
+        (lambda found: found.update(created_ms="now"), "created_ms must be milliseconds"),
     ],
 )
 def test_a_record_that_is_none_is_refused(tmp_path: Path, change: Callable[[Any], Any], why: str) -> None:
