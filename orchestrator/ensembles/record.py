@@ -1,5 +1,5 @@
-"""`runs/comparisons/<uid>/comparison.json`: a comparison, written whole or not at all. Whoever reads one reads it here: it may come
-from a stranger, and is checked.
+"""`runs/comparisons/<uid>/comparison.json`: a comparison, written whole or not at all. Whoever reads one reads it here, checked:
+it may come from a stranger.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ from orchestrator.base.inputs import checked_inputs
 from orchestrator.base.layout import MODEL, RUN_CONFIG, UID
 from orchestrator.base.records import State
 from orchestrator.base.regular import read_regular
-from orchestrator.base.secrets import bare_address
+from orchestrator.base.secrets import bare_address, redact
+from orchestrator.config.settings import check_server_uri
 from orchestrator.ensembles.candidates import (
     UNKNOWN,
     Candidate,
@@ -45,6 +46,9 @@ DIGEST_TAG = safe_name(f"sha256.{ARTIFACT}")
 MOST_DIGITS = 16
 DESCRIPTION = f"{MODEL}/data/model.json"
 """What the best trial's model, an artifact of its sweep, says of itself."""
+DATABASES = ("postgresql", "mysql", "mssql", "databricks")
+"""Schemes of other stores that MLflow reads from."""
+
 STATES = frozenset(state.value for state in State)
 
 
@@ -55,11 +59,13 @@ class Server:
         uri: its address.
 
     Raises:
+        ConfigError: it is no such address.
         NotReadyError: it does not answer; of every method too.
     """
 
     def __init__(self, uri: str) -> None:
         self.uri = bare_address(uri)
+        check_uri(self.uri)
         self._store = Everywhere(uri)
         with self._answers():
             self._sweeps = {
@@ -152,6 +158,27 @@ class Server:
         except UnavailableError as error:
             why = f"{error}; nothing was compared: try again when the server answers, or compare sweeps that are here"
             raise NotReadyError(why) from error
+
+
+def check_uri(uri: str) -> None:
+    """Nothing is asked of MLflow that it would answer by making a new, empty store.
+
+    Raises:
+        ConfigError: it is no address of a tracking server or of a database.
+        NotReadyError: it is a file that is not there.
+    """
+    scheme = uri.partition(":")[0]
+    try:
+        if scheme in ("http", "https"):
+            check_server_uri(uri)
+        elif scheme == "sqlite":
+            path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+            if not path.is_file():
+                raise NotReadyError(f"--uri={uri}: there is no database {path}")
+        elif not scheme.startswith(DATABASES):
+            raise ValueError("must be the address of a tracking server, such as http://HOST:5000")
+    except ValueError as error:
+        raise ConfigError(Problem("--uri", str(error).removeprefix("uri "), redact(uri))) from error
 
 
 class _Folder:

@@ -424,3 +424,23 @@ print(gathered.pool.logits_MNK.shape, int(re.search(r"VmHWM:\\s+(\\d+)", Path("/
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("(1000, 10000, 10)")
     assert int(done.stdout.split()[-1]) < 1000
+
+
+@pytest.mark.parametrize(
+    ("uri", "error", "why"),
+    [
+        ("", ConfigError, "must be the address of a tracking server"),
+        ("htp://host:5000", ConfigError, "must be the address of a tracking server"),
+        ("http://", ConfigError, "must start with http:// or https:// and name a host"),
+        ("http://host:port", ConfigError, "cannot be read"),
+        ("sqlite:///no/such/mlflow.db", NotReadyError, "there is no database no/such/mlflow.db"),
+        ("mlruns", ConfigError, "must be the address of a tracking server"),
+    ],
+)
+def test_an_address_that_is_none_is_refused_and_no_store_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, error: type[Exception], why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=why):
+        gather(["one"], tmp_path / "runs", uri=uri)
+    assert not [*tmp_path.iterdir()]
