@@ -8,12 +8,14 @@ from pathlib import Path
 from orchestrator.base.layout import PREDICTIONS
 from orchestrator.ensembles.stored import LARGEST
 from orchestrator.stores.client import ClientStore
-from orchestrator.stores.runs import StoredRun, chunks
+from orchestrator.stores.runs import StoredRun, UnavailableError, chunks
 
 ARTIFACT = PREDICTIONS.name
 EXPERIMENTS_A_CALL = 100
 LONGEST = 2**20
 """Bytes of a description or configuration that are read."""
+
+LONGEST_REASON = 250
 
 
 class Everywhere(ClientStore):
@@ -40,30 +42,47 @@ class Everywhere(ClientStore):
         Raises:
             UnavailableError: the store does not answer.
         """
-        with self._calls() as client:
-            sizes = {file.path: file.file_size for file in client.list_artifacts(run_id)}
-        if ARTIFACT not in sizes:
-            return "the server has no predictions of it"
-        if (sizes[ARTIFACT] or 0) > LARGEST:
-            return f"its predictions have {sizes[ARTIFACT] / 2**20:,.0f} MB, more than the {LARGEST // 2**20} that are read"
-        with self._calls() as client:
-            client.download_artifacts(run_id, ARTIFACT, str(folder))
+        try:
+            with self._calls() as client:
+                sizes = {file.path: file.file_size for file in client.list_artifacts(run_id)}
+            if ARTIFACT not in sizes:
+                return "the server has no predictions of it"
+            if (sizes[ARTIFACT] or 0) > LARGEST:
+                return f"its predictions have {sizes[ARTIFACT] / 2**20:,.0f} MB, more than the {LARGEST // 2**20} that are read"
+            with self._calls() as client:
+                client.download_artifacts(run_id, ARTIFACT, str(folder))
+        except UnavailableError as error:
+            self._check_answers(run_id)
+            return f"its predictions cannot be brought ({str(error)[:LONGEST_REASON]})"
         return None
 
     def fetched(self, run_id: str, artifact: str, folder: Path) -> Path | None:
-        """Copies a small artifact of a run into a folder that is made; None where it is not there, or not small.
+        """Copies a small artifact of a run into a folder that is made; None where it is not small, or cannot be brought.
 
         Raises:
             UnavailableError: the store does not answer.
         """
         above = artifact.rpartition("/")[0]
-        with self._calls() as client:
-            sizes = {file.path: file.file_size for file in client.list_artifacts(run_id, above or None)}
-        if not 0 < (sizes.get(artifact) or 0) <= LONGEST:
+        try:
+            with self._calls() as client:
+                sizes = {file.path: file.file_size for file in client.list_artifacts(run_id, above or None)}
+            if not 0 < (sizes.get(artifact) or 0) <= LONGEST:
+                return None
+            folder.mkdir()
+            with self._calls() as client:
+                return Path(client.download_artifacts(run_id, artifact, str(folder)))
+        except UnavailableError:
+            self._check_answers(run_id)
             return None
-        folder.mkdir()
+
+    def _check_answers(self, run_id: str) -> None:
+        """Tells artifacts of one run that cannot be had, wherever they are said to be, from a store that is away.
+
+        Raises:
+            UnavailableError: the store does not answer.
+        """
         with self._calls() as client:
-            return Path(client.download_artifacts(run_id, artifact, str(folder)))
+            client.get_run(run_id)
 
     def _experiments(self) -> list[str]:
         found: list[str] = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,6 +132,26 @@ def _is_away(known: Served) -> None:
     with pytest.raises(NotReadyError, match="try again when the server answers") as caught:
         known.trials_of("three-0a1b2c3d")
     assert caught.value.exit_code == EXIT_NOT_READY
+
+
+def test_a_run_whose_artifacts_cannot_be_had_is_left_out(tmp_path: Path, server: Server) -> None:
+    shipped(tmp_path / "there" / "lost-0a1b2c3d", server, [Made(value=0.9 - place / 100) for place in range(5)])
+    elsewhere = {
+        "lost-0a1b2c3d/0": "foo://x",
+        "lost-0a1b2c3d/1": "file:///nowhere",
+        "lost-0a1b2c3d/2": "http://127.0.0.1:9/",
+    }
+    with contextlib.closing(sqlite3.connect(server.database)) as database, database:
+        for name, uri in elsewhere.items():
+            run = "SELECT run_uuid FROM tags WHERE key = 'trial_uid' AND value = ?"
+            database.execute(f"UPDATE runs SET artifact_uri = ? WHERE run_uuid = ({run})", (uri, name))
+    gathered = gather(["lost"], tmp_path / "here", uri=server.uri)
+    assert [member.name for member in gathered.pool.members] == ["lost-0a1b2c3d/3", "lost-0a1b2c3d/4"]
+    reasons = {out.name: out.reason for out in gathered.left_out}
+    assert reasons.keys() == elsewhere.keys()
+    assert "cannot be brought" in reasons["lost-0a1b2c3d/0"]
+    assert "the server has no predictions" in reasons["lost-0a1b2c3d/1"]
+    assert "cannot be brought" in reasons["lost-0a1b2c3d/2"]
 
 
 def test_a_sweep_whose_folder_is_here_is_read_there(tmp_path: Path, server: Server) -> None:
