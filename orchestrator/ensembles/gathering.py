@@ -74,10 +74,11 @@ def gather(
     left_out += [out for sweep in sweeps for out in sweep.bring(sweep.candidates)]
     gone = {out.name for out in left_out}
     found = [one for sweep in sweeps for one in sweep.candidates if one.member.name not in gone]
+    found, doubled = _each_once(found)
     read, unfit = _with_headers(found)
     read, others = of_one_kind(read)
     read, unmeasured = _with_values(read)
-    left_out += [*unfit, *others, *unmeasured]
+    left_out += [*doubled, *unfit, *others, *unmeasured]
     _check_two(names, len(read), left_out)
     gathered = _gathered(read, sweeps, left_out)
     _check_two(names, len(gathered.pool), gathered.left_out)
@@ -115,7 +116,23 @@ def _sweeps(names: Sequence[str], runs_dir: Path, uri: str | None) -> tuple[list
             left_out.append(LeftOut(uid, str(error)))
     if not found:
         raise errors[0]
+    _check_copies(found)
     return found, left_out
+
+
+def _check_copies(sweeps: Sequence[SweepTrials]) -> None:
+    """
+    Raises:
+        ConfigError: two folders are of one sweep, so that each trial would be there twice.
+    """
+    places: dict[str, str] = {}
+    for sweep in sweeps:
+        where = sweep.source.folder.name if sweep.source.folder is not None else sweep.source.uid
+        if (other := places.setdefault(sweep.source.uid, where)) != where:
+            why = (
+                f"{other} and {where} are both the sweep {sweep.source.uid}, one a copy of the other; name one of them"
+            )
+            raise ConfigError(Problem("NAME", why, where))
 
 
 def _only(sweep: SweepTrials, names: set[str]) -> SweepTrials:
@@ -125,6 +142,18 @@ def _only(sweep: SweepTrials, names: set[str]) -> SweepTrials:
         candidates=tuple(one for one in sweep.candidates if one.member.name in names),
         left_out=tuple(out for out in sweep.left_out if out.name in names),
     )
+
+
+def _each_once(candidates: Iterable[Candidate]) -> tuple[list[Candidate], list[LeftOut]]:
+    """Without those whose file another has, too: a trial's file names the trial, so that one is a copy of the other."""
+    first: dict[str, Candidate] = {}
+    left_out = []
+    for one in candidates:
+        if (other := first.setdefault(one.sha256, one)) is not one:
+            left_out.append(
+                LeftOut(one.member.name, f"its predictions are the file of {other.member.name}: it is a copy")
+            )
+    return [*first.values()], left_out
 
 
 def _with_headers(candidates: Iterable[Candidate]) -> tuple[list[Read], list[LeftOut]]:

@@ -259,6 +259,25 @@ def test_unknown_and_doubled_names_are_refused(tmp_path: Path) -> None:
         gather([], tmp_path)
 
 
+def test_a_copied_folder_is_the_same_sweep(tmp_path: Path) -> None:
+    finished_sweep(tmp_path / UID, [Made(), Made()])
+    shutil.copytree(tmp_path / UID, tmp_path / "copy-00000001")
+    with pytest.raises(ConfigError, match=f"{UID} and copy-00000001 are both the sweep {UID}, one a copy of the other"):
+        gather([UID, "copy-00000001"], tmp_path)
+    assert len(gather(["copy-00000001"], tmp_path).pool) == 2
+
+
+def test_the_trials_of_a_copy_with_an_identity_of_its_own_are_left_out(tmp_path: Path) -> None:
+    trials = [Made(header={"uid": f"{UID}/{place}"}) for place in range(2)]
+    finished_sweep(tmp_path / UID, trials)
+    finished_sweep(tmp_path / "copy-00000001", [*trials, Made(value=0.1)])
+    gathered = gather([UID, "copy-00000001"], tmp_path)
+    assert sorted(member.name for member in gathered.pool.members) == ["copy-00000001/2", f"{UID}/0", f"{UID}/1"]
+    assert reasons(gathered) == {
+        f"copy-00000001/{place}": f"its predictions are the file of {UID}/{place}: it is a copy" for place in range(2)
+    }
+
+
 def test_a_sweep_whose_journal_is_damaged_is_left_out_beside_others(tmp_path: Path) -> None:
     finished_sweep(tmp_path / UID, [Made(), Made()])
     damaged = finished_sweep(tmp_path / "two-0a1b2c3d", [Made(), Made()])
