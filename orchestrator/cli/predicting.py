@@ -77,9 +77,9 @@ def _files(names: Sequence[str]) -> Iterator[Path]:
     """
     for name in names:
         path = Path(os.path.expanduser(name))
+        if not name or not os.path.lexists(path):
+            raise ConfigError(Problem("IMAGE", "there is no such file or folder", name))
         if not os.path.isdir(path):
-            if not os.path.lexists(path):
-                raise ConfigError(Problem("IMAGE", "there is no such file or folder", name))
             yield path
             continue
         try:
@@ -105,10 +105,11 @@ def _answers(model: Predictor | EnsemblePredictor, files: Sequence[Path]) -> Ans
         warnings.simplefilter("always")
         for start in range(0, len(files), AT_ONCE):
             found |= _together(model, files[start : start + AT_ONCE])
-    resized = sum(not isinstance(one, str) and one.resized_from is not None for one in found.values())
+    read = [one for one in found.values() if not isinstance(one, str)]
+    resized = sum(one.resized_from is not None for one in read)
     if told and resized:
         say(
-            f"{resized} of {len(files)} images have another size than those of the training; they are scaled and cropped at the"
+            f"{resized} of {len(read)} images have another size than those of the training; they are scaled and cropped at the"
             " centre, which the network has never seen",
             sys.stderr,
         )

@@ -113,17 +113,22 @@ def test_files_that_are_no_images_are_named_and_the_others_classified(
 def test_images_of_another_size_are_told_once(sweep: Sweep, digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(3):
         Image.fromarray(np.zeros((20, 30), np.uint8)).save(digits / f"large-{number}.png")
-    assert predict(sweep, "best", str(digits)) == 0
-    assert capsys.readouterr().err.splitlines() == [
+    told = (
         "3 of 6 images have another size than those of the training; they are scaled and cropped at the centre, which the"
         " network has never seen"
-    ]
+    )
+    assert predict(sweep, "best", str(digits)) == 0
+    assert capsys.readouterr().err.splitlines() == [told]
+    (digits / "empty.png").touch()
+    assert predict(sweep, "best", str(digits)) == 2
+    assert capsys.readouterr().err.splitlines()[0] == told, "a file that cannot be read is none of them"
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "why"),
     [
         (["digits", "nowhere.png"], 2, "IMAGE=nowhere.png: there is no such file or folder"),
+        (["digits", ""], 2, "IMAGE=: there is no such file or folder"),
         (["digits", "x" * 5000], 2, "there is no such file or folder"),
         (["~nobody-here", "{image}"], 2, "no sweep of that name"),
         (["x" * 5000, "{image}"], 2, "no sweep of that name"),

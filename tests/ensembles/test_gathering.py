@@ -18,8 +18,9 @@ import psutil
 import pytest
 
 from orchestrator.base.costs import MULTIPLY_ADDS, key_of
-from orchestrator.base.errors import EXIT_BAD_INPUT, ConfigError, NotReadyError
+from orchestrator.base.errors import EXIT_BAD_INPUT, EXIT_OK, ConfigError, NotReadyError
 from orchestrator.base.layout import PREDICTIONS, trial_folder
+from orchestrator.cli import main
 from orchestrator.ensembles.gathering import Gathered, gather
 from orchestrator.ensembles.stored import SPLITS, UnfitError, examples, logits, parse_header
 from orchestrator.journal.record import read_sweep
@@ -268,13 +269,14 @@ def test_a_copied_folder_is_the_same_sweep(tmp_path: Path) -> None:
 
 
 def test_the_trials_of_a_copy_with_an_identity_of_its_own_are_left_out(tmp_path: Path) -> None:
-    trials = [Made(header={"uid": f"{UID}/{place}"}) for place in range(2)]
-    finished_sweep(tmp_path / UID, trials)
-    finished_sweep(tmp_path / "copy-00000001", [*trials, Made(value=0.1)])
-    gathered = gather([UID, "copy-00000001"], tmp_path)
-    assert sorted(member.name for member in gathered.pool.members) == ["copy-00000001/2", f"{UID}/0", f"{UID}/1"]
+    finished_sweep(tmp_path / UID, [Made(), Made()])
+    shutil.copytree(tmp_path / UID, tmp_path / "copy-00000001")
+    assert main(["adopt", str(tmp_path / "copy-00000001"), "--yes"]) == EXIT_OK
+    (copy,) = {folder.name for folder in tmp_path.iterdir() if (folder / "journal.sqlite").is_file()} - {UID}
+    gathered = gather([UID, copy], tmp_path)
+    assert {member.name for member in gathered.pool.members} == {f"{UID}/0", f"{UID}/1"}
     assert reasons(gathered) == {
-        f"copy-00000001/{place}": f"its predictions are the file of {UID}/{place}: it is a copy" for place in range(2)
+        f"{copy}/{place}": f"its predictions are the file of {UID}/{place}: it is a copy" for place in range(2)
     }
 
 
