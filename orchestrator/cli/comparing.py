@@ -24,7 +24,7 @@ def compare_command(argv: Sequence[str]) -> int:
     methods = None if options.methods is None else [name for name in options.methods.split(",") if name]
     from orchestrator.ensembles import record
     from orchestrator.ensembles.catalogue import chosen
-    from orchestrator.ensembles.checks import check_asked, check_idle
+    from orchestrator.ensembles.checks import check_asked, check_idle, check_place
     from orchestrator.ensembles.comparing import compare
     from orchestrator.ensembles.finishing import finish
     from orchestrator.ensembles.gathering import gather
@@ -36,6 +36,7 @@ def compare_command(argv: Sequence[str]) -> int:
         check_name(options.register)
     check_asked(options.temperature, options.budget, macs, options.seed, name=options.name)
     gathered = gather(options.sweeps, options.runs_dir, filter_string=options.filter, uri=options.uri)
+    check_place(options.runs_dir)
     if options.deepen is not None:
         from orchestrator.cli.deepening import deepen
 

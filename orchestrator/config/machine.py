@@ -37,18 +37,19 @@ def check_writable(folder: Path) -> None:
     probe = place / f"{PROBE}{uuid.uuid4().hex}"
     renamed = probe.with_suffix(".renamed")
     try:
-        with probe.open("wb") as file:
-            file.write(b"probe")
-            file.flush()
-            os.fsync(file.fileno())
-        probe.rename(renamed)
+        try:
+            with probe.open("wb") as file:
+                file.write(b"probe")
+                file.flush()
+                os.fsync(file.fileno())
+            probe.rename(renamed)
+        finally:
+            for path in (probe, renamed):
+                discard(path)  # a read-only file system refuses this, too
     except OSError as error:
         raise NotReadyError(
             f"runs_dir={folder}: {place} cannot be written ({error.strerror}); name another folder with runs_dir=..."
         ) from error
-    finally:
-        for path in (probe, renamed):
-            discard(path)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import get_args
 
-from orchestrator.base.errors import ConfigError, Problem, RunningElsewhereError
+from orchestrator.base.errors import ConfigError, NotReadyError, Problem, RunningElsewhereError
 from orchestrator.base.layout import LOCK
 from orchestrator.base.locks import holder
 from orchestrator.base.names import check_name
+from orchestrator.config.machine import check_writable
 from orchestrator.ensembles.crossfitting import Temperature
 from orchestrator.ensembles.gathering import Gathered, Source
 
@@ -77,3 +79,17 @@ def check_idle(sources: Sequence[Source]) -> None:
             raise RunningElsewhereError(
                 f"{other} {does}; its trials are compared when it has ended: wait, or end it with `{stop}`"
             )
+
+
+def check_place(runs_dir: Path) -> None:
+    """
+    Raises:
+        NotReadyError: nothing can be written there, so that the comparison would be lost.
+    """
+    try:
+        check_writable(runs_dir)
+    except NotReadyError as error:
+        why = str(error).partition(": ")[2].partition(";")[0]
+        raise NotReadyError(
+            f"--runs-dir={runs_dir}: {why}, and the comparison is kept there; nothing was compared"
+        ) from error

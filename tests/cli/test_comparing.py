@@ -180,6 +180,15 @@ def test_one_member_is_too_few(compared: Compare, tmp_path: Path) -> None:
     assert not records(tmp_path)
 
 
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_compared(compared: Compare) -> None:
+    code, out, err = compared("--runs-dir", "/proc/runs")
+    assert code == errors.EXIT_NOT_READY
+    assert "--runs-dir=/proc/runs: /proc cannot be written" in err
+    assert "nothing was compared" in err
+    assert not out
+    assert "look 1 at the test" in compared()[1]
+
+
 def test_a_sweep_at_work_is_exit_6(compared: Compare, tmp_path: Path) -> None:
     with hold(tmp_path / "runs" / "digits-00000001" / LOCK, "works on sweep digits"):
         code, _, err = compared()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,3 +107,21 @@ def test_gpus_are_the_devices_that_cuda_would_show(
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert gpus(tmp_path) == expected
+
+
+def test_a_read_only_file_system_is_told_as_such(tmp_path: Path) -> None:
+    mounts = ["unshare", "-rm", "sh", "-c"]
+    mounted = f"mount -t tmpfs -o ro none {tmp_path}"
+    if shutil.which("unshare") is None or subprocess.run([*mounts, mounted], capture_output=True).returncode:
+        pytest.skip("this user may mount nothing")
+    asked = f"from pathlib import Path; from orchestrator.config.machine import check_writable; check_writable(Path({str(tmp_path)!r}))"
+    ran = subprocess.run(
+        [*mounts, f'{mounted} && exec "$0" "$@"', sys.executable, "-c", asked],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stderr.splitlines()[-1] == (
+        f"orchestrator.base.errors.NotReadyError: runs_dir={tmp_path}: {tmp_path} cannot be written (Read-only file system);"
+        " name another folder with runs_dir=..."
+    )
