@@ -114,7 +114,7 @@ def test_a_read_only_file_system_is_told_as_such(tmp_path: Path) -> None:
     mounted = f"mount -t tmpfs -o ro none {tmp_path}"
     if shutil.which("unshare") is None or subprocess.run([*mounts, mounted], capture_output=True).returncode:
         pytest.skip("this user may mount nothing")
-    asked = f"from pathlib import Path; from orchestrator.config.machine import check_writable; check_writable(Path({str(tmp_path)!r}))"
+    asked = f"from orchestrator.config import machine; machine.check_writable(machine.Path({str(tmp_path)!r}))"
     ran = subprocess.run(
         [*mounts, f'{mounted} && exec "$0" "$@"', sys.executable, "-c", asked],
         capture_output=True,
