@@ -10,6 +10,7 @@ import functools
 import json
 import math
 import re
+import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -155,7 +156,7 @@ def _checker(annotation: Any) -> Check:
 
 _SCALARS: Mapping[Any, tuple[Callable[[Any], bool], str]] = {
     int: (lambda value: type(value) is int, "an integer"),
-    float: (lambda value: type(value) is int or (type(value) is float and math.isfinite(value)), "a number"),
+    float: (lambda value: type(value) in (int, float) and abs(value) <= sys.float_info.max, "a number"),
     bool: (lambda value: type(value) is bool, "true or false"),
     str: (lambda value: isinstance(value, str), "text"),
     type(None): (lambda value: value is None, "null"),

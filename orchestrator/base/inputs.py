@@ -7,6 +7,9 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from orchestrator.base.decode import COUNT, DecodeError, check
 
+LARGEST = 2**25
+"""Numbers of an image that a network takes, such as 3,344 x 3,344 pixels in colour; many go through it together."""
+
 
 class Inputs(TypedDict):
     """Of the data set that a network was trained on.
@@ -34,6 +37,8 @@ def checked_inputs(found: Any) -> Inputs:
     inputs: Inputs = found
     if not (inputs["channels"] and inputs["height"] and inputs["width"] and inputs["classes"]):
         raise DecodeError("inputs must have at least one channel, row, column and class")
+    if inputs["channels"] * inputs["height"] * inputs["width"] > LARGEST:
+        raise DecodeError(f"inputs must be of images of at most {LARGEST:,} numbers")
     scale, shift = inputs["scale"], inputs["shift"]
     if (scale is None) != (shift is None):
         raise DecodeError("inputs must have both of scale and shift, or neither")

@@ -158,7 +158,13 @@ def predictor_of(said: DescribedTrial, weights: Path, rights: Rights) -> Predict
             found = restored({**said["network"]}, weights, uid=None, inputs=said["inputs"])
     except (Damaged, OSError) as error:
         raise NotReadyError(f"{weights} cannot be used: {error}") from error
-    except (RuntimeError, ValueError, MemoryError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        OverflowError,
+        MemoryError,
+    ) as error:  # torch's, of numbers that cannot be
         why = " ".join(str(error).split())[:300]
         raise NotReadyError(f"{weights} does not fit the network of {weights.parent / DESCRIPTION} ({why})") from error
     return Predictor(said["trial"], found, crops=said["crops"])

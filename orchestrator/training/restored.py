@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from orchestrator.base.build import build
 from orchestrator.base.decode import DecodeError
@@ -29,6 +34,9 @@ from orchestrator.training.preprocess.statistics import Transform
 
 SHAPE = ("num_classes", "in_channels", "image_size")
 NOTHING: Mapping[str, Any] = {}
+
+MOST_PARTS = 20_000
+"""Modules and parameters of a network; a residual network of 1,202 layers has a third."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,9 @@ def restored(
     config = {**config, "init": {}}
     with generators_kept():
         if config["model"].get("_target_") in catalogue_targets():
-            _check_shapes(build_model(config, shape, torch.device("meta"))[0], loaded.tensors)
+            with _at_most(MOST_PARTS):
+                outline = build_model(config, shape, torch.device("meta"))[0]
+            _check_shapes(outline, loaded.tensors)
         model, channels_last = build_model(config, shape, torch.device("cpu"))
     model.load_state_dict(loaded.tensors)
     return Restored(model.eval(), channels_last, inputs, transform)
@@ -142,6 +152,25 @@ def _check_shapes(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in wanted.items():
         if tensor.shape != found[name].shape:
             raise RuntimeError(f"{name} has the shape {list(found[name].shape)}, the network's is {list(tensor.shape)}")
+
+
+@contextmanager
+def _at_most(parts: int) -> Iterator[None]:
+    """Within the block, RuntimeError once a network has more modules and parameters: a file may claim a depth of millions."""
+    builder, count = threading.get_ident(), 0
+
+    def add(module: nn.Module, name: str, part: object) -> None:
+        nonlocal count
+        count += threading.get_ident() == builder
+        if count > parts:
+            raise RuntimeError(f"it has more than {parts:,} modules and parameters")
+
+    handles = [register_module_module_registration_hook(add), register_module_parameter_registration_hook(add)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _inputs(state: Mapping[str, Any]) -> Inputs | None:
