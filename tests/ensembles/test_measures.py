@@ -96,6 +96,13 @@ def test_the_identities_hold_of_every_ensemble(seed: int) -> None:
     measures.check_identities(log_softmax(pool.logits_MNK), pool.labels_N)
 
 
+@pytest.mark.parametrize("scale", [1e3, 1e6, 1e28])
+def test_the_identities_hold_where_all_members_are_sure_and_wrong(scale: float) -> None:
+    """As of networks that nearly diverged: the probability of the true class is 0 in floating-point numbers."""
+    logits_MNK = np.where(np.arange(3) == 0, 0.0, -scale) * np.linspace(1, 2, 4)[:, None, None] * np.ones((4, 5, 1))
+    measures.check_identities(log_softmax(logits_MNK.astype(np.float32)), np.array([0, 1, 2, 1, 1]))
+
+
 def test_kl_equals_scipys() -> None:
     from scipy.stats import entropy
 
