@@ -104,13 +104,9 @@ def _shipped(found: Comparison, folder: Path, sources: tuple[Source, ...]) -> It
     from orchestrator.ensembles.shipping import ship
     from orchestrator.journal.finding import runs_dir_option, tracking_of
 
-    tracked = [
-        source for source in sources if source.folder is None or tracking_of(source.folder).get("kind") != "none"
-    ]
-    if not tracked:
-        return
     try:
-        yield ship(found, folder)
+        if any(source.folder is None or tracking_of(source.folder).get("kind") != "none" for source in sources):
+            yield ship(found, folder)
     except OrchestratorError as error:
         where = runs_dir_option(folder.parent)
         yield f"not in MLflow yet ({' '.join(str(error).split())[:300]}); later:  orchestrator sync {folder.name}{where}"
@@ -127,7 +123,10 @@ def _images(found: Comparison, sources: tuple[Source, ...]) -> dict[int, bytes |
     folder = folders.get(sweep)
     if not wanted or folder is None:
         return None
-    trial = read_sweep(folder).trials.get(int(index))
+    try:
+        trial = read_sweep(folder).trials.get(int(index))
+    except NotReadyError:  # the folder has gone since
+        return None
     stored = stored_images(trial.config, found["fingerprint"]) if trial is not None else ""
     if isinstance(stored, str):
         return None

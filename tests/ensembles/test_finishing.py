@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,18 @@ def test_a_page_that_cannot_be_written_costs_nothing_else(tmp_path: Path) -> Non
     ).stdout
     assert re.match(r"there is no page: .*comparison\.html cannot be written \(File too large\)", said)
     assert "the winner cannot be kept as a model" in said
+
+
+def test_a_sweep_that_has_gone_since_costs_neither_page_nor_the_rest(tmp_path: Path) -> None:
+    folder = finished_sweep(tmp_path / "many-0a1b2c3d", [Made(), Made()], val=60, test=40)
+    gathered = gather(["many"], tmp_path)
+    found = compare(gathered, methods=["mean"], resamples=100)
+    assert found.get("worst")
+    path = record.write(found, tmp_path)
+    shutil.move(folder, tmp_path / "elsewhere")
+    page, model, *_ = finish(found, path.parent, gathered.sources, register=None)
+    assert page == f"page: {path.parent / 'comparison.html'}"
+    assert model.startswith("the winner cannot be kept as a model")
 
 
 CUT_OFF = """
