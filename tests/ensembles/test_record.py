@@ -136,11 +136,14 @@ def places(at: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(at[key], (*path, key))
 
 
-def mutants(said: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The record with one value in it replaced, dropped, cut or doubled; with what was done."""
+def mutants(said: dict[str, Any], share: float) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The record with one value in it replaced, dropped, cut or doubled, a share of all such; with what was done."""
+    draw = random.Random(1)
     for path in places(said):
         at: Any = functools.reduce(operator.getitem, path, said)
         for value in [*WRONG, at[:-1], at + at] if isinstance(at, list) and at else WRONG:
+            if draw.random() >= share:
+                continue
             changed = copy.deepcopy(said)
             if value is MISSING:
                 del functools.reduce(operator.getitem, path[:-1], changed)[path[-1]]
@@ -164,11 +167,9 @@ def read_by_all(found: Comparison, folder: Path) -> None:
 def test_whatever_is_wrong_in_a_record_it_is_refused_or_read_by_all(
     found: Comparison, tmp_path: Path, share: float
 ) -> None:
-    said, path, draw = json.loads(json.dumps(found)), tmp_path / "comparison.json", random.Random(1)
+    said, path = json.loads(json.dumps(found)), tmp_path / "comparison.json"
     refused = read_whole = 0
-    for what, mutant in mutants(said):
-        if draw.random() >= share:
-            continue
+    for what, mutant in mutants(said, share):
         path.write_text(json.dumps(mutant))
         try:
             back = read(path)
