@@ -16,7 +16,7 @@ from orchestrator.base.errors import NotReadyError, OrchestratorError
 from orchestrator.ensembles.candidates import LeftOut
 from orchestrator.ensembles.catalogue import Choice
 from orchestrator.ensembles.comparison import MemberRecord
-from orchestrator.ensembles.crossfitting import Fitted, Temperature, folds
+from orchestrator.ensembles.crossfitting import Fitted, Temperature, calibrated_apart, folds
 from orchestrator.ensembles.gathering import Gathered
 from orchestrator.ensembles.judging import Unseen
 from orchestrator.ensembles.larder import Larder
@@ -24,7 +24,7 @@ from orchestrator.ensembles.measures import measures
 from orchestrator.ensembles.methods import NotPossibleError
 from orchestrator.ensembles.methods.soup import Soup
 from orchestrator.ensembles.pool import Member, Pool
-from orchestrator.ensembles.pooling import Ensemble, softmax, temperature_of, uniform
+from orchestrator.ensembles.pooling import softmax, uniform
 
 if TYPE_CHECKING:
     import numpy as np
@@ -151,13 +151,16 @@ def _network(choice: Choice, soup: Soup, larder: Larder, place: int, temperature
     labels_N = larder.labels_N
     examples = np.arange(len(labels_N))
     ingredients, logits_NK = _chosen(soup, larder, None)
+    held = folds(labels_N, np.random.default_rng([seed, 0]))
     honest_NK = np.empty(logits_NK.shape)
-    for held_n in folds(labels_N, np.random.default_rng([seed, 0])):
-        rest_n = np.setdiff1d(examples, held_n)
-        _, without_NK = _chosen(soup, larder, rest_n)
-        alone = _tempered(without_NK[rest_n], labels_N[rest_n], temperature)
-        honest_NK[held_n] = alone.probabilities(without_NK[None, held_n])
-    ensemble = replace(_tempered(logits_NK, labels_N, temperature), members=(place,))
+    for held_n in held:
+        _, without_NK = _chosen(soup, larder, np.setdiff1d(examples, held_n))
+        honest_NK[held_n] = softmax(without_NK[held_n])
+    ensemble = uniform((place,))
+    if temperature != "none":
+        hot, honest_NK = calibrated_apart(honest_NK, labels_N, held)
+        after = temperature == "after"
+        ensemble = replace(ensemble, **({"temperature": hot} if after else {"member_temperatures": (hot,)}))
     kitchen = larder.kitchen(ingredients[0])
     described = f"{choice.described}; {larder.said(soup, ingredients)}"
     return Network(
@@ -187,12 +190,3 @@ def _chosen(soup: Soup, larder: Larder, rows_n: Array | None) -> tuple[tuple[int
     if not np.isfinite(logits_NK).all():
         raise NotPossibleError("the network of averaged weights gives numbers that are not finite")
     return chosen, logits_NK
-
-
-def _tempered(logits_NK: Array, labels_N: Array, temperature: Temperature) -> Ensemble:
-    """An ensemble of one, with the temperature that fits these examples."""
-    alone = uniform((0,))
-    if temperature == "none":
-        return alone
-    hot = temperature_of(softmax(logits_NK).astype(float), labels_N)
-    return replace(alone, temperature=hot) if temperature == "after" else replace(alone, member_temperatures=(hot,))

@@ -2,7 +2,8 @@
 ensemble that was built without it.
 
 In each fold the members are ordered anew by the other examples, so that "the best five" are not the best of the examples that
-they are scored on. The temperature is cross-fitted, too.
+they are scored on. The temperature of what is pooled is fitted to these honest predictions: on the examples that the members
+were chosen by an ensemble looks better than it is, and its temperature would make it too sure everywhere else.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from orchestrator.ensembles.limits import Limits, built, moved
 from orchestrator.ensembles.methods import NotPossibleError
 from orchestrator.ensembles.parallel import each, one_thread_of_blas
 from orchestrator.ensembles.pool import Part, Pool
-from orchestrator.ensembles.pooling import SMALLEST, Ensemble, calibrated, softmax, temperature_of, tempered
+from orchestrator.ensembles.pooling import SMALLEST, Ensemble, softmax, temperature_of, tempered
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,32 +85,37 @@ def fit(
             failed.setdefault(name, f"without a fifth of the examples: {why}")
     tried = [choice for choice in choices if choice.name not in failed]
 
-    def honest(choice: Choice) -> Array:
+    def finished(choice: Choice) -> Fitted:
+        ensemble = ensembles[choice.name]
         if _is_pooled_once(choice, temperature):
-            return _tempered_apart(ensembles[choice.name], pool, held, fitted=temperature == "after")
-        found_NK = np.empty((examples, len(pool.classes)))
-        for held_n, (of_fold, _) in zip(held, parts, strict=True):
-            found_NK[held_n] = of_fold[choice.name].of_pool(Part(pool, range(len(pool)), held_n))
-        return found_NK
+            said_NK = ensemble.of_pool(pool)
+        else:
+            said_NK = np.empty((examples, len(pool.classes)))
+            for held_n, (of_fold, _) in zip(held, parts, strict=True):
+                said_NK[held_n] = of_fold[choice.name].of_pool(Part(pool, range(len(pool)), held_n))
+        # A stacked ensemble fits the scale of its logits itself.
+        if temperature != "after" or ensemble.pooling == "stacked":
+            return Fitted(choice, ensemble, said_NK)
+        hot, honest_NK = calibrated_apart(said_NK, pool.labels_N, held)
+        return Fitted(choice, replace(ensemble, temperature=hot), honest_NK)
 
-    found = each(honest, tried)
-    return [Fitted(choice, ensembles[choice.name], found_NK) for choice, found_NK in zip(tried, found, strict=True)], [
-        (choice.name, failed[choice.name]) for choice in choices if choice.name in failed
-    ]
+    return each(finished, tried), [(choice.name, failed[choice.name]) for choice in choices if choice.name in failed]
 
 
-def _tempered_apart(ensemble: Ensemble, pool: Pool, held: Sequence[Array], *, fitted: bool) -> Array:
-    """The probabilities of an ensemble that needs no labels, each with the temperature that fits the other folds."""
+def calibrated_apart(said_NK: Array, labels_N: Array, held: Sequence[Array]) -> tuple[float, Array]:
+    """The temperature that fits honest predictions, and these with it: each with the one that fits the other folds.
+
+    Args:
+        said_NK: probabilities of each example by what was built without it, or without labels at all.
+        held: the examples of each fold.
+    """
     import numpy as np
 
-    said_NK = replace(ensemble, temperature=1.0).of_pool(pool)
-    if not fitted:
-        return said_NK
     found_NK = np.empty_like(said_NK)
     for held_n in held:
         rest_n = np.setdiff1d(np.arange(len(said_NK)), held_n)
-        found_NK[held_n] = tempered(said_NK[held_n], temperature_of(said_NK[rest_n], pool.labels_N[rest_n]))
-    return found_NK
+        found_NK[held_n] = tempered(said_NK[held_n], temperature_of(said_NK[rest_n], labels_N[rest_n]))
+    return temperature_of(said_NK, labels_N), found_NK
 
 
 def folds(labels_N: Array, generator: np.random.Generator, count: int = FOLDS) -> list[Array]:
@@ -215,23 +221,19 @@ class _Cooled:
     """A pool to build from: where temperatures come before pooling, of members that have theirs already."""
 
     def __init__(self, pool: Pool, temperature: Temperature) -> None:
-        self._temperature = temperature
         self._of_members: list[float] = []
         self._pool = pool
         if temperature == "before":
             self._pool, self._of_members = _cooled(pool)
 
     def built(self, choice: Choice, generator: np.random.Generator, limits: Limits) -> Ensemble:
-        """The method's ensemble, with its temperatures.
+        """The method's ensemble, with the temperatures of its members where they come before pooling.
 
         Raises:
             NotPossibleError: as `limits.built`.
         """
         ensemble = built(choice, self._pool, generator, limits)
-        # A stacked ensemble fits the scale of its logits itself; fitted once more to the same labels, it would be too sure.
-        if self._temperature == "after" and ensemble.pooling != "stacked":
-            return calibrated(ensemble, self._pool)
-        if self._temperature == "before":
+        if self._of_members:
             return replace(ensemble, member_temperatures=tuple(self._of_members[place] for place in ensemble.members))
         return ensemble
 

@@ -31,12 +31,13 @@ def sizes(
 
     Args:
         selection: a method's name, and its ensemble with steps.
-        calibrate: whether each prefix has its temperature, fitted to validation.
+        calibrate: whether each prefix of the ranking has its temperature, fitted to validation; those of the selection have the
+            ensemble's.
     """
     found = []
     most = len(pool)
     counts = {*range(1, min(most, 30) + 1), *(round(30 * 1.4**power) for power in range(20)), most}
-    shares = _Prefix(pool, test, calibrate)
+    shares = _Prefix(pool, test, None if calibrate else 1.0)
     for count in range(1, most + 1):
         shares.add(count - 1)
         if count in counts:
@@ -44,7 +45,7 @@ def sizes(
     if selection is None:
         return found
     name, ensemble = selection
-    shares = _Prefix(pool, test, calibrate)
+    shares = _Prefix(pool, test, ensemble.temperature)
     taken: Counter[int] = Counter()
     for step in ensemble.steps:
         shares.add(step.member)
@@ -54,12 +55,16 @@ def sizes(
 
 
 class _Prefix:
-    """The mean of probabilities of members as they are added."""
+    """The mean of probabilities of members as they are added.
 
-    def __init__(self, pool: Pool, test: Unseen, calibrate: bool) -> None:
+    Args:
+        temperature: fitted to validation where it is None.
+    """
+
+    def __init__(self, pool: Pool, test: Unseen, temperature: float | None) -> None:
         import numpy as np
 
-        self._pool, self._test, self._calibrate = pool, test, calibrate
+        self._pool, self._test, self._temperature = pool, test, temperature
         self._count = 0
         classes = len(pool.classes)
         self._val_NK = np.zeros((len(pool.labels_N), classes))
@@ -73,8 +78,11 @@ class _Prefix:
     def scores(self) -> tuple[float, float]:
         """Unseen accuracy and NLL of the members so far."""
         said_NK, labels_N = self._test_NK / self._count, self._test.labels_N
-        if self._calibrate:
-            said_NK = tempered(said_NK, temperature_of(self._val_NK / self._count, self._pool.labels_N))
+        hot = self._temperature
+        if hot is None:
+            hot = temperature_of(self._val_NK / self._count, self._pool.labels_N)
+        if hot != 1.0:
+            said_NK = tempered(said_NK, hot)
         return float(is_right(said_NK, labels_N).mean()), float(losses(said_NK, labels_N).mean())
 
 

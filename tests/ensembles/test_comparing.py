@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.optimize
+import scipy.special
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 
@@ -114,9 +116,9 @@ def test_sizes_end_with_the_whole_ranking_and_the_whole_selection(found: Compari
     rows = rows_of(found)
     ranking = [size for size in found["sizes"] if size[0] == "ranking"]
     assert [count for _, count, _, _ in ranking] == [*range(1, 13)]
-    assert ranking[0][2:] == pytest.approx(
-        [rows["best_single"]["test"]["measures"][key] for key in ("accuracy", "nll")]
-    )
+    single = rows["best_single"]["test"]["measures"]
+    assert ranking[0][2] == pytest.approx(single["accuracy"])
+    assert ranking[0][3] == pytest.approx(single["nll"], rel=0.02), "its temperature is cross-fitted, here it is not"
     assert ranking[-1][2:] == pytest.approx([rows["mean"]["test"]["measures"][key] for key in ("accuracy", "nll")])
     name, count, accuracy, nll = found["sizes"][-1]
     assert count == len(rows[name]["members"])
@@ -310,6 +312,29 @@ def test_dear_members_are_passed_over() -> None:
     assert set(rows_of(found)["greedy"]["members"]) <= {3, 4, 5, 6, 7}
     with pytest.raises(ConfigError, match=r"--macs 5: no ensemble and no single member costs so little"):
         compare(gathered_of(replace(pool, members=members), test), macs=5, **QUICK)
+
+
+def test_the_temperature_of_chosen_members_is_that_of_new_examples() -> None:
+    """Chosen for the validation examples that they get right by chance, members look sure; a temperature fitted to the same
+    examples would be 0.56 here, where 0.88 is right."""
+    draw = np.random.default_rng(8)
+    true_NK = 1.5 * draw.normal(size=(20_100, 4))
+    shares_NK = scipy.special.softmax(true_NK, axis=1)
+    labels_N = (shares_NK.cumsum(1) < draw.random((20_100, 1))).sum(1)
+    logits_MNK = (true_NK + 1.5 * draw.normal(size=(300, *true_NK.shape))).astype(np.float32)
+    pool = pool_of(scipy.special.softmax(logits_MNK[:, :100], axis=2), labels_N[:100])
+    unseen = (logits_MNK[:, 100:] - logits_MNK[:, 100:].max(2, keepdims=True), labels_N[100:], np.arange(20_000))
+    found = compare(gathered_of(pool, unseen), methods=["greedy"], **QUICK)
+    row = rows_of(found)["greedy"]
+    said_NK = replace(ensemble_of(row), temperature=1.0).probabilities(unseen[0][[*row["members"]]])
+
+    def nll(temperature: float) -> float:
+        logs_NK = scipy.special.log_softmax(np.log(said_NK) / temperature, axis=1)
+        return float(-logs_NK[np.arange(20_000), unseen[1]].mean())
+
+    best = scipy.optimize.minimize_scalar(nll, bounds=(0.05, 20), method="bounded")
+    assert row["temperature"] == pytest.approx(best.x, rel=0.2)
+    assert row["test"]["measures"]["nll"] <= best.fun + 0.03
 
 
 @pytest.mark.parametrize("temperature", ["after", "before", "none"])
