@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orchestrator.training.augment import Augment
+from orchestrator.training.augment import Augment, Mixing
 from orchestrator.training.data import Dataset
 from orchestrator.training.losses.base import Batch
 from orchestrator.training.preprocess import Preprocess
@@ -133,8 +133,13 @@ def batches(
     augment: Augment | None,
     draws: torch.Generator,
     channels_last: bool,
+    classes: int = 0,
 ) -> Iterator[Batch]:
-    """The batches of an epoch, the examples in `order`, augmented with random numbers from `draws`."""
+    """The batches of an epoch, the examples in `order`, augmented with random numbers from `draws`.
+
+    Args:
+        classes: of the data set; an augmentation that mixes labels asks for it.
+    """
     bytes_each = 4 * math.prod(split.stored.shape[1:])
     start = 0
     for chunk in _chunks(sizes, max(1, CHUNK_BYTES // bytes_each)):
@@ -147,7 +152,12 @@ def batches(
         if channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         labels = split.labels.index_select(0, places.to(split.labels.device))
-        yield from map(Batch, torch.split(images, chunk), torch.split(labels, chunk), torch.split(places, chunk))
+        for batch in map(Batch, torch.split(images, chunk), torch.split(labels, chunk), torch.split(places, chunk)):
+            if isinstance(augment, Mixing):
+                mixed, soft = augment.mix(batch.images, batch.labels, classes, draws)
+                yield Batch(mixed, soft, batch.indices)
+            else:
+                yield batch
 
 
 def _chunks(sizes: list[int], examples: int) -> Iterator[list[int]]:

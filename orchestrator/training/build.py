@@ -18,7 +18,7 @@ from models.network import part_names
 from orchestrator.base.build import build, parameters
 from orchestrator.base.groups import OF_MODEL
 from orchestrator.base.targets import resolve
-from orchestrator.training import features, pretrained
+from orchestrator.training import augment, features, pretrained
 from orchestrator.training.batches import DeviceData, batch_sizes, place
 from orchestrator.training.data import Dataset, load
 from orchestrator.training.data.source import Progress
@@ -66,7 +66,7 @@ def build_learner(config: Mapping[str, Any], beat: Callable[[], None] = lambda: 
         schedule=build_schedule(config, steps_per_epoch=len(sizes)),
         loss=build_loss(config),
         penalty=build(config["penalty"]),
-        augment=build(config["augment"]),
+        augment=augment.fitted(build(config["augment"]), dataset.images, dataset.splits["train"]),
         data=data,
         device=device,
         seed=config["seed"],

@@ -118,6 +118,7 @@ def train_epoch(learner: Learner, epoch: int) -> dict[str, float]:
         augment=learner.augment,
         draws=generator(derive_seed(learner.seed, "augment", epoch), learner.device),
         channels_last=learner.channels_last,
+        classes=learner.data.dataset.num_classes,
     )
     totals = _Totals(epoch, learner.sizes, learner.device)
     measured = measured_steps(steps)

@@ -1,0 +1,87 @@
+"""Several augmentations, one after the other."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import orchestrator.training.augment as methods
+from orchestrator.base.build import build
+from orchestrator.base.errors import ConfigError, nearest
+from orchestrator.training.augment import Augment, Mixing, fitted
+
+HELPERS = ("pixels", "sequence", "warp", "window")
+
+
+def sequence(*, steps: Sequence[str | Mapping[str, Any]]) -> Augment:
+    """The steps in their order.
+
+    Args:
+        steps: names of augmentations, as in `[flip, cutout]`, or with arguments, as in `[flip, {cutout: {size: 0.25}}]`. What
+            mixes examples (mixup) comes last: it works on preprocessed images.
+
+    Raises:
+        ValueError: there is no such augmentation, one refuses its arguments, or something follows a step that mixes.
+    """
+    made = tuple(_step(step) for step in steps)
+    for place, step in enumerate(made[:-1]):
+        if isinstance(step, Mixing):
+            raise ValueError(f"{_name(steps[place])} mixes preprocessed images: put it last")
+    return (_MixingSequence if made and isinstance(made[-1], Mixing) else _Sequence)(made)
+
+
+def _name(step: str | Mapping[str, Any]) -> str:
+    return step if isinstance(step, str) else ", ".join(map(str, step))
+
+
+def _step(step: str | Mapping[str, Any]) -> Augment:
+    if isinstance(step, str):
+        step = {step: {}}
+    if len(step) != 1:
+        raise ValueError(f"a step is a name, or a name with its arguments; got {dict(step)}")
+    ((name, arguments),) = step.items()
+    known = sorted({module.name for module in pkgutil.iter_modules(methods.__path__)} - {*HELPERS})
+    if name not in known:
+        near = nearest(str(name), known)
+        raise ValueError(
+            f"there is no augmentation {name!r}{f'; nearest: {near}' if near else ''}; known: {', '.join(known)}"
+        )
+    if not isinstance(arguments or {}, Mapping):
+        raise ValueError(
+            f"the arguments of {name} must be a mapping, as in {{{name}: {{argument: value}}}}; got {arguments}"
+        )
+    try:
+        made: Augment = build({"_target_": f"{methods.__name__}.{name}.{name}", **(arguments or {})})
+    except ConfigError as error:
+        raise ValueError("; ".join(f"{name}.{problem.key}: {problem.why}" for problem in error.problems)) from error
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    return made
+
+
+@dataclass(frozen=True)
+class _Sequence:
+    steps: tuple[Augment, ...]
+
+    def fitted(self, images: np.ndarray, ids: np.ndarray) -> _Sequence:
+        return replace(
+            self, steps=tuple(made for step in self.steps if (made := fitted(step, images, ids)) is not None)
+        )
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        for step in self.steps:
+            images = step(images, generator)
+        return images
+
+
+class _MixingSequence(_Sequence):
+    def mix(self, images: Tensor, labels: Tensor, classes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        last = self.steps[-1]
+        assert isinstance(last, Mixing)
+        return last.mix(images, labels, classes, generator)

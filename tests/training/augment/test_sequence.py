@@ -1,0 +1,52 @@
+"""Augmentations one after the other, by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from orchestrator.training.augment import Mixing
+from orchestrator.training.augment.cutout import cutout
+from orchestrator.training.augment.flip import flip
+from orchestrator.training.augment.sequence import sequence
+
+
+def test_the_steps_follow_one_another() -> None:
+    batch = torch.randint(0, 256, (9, 3, 8, 8), dtype=torch.uint8)
+    draws = torch.Generator().manual_seed(2)
+    expected = cutout(size=0.25)(flip()(batch, draws), draws)
+    ours = sequence(steps=["flip", {"cutout": {"size": 0.25}}])(batch, torch.Generator().manual_seed(2))
+    assert torch.equal(ours, expected)
+
+
+def test_without_steps_images_stay() -> None:
+    batch = torch.zeros(2, 1, 3, 3)
+    assert torch.equal(sequence(steps=[])(batch, torch.Generator()), batch)
+
+
+def test_it_mixes_where_its_last_step_does() -> None:
+    assert isinstance(sequence(steps=["flip", "mixup"]), Mixing)
+    assert not isinstance(sequence(steps=["flip"]), Mixing)
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        (["flop"], "there is no augmentation 'flop'; nearest: flip; known: contrast_and_brightness, crop, "),
+        (["sequence"], "there is no augmentation 'sequence'"),
+        (["warp"], "there is no augmentation 'warp'"),
+        ([{"cutout": {"size": 2}}], "cutout: size must be more than 0"),
+        ([{"cutout": {"sizes": 0.5}}], "cutout.sizes: unknown key"),
+        (
+            [{"cutout": 0.5}],
+            r"the arguments of cutout must be a mapping, as in \{cutout: \{argument: value\}\}; got 0.5",
+        ),
+        ([{"flip": {}, "cutout": {}}], "a step is a name, or a name with its arguments"),
+        (["mixup", "flip"], "mixup mixes preprocessed images: put it last"),
+    ],
+)
+def test_a_wrong_step_is_told(steps: list[Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        sequence(steps=steps)
