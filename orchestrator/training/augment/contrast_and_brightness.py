@@ -35,9 +35,10 @@ class _ContrastAndBrightness:
         lighter_N, sharper_N = (
             draw_between(len(images), 1 - most, 1 + most, generator) for most in (self.brightness, self.contrast)
         )
-        floats = as_floats(images) * per_image(lighter_N, images)
-        sharper = per_image(sharper_N, images)
-        return like(images, sharper * floats + (1 - sharper) * mean_gray(floats))
+        lighter, sharper = per_image(lighter_N, images), per_image(sharper_N, images)
+        floats = as_floats(images)
+        gray = lighter * mean_gray(floats)
+        return like(images, torch.addcmul((1 - sharper) * gray, floats, lighter * sharper))
 
 
 def mean_gray(images: Tensor) -> Tensor:

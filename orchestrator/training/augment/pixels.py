@@ -14,9 +14,10 @@ def as_floats(images: Tensor) -> Tensor:
 
 
 def like(images: Tensor, found: Tensor) -> Tensor:
-    """Results in the dtype and memory format of the images; floats become bytes rounded, and kept from 0 to 255."""
+    """Results in the dtype and memory format of the images; floats, which are overwritten, become bytes rounded and kept from 0
+    to 255."""
     if images.dtype == torch.uint8 and found.is_floating_point():
-        found = found.round().clamp(0, 255)
+        found = found.round_().clamp_(0, 255)
     last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
     return found.to(images.dtype).contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
