@@ -45,6 +45,7 @@ TRIAL_GROUPS = (
     Group("loss", shown=6),
     Group("penalty", called=True, shown=7),
     Group("transfer", costs=True, shown=10),
+    Group("early_stopping"),
 )
 """What a trial trains, each a spec `{"_target_": ..., **own}` of its configuration; `{}` is the architecture's own, or none."""
 

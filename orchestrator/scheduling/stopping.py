@@ -49,12 +49,13 @@ class EarlyStopping:
         return decision
 
     def end(self, trial: TrialRecord) -> None:
-        """Takes a trial that has ended; one that diverged, or proved infeasible, is shown at the next rung, without a value."""
+        """Takes a trial that has ended. One that ended before a rung is shown there: without a value where it diverged or proved
+        infeasible, with its best one where it stopped early by its own rule."""
         self.to_stop.discard(trial.index)
-        self._best.pop(trial.index, None)
-        if not self.judges(trial) or trial.state not in (State.DIVERGED, State.INFEASIBLE):
+        best = self._best.pop(trial.index, None)
+        if not self.judges(trial) or trial.state not in (State.DIVERGED, State.INFEASIBLE, State.COMPLETED):
             return
         last = trial.config["epochs"]
         rung = next((rung for rung in self._rungs if trial.epoch < rung <= last), None)
         if rung is not None:
-            self._scheduler.show(trial.index, rung, None)
+            self._scheduler.show(trial.index, rung, best if trial.state is State.COMPLETED else None)

@@ -194,7 +194,7 @@ def _train(trial: Trial, until: int | None = None, keeper: Keeper | None = None)
                     return _Trained(EXIT_NO_RESULT, history, {}, "stopped")
             outcome = run.finish()
             if keeper:
-                whole = run.epoch >= int(trial.config["epochs"])
+                whole = run.whole
                 reason = outcome.reason if whole else f"trained as far as the recorded trial, to epoch {run.epoch}"
                 keeper.end(State.COMPLETED if whole else State.STOPPED, outcome, reason=reason)
         except (Diverged, Infeasible) as ended:

@@ -23,6 +23,7 @@ from orchestrator.training.batches import DeviceData, batch_sizes, place
 from orchestrator.training.data import Dataset, load
 from orchestrator.training.data.source import Progress
 from orchestrator.training.device import autocast, choose_device, derive_seed, generator, seed_everything, set_up
+from orchestrator.training.ema import MovingAverage
 from orchestrator.training.loop import Learner
 from orchestrator.training.losses import Loss, as_loss
 from orchestrator.training.optimizers.parameters import named_parameters, split_groups
@@ -54,6 +55,11 @@ def build_learner(config: Mapping[str, Any], beat: Callable[[], None] = lambda: 
     sizes = batch_sizes(len(data.splits["train"]), config["batch_size"])
     transferred = prepare_transfer(config, model)
     optimizer = build_optimizer(config, model)
+    clip_norm, decay = config.get("clip_grad_norm"), config.get("ema_decay")
+    if clip_norm is not None and getattr(optimizer, "needs_graph", False):
+        raise ValueError(
+            "clip_grad_norm shortens gradients that this optimizer differentiates again; set clip_grad_norm=null"
+        )
     whole = model
     if transferred.features_once:
         *parts, model = (whole.get_submodule(name) for name in part_names(whole))
@@ -76,6 +82,8 @@ def build_learner(config: Mapping[str, Any], beat: Callable[[], None] = lambda: 
         within=whole if model is not whole else None,
         frozen=transferred.frozen,
         unchanging=transferred.unchanging,
+        clip_norm=clip_norm,
+        moving=None if decay is None else MovingAverage(whole, decay, transferred.unchanging),
         beat=beat,
     )
 

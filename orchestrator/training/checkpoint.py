@@ -92,6 +92,7 @@ class CheckpointState(TypedDict):
     optimizer: _OptimizerState
     schedule: NotRequired[Any]
     averaged: NotRequired[Annotated[int, COUNT]]
+    ema_updates: NotRequired[Annotated[int, COUNT]]
 
 
 class Damaged(Exception):  # noqa: N818 - a finding about a file

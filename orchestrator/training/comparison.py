@@ -25,9 +25,9 @@ def compared(config: Mapping[str, Any]) -> dict[str, Any]:
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs between two results of `compared`, by dotted key: "optimizer.lr=0.1 there, 0.2 here".
 
-    `before` may be of an earlier version: its targets go by the names of today, what it leaves out has its default.
+    Either may be of an earlier version: its targets go by the names of today, what it leaves out has its default.
     """
-    before = compared(current_config(before))
+    before, now = (compared(current_config(config)) for config in (before, now))
     found = []
     for key in dict.fromkeys([*before, *now]):
         one, other = before.get(key), now.get(key)

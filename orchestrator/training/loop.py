@@ -18,6 +18,7 @@ from orchestrator.training import private
 from orchestrator.training.augment import Augment
 from orchestrator.training.batches import DeviceData, batches
 from orchestrator.training.device import derive_seed, generator, seed_everything
+from orchestrator.training.ema import MovingAverage
 from orchestrator.training.endings import Diverged
 from orchestrator.training.losses import Batch, Loss
 from orchestrator.training.penalties.base import ActivationPenalty, Penalty, watched
@@ -44,6 +45,8 @@ class Learner:
         within: the whole network, where `model` is its last part.
         frozen: modules of it that stay in evaluation mode.
         unchanging: names in its state that no step changes.
+        clip_norm: longer gradients are shortened to it.
+        moving: an average of the weights that every step updates.
         factor: the schedule's last one, applied already.
         beat: called after every step.
 
@@ -68,6 +71,8 @@ class Learner:
     within: nn.Module | None = None
     frozen: Sequence[nn.Module] = ()
     unchanging: frozenset[str] = frozenset()
+    clip_norm: float | None = None
+    moving: MovingAverage | None = None
     factor: float | None = None
     beat: Callable[[], None] = lambda: None
     base_lrs: list[float] = field(init=False)
@@ -134,10 +139,12 @@ def train_epoch(learner: Learner, epoch: int) -> dict[str, float]:
             learner.set_factor(learner.schedule(epoch - 1 + step / steps))
             closure.begin(batch)
             optimizer.step(closure)  # type: ignore[arg-type]
+            if learner.moving is not None:
+                learner.moving.update()
             totals.add(closure.loss, closure.logits, batch.labels)
             learner.beat()
             if step in measured:
-                norms.append(gradient_norm(params))
+                norms.append(gradient_norm(params) if closure.norm is None else closure.norm)
             if keep_graph:  # a gradient that can be differentiated refers to its parameter, and so to itself
                 _drop_gradients(params)
 
@@ -158,10 +165,12 @@ class _Closure:
 
     Attributes:
         loss, logits: of the first call of a step, that is of the weights from which the step starts.
+        norm: of the last gradient before it was shortened; None where gradients are not.
     """
 
     loss: Tensor
     logits: Tensor
+    norm: Tensor | None = None
 
     def __init__(self, learner: Learner, activations: dict[str, list[Tensor]] | None) -> None:
         self._learner, self._activations = learner, activations
@@ -193,6 +202,8 @@ class _Closure:
             self._backward(objective)
         else:
             backward_anywhere(objective, learner.keep_graph)
+        if learner.clip_norm is not None:
+            self.norm = nn.utils.clip_grad_norm_(self._params, learner.clip_norm)
         return objective
 
 

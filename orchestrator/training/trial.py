@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from orchestrator.base.build import build
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.records import EpochResult, Trial, better
 from orchestrator.training import checkpoint, evaluate, metrics, predictions
@@ -19,6 +21,7 @@ from orchestrator.training.build import build_learner
 from orchestrator.training.checkpoint import SavedCheckpoint
 from orchestrator.training.comparison import compared, differences
 from orchestrator.training.device import ran_on
+from orchestrator.training.early_stopping import EarlyStopping
 from orchestrator.training.endings import Diverged, Infeasible, Superseded, feasible
 from orchestrator.training.files import Best, TrialFiles
 from orchestrator.training.heartbeat import Heartbeat
@@ -76,6 +79,7 @@ class TrialRun:
             self._learner = build_learner(trial.config, self._beat)
             self._average_from = first_epoch(trial.config)
             self._average = Average(self._learner.unchanging)
+            self._early_stopping: EarlyStopping | None = build(trial.config.get("early_stopping") or {})
             self.ran_on = ran_on(self._learner.device, trial.config["precision"])
             if self._files is not None:
                 loaded, self.notes = self._files.claim()
@@ -87,13 +91,14 @@ class TrialRun:
 
     def __next__(self) -> EpochResult:
         epoch = self.epoch + 1
-        if self._over or epoch > self.trial.config["epochs"]:
+        if self._over or self.whole:
             raise StopIteration
         self._over = True  # unless it goes well: what failed is not tried again
         self._beat.begin(epoch, self._learner.sizes)
         with feasible():
             numbers = train_epoch(self._learner, epoch)
-            logits = self._logits("val")
+            with self._moving_in_place():
+                logits = self._logits("val")
             numbers |= metrics.evaluated("val", logits, self._learner.data.splits["val"].labels)
         if not math.isfinite(numbers["val/loss"]):
             raise Diverged(epoch, len(self._learner.sizes), numbers["val/loss"])
@@ -107,6 +112,20 @@ class TrialRun:
     def epoch(self) -> int:
         """The last epoch trained; 0 before the first."""
         return self.history[-1].epoch if self.history else 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether no epoch is left to train: it had all, or has stopped early."""
+        return self.epoch >= self.trial.config["epochs"] or self.stopped_early is not None
+
+    @property
+    def stopped_early(self) -> str | None:
+        """Why `early_stopping` ends the training before its last epoch; None where it does not."""
+        if self._early_stopping is None or not self.history or self.epoch >= self.trial.config["epochs"]:
+            return None
+        sign = 1 if self.trial.config["mode"] == "max" else -1
+        why = self._early_stopping([sign * result.metrics[self.trial.config["metric"]] for result in self.history])
+        return why and f"stopped early after epoch {self.epoch}: {why}"
 
     @property
     def within(self) -> tuple[int, int, int]:
@@ -152,7 +171,7 @@ class TrialRun:
         assert self.best is not None
         learner = self._learner
         with feasible():
-            if self.best[0] != self.epoch or self._best_logits is None:
+            if self.best[0] != self.epoch or self._best_logits is None or learner.moving is not None:
                 learner.whole.load_state_dict(self._best_weights)
             logits = {
                 "val": self._logits("val") if self._best_logits is None else self._best_logits,
@@ -162,7 +181,13 @@ class TrialRun:
             for name, split in ((name, learner.data.splits[name]) for name in logits):
                 tensors |= predictions.split_tensors(name, logits[name], split.ids, split.labels)
         tested, reason = _finite(metrics.evaluated("test", tensors["test_logits"], tensors["test_labels"]))
-        return Predictions(tensors, self._described(tested) | {"reason": reason})
+        reasons = [why for why in (self.stopped_early, reason) if why]
+        return Predictions(tensors, self._described(tested) | {"reason": "; ".join(reasons) or None})
+
+    def _moving_in_place(self) -> AbstractContextManager[None]:
+        """Within it the network has the moving average of its weights, where there is one."""
+        moving = self._learner.moving
+        return nullcontext() if moving is None else moving.in_place()
 
     def _logits(self, name: str) -> Tensor:
         learner = self._learner
@@ -174,7 +199,8 @@ class TrialRun:
         value = result.metrics[self.trial.config["metric"]]
         if better(self.trial.config["mode"], value, self.best and self.best[1]):
             self.best = (result.epoch, value)
-            still, state = self._learner.unchanging, self._learner.whole.state_dict()
+            still, moving = self._learner.unchanging, self._learner.moving
+            state = self._learner.whole.state_dict() | (moving.state() if moving else {})
             self._best_weights = {name: tensor if name in still else tensor.clone() for name, tensor in state.items()}
             self._best_logits = logits if logits.numel() <= KEEP_LOGITS else None
         if self._average_from is not None and result.epoch >= self._average_from:
@@ -213,6 +239,8 @@ class TrialRun:
         optimizer_tensors, optimizer = split_optimizer_state(learner.optimizer)
         tensors |= optimizer_tensors
         tensors |= {f"average/{name}": tensor for name, tensor in self._average.changing().items()}
+        moving = learner.moving
+        tensors |= {f"ema/{name}": tensor for name, tensor in (moving.state() if moving else {}).items()}
         schedule = learner.schedule
         return tensors, {
             "uid": self.trial.uid,
@@ -225,6 +253,7 @@ class TrialRun:
             "optimizer": optimizer,
             "schedule": schedule.state() if isinstance(schedule, ObservingSchedule) else None,
             "averaged": self._average.epochs,
+            "ema_updates": moving.updates if moving else 0,
         }
 
     def _restore(self, loaded: checkpoint.Loaded, folder: Path) -> None:
@@ -256,10 +285,13 @@ class TrialRun:
         if isinstance(learner.schedule, ObservingSchedule):
             learner.schedule.restore(state["schedule"])
         self._average.restore(state.get("averaged", 0), learner.whole, _below("average/", loaded.tensors))
+        moving = _below("ema/", loaded.tensors)
+        if learner.moving is not None:
+            learner.moving.restore(state["ema_updates"], moving)
         self.history = predictions.history_from_json(state["history"])
         if state["best"] is not None:
             self.best = (state["best"][0], state["best"][1])
-            self._best_weights = weights | _below("best/", loaded.tensors)
+            self._best_weights = weights | moving | _below("best/", loaded.tensors)
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

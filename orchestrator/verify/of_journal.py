@@ -24,6 +24,8 @@ ALL_RUN = {"finished"}
 
 WITHOUT_STOPS = "orchestrator.scheduling.schedulers.none."
 
+PATIENCE = "orchestrator.training.early_stopping.patience.patience"
+
 
 def one_end(trial: TrialEvidence) -> Iterator[Finding]:
     """One terminal event, and nothing of the trial after it."""
@@ -98,8 +100,21 @@ def epochs_in_order(trial: TrialEvidence) -> Iterator[Finding]:
     most = fixed(trial, "epochs")
     if isinstance(most, int) and trial.last_epoch > most:
         yield Finding(f"epoch {trial.last_epoch}", f"at most {most}")
-    if trial.state is State.COMPLETED and trial.last_epoch != most:
+    if trial.state is State.COMPLETED and trial.last_epoch != most and not _stopped_early(trial):
         yield Finding(f"it completed with epoch {trial.last_epoch}", f"{most}")
+
+
+def _stopped_early(trial: TrialEvidence) -> bool:
+    """Whether the trial's own rule ends it with its last epoch; a rule that is not of the catalogue is believed."""
+    rule = trial.suggested.config.get("early_stopping") or {}
+    if rule.get("_target_") != PATIENCE:
+        return bool(rule)
+    values = [epoch["metrics"][trial.sweep.metric] for epoch in trial.epochs]
+    since, best = 0, values[0]
+    for value in values[1:]:
+        gain = value - best if trial.sweep.mode == "max" else best - value
+        since, best = (0, value) if gain > rule["min_delta"] else (since + 1, best)
+    return bool(since == rule["epochs"])
 
 
 def configuration(trial: TrialEvidence) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from orchestrator.base.groups import PROVIDED
 from orchestrator.training.trial import train
 
 CONF = Path(__file__).parents[2] / "conf"
-GROUPS = ("optimizer", "schedule", "loss", "penalty", "augment", "preprocess", "transfer")
+GROUPS = ("optimizer", "schedule", "loss", "penalty", "augment", "preprocess", "transfer", "early_stopping")
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 
 
