@@ -186,7 +186,7 @@ def engine(
     learner = Learner(
         model=net,
         optimizer=sgd(net.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4),
-        schedule=constant(epochs=100),
+        schedule=constant(epochs=100, steps_per_epoch=1),
         loss=cross_entropy(),
         penalty=None,
         augment=augment,

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from orchestrator.training.schedules.base import Schedule
+from orchestrator.training.schedules.warmup import after_warmup
 
 
-def constant(*, epochs: int) -> Schedule:
-    """Factor 1 throughout."""
-    return lambda epoch: 1.0
+def constant(*, epochs: int, steps_per_epoch: int, warmup_epochs: float = 0.0) -> Schedule:
+    """Factor 1 throughout.
+
+    Raises:
+        ValueError: warmup_epochs is outside its range.
+    """
+    return after_warmup(lambda epoch: 1.0, warmup_epochs, epochs=epochs, steps_per_epoch=steps_per_epoch)
