@@ -49,6 +49,7 @@ from orchestrator.training.data.cache import UndecodedError
 from orchestrator.training.data.source import Progress, Source
 from orchestrator.training.device import check_precision
 from orchestrator.training.losses import Batch
+from orchestrator.training.penalties import refuse_decay_twice
 
 T = TypeVar("T")
 
@@ -179,6 +180,8 @@ class _Probe:
             self._once(
                 "optimizer alone", config, ("optimizer",), partial(build_optimizer, config, nn.Linear(2, 2), alone=True)
             )
+        with self._collect(label, config, "penalty"):
+            self._once("penalty and decay", config, ("optimizer", "penalty"), partial(check_decay, config))
 
     def check_on_data(self, label: str, config: Mapping[str, Any]) -> None:
         """Load the data and try a training step's parts on it, going on after a problem as far as they do not depend on it."""
@@ -333,6 +336,21 @@ def build_alone(config: Mapping[str, Any], group: str) -> Any:
     if group in CALLED and built is not None and not callable(built):
         raise ValueError(f"must give a callable, gave {type(built).__name__}")
     return built
+
+
+def check_decay(config: Mapping[str, Any]) -> None:
+    """Whether penalty and optimizer, each right by itself, go together.
+
+    Raises:
+        ValueError: both penalize squares.
+    """
+    try:
+        penalty = build(config["penalty"])
+        optimizer = build_optimizer(config, nn.Linear(2, 2), alone=True) if penalty else None
+    except Exception:  # is told as a problem of the part
+        return
+    if optimizer is not None:
+        refuse_decay_twice(penalty, optimizer)
 
 
 def data_are_here(config: Mapping[str, Any]) -> bool:

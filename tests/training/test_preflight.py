@@ -225,3 +225,33 @@ def test_configurations_are_tried_until_the_time_is_used_up(config: MakeConfig) 
     assert check(configs, budget_s=12, clock=lambda: next(seconds)).tried == 6
     assert check(configs[:1], budget_s=0).tried == 1
     assert check(configs, budget_s=1_000, clock=lambda: 0.0).tried == 20
+
+
+@pytest.mark.parametrize("penalty", ["l2", "elastic_net"])
+def test_a_penalty_of_squares_beside_coupled_weight_decay_is_refused(config: MakeConfig, penalty: str) -> None:
+    both = config(
+        optimizer={"_target_": f"{OWN}.optimizers.sgd", "weight_decay": 5e-4},
+        penalty={"_target_": f"{OWN}.penalties.{penalty}"},
+        choices={"penalty": penalty},
+    )
+    assert problems(("", both)) == [
+        f"penalty={penalty}: penalizes squares, as optimizer.weight_decay=0.0005 does; set optimizer.weight_decay=0, or"
+        " penalty=none (weight_decay is twice the strength of squares)"
+    ]
+    assert problems(("", both | {"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1, "weight_decay": 5e-4}}))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "penalty"),
+    [
+        ({"_target_": f"{OWN}.optimizers.sgd"}, {"_target_": f"{OWN}.penalties.l2"}),
+        ({"_target_": f"{OWN}.optimizers.sgd", "weight_decay": 0.1}, {"_target_": f"{OWN}.penalties.l1"}),
+        ({"_target_": f"{OWN}.optimizers.sgd", "weight_decay": 0.1}, {}),
+        ({"_target_": f"{OWN}.optimizers.adamw", "weight_decay": 0.1}, {"_target_": f"{OWN}.penalties.l2"}),
+        ({"_target_": "torch.optim.AdamW", "weight_decay": 0.1}, {"_target_": f"{OWN}.penalties.l2"}),
+    ],
+)
+def test_other_penalties_and_weight_decays_go_together(
+    config: MakeConfig, optimizer: dict[str, Any], penalty: dict[str, Any]
+) -> None:
+    assert problems(("", config(optimizer=optimizer, penalty=penalty))) == []

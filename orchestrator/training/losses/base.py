@@ -37,6 +37,20 @@ class Loss(Protocol):
     def __call__(self, outputs: Tensor | Outputs, labels: Tensor, batch: Batch) -> Tensor: ...
 
 
+def of_logits(mean: Callable[[Tensor, Tensor], Tensor]) -> Loss:
+    """The loss that `mean` gives of logits and labels; auxiliary outputs add theirs, times their weight."""
+
+    def loss(outputs: Tensor | Outputs, labels: Tensor, batch: Batch | None = None) -> Tensor:
+        if not isinstance(outputs, Outputs):
+            return mean(outputs, labels)
+        total = mean(outputs.main, labels)
+        for logits in outputs.auxiliary:
+            total = total + outputs.auxiliary_weight * mean(logits, labels)
+        return total
+
+    return loss
+
+
 def as_loss(loss: Callable[..., Any]) -> Loss:
     """`loss` itself, or around a loss of two arguments one that takes three."""
     function = loss.forward if isinstance(loss, nn.Module) else loss

@@ -8,8 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.outputs import Outputs
-from orchestrator.training.losses.base import Batch, Loss
+from orchestrator.training.losses.base import Loss, of_logits
 
 
 def cross_entropy(*, label_smoothing: float = 0.0) -> Loss:
@@ -23,12 +22,7 @@ def cross_entropy(*, label_smoothing: float = 0.0) -> Loss:
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing must be at least 0 and less than 1, got {label_smoothing:g}")
 
-    def loss(outputs: Tensor | Outputs, labels: Tensor, batch: Batch | None = None) -> Tensor:
-        if not isinstance(outputs, Outputs):
-            return F.cross_entropy(outputs, labels, label_smoothing=label_smoothing)
-        total = F.cross_entropy(outputs.main, labels, label_smoothing=label_smoothing)
-        for logits in outputs.auxiliary:
-            total = total + outputs.auxiliary_weight * F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-        return total
+    def mean(logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
 
-    return loss
+    return of_logits(mean)

@@ -7,7 +7,7 @@ that the schedule multiplies.
 `step(closure)` is given a closure that clears the gradients, computes the loss of the batch, takes its gradient and returns the
 loss with the penalty. It must be called at least once and may be called again with other weights (SAM, L-BFGS); `train/loss` is
 that of the first call. An optimizer with a true attribute `needs_graph` can differentiate the gradients again (Newton,
-Hessian-free).
+Hessian-free). One with a true `decoupled` has weight decay that is no part of the gradient.
 """
 
 from orchestrator.training.optimizers.adam import adam

@@ -31,4 +31,5 @@ def adamw(
 
 
 class AdamW(Adam):
+    decoupled = True
     kernel = staticmethod(private.adamw_)
