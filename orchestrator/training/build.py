@@ -24,7 +24,7 @@ from orchestrator.training.data import Dataset, load
 from orchestrator.training.data.source import Progress
 from orchestrator.training.device import autocast, choose_device, derive_seed, generator, seed_everything, set_up
 from orchestrator.training.ema import MovingAverage
-from orchestrator.training.loop import Learner
+from orchestrator.training.loop import Learner, takes_whole_split
 from orchestrator.training.losses import Loss, as_loss
 from orchestrator.training.optimizers.parameters import named_parameters, split_groups
 from orchestrator.training.schedules import Schedule
@@ -69,7 +69,7 @@ def build_learner(config: Mapping[str, Any], beat: Callable[[], None] = lambda: 
     return Learner(
         model=model,
         optimizer=optimizer,
-        schedule=build_schedule(config, steps_per_epoch=len(sizes)),
+        schedule=build_schedule(config, steps_per_epoch=1 if takes_whole_split(optimizer) else len(sizes)),
         loss=build_loss(config),
         penalty=build(config["penalty"]),
         augment=augment.fitted(build(config["augment"]), dataset.images, dataset.splits["train"]),

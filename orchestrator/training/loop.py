@@ -54,6 +54,7 @@ class Learner:
         base_lrs: the learning rate of each parameter group at factor 1.
         params: of all groups.
         keep_graph: whether the optimizer wants to differentiate the gradients again.
+        full_batch: whether it takes one step an epoch, by the gradient over the whole training split.
     """
 
     model: nn.Module
@@ -78,11 +79,13 @@ class Learner:
     base_lrs: list[float] = field(init=False)
     params: list[nn.Parameter] = field(init=False)
     keep_graph: bool = field(init=False)
+    full_batch: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.params = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.keep_graph = bool(getattr(self.optimizer, "needs_graph", False))
+        self.full_batch = takes_whole_split(self.optimizer)
 
     @property
     def whole(self) -> nn.Module:
@@ -103,6 +106,11 @@ class Learner:
         with self.autocast:
             outputs = self.model(images)
         return _in_fp32(outputs)
+
+
+def takes_whole_split(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether the optimizer has a true `full_batch`."""
+    return bool(getattr(optimizer, "full_batch", False))
 
 
 def train_epoch(learner: Learner, epoch: int) -> dict[str, float]:
@@ -126,7 +134,7 @@ def train_epoch(learner: Learner, epoch: int) -> dict[str, float]:
         classes=learner.data.dataset.num_classes,
     )
     totals = _Totals(epoch, learner.sizes, learner.device)
-    measured = measured_steps(steps)
+    measured = frozenset({steps - 1}) if learner.full_batch else measured_steps(steps)
     norms: list[Tensor] = []
     optimizer, params, keep_graph = learner.optimizer, learner.params, learner.keep_graph
     learner.model.train()
@@ -136,12 +144,21 @@ def train_epoch(learner: Learner, epoch: int) -> dict[str, float]:
     with _activations(learner) as activations:
         closure = _Closure(learner, activations)
         for step, batch in enumerate(stream):
-            learner.set_factor(learner.schedule(epoch - 1 + step / steps))
-            closure.begin(batch)
-            optimizer.step(closure)  # type: ignore[arg-type]
-            if learner.moving is not None:
+            if not learner.full_batch:
+                learner.set_factor(learner.schedule(epoch - 1 + step / steps))
+                closure.begin(batch)
+                optimizer.step(closure)  # type: ignore[arg-type]
+            else:
+                if step == 0:
+                    learner.set_factor(learner.schedule(epoch - 1))
+                closure.begin(batch, share=len(batch.labels) / len(train), clear=step == 0)
+                closure()
+                if step == steps - 1:
+                    closure.shorten()
+                    optimizer.step()
+            if learner.moving is not None and (step == steps - 1 or not learner.full_batch):
                 learner.moving.update()
-            totals.add(closure.loss, closure.logits, batch.labels)
+            totals.add(closure.loss, main_output(closure.outputs), batch.labels)
             learner.beat()
             if step in measured:
                 norms.append(gradient_norm(params) if closure.norm is None else closure.norm)
@@ -164,12 +181,13 @@ class _Closure:
     """What the optimizer calls, once or several times a step: the gradient of the batch's objective at the weights of now.
 
     Attributes:
-        loss, logits: of the first call of a step, that is of the weights from which the step starts.
+        loss, outputs, penalty: of the first call of a step, that is of the weights from which the step starts.
         norm: of the last gradient before it was shortened; None where gradients are not.
     """
 
     loss: Tensor
-    logits: Tensor
+    outputs: Tensor | Outputs
+    penalty: Tensor | None
     norm: Tensor | None = None
 
     def __init__(self, learner: Learner, activations: dict[str, list[Tensor]] | None) -> None:
@@ -179,32 +197,49 @@ class _Closure:
         self._first = True
         self._batch: Batch
 
-    def begin(self, batch: Batch) -> None:
-        """Another step begins."""
-        self._batch, self._first = batch, True
+    def begin(self, batch: Batch, *, share: float = 1.0, clear: bool = True) -> None:
+        """Another batch.
+
+        Args:
+            share: the weight of its gradient: its share of the examples, where the gradient is summed over an epoch.
+            clear: whether the gradient begins anew.
+        """
+        self._batch, self._first, self._share, self._clear = batch, True, share, clear
 
     def __call__(self) -> Tensor:
-        learner, batch, penalty = self._learner, self._batch, self._learner.penalty
-        for p in self._params:
-            p.grad = None
+        learner, batch = self._learner, self._batch
+        if self._clear:
+            for p in self._params:
+                p.grad = None
         if self._activations is not None:
             self._activations.clear()
         outputs = learner.forward(batch.images)
         loss = learner.loss(outputs, batch.labels, batch)
+        penalty = self._penalty()
         if self._first:
-            self._first, self.loss, self.logits = False, loss, main_output(outputs)
-        objective = loss
-        if penalty is not None and self._activations is None:
-            objective = loss + penalty(learner.model)  # type: ignore[call-arg]
-        elif penalty is not None:
-            objective = loss + penalty(learner.model, self._activations)  # type: ignore[call-arg,arg-type]
+            self._first, self.loss, self.outputs, self.penalty = False, loss, outputs, penalty
+        objective = loss if penalty is None else loss + penalty
+        if self._share != 1:
+            objective = self._share * objective
         if self._backward is not None:
             self._backward(objective)
         else:
             backward_anywhere(objective, learner.keep_graph)
-        if learner.clip_norm is not None:
-            self.norm = nn.utils.clip_grad_norm_(self._params, learner.clip_norm)
+        if not learner.full_batch:
+            self.shorten()
         return objective
+
+    def shorten(self) -> None:
+        """Shortens the gradient, where that is asked for; once all of it is there."""
+        if self._learner.clip_norm is not None:
+            self.norm = nn.utils.clip_grad_norm_(self._params, self._learner.clip_norm)
+
+    def _penalty(self) -> Tensor | None:
+        if self._learner.penalty is None:
+            return None
+        if self._activations is None:
+            return self._learner.penalty(self._learner.model)  # type: ignore[call-arg]
+        return self._learner.penalty(self._learner.model, self._activations)  # type: ignore[call-arg,arg-type]
 
 
 def _activations(learner: Learner) -> AbstractContextManager[dict[str, list[Tensor]] | None]:

@@ -18,8 +18,25 @@ from orchestrator.training.private import plain
 Group = dict[str, Any]
 
 
-class ListOptimizer(torch.optim.Optimizer):
-    """A `torch.optim.Optimizer` whose update works on lists of tensors, one for each name in `slots`.
+class LightOptimizer(torch.optim.Optimizer):
+    """A `torch.optim.Optimizer` that does not import torch's compiler."""
+
+    def add_param_group(self, param_group: Group) -> None:
+        plain("add_param_group")(self, param_group)
+
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[str, Any] = plain("state_dict")(self)
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        plain("load_state_dict")(self, state_dict)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        plain("zero_grad")(self, set_to_none)
+
+
+class ListOptimizer(LightOptimizer):
+    """An optimizer whose update works on lists of tensors, one for each name in `slots`.
 
     State exists from the start, as zeros, so that a checkpoint before the first step is complete. A parameter without a
     gradient is left alone.
@@ -55,23 +72,16 @@ class ListOptimizer(torch.optim.Optimizer):
     step.hooked = True  # type: ignore[attr-defined]
 
     def add_param_group(self, param_group: Group) -> None:
-        plain("add_param_group")(self, param_group)
+        super().add_param_group(param_group)
         group = self.param_groups[-1]
         for p in group["params"]:
             for name in self.used(group):
                 # a model on the meta device is only tried, and its first zeros_like would import sympy: 3 s (torch 2.15)
                 self.state[p][name] = p.detach() if p.is_meta else torch.zeros_like(p)
 
-    def state_dict(self) -> dict[str, Any]:
-        state: dict[str, Any] = plain("state_dict")(self)
-        return state
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        plain("load_state_dict")(self, state_dict)
+        super().load_state_dict(state_dict)
         self._lists.clear()
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        plain("zero_grad")(self, set_to_none)
 
     def _gather(self, number: int, group: Group) -> tuple[list[Tensor], list[list[Tensor]]]:
         params = list(group["params"])

@@ -27,12 +27,17 @@ def sgd(
     Raises:
         ValueError: a setting is outside its range.
     """
+    return SGD(params, settings(lr, momentum, weight_decay, nesterov))
+
+
+def settings(lr: float, momentum: float, weight_decay: float, nesterov: bool) -> Group:
+    """The checked settings of gradient descent."""
     require("lr", lr, low=0, positive=True)
     require("momentum", momentum, low=0, below=1)
     require("weight_decay", weight_decay, low=0)
     if nesterov and momentum == 0:
         raise ValueError("nesterov=true needs momentum above 0, got momentum=0")
-    return SGD(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov})
+    return {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov}
 
 
 class SGD(ListOptimizer):
