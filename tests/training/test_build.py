@@ -16,6 +16,7 @@ from orchestrator.training.optimizers import NamedParameter, decay_groups
 from orchestrator.training.trial import TrialRun
 
 MakeTrial = Callable[..., Any]
+OWN = "orchestrator.training"
 
 
 class SignDescent(torch.optim.Optimizer):
@@ -171,3 +172,43 @@ def test_an_auxiliary_head_is_trained_and_not_judged(trial: MakeTrial, own: Own,
     assert not any(torch.equal(p, q) for p, q in zip(before, side.parameters(), strict=True))
     assert results[-1].metrics["val/loss"] < results[0].metrics["val/loss"]
     assert run.finish().metrics["test/accuracy"] > 0.5
+
+
+@pytest.mark.parametrize("batch_size", [16, 40, 98])
+def test_a_full_batch_is_one_step_an_epoch_by_the_gradient_over_the_training_split(
+    trial: MakeTrial, batch_size: int
+) -> None:
+    """Against a plain loop over the whole split; 16 and 40 leave a smaller last batch of 98 examples."""
+    changes = {"optimizer": {"_target_": f"{OWN}.optimizers.gradient_descent", "lr": 0.5, "momentum": 0.5}}
+    changes |= {"penalty": {"_target_": f"{OWN}.penalties.l2", "strength": 0.01}, "epochs": 4}
+    changes |= {"schedule": {"_target_": f"{OWN}.schedules.step", "every_epochs": 2, "warmup_epochs": 1.0}}
+    run = TrialRun(trial("", batch_size=batch_size, **changes))
+    twin = TrialRun(trial("", **changes))._learner.model
+    split = run._learner.data.splits["train"]
+    velocities = [torch.zeros_like(p) for p in twin.parameters()]
+    for result, lr in zip(run, (0.5, 0.5, 0.5, 0.05), strict=True):
+        loss = nn.functional.cross_entropy(twin(split.take(torch.arange(98))), split.labels)
+        decayed = sum(p.square().sum() for p in twin.parameters() if p.ndim > 1)
+        grads = torch.autograd.grad(loss + 0.01 * decayed, list(twin.parameters()))
+        with torch.no_grad():
+            for p, grad, velocity in zip(twin.parameters(), grads, velocities, strict=True):
+                p -= lr * velocity.mul_(0.5).add_(grad)
+        assert result.metrics["train/loss"] == pytest.approx(loss.item(), rel=1e-5)
+        assert result.metrics["grad_norm"] == pytest.approx(
+            torch.cat([g.flatten() for g in grads]).norm().item(), rel=1e-4
+        )
+        assert result.metrics["lr"] == pytest.approx(lr)
+    for p, q in zip(run._learner.model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
+
+
+def test_second_order_steps_leave_no_gradients_and_report_those_of_the_start(trial: MakeTrial) -> None:
+    """The first epoch in one batch: its gradient norm is that of the first weights, also where the step is taken back."""
+    one = {"batch_size": 98, "epochs": 1}
+    norms = []
+    for name in ("newton", "hessian_free", "gradient_descent"):
+        run = TrialRun(trial("", optimizer={"_target_": f"{OWN}.optimizers.{name}"}, **one))
+        norms.append(next(run).metrics["grad_norm"])
+        if name != "gradient_descent":
+            assert all(p.grad is None for p in run._learner.model.parameters())
+    assert norms[:2] == pytest.approx([norms[2]] * 2, rel=1e-5)

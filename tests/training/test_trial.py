@@ -36,6 +36,16 @@ KINDS: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer": {"_target_": f"{OWN}.optimizers.adamw", "lr": 1e-2}},
     "rmsprop": {"optimizer": {"_target_": f"{OWN}.optimizers.rmsprop", "momentum": 0.9}},
     "torch's own Adam": {"optimizer": {"_target_": "torch.optim.Adam", "lr": 1e-2}},
+    "rprop of the whole split": {"optimizer": {"_target_": f"{OWN}.optimizers.rprop"}},
+    "muon": {
+        "model": {"_target_": "models.mlp.mlp", "hidden": 2, "width": 12},
+        "optimizer": {"_target_": f"{OWN}.optimizers.muon"},
+    },
+    "hessian-free": {"optimizer": {"_target_": f"{OWN}.optimizers.hessian_free"}},
+    "plateau": {
+        "schedule": {"_target_": f"{OWN}.schedules.plateau", "patience": 0, "threshold": 0.5, "warmup_epochs": 1.0}
+    },
+    "adaptive": {"schedule": {"_target_": f"{OWN}.schedules.adaptive", "window": 1}},
     "dropout": {"model": {"_target_": "models.mlp.mlp", "hidden": 1, "width": 12, "dropout": 0.3}},
     "batch norm": {"norm": {"_target_": "models.layers.norm.batch_norm"}},
     "augmentation": {"augment": {"_target_": f"{OWN}.augment.crop_flip.crop_flip", "padding": 1}},

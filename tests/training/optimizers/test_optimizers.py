@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from orchestrator.training.optimizers import adam, adamw, rmsprop, sgd
+from orchestrator.training.optimizers import adagrad, adam, adamw, gradient_descent, rmsprop, rprop, sgd, sign
 from orchestrator.training.optimizers.state import load_optimizer_state, split_optimizer_state
 
 Make = Callable[..., torch.optim.Optimizer]
@@ -24,8 +24,11 @@ TWINS: list[tuple[Make, Make, dict[str, Any]]] = [
     (adamw, torch.optim.AdamW, {"lr": 0.01, "weight_decay": 0.1}),
     (rmsprop, torch.optim.RMSprop, {"lr": 0.01, "alpha": 0.9}),
     (rmsprop, torch.optim.RMSprop, {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.1}),
+    (adagrad, torch.optim.Adagrad, {"lr": 0.1}),
+    (adagrad, torch.optim.Adagrad, {"lr": 0.1, "eps": 1e-3, "weight_decay": 0.1}),
+    (gradient_descent, torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}),
 ]
-SEVERAL = [(sgd, {"momentum": 0.9}), (adam, {}), (adamw, {}), (rmsprop, {"momentum": 0.5})]
+SEVERAL = [(sgd, {"momentum": 0.9}), (adam, {}), (adamw, {}), (rmsprop, {"momentum": 0.5}), (adagrad, {}), (rprop, {})]
 
 
 def network() -> nn.Module:
@@ -59,6 +62,23 @@ def test_same_weights_as_torch(ours: Make, torchs: Make, settings: dict[str, Any
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
 
 
+def test_rprop_has_the_weights_of_torchs() -> None:
+    """At a constant learning rate: torch's looks at it before the first step alone."""
+    one, other = network(), network()
+    settings: dict[str, Any] = {"lr": 0.01, "etas": (0.4, 1.3), "step_sizes": (1e-3, 0.03)}
+    for model, optimizer in (
+        (one, rprop(one.parameters(), **settings)),
+        (other, torch.optim.Rprop(other.parameters(), **settings)),
+    ):
+        images = torch.randn(5, 2, 4, 4, generator=torch.Generator().manual_seed(1))
+        for _ in range(10):
+            model.zero_grad()
+            model(images).square().mean().backward()
+            optimizer.step()
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize(("make", "settings"), SEVERAL)
 def test_state_taken_and_given_back_continues_bit_for_bit(make: Make, settings: dict[str, Any]) -> None:
     model = network()
@@ -76,7 +96,7 @@ def test_state_taken_and_given_back_continues_bit_for_bit(make: Make, settings: 
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize(("make", "settings"), SEVERAL)
+@pytest.mark.parametrize(("make", "settings"), [*SEVERAL[:-1], (sign, {})])
 def test_parameter_without_gradient_is_left_alone(make: Make, settings: dict[str, Any]) -> None:
     used, unused = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
     optimizer = make([used, unused], **{"weight_decay": 0.1, **settings})
@@ -104,6 +124,12 @@ def test_momentum_by_hand() -> None:
         (sgd, {"momentum": 0.0, "nesterov": True}, "nesterov=true needs momentum above 0"),
         (adam, {"betas": (0.9, 1.0)}, r"betas\[1\] must be at least 0 and less than 1, got 1"),
         (adamw, {"eps": -1e-8}, "eps must be at least 0, got -1e-08"),
+        (adagrad, {"lr": 0.0}, "lr must be more than 0, got 0"),
+        (sign, {"weight_decay": -1.0}, "weight_decay must be at least 0, got -1"),
+        (rprop, {"etas": (1.0, 1.2)}, r"etas\[0\] must be more than 0 and less than 1, got 1"),
+        (rprop, {"etas": (0.5, 1.0)}, r"etas\[1\] must be more than 1, got 1"),
+        (rprop, {"step_sizes": (1.0, 0.5)}, r"step_sizes\[1\] must be more than 1, got 0.5"),
+        (gradient_descent, {"momentum": 1.0}, "momentum must be at least 0 and less than 1, got 1"),
         (rmsprop, {"alpha": -0.1}, "alpha must be at least 0 and less than 1, got -0.1"),
     ],
 )
