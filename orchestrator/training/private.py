@@ -56,8 +56,28 @@ def _private_backward(loss: Tensor, seed: Tensor, keep_graph: bool) -> None:
     _engine.run_backward((loss,), (seed,), keep_graph, keep_graph, (), allow_unreachable=True, accumulate_grad=True)
 
 
+def public_gradients(
+    ys: Sequence[Tensor], xs: Sequence[Tensor], along: Sequence[Tensor], create_graph: bool
+) -> tuple[Tensor | None, ...]:
+    """The gradient of sum(y * along) by each x, None where it does not depend on it; the graph is kept.
+
+    Checking its arguments imports sympy: 1 to 3 s.
+    """
+    return torch.autograd.grad(ys, xs, along, retain_graph=True, create_graph=create_graph, allow_unused=True)
+
+
+def _private_gradients(
+    ys: Sequence[Tensor], xs: Sequence[Tensor], along: Sequence[Tensor], create_graph: bool
+) -> tuple[Tensor | None, ...]:
+    found: tuple[Tensor | None, ...] = _engine.run_backward(
+        tuple(ys), tuple(along), True, create_graph, tuple(xs), allow_unreachable=True, accumulate_grad=False
+    )
+    return found
+
+
 _engine: Any = getattr(torch.autograd.Variable, "_execution_engine", None)
 backward = public_backward if _engine is None else _private_backward
+gradients = public_gradients if _engine is None else _private_gradients
 
 
 # lists of tensors -----------------------------------------------------------------------------------------------------

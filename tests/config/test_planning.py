@@ -208,7 +208,7 @@ def test_a_new_optimizer_is_in_the_ready_search_without_an_edit(tmp_path: Path) 
     write(tmp_path / "conf/optimizer/novel.yaml", NEW_OPTIMIZER)
     made = plan(["search=optimizer"], config_dir=tmp_path / "conf")
     assert "novel" in made.choices["optimizer"]
-    assert "optimizer: adam, adamw, novel, rmsprop, sgd" in shown(made)
+    assert "optimizer: adagrad, adam, adamw, muon, nesterov, novel, rmsprop, sgd" in shown(made)
     assert "optimizer.lr: 0.02 to 0.5 (log), when optimizer=novel" in shown(made)
     assert "optimizer.momentum is not searched with optimizer=novel, rmsprop: no usual range" in made.notes
 
@@ -226,7 +226,7 @@ def test_a_choice_that_cannot_run_is_left_out_of_a_ready_search_and_told(
 
     monkeypatch.setattr(preflight, "check", check)
     made = plan(["search=optimizer"], config_dir=tmp_path / "conf")
-    assert "optimizer: adam, adamw, rmsprop, sgd" in shown(made)
+    assert "optimizer: adagrad, adam, adamw, muon, nesterov, rmsprop, sgd" in shown(made)
     assert any(
         note.startswith("optimizer=broken is left out") and "is not a class of torch.optim" in note
         for note in made.notes
@@ -301,7 +301,7 @@ def test_mistakes_in_a_search(tmp_path: Path) -> None:
     message = refused("search=bad", config_dir=tmp_path / "conf")
     for text in (
         "search.spaces={}: unknown key; did you mean search.space?",
-        "optimizer=adamm: not in conf/optimizer; did you mean adam? (search=bad); known: adam, adamw, rmsprop, sgd",
+        "optimizer=adamm: not in conf/optimizer; did you mean adam? (search=bad); known: adagrad, adam, adamw, ",
         "model.widht: model=mlp has no widht; did you mean model.width?",
         "model.width=7: must be usual or a sweep: choice(a, b)",
         "norm=sort(batch, none): must be usual or a sweep",

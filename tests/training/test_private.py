@@ -25,8 +25,10 @@ def assert_equal(ones: Any, others: Any) -> None:
 
 def test_the_private_names_are_there_in_this_version() -> None:
     """Where one has gone, the public way is taken: slower, and not noticed but here."""
-    public = {private.public_backward, private.public_safetensors, private.public_set_deterministic}
-    in_use = {private.backward, private.to_safetensors, private.set_deterministic}
+    public = {
+        private.public_backward, private.public_gradients, private.public_safetensors, private.public_set_deterministic,
+    }  # fmt: skip
+    in_use = {private.backward, private.gradients, private.to_safetensors, private.set_deterministic}
     assert not public & in_use
     for name in ("norms", "add", "add_", "mul_", "addcmul_", "addcdiv_", "sqrt", "sgd_", "adam_", "adamw_"):
         assert getattr(private, name) is not getattr(private, f"public_{name}"), name
@@ -60,6 +62,20 @@ def test_backward_that_keeps_the_graph() -> None:
         assert w.grad is not None
         assert torch.autograd.grad(w.grad, w)[0].item() == 12.0  # 6 w
         w.grad = None
+
+
+def test_gradients() -> None:
+    for gradients in (private.gradients, private.public_gradients):
+        w, unused = nn.Parameter(torch.tensor([2.0, 3.0])), nn.Parameter(torch.ones(1))
+        (first, none) = gradients([w**3], [w, unused], [torch.tensor([1.0, 2.0])], True)
+        assert none is None
+        assert first is not None
+        assert first.tolist() == [12.0, 54.0]
+        (second,) = gradients([first], [w], [torch.ones(2)], False)
+        assert second is not None
+        assert second.tolist() == [12.0, 36.0]
+        assert not second.requires_grad
+        assert w.grad is None
 
 
 def test_lists_of_tensors() -> None:

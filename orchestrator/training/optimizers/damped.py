@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from orchestrator.training import private
 from orchestrator.training.optimizers.lists import Group, LightOptimizer, require
 
 Product = Callable[[Tensor], Tensor]
@@ -99,11 +100,17 @@ def parts(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     return [part.view(tensor.shape) for part, tensor in zip(cut, like, strict=True)]
 
 
-def derivative(ys: Sequence[Tensor], xs: Sequence[Tensor], along: Sequence[Tensor]) -> list[Tensor]:
-    """The gradient of sum(y * along) by each x; 0 where no y depends on it. The graph is kept."""
+def derivative(
+    ys: Sequence[Tensor], xs: Sequence[Tensor], along: Sequence[Tensor], *, create_graph: bool = False
+) -> list[Tensor]:
+    """The gradient of sum(y * along) by each x; 0 where no y depends on it. The graph is kept.
+
+    Args:
+        create_graph: whether the gradient can be differentiated.
+    """
     pairs = [(y, v) for y, v in zip(ys, along, strict=True) if y.requires_grad]
     if not pairs:
         return [torch.zeros_like(x) for x in xs]
     given, weights = zip(*pairs, strict=True)
-    found = torch.autograd.grad(given, xs, weights, retain_graph=True, allow_unused=True)
+    found = private.gradients(given, xs, weights, create_graph)
     return [torch.zeros_like(x) if grad is None else grad for x, grad in zip(xs, found, strict=True)]

@@ -80,13 +80,11 @@ def gauss_newton_product(closure: Any, params: Sequence[Tensor]) -> Product:
     """
     outputs = closure.outputs
     zs = [outputs.main, *outputs.auxiliary] if isinstance(outputs, Outputs) else [outputs]
-    slopes = torch.autograd.grad(closure.loss, zs, create_graph=True)
+    slopes = _slopes(closure.loss, zs)
     # J^T u is linear in u: its derivative by u, along v, is J v
     us = [torch.zeros_like(z, requires_grad=True) for z in zs]
-    pulled = torch.autograd.grad(zs, params, us, create_graph=True, materialize_grads=True)
-    extra: Sequence[Tensor] = ()
-    if closure.penalty is not None:
-        extra = torch.autograd.grad(closure.penalty, params, create_graph=True, materialize_grads=True)
+    pulled = derivative(zs, params, us, create_graph=True)
+    extra = [] if closure.penalty is None else _slopes(closure.penalty, params)
 
     def product(vector: Tensor) -> Tensor:
         along = parts(vector, params)
@@ -95,6 +93,10 @@ def gauss_newton_product(closure: Any, params: Sequence[Tensor]) -> Product:
         return result + flat(derivative(extra, params, along)) if extra else result
 
     return product
+
+
+def _slopes(scalar: Tensor, xs: Sequence[Tensor]) -> list[Tensor]:
+    return derivative([scalar], xs, [torch.ones_like(scalar)], create_graph=True)
 
 
 def conjugate_gradient(
