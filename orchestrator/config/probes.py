@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 from orchestrator.base.groups import GROUPS
@@ -17,11 +17,12 @@ BUDGET_S = 10.0  # seconds; how long configurations are tried before a launch
 def probes(made: SweepPlan) -> list[tuple[str, dict[str, Any]]]:
     """Configurations to try, each once and with a label, in the order of their use.
 
-    First one with nothing searched, then every choice and both ends of every range alone, then the choices in pairs.
+    First one with nothing searched, then every choice and both ends of every range alone, then the choices in pairs, and every
+    penalty with weight decay.
     """
     singles = [params for parameter in made.space.parameters for params in _showing(made.space, parameter)]
     found: dict[str, Mapping[str, Any]] = {}
-    for params in [{}, *singles, *_pairs(made.space)]:
+    for params in [{}, *singles, *_pairs(made.space), *_penalties_beside_decay(made.space)]:
         found.setdefault(_label(params), params)
     return [(label, trial_config(made, params)) for label, params in found.items()]
 
@@ -45,6 +46,19 @@ def _pairs(space: Space) -> Iterator[dict[str, Any]]:
         for first in one.domain.ends():
             for second in other.domain.ends():
                 yield {one.key: first, other.key: second}
+
+
+def _penalties_beside_decay(space: Space) -> Iterator[dict[str, Any]]:
+    """Every penalty and optimizer with the ends of weight decay: some would penalize squares twice."""
+    always = {parameter.key: parameter for parameter in space.parameters if not parameter.conditions}
+    if "penalty" not in always:
+        return
+    groups = [always[key] for key in ("optimizer", "penalty") if key in always]
+    for decay in (parameter for parameter in space.parameters if parameter.key == "optimizer.weight_decay"):
+        for params in _showing(space, decay):
+            free = [group for group in groups if group.key not in params]
+            for values in product(*(group.domain.ends() for group in free)):
+                yield {**params, **{group.key: value for group, value in zip(free, values, strict=True)}}
 
 
 def _showing(space: Space, parameter: Parameter) -> Iterator[dict[str, Any]]:

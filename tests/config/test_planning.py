@@ -366,6 +366,20 @@ def test_every_choice_and_both_ends_are_tried_once_and_then_the_choices_in_pairs
     assert dict(tried)["model=linear"]["model"] == {"_target_": "models.mlp.linear"}
 
 
+def test_penalties_are_tried_beside_the_weight_decays_of_each_optimizer(
+    tried: list[tuple[str, Mapping[str, Any]]],
+) -> None:
+    """Two choices and a range: among pairs of choices, or the ends of the range alone, no squares are penalized twice."""
+    plan(["optimizer=sgd,adamw", "optimizer.weight_decay=interval(1e-6,0.1)", "penalty=none,l2"])
+    triples = [label for label, _ in tried if label.count("=") == 3]
+    assert triples == [
+        f"optimizer.weight_decay={decay}, optimizer={optimizer}, penalty={penalty}"
+        for decay in (1e-6, 0.1)
+        for optimizer in ("sgd", "adamw")
+        for penalty in ("none", "l2")
+    ]
+
+
 def test_what_there_was_no_time_to_try_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         preflight, "check", lambda *_, **__: SimpleNamespace(problems=[], facts=FACTS, tried=6, notes=())
