@@ -42,3 +42,11 @@ def test_top5_accuracy_agrees_with_a_sort() -> None:
 
 def test_every_metric_of_validation_can_be_the_objective() -> None:
     assert {name for name in METRICS if name.startswith("val/")} == {f"val/{name}" for name in metrics.EVALUATED}
+
+
+def test_property_top5_error_is_at_most_top1_error() -> None:
+    draws = torch.Generator().manual_seed(1)
+    for _ in range(20):
+        logits, labels = torch.randn(50, 12, generator=draws), torch.randint(12, (50,), generator=draws)
+        top1 = (logits.argmax(1) == labels).double().mean().item()
+        assert 1 - metrics.top5_accuracy(logits, labels) <= 1 - top1

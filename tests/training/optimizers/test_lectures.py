@@ -169,5 +169,10 @@ def test_property_paths_of_rmsprop_and_adam_do_not_depend_on_the_curvature() -> 
         assert paths[0] == pytest.approx(paths[2], rel=1e-3, abs=1e-6)
 
 
+@pytest.mark.parametrize("curvature", [5.0, 13.0, 16.0])
+def test_rmsprop_of_the_figures(curvature: float) -> None:
+    assert value(trained(rmsprop, 15, curvature, lr=EPS, alpha=0.9)[-1], curvature) == pytest.approx(0.1622, abs=1e-4)
+
+
 def test_property_newton_is_at_the_minimum_of_a_quadratic_after_one_step() -> None:
     assert trained(newton, 1, damping=0.0)[0] == pytest.approx([0, 0], abs=1e-12)
