@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from models.initializers.parameters import NamedParameter, Role, Weight, named_parameters, weights
-from models.initializers.scheme import Scheme
+from models.initializers.scheme import Needing, Scheme
 
-__all__ = ["NamedParameter", "Role", "Scheme", "Weight", "initialize", "named_parameters", "weights"]
+__all__ = ["NamedParameter", "Needing", "Role", "Scheme", "Weight", "initialize", "named_parameters", "weights"]
 
 
 def initialize(
@@ -22,7 +22,13 @@ def initialize(
     Args:
         scheme: None leaves the architecture's own initialization.
         images: a mini-batch as the network will see it, for the schemes that look at data.
+
+    Raises:
+        RefusedError: the scheme needs another structure; so it is on the meta device, where nothing else is done.
+        ValueError: the scheme looks at images, and there are none.
     """
+    if isinstance(scheme, Needing):
+        scheme.check(model)
     if scheme is None or any(parameter.is_meta for parameter in model.parameters()):
         return
     with torch.no_grad():

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from models import facts as facts_of_model
 from models.checks import RefusedError
+from models.initializers import Needing
 from models.network import part_names
 from models.outputs import Outputs
 from models.pretrained import described
@@ -207,6 +208,8 @@ class _Probe:
                 self._add(label, Problem(group, str(error), config["choices"].get(group)))
         if model is None:
             return
+        with self._collect(label, config, "init"):
+            self._once("init on model", config, MODEL_KEYS, partial(check_init, config, model))
         with self._collect(label, config, "pretrained"):
             self._once("pretrained", config, (*MODEL_KEYS, "pretrained"), partial(self._try_weights, config, model))
         if config["transfer"]:
@@ -441,6 +444,17 @@ def refused_group(config: Mapping[str, Any], dataset: Dataset, count: int) -> st
             probe_model({**config, group: {}}, dataset, count)
             return group
     return "model"
+
+
+def check_init(config: Mapping[str, Any], model: nn.Module) -> None:
+    """Whether the initialization can do with the structure of the network; nothing is computed.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    scheme = build(config["init"])
+    if isinstance(scheme, Needing):
+        scheme.check(model)
 
 
 def all_trained(model: nn.Module) -> bool:

@@ -58,6 +58,32 @@ REFUSED = [
 ]
 """All that a family refuses, as regular expressions: a refusal that is not listed here fails."""
 
+CHAINS = {
+    *("linear", "mlp", "convnet", "series_coupled", "vgg11", "plain18", "plain_cifar", "mobilenet_v1"),
+    *("alexnet", "alexnet_grouped", "alexnet_owt", "caffenet", "zfnet"),
+}
+"""Families whose layers follow one another without branches."""
+
+RESIDUAL = {
+    *("resnet_cifar", "resnet18", "preact_cifar", "preact_resnet18", "preact_resnet50", "residual_mlp", "wrn"),
+    *("resnext29_8x64d", "resnext50_32x4d", "inception_resnet_v2", "nasbench201"),
+    *("efficientnet_b0", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"),
+}
+"""Families with residual branches."""
+
+OF_SOME_NETWORKS = {
+    "between_layer": (CHAINS, "between_layer needs a plain chain of layers"),
+    "random_walk": (CHAINS, "random_walk needs a plain chain of layers"),
+    "fixup": (RESIDUAL, "fixup needs residual branches"),
+}
+"""Initialization -> the families that it is for, and how it refuses the others."""
+
+SETS_ZERO = ("zero", "fixup")
+"""Initializations that weight normalization cannot hold."""
+
+ALWAYS_THE_SAME = ("default", "zero", "constant")
+"""Initializations that draw nothing from the generator; `default` leaves what was drawn from the global seed."""
+
 
 @dataclass(frozen=True)
 class Combination:
@@ -94,6 +120,9 @@ class Combination:
 
 def reason_for_refusal(name: str, group: str, choice: str) -> str | None:
     """A regular expression of the message with which a network refuses a choice; None where it takes it."""
+    if group == "init":
+        takers, reason = OF_SOME_NETWORKS.get(choice, ({name}, ""))
+        return None if name in takers else reason
     function = load("model", name)["_target_"]
     for pattern, of, names, reason in REFUSED:
         if re.fullmatch(pattern, function) and of == group and re.fullmatch(names, choice):
@@ -111,7 +140,9 @@ GROUPS = {
 
 def excluded(pair: Pair) -> bool:
     (first, one), (second, other) = ((list(GROUPS)[place], choice) for place, choice in pair)
-    if first == "model" and second in ("norm", "activation"):
+    if (first, second) == ("norm", "init") and one == "weight" and other in SETS_ZERO:
+        return True
+    if first == "model" and second in ("norm", "activation", "init"):
         return reason_for_refusal(one, second, other) is not None
     # The smallest images may leave one position, over which a channel or a small group has no variance.
     return first == "norm" and one in ("instance", "group") and other == "smallest"
@@ -122,7 +153,7 @@ PLAIN = set(each_choice_once(ROWS))
 REFUSALS = [
     (name, group, choice)
     for name in FAMILIES
-    for group in ("norm", "activation")
+    for group in ("norm", "activation", "init")
     for choice in choices(group)
     if reason_for_refusal(name, group, choice)
 ]
@@ -179,8 +210,7 @@ def initializes_repeatably(combination: Combination, model: nn.Module, again: nn
     initialize(again, scheme, torch.Generator().manual_seed(0), images)
     assert torch.equal(weights(model), weights(again)), "the same seed"
     initialize(again, scheme, torch.Generator().manual_seed(1), images)
-    # `default` leaves the architecture's own, drawn from the global seed.
-    assert torch.equal(weights(model), weights(again)) == (combination.init == "default"), "another seed"
+    assert torch.equal(weights(model), weights(again)) == (combination.init in ALWAYS_THE_SAME), "another seed"
     assert weights(model).isfinite().all()
 
 
@@ -234,7 +264,11 @@ def evaluates_each_example_by_itself(model: nn.Module, images: Tensor) -> None:
 @pytest.mark.parametrize(("name", "group", "choice"), REFUSALS)
 def test_what_makes_no_sense_is_refused_with_the_reason(name: str, group: str, choice: str) -> None:
     with torch.device("meta"), pytest.raises(RefusedError, match=reason_for_refusal(name, group, choice)):
-        Combination(name, **{group: choice}).model()
+        initialize(
+            Combination(name, **{group: choice}).model(),
+            build("init", choice if group == "init" else "default"),
+            torch.Generator(),
+        )
 
 
 VERY_DEEP = 200
