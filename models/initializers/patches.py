@@ -29,16 +29,16 @@ def fill_from_samples(layer: Layer, generator: torch.Generator, filters: Filters
     if not isinstance(module, nn.Linear | nn.Conv2d):
         return
     groups = module.groups if isinstance(module, nn.Conv2d) else 1
+    samples = sampled(layer.inputs, module, generator)
+    samples = samples - samples.mean(0)
     found = []
-    for inputs, rows in zip(_inputs(layer, groups), layer.values.chunk(groups), strict=True):
-        samples_SD = sampled(inputs, module, generator)
-        samples_SD = samples_SD - samples_SD.mean(0)
+    for samples_SD, rows in zip(samples.chunk(groups, dim=1), layer.values.chunk(groups), strict=True):
         found.append(filters(samples_SD, len(rows), generator).reshape(rows.shape))
     layer.weight.fill(factor * torch.cat(found))
 
 
 def sampled(inputs: Tensor, module: nn.Linear | nn.Conv2d, generator: torch.Generator) -> Tensor:
-    """At most MOST_SAMPLES patches [S, D], drawn without replacement; only those are ever copied."""
+    """At most MOST_SAMPLES patches of all channels [S, groups * D], drawn without replacement; only those are ever copied."""
     if isinstance(module, nn.Linear):
         patches_SD = inputs.flatten(0, -2)
         return patches_SD[_places(len(patches_SD), generator)]
@@ -56,10 +56,6 @@ def sampled(inputs: Tensor, module: nn.Linear | nn.Conv2d, generator: torch.Gene
 
 def _places(number: int, generator: torch.Generator) -> Tensor:
     return torch.randperm(number, generator=generator)[:MOST_SAMPLES]
-
-
-def _inputs(layer: Layer, groups: int) -> tuple[Tensor, ...]:
-    return (layer.inputs,) if groups == 1 else layer.inputs.chunk(groups, dim=1)
 
 
 def _same(module: nn.Conv2d) -> tuple[int, ...]:

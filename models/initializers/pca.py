@@ -22,8 +22,8 @@ SMALLEST_VARIANCE = 1e-9
 def pca(*, scale: float = 1.0, gain: Gain = "linear", normalize: bool = False) -> Scheme:
     """Each layer's filters are orthonormal: the directions in which its inputs on a mini-batch vary most, of random sign.
 
-    Where a layer has more filters than there are such directions, orthonormal ones follow that the inputs do not vary in,
-    and, where it has more filters than inputs, random ones of length 1. Biases are 0.
+    Where a layer has more filters than there are such directions, random ones of length 1 follow: those in which nothing
+    varies would be dead. Biases are 0.
 
     Args:
         scale, gain: multiply the filters' length 1.
@@ -49,19 +49,11 @@ def pca(*, scale: float = 1.0, gain: Gain = "linear", normalize: bool = False) -
 
 
 def principal_directions(samples_SD: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """`count` filters [K, D] of length 1, the first D of them orthonormal: the most variance first."""
-    dimensions = samples_SD.shape[1]
+    """`count` filters [K, D] of length 1: the directions of the most variance first, then random ones."""
     found_RD = varying_directions(samples_SD.double(), count)
-    more = min(count, dimensions) - len(found_RD)
-    if more > 0:
-        random = torch.randn(dimensions, more, generator=generator, dtype=torch.float64)
-        basis, _ = torch.linalg.qr(torch.cat([found_RD.T, random], dim=1))
-        found_RD = torch.cat([found_RD, basis.T[len(found_RD) :]])
-    if count > dimensions:
-        random = torch.randn(count - dimensions, dimensions, generator=generator, dtype=torch.float64)
-        found_RD = torch.cat([found_RD, random / random.norm(dim=1, keepdim=True)])
-    signs = torch.randint(2, (count, 1), generator=generator) * 2 - 1
-    return (signs * found_RD).to(samples_SD.dtype)
+    more = torch.randn(count - len(found_RD), samples_SD.shape[1], generator=generator, dtype=torch.float64)
+    signs = torch.randint(2, (len(found_RD), 1), generator=generator) * 2 - 1
+    return torch.cat([signs * found_RD, more / more.norm(dim=1, keepdim=True)]).to(samples_SD.dtype)
 
 
 def varying_directions(samples_SD: Tensor, most: int) -> Tensor:

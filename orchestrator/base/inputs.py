@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from orchestrator.base.decode import COUNT, DecodeError, check
 
@@ -15,7 +15,8 @@ class Inputs(TypedDict):
     """Of the data set that a network was trained on.
 
     `scale` and `shift` are the preprocessing: what each channel was multiplied by and what was added, by the statistics of the
-    training split. They are None where a method of the user's own does something else.
+    training split. They are None where it is something else: with `stored`, the tensors of `training.inputs` in the file of the
+    weights, of each pixel or as a matrix; without, a method of the user's own that is not kept.
     """
 
     dtype: Literal["uint8", "float32"]
@@ -25,6 +26,12 @@ class Inputs(TypedDict):
     scale: Sequence[float] | None
     shift: Sequence[float] | None
     classes: Sequence[str]
+    stored: NotRequired[Literal["pixels", "matrix"]]
+
+
+def is_complete(inputs: Inputs) -> bool:
+    """Whether the preprocessing is kept, so that the network can be shown any other image."""
+    return inputs["scale"] is not None or "stored" in inputs
 
 
 def checked_inputs(found: Any) -> Inputs:
@@ -42,6 +49,8 @@ def checked_inputs(found: Any) -> Inputs:
     scale, shift = inputs["scale"], inputs["shift"]
     if (scale is None) != (shift is None):
         raise DecodeError("inputs must have both of scale and shift, or neither")
+    if scale is not None and "stored" in inputs:
+        raise DecodeError("inputs must have scale and shift or what is stored, not both")
     if scale is not None and shift is not None and not len(scale) == len(shift) == inputs["channels"]:
         raise DecodeError(f"inputs.scale and inputs.shift must have a number for each of {inputs['channels']} channels")
     return inputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -238,12 +239,27 @@ class Search:
             return self._of_choices(entry)
         if group in GROUPS:
             names = choices_of(entry, self.specs.catalogue, [])  # problems are reported where the specs are read
+            self._report_aliases(entry, names)
             return [Parameter(entry.key, Choice(tuple(names)), entry.conditions)] if names else []
         if entry.key not in SEARCHABLE_KEYS:
             self.problems += self.specs.unknown(entry.key, self.overrides.text(entry.key), entry.where)
             return []
         domain = self._domain(entry)
         return [Parameter(entry.key, domain, entry.conditions)] if domain else []
+
+    def _report_aliases(self, entry: Entry, names: Sequence[str]) -> None:
+        """Two names of the same thing on the command line, which would be tried twice."""
+        if entry.where is not None:
+            return
+        known: dict[str, str] = {}
+        for name in names:
+            spec = self.specs.of[entry.key].get(name)
+            first = known.setdefault(json.dumps(spec, sort_keys=True), name) if spec else name
+            if first != name:
+                why = (
+                    f"is the same as {first} under another name, and a search would try it twice; leave one of them out"
+                )
+                self.problems.append(Problem(entry.key, why, name, where=entry.where))
 
     def _of_choices(self, entry: Entry) -> list[Parameter]:
         """The parameters of a key below a group: they belong to the choices that have it."""

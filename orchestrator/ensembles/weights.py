@@ -15,7 +15,7 @@ from orchestrator.base.groups import OF_MODEL
 from orchestrator.base.layout import trial_folder
 from orchestrator.base.regular import open_regular
 from orchestrator.base.targets import catalogue_targets
-from orchestrator.base.upgrades import current_config
+from orchestrator.base.upgrades import current_config, with_defaults
 from orchestrator.ensembles.candidates import LeftOut, Source
 from orchestrator.ensembles.pool import Pool
 from orchestrator.journal.record import SweepRecord, read_sweep
@@ -85,7 +85,7 @@ def _network(config: Mapping[str, Any], path: Path) -> str:
     for group in OF_NETWORK:
         ours = config[group].get("_target_") in catalogue_targets()
         passed_over = IN_TRAINING.get(group, ()) if ours else ()
-        parts.append({key: value for key, value in config[group].items() if key not in passed_over})
+        parts.append({key: value for key, value in with_defaults(config[group]).items() if key not in passed_over})
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from orchestrator.base.decode import DecodeError
 from orchestrator.base.errors import NotReadyError
+from orchestrator.base.inputs import is_complete
 from orchestrator.base.pooling import Ensemble
 from orchestrator.base.upgrades import current_config
 from orchestrator.serving import pooled as reading
@@ -96,7 +97,7 @@ def _member(name: str, weights: Path, config: Mapping[str, Any]) -> DescribedTri
             f" this trains the trial again:  orchestrator train from={name}"
         ) from error
     inputs = inputs_of(weights)
-    if inputs is None or inputs["scale"] is None:
+    if inputs is None or not is_complete(inputs):
         raise NotReadyError(
             f"the weights of {name} do not say how its images were preprocessed: an earlier version wrote them, or a"
             " preprocessing of your own did it; no model can be made of an ensemble with it"

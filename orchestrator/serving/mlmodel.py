@@ -24,7 +24,7 @@ from typing import Any
 from orchestrator.base.decode import DecodeError, read_json
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.groups import OF_MODEL
-from orchestrator.base.inputs import Inputs, checked_inputs, unique_names
+from orchestrator.base.inputs import Inputs, checked_inputs, is_complete, unique_names
 from orchestrator.base.layout import BEST, trial_folder
 from orchestrator.base.upgrades import current_config
 from orchestrator.journal.record import SweepRecord, TrialRecord
@@ -64,7 +64,7 @@ def write_model(folder: Path, record: SweepRecord, to: Path) -> list[tuple[str, 
         return []
     weights = trial_folder(folder, trial.index) / BEST
     inputs = inputs_of(weights)
-    if inputs is None or inputs["scale"] is None:
+    if inputs is None or not is_complete(inputs):
         return []
     (to / DATA).mkdir(parents=True)
     (to / ARCHIVE).parent.mkdir()

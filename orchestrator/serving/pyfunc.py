@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 from orchestrator.base.decode import SHA256, DecodeError, check, read_json
 from orchestrator.base.errors import NotReadyError
-from orchestrator.base.inputs import Inputs, checked_inputs
+from orchestrator.base.inputs import Inputs, checked_inputs, is_complete
 from orchestrator.base.layout import BEST
 from orchestrator.base.recorded import Spec
 from orchestrator.base.regular import read_regular
@@ -186,7 +186,7 @@ def check_inputs(said: DescribedTrial) -> None:
         DecodeError: the network cannot have been told that of its images.
     """
     checked_inputs(said["inputs"])
-    if said["inputs"]["scale"] is None:
+    if not is_complete(said["inputs"]):
         raise DecodeError("inputs.scale must be there")
 
 

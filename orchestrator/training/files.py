@@ -36,12 +36,14 @@ class Best:
         value: of the trial's metric.
         weights: the model's state.
         inputs: what the model was told of its images.
+        preprocessing: tensors of that, see `training.inputs`.
     """
 
     epoch: int
     value: float
     weights: Mapping[str, Tensor]
     inputs: Inputs
+    preprocessing: Mapping[str, Tensor]
 
 
 class TrialFiles:
@@ -93,7 +95,7 @@ class TrialFiles:
         self.check_fence()
         path, contents = self.folder / PREDICTIONS, predictions.pack(predicted)
         path.parent.mkdir(exist_ok=True)
-        weights = {**self._pack_best(best), **self._pack_average(average, best.inputs)}
+        weights = {**self._pack_best(best), **self._pack_average(average, best)}
         checkpoint.write_all({**weights, path: contents}, self.check_fence)
         self._best_epoch = best.epoch
         return {"path": str(path), "sha256": hashlib.sha256(contents).hexdigest()}
@@ -109,13 +111,13 @@ class TrialFiles:
         if best is None or self._best_epoch == best.epoch:
             return {}
         state = {"uid": self._trial.uid, "epoch": best.epoch, "value": best.value, "inputs": best.inputs}
-        return {self.folder / BEST: checkpoint.pack(best.weights, state, stamp=True)}
+        return {self.folder / BEST: checkpoint.pack({**best.weights, **best.preprocessing}, state, stamp=True)}
 
-    def _pack_average(self, average: Average | None, inputs: Inputs) -> dict[Path, bytes]:
+    def _pack_average(self, average: Average | None, best: Best) -> dict[Path, bytes]:
         if average is None or not average.epochs:
             return {}
-        state = {"uid": self._trial.uid, "epochs": average.epochs, "inputs": inputs}
-        return {self.folder / AVERAGE: checkpoint.pack(average.weights, state, stamp=True)}
+        state = {"uid": self._trial.uid, "epochs": average.epochs, "inputs": best.inputs}
+        return {self.folder / AVERAGE: checkpoint.pack({**average.weights, **best.preprocessing}, state, stamp=True)}
 
     def _fence(self) -> int:
         """That of the latest attempt that claimed the folder."""

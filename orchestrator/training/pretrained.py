@@ -23,6 +23,7 @@ from orchestrator.base.regular import read_regular
 from orchestrator.base.settings import PRETRAINED_FILES
 from orchestrator.base.targets import resolve
 from orchestrator.training.data.torchvision_sets import timeout
+from orchestrator.training.inputs import of_network
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".tar")
 DEFAULT_NAMES = ("imagenet", "torchvision")
@@ -169,7 +170,7 @@ def read(path: Path, sha256: str) -> Mapping[str, Tensor]:
             f"{path} is not the file that the sweep began with (its SHA-256 is not {sha256[:12]}...); put that one back"
         )
     _kept.clear()
-    weights = pretrained.read_weights(contents)
+    weights = of_network(pretrained.read_weights(contents))
     if sum(tensor.nbytes for tensor in weights.values()) <= KEPT_BYTES:
         _kept[sha256] = weights
     return weights

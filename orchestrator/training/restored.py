@@ -29,7 +29,7 @@ from orchestrator.training.batches import fitted, place
 from orchestrator.training.build import build_model, load_data
 from orchestrator.training.device import ran_on, set_up
 from orchestrator.training.evaluate import logits
-from orchestrator.training.inputs import inputs_of, transform_of
+from orchestrator.training.inputs import inputs_of, of_network, transform_of
 from orchestrator.training.preprocess.statistics import Transform
 
 SHAPE = ("num_classes", "in_channels", "image_size")
@@ -82,7 +82,8 @@ def restored(
     """
     loaded = checkpoint.load(weights, uid=uid)
     inputs = inputs or _inputs(loaded.state)
-    transform: Transform | None = None if inputs is None else transform_of(inputs)
+    transform: Transform | None = None if inputs is None else _kept_transform(inputs, loaded)
+    weights_of_network = of_network(loaded.tensors)
     if inputs is None or transform is None:
         inputs, transform = _from_data(config, inputs, facts)
     shape: Any = SimpleNamespace(
@@ -96,9 +97,9 @@ def restored(
         if config["model"].get("_target_") in catalogue_targets():
             with _at_most(MOST_PARTS):
                 outline = build_model(config, shape, torch.device("meta"))[0]
-            _check_shapes(outline, loaded.tensors)
+            _check_shapes(outline, weights_of_network)
         model, channels_last = build_model(config, shape, torch.device("cpu"))
-    model.load_state_dict(loaded.tensors)
+    model.load_state_dict(weights_of_network)
     return Restored(model.eval(), channels_last, inputs, transform)
 
 
@@ -121,7 +122,7 @@ def evaluated_again(config: Mapping[str, Any], weights: Path, *, uid: str) -> tu
     data = place(dataset, preprocess, lambda: build(preprocess), device)
     with generators_kept():
         model, channels_last = build_model({**config, "init": {}}, dataset, device)
-    model.load_state_dict(loaded.tensors)
+    model.load_state_dict(of_network(loaded.tensors))
     found: dict[str, float] = {}
     for name in ("val", "test"):
         split = data.splits[name]
@@ -177,6 +178,13 @@ def _inputs(state: Mapping[str, Any]) -> Inputs | None:
     try:
         return checked_inputs(state["inputs"]) if "inputs" in state else None
     except DecodeError as error:
+        raise checkpoint.Damaged(str(error)) from error
+
+
+def _kept_transform(inputs: Inputs, loaded: checkpoint.Loaded) -> Transform | None:
+    try:
+        return transform_of(inputs, loaded.tensors)
+    except ValueError as error:
         raise checkpoint.Damaged(str(error)) from error
 
 

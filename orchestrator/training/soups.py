@@ -25,15 +25,16 @@ from orchestrator.training.batches import DeviceData, Split, batch_sizes, place
 from orchestrator.training.build import build_model, load_data
 from orchestrator.training.device import set_up_here
 from orchestrator.training.evaluate import examples_at_once, logits
-from orchestrator.training.inputs import inputs_of
+from orchestrator.training.inputs import inputs_of, of_network, tensors_of
+from orchestrator.training.preprocess.projection import MOST_DIMENSIONS
 from orchestrator.training.restored import generators_kept, without_download
 
 # N examples, K classes
 
 Array = np.ndarray[Any, Any]
 
-LARGEST_BESIDE = 2**25
-"""Bytes that a file of weights may have beside them."""
+LARGEST_BESIDE = 2**25 + 4 * MOST_DIMENSIONS**2
+"""Bytes that a file of weights may have beside them, a matrix of the preprocessing included."""
 
 MOST_BYTES = 2**31
 """Of all ingredients together, which are kept in memory."""
@@ -96,7 +97,7 @@ class Kitchen:
         try:
             if path.stat().st_size > size + LARGEST_BESIDE:
                 raise Unfit("its weights are more than the network has")
-            state = checkpoint.load(path, uid=uid).tensors
+            state = of_network(checkpoint.load(path, uid=uid).tensors)
         except (checkpoint.Damaged, OSError) as error:
             raise Unfit(f"its weights cannot be used: {error}") from error
         _check_same(state, wanted)
@@ -146,9 +147,9 @@ class Kitchen:
 
     def packed(self, tensors: Mapping[str, Tensor], name: str) -> bytes:
         """A network as a file of weights that says how images are preprocessed."""
-        dataset = self._data.dataset
-        state = {"uid": name, "inputs": inputs_of(dataset, self._data.splits["train"].transform)}
-        return checkpoint.pack(tensors, state, stamp=True)
+        transform = self._data.splits["train"].transform
+        state = {"uid": name, "inputs": inputs_of(self._data.dataset, transform)}
+        return checkpoint.pack({**tensors, **tensors_of(transform)}, state, stamp=True)
 
     def _set_up(self) -> AbstractContextManager[None]:
         """Within it the CPU computes the same bits every time, as it does in a trial."""

@@ -25,7 +25,7 @@ from orchestrator.training.early_stopping import EarlyStopping
 from orchestrator.training.endings import Diverged, Infeasible, Superseded, feasible
 from orchestrator.training.files import Best, TrialFiles
 from orchestrator.training.heartbeat import Heartbeat
-from orchestrator.training.inputs import inputs_of
+from orchestrator.training.inputs import inputs_of, tensors_of
 from orchestrator.training.loop import train_epoch
 from orchestrator.training.optimizers.state import load_optimizer_state, split_optimizer_state
 from orchestrator.training.predictions import Outcome, Predictions, recover_outcome
@@ -213,7 +213,8 @@ class TrialRun:
         if self.best is None:
             return None
         data = self._learner.data
-        return Best(*self.best, self._best_weights, inputs_of(data.dataset, data.splits["train"].transform))
+        transform = data.splits["train"].transform
+        return Best(*self.best, self._best_weights, inputs_of(data.dataset, transform), tensors_of(transform))
 
     def _described(self, tested: Mapping[str, float]) -> dict[str, Any]:
         """What the predictions file says beside the tensors."""

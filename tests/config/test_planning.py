@@ -157,6 +157,20 @@ def test_nothing_searched_is_one_trial() -> None:
     assert made.notes == ("nothing is searched: one trial",)
 
 
+def test_two_names_of_one_initialization_are_not_searched_together() -> None:
+    message = refused("init=lecun,xavier,xavier_fan_in")
+    assert "init=xavier_fan_in: is the same as lecun under another name" in message
+    assert "leave one of them out" in message
+    assert plan(["init=xavier,xavier_fan_in"]).space.keys == ("init",)
+
+
+@pytest.mark.parametrize("search", ["init", "weight_scale", "all"])
+def test_a_ready_search_has_no_initialization_that_learns_nothing_or_comes_twice(search: str) -> None:
+    (initializations,) = [p.domain.ends() for p in plan([f"search={search}"]).space.parameters if p.key == "init"]
+    assert not {"default", "zero", "constant", "xavier_fan_in"} & set(initializations)
+    assert {"lecun", "lsuv", "kaiming", "pca"} <= set(initializations)
+
+
 def test_a_search_that_applies_to_nothing_is_refused() -> None:
     assert "nothing to search: of model.depth" in refused("search=depth", "model=linear", "~optimizer.lr")
 
@@ -232,7 +246,7 @@ def test_a_choice_that_cannot_run_is_left_out_of_a_ready_search_and_told(
         for note in made.notes
     )
     assert "optimizer=unfit is left out: does not run on this" in made.notes
-    assert "does not run on this" in refused("optimizer=sgd,unfit", config_dir=tmp_path / "conf")
+    assert "does not run on this" in refused("optimizer=adam,unfit", config_dir=tmp_path / "conf")
 
 
 def test_the_search_that_nobody_asked_for_leaves_out_what_the_model_refuses(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -316,6 +316,15 @@ def test_each_member_sees_images_in_its_own_size(tmp_path: Path) -> None:
     assert loaded.predict(iter(files[:2])).labels == found.labels[:2]
 
 
+def test_a_member_whose_preprocessing_is_kept_as_tensors(cache: str, tmp_path: Path) -> None:
+    whiten = {"_target_": f"{OWN}.preprocess.whiten.whiten"}
+    sweep = trained_sweep(tmp_path / "digits-0a1b2c3d", config(), config(seed=1, preprocess=whiten))
+    write_ensemble(tmp_path / "model", members_of(sweep), BY_HAND["probabilities"][0], name=NAME, time_ms=TIME_MS)
+    logits, ids = stored(sweep)
+    found = load_ensemble(tmp_path / "model" / "data").predict(load(DIGITS).images[ids].transpose(0, 2, 3, 1))
+    assert np.abs(found.probabilities - BY_HAND["probabilities"][1](logits)).max() < 1e-5
+
+
 def test_it_warns_of_images_of_another_size_once(model: Path) -> None:
     loaded = load_ensemble(model / "data")
     with pytest.warns(ResizedWarning, match="1 of 1 images are not 8x8") as warned:

@@ -28,7 +28,7 @@ from orchestrator.serving.mlmodel import write_model
 from orchestrator.serving.pyfunc import DESCRIPTION, ImageClassifier, _load_pyfunc, load_folder, stamp
 from orchestrator.training import checkpoint
 from orchestrator.training.data import load
-from tests.serving.trained import DIGITS, STANDARDIZE, config, trained_sweep
+from tests.serving.trained import DIGITS, OWN, STANDARDIZE, config, stored_predictions, trained_sweep
 from tests.synthetic import Sweep
 
 
@@ -123,6 +123,25 @@ def test_the_model_says_what_the_predictor_says(sweep: Sweep, model: Path, image
     found = _load_pyfunc(str(model / "data")).predict(images)
     assert list(found.columns) == list("0123456789")
     assert np.array_equal(found.to_numpy(), expected.probabilities)
+
+
+@pytest.mark.parametrize("name", ["mean_image", "whiten"])
+def test_preprocessing_that_is_kept_as_tensors_is_applied(tmp_path: Path, name: str) -> None:
+    one = config(preprocess={"_target_": f"{OWN}.preprocess.{name}.{name}", "offset": 0.5})
+    sweep = trained_sweep(tmp_path / "digits-0a1b2c3d", one)
+    expected, ids, _ = stored_predictions(sweep)
+    found = _load_pyfunc(str(model_of(sweep, tmp_path) / "data")).predict(np.array(load(DIGITS).images[ids][:, 0]))
+    assert np.abs(found.to_numpy() - expected).max() < 1e-5
+
+
+def test_preprocessing_of_other_images_is_refused(tmp_path: Path) -> None:
+    sweep = trained_sweep(tmp_path / "digits-0a1b2c3d", config(preprocess={"_target_": f"{OWN}.preprocess.pca.pca"}))
+    best = trial_folder(sweep.folder, 0) / BEST
+    loaded = checkpoint.load(best, uid=None)
+    tensors = {key: one for key, one in loaded.tensors.items() if key != "inputs/matrix"}
+    best.write_bytes(checkpoint.pack(tensors, loaded.state, stamp=True))
+    with pytest.raises(NotReadyError, match=r"inputs/matrix must be float32 \[64, 64\] for its images, got nothing"):
+        _load_pyfunc(str(model_of(sweep, tmp_path) / "data"))
 
 
 def encoded(image: np.ndarray) -> str:

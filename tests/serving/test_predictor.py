@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2.functional as vision
+import yaml
 from PIL import Image
 
 import orchestrator
@@ -32,7 +33,8 @@ from tests.synthetic import Sweep
 
 PHOTOGRAPHS = SHARED / "data" / "cifar10-jpeg.tar.xz"
 CONVNET = {"_target_": "models.convnet.convnet", "stages": 2, "width": 4}
-PREPROCESS = sorted(path.stem for path in (ROOT / "conf" / "preprocess").glob("*.yaml"))
+PREPROCESSING = ROOT / "conf" / "preprocess"
+PREPROCESS = sorted(path.stem for path in PREPROCESSING.glob("*.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +51,20 @@ def one_thread() -> Iterator[None]:
 def digits(one_thread: None, cache: str, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """A trial for each choice of conf/preprocess."""
     os.environ["ORCHESTRATOR_CACHE"] = cache
-    own = [{"_target_": f"{OWN}.preprocess.{name}.{name}"} for name in PREPROCESS]
+    own = [yaml.safe_load((PREPROCESSING / f"{name}.yaml").read_text()) for name in PREPROCESS]
+    own = [{key: value for key, value in one.items() if key != "search"} for one in own]
     folder = tmp_path_factory.mktemp("runs") / "digits-0a1b2c3d"
-    return trained_sweep(folder, *(config(preprocess=one) for one in own))
+    slower = {
+        "optimizer": config()["optimizer"] | {"lr": 1e-5},
+        "epochs": 8,
+    }  # for bytes as they are, which are 255 times as large
+    return trained_sweep(
+        folder,
+        *(
+            config(preprocess=one, **(slower if name == "none" else {}))
+            for name, one in zip(PREPROCESS, own, strict=True)
+        ),
+    )
 
 
 @pytest.fixture(scope="module")

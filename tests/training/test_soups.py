@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from safetensors.torch import load_file, save_file
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import BEST, PREDICTIONS, trial_folder
-from orchestrator.training import checkpoint
+from orchestrator.training import checkpoint, pretrained
 from orchestrator.training.build import build_learner
+from orchestrator.training.data import load
+from orchestrator.training.restored import evaluated_again, restored
 from orchestrator.training.soups import Kitchen, Unfit, averaged
 from tests.serving.finetuned import finetuned
-from tests.serving.trained import config
+from tests.serving.trained import DIGITS, OWN, config, trained_sweep
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +145,24 @@ def test_a_claimed_width_takes_no_memory(tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(2)}, tmp_path / BEST)
     with pytest.raises(Unfit, match="cannot be used"):
         kitchen.take(0, tmp_path / BEST, "a-0000aaaa/0")
+
+
+def test_preprocessing_that_is_kept_as_tensors_is_no_weight_of_the_network(tmp_path: Path) -> None:
+    """A network of whitened images is averaged, kept, begun from and evaluated again."""
+    one = config(preprocess={"_target_": f"{OWN}.preprocess.whiten.whiten"})
+    sweep = trained_sweep(tmp_path / "digits-0a1b2c3d", one, one | {"seed": 1})
+    kitchen = kitchen_of((sweep, [one]), 0, 1)
+    soup = tmp_path / "soup.safetensors"
+    soup.write_bytes(kitchen.packed(kitchen.network([0, 1]), "soup"))
+
+    found = restored(one, soup, uid="soup")
+    with torch.inference_mode():
+        logits = found.network(found.transform(torch.from_numpy(load(DIGITS).images[kitchen.val.ids])))
+    expected = kitchen.validation([0, 1])
+    np.testing.assert_allclose((logits - logits.amax(1, keepdim=True)).numpy(), expected, atol=1e-4)
+
+    weights = trial_folder(sweep.folder, 0) / BEST
+    metrics, _ = evaluated_again(one, weights, uid=f"{sweep.uid}/0")
+    assert metrics["val/accuracy"] == checkpoint.load(weights, uid=None).state["value"]
+    begun = pretrained.read(weights, hashlib.sha256(weights.read_bytes()).hexdigest())
+    assert begun.keys() == found.network.state_dict().keys()

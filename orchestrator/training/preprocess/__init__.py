@@ -5,6 +5,8 @@ A target in `conf/preprocess` returns a callable `(images, ids) -> transform`, w
 """
 
 from orchestrator.training.preprocess.affine import Affine
+from orchestrator.training.preprocess.pixelwise import Pixelwise
+from orchestrator.training.preprocess.projection import Projection
 from orchestrator.training.preprocess.statistics import Preprocess, channel_statistics
 
-__all__ = ["Affine", "Preprocess", "channel_statistics"]
+__all__ = ["Affine", "Pixelwise", "Preprocess", "Projection", "channel_statistics"]

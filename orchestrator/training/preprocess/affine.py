@@ -29,6 +29,11 @@ class Affine:
         return torch.tensor(values, dtype=torch.float32, device=like.device).view(1, -1, 1, 1)
 
 
+def affine(scale: np.ndarray, shift: np.ndarray, offset: float) -> Affine:
+    """The transform of float64 statistics [C]; `offset` is added to the result."""
+    return Affine(tuple(map(float, scale)), tuple(float(one) + offset if offset else float(one) for one in shift))
+
+
 def unit(dtype: np.dtype[np.generic], channels: int) -> Affine:
     """Bytes to [0, 1]; floating-point images as they are."""
     return Affine((unit_of(dtype),) * channels, (0.0,) * channels)
@@ -37,3 +42,10 @@ def unit(dtype: np.dtype[np.generic], channels: int) -> Affine:
 def unit_of(dtype: np.dtype[np.generic]) -> float:
     """What a pixel is multiplied by before anything else: 1/255 for bytes, 1 for floating-point images."""
     return 1 / 255 if dtype == np.uint8 else 1.0
+
+
+def finite(offset: float) -> float:
+    """An offset, which has to be finite."""
+    if not np.isfinite(offset):
+        raise ValueError(f"offset must be finite, got {offset}")
+    return offset

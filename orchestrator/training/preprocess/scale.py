@@ -6,17 +6,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orchestrator.training.preprocess.affine import Affine, unit
+from orchestrator.training.preprocess.affine import Affine, affine, finite, unit_of
 from orchestrator.training.preprocess.statistics import Preprocess
 
 
-def scale() -> Preprocess:
-    """x / 255; the same for every data set."""
-    return _Scale()
+def scale(*, offset: float = 0.0) -> Preprocess:
+    """x / 255; the same for every data set.
+
+    Args:
+        offset: added to every value; a large one shows why inputs are centred.
+    """
+    return _Scale(finite(offset))
 
 
 @dataclass(frozen=True)
 class _Scale:
+    offset: float
+
     def __call__(self, images: np.ndarray, ids: np.ndarray | None = None) -> Affine:
         del ids
-        return unit(images.dtype, images.shape[1])
+        channels = images.shape[1]
+        return affine(np.full(channels, unit_of(images.dtype)), np.zeros(channels), self.offset)

@@ -156,7 +156,7 @@ def test_property_pca_filters_are_orthonormal() -> None:
     model = mlp()
     initialize(model, pca(), torch.Generator().manual_seed(0), digits())
     for weight in (one.detach() for one in model.parameters() if one.ndim == 2):
-        filters = weight[: weight.shape[1]]
+        filters = weight[:30]  # the mini-batch varies in more directions than these at every layer
         torch.testing.assert_close(filters @ filters.T, torch.eye(len(filters)), atol=1e-5, rtol=0)
 
 
@@ -182,14 +182,15 @@ def test_pca_filters_of_a_convolution_are_those_of_its_patches() -> None:
     torch.testing.assert_close(along, torch.ones(5, dtype=torch.float64), atol=1e-4, rtol=0)
 
 
-def test_pca_of_fewer_samples_than_dimensions_is_orthonormal() -> None:
+def test_pca_of_fewer_samples_than_filters_goes_on_with_random_ones() -> None:
     samples = torch.randn(10, 40, generator=torch.Generator().manual_seed(0))
-    filters = principal_directions(samples - samples.mean(0), 50, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(filters[:40] @ filters[:40].T, torch.eye(40), atol=1e-5, rtol=0)
+    centred = samples - samples.mean(0)
+    filters = principal_directions(centred, 50, torch.Generator().manual_seed(0))
     torch.testing.assert_close(filters.norm(dim=1), torch.ones(50))
     # nine directions hold all of ten centred samples
-    kept = (samples - samples.mean(0)) @ filters[:9].T
-    torch.testing.assert_close(kept.norm(), (samples - samples.mean(0)).norm(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(filters[:9] @ filters[:9].T, torch.eye(9), atol=1e-5, rtol=0)
+    torch.testing.assert_close((centred @ filters[:9].T).norm(), centred.norm(), atol=1e-4, rtol=0)
+    assert ((centred @ filters[9:].T).std(0) > 0.01).all(), "none is dead"
 
 
 def test_property_kmeans_centroids_have_unit_norm() -> None:
