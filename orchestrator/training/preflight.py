@@ -195,6 +195,8 @@ class _Probe:
         if dataset is None:
             return
         self._note(dataset)
+        with self._collect(label, config, "preprocess"):
+            self._once("preprocess on data", config, ("data", "preprocess"), partial(check_preprocess, config, dataset))
         images = PROBE_IMAGES
         with self._collect(label, config, "batch_size"):
             images = min([PROBE_IMAGES, *batch_sizes(len(dataset.splits["train"]), config["batch_size"])])
@@ -444,6 +446,17 @@ def refused_group(config: Mapping[str, Any], dataset: Dataset, count: int) -> st
             probe_model({**config, group: {}}, dataset, count)
             return group
     return "model"
+
+
+def check_preprocess(config: Mapping[str, Any], dataset: Dataset) -> None:
+    """Whether the preprocessing can be had for images of this size; nothing is computed.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    check_size = getattr(build(config["preprocess"]), "check_size", None)
+    if check_size is not None:
+        check_size((dataset.in_channels, *dataset.image_size))
 
 
 def check_init(config: Mapping[str, Any], model: nn.Module) -> None:

@@ -163,4 +163,6 @@ def test_a_recorded_factor_of_a_gaussian_builds_the_weights_that_it_built(scale:
 
 def test_a_former_argument_cannot_be_set_anew() -> None:
     written = {"_target_": "models.initializers.gaussian.gaussian", "std": 0.01, "scale": 3.0}
-    assert [str(problem) for problem in check("init", written)] == ["init.scale=3.0: unknown key; known: bias, bias_value, std"]
+    assert [str(problem) for problem in check("init", written)] == [
+        "init.scale=3.0: unknown key; known: bias, bias_value, std"
+    ]

@@ -60,6 +60,16 @@ def test_an_initialization_for_other_networks_is_told_as_the_choice_at_fault(con
     assert found[0].startswith("init=between_layer: between_layer needs a plain chain of layers, and Residual computes")
 
 
+def test_images_too_large_for_a_preprocessing_are_told_before_anything_is_started(config: MakeConfig) -> None:
+    large = {"_target_": f"{OWN}.data.synthetic.synthetic", "num_examples": 150, "image_size": 65}
+    choices = {"data": "synthetic", "preprocess": "whiten"}
+    whiten = {"_target_": f"{OWN}.preprocess.whiten.whiten"}
+    (found,) = problems(("", config(data=large, preprocess=whiten, choices=choices)))
+    assert found.startswith("preprocess=whiten: whiten keeps a matrix of 4,225 x 4,225 numbers for images of 1x65x65")
+    assert "choose preprocess=channel_mean" in found
+    assert problems(("", config(preprocess=whiten, choices=choices))) == []
+
+
 def test_a_refused_norm_or_activation_is_told_as_the_choice_at_fault(config: MakeConfig) -> None:
     """A ready search that asks for all norms can leave this one out then."""
     choices = {"data": "synthetic", "model": "linear", "norm": "batch", "activation": "tanh"}

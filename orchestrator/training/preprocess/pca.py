@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from orchestrator.training.preprocess.affine import finite
-from orchestrator.training.preprocess.principal import projection
+from orchestrator.training.preprocess.principal import check_size, projection
 from orchestrator.training.preprocess.projection import Projection
 from orchestrator.training.preprocess.statistics import Preprocess
 
@@ -29,6 +30,9 @@ def pca(*, offset: float = 0.0) -> Preprocess:
 @dataclass(frozen=True)
 class _Pca:
     offset: float
+
+    def check_size(self, shape: Sequence[int]) -> None:
+        check_size(shape, "pca")
 
     def __call__(self, images: np.ndarray, ids: np.ndarray | None = None) -> Projection:
         return projection(images, ids, lambda variances: variances.new_ones(variances.shape), self.offset, "pca")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -31,13 +32,7 @@ def projection(
     Raises:
         ValueError: the images are too large for a matrix.
     """
-    dimensions = int(np.prod(images.shape[1:]))
-    if dimensions > MOST_DIMENSIONS:
-        size = "x".join(map(str, images.shape[1:]))
-        raise ValueError(
-            f"{name} keeps a matrix of {dimensions:,} x {dimensions:,} numbers for images of {size}; it takes images of at"
-            f" most {MOST_DIMENSIONS:,} numbers: choose preprocess=channel_mean, as is usual for images, or smaller ones"
-        )
+    check_size(images.shape[1:], name)
     unit = unit_of(images.dtype)
     mean_D, covariance_DD = covariance(images, ids)
     # torch computes on as many threads as the trial has, so that the same trial gets the same bits again
@@ -48,3 +43,18 @@ def projection(
     return Projection(
         torch.from_numpy(mean_D).float(), matrix_DD.float().contiguous(), torch.tensor([offset], dtype=torch.float32)
     )
+
+
+def check_size(shape: Sequence[int], name: str) -> None:
+    """Refuses images [C, H, W] that are too large for a matrix.
+
+    Raises:
+        ValueError: they are.
+    """
+    dimensions = math.prod(shape)
+    if dimensions > MOST_DIMENSIONS:
+        raise ValueError(
+            f"{name} keeps a matrix of {dimensions:,} x {dimensions:,} numbers for images of {'x'.join(map(str, shape))}; it"
+            f" takes images of at most {MOST_DIMENSIONS:,} numbers: choose preprocess=channel_mean, as is usual for images, or"
+            " smaller ones"
+        )

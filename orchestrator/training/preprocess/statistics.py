@@ -20,7 +20,11 @@ _CHUNK_NUMBERS = 4_000_000
 
 
 class Preprocess(Protocol):
-    """A method with its settings."""
+    """A method with its settings.
+
+    One that not all images can have says so in a method `check_size(shape)`, told [C, H, W], which raises ValueError: it is asked
+    before anything is started.
+    """
 
     def __call__(self, images: np.ndarray, ids: np.ndarray | None = None) -> Transform:
         """The transform fitted on images[ids] (all of them without `ids`); nothing else is looked at."""

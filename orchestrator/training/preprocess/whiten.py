@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from orchestrator.training.preprocess.affine import finite
-from orchestrator.training.preprocess.principal import projection
+from orchestrator.training.preprocess.principal import check_size, projection
 from orchestrator.training.preprocess.projection import Projection
 from orchestrator.training.preprocess.statistics import Preprocess
 
@@ -31,6 +32,9 @@ def whiten(*, epsilon: float = 1e-5, offset: float = 0.0) -> Preprocess:
 class _Whiten:
     epsilon: float
     offset: float
+
+    def check_size(self, shape: Sequence[int]) -> None:
+        check_size(shape, "whiten")
 
     def __call__(self, images: np.ndarray, ids: np.ndarray | None = None) -> Projection:
         return projection(images, ids, lambda variances: (variances + self.epsilon).rsqrt(), self.offset, "whiten")
