@@ -211,7 +211,7 @@ class _Probe:
         if model is None:
             return
         with self._collect(label, config, "init"):
-            self._once("init on model", config, MODEL_KEYS, partial(check_init, config, model))
+            self._once("init on model", config, (*MODEL_KEYS, "init"), partial(check_init, config, model))
         with self._collect(label, config, "pretrained"):
             self._once("pretrained", config, (*MODEL_KEYS, "pretrained"), partial(self._try_weights, config, model))
         if config["transfer"]:

@@ -48,13 +48,13 @@ def test_image_too_small_is_told_with_the_name_of_the_data(config: MakeConfig) -
 
 
 def test_an_initialization_for_other_networks_is_told_as_the_choice_at_fault(config: MakeConfig) -> None:
-    choices = {"data": "synthetic", "model": "residual_mlp", "init": "between_layer"}
-    between = {"_target_": "models.initializers.between_layer.between_layer"}
-    residual = {"_target_": "models.residual_mlp.residual_mlp"}
+    between, lsuv = ({"_target_": f"models.initializers.{name}.{name}"} for name in ("between_layer", "lsuv"))
+    residual = {"model": {"_target_": "models.residual_mlp.residual_mlp"}}
+    of = {name: {"data": "synthetic", "model": "residual_mlp", "init": name} for name in ("between_layer", "lsuv")}
     found = problems(
-        ("init=between_layer", config(model=residual, init=between, choices=choices)),
-        ("init=lsuv", config(model=residual, init={"_target_": "models.initializers.lsuv.lsuv"}, choices=choices)),
-        ("model=mlp", config(init=between)),
+        ("init=between_layer", config(**residual, init=between, choices=of["between_layer"])),
+        ("init=lsuv", config(**residual, init=lsuv, choices=of["lsuv"])),
+        ("model=mlp", config(init=between, choices={"init": "between_layer"})),
     )
     assert len(found) == 1
     assert found[0].startswith("init=between_layer: between_layer needs a plain chain of layers, and Residual computes")
