@@ -6,9 +6,11 @@ import gc
 import math
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 import torch
 
+from orchestrator.base.build import build
 from orchestrator.base.records import EpochResult, Trial
 from orchestrator.training.capability import capability
 from orchestrator.training.device import seed_everything
@@ -121,3 +123,13 @@ def test_trials_that_are_stopped_leave_no_memory_behind(trial: Callable[..., Tri
         del run
         in_use.append(torch.cuda.memory_allocated())
     assert max(in_use[100:]) <= max(in_use[:10])
+
+
+@pytest.mark.parametrize("name", ["mean_image", "whiten"])
+def test_preprocessing_on_the_card_is_that_on_the_cpu(name: str) -> None:
+    method = build({"_target_": f"orchestrator.training.preprocess.{name}.{name}"})
+    images = np.random.RandomState(0).randint(0, 256, (200, 3, 5, 5)).astype(np.uint8)
+    transform = method(images)
+    on_cpu = transform(torch.from_numpy(images))
+    on_card = transform(torch.from_numpy(images).cuda())
+    torch.testing.assert_close(on_card.cpu(), on_cpu, atol=1e-4, rtol=1e-4)

@@ -17,6 +17,7 @@ def pca(*, offset: float = 0.0) -> Preprocess:
     """(x / 255 - mean) V, with the eigenvectors V of the covariance of the training images: decorrelated, as large as before.
 
     The result has the shape of the image, and is none: it is for networks that take it as a vector, such as `mlp`.
+    Computing V of the 3,072 numbers of CIFAR-10's images takes about 40 s on one core, once in each process.
 
     Args:
         offset: added to every value; a large one shows why inputs are centred.
