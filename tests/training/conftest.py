@@ -44,6 +44,7 @@ def config() -> Callable[..., Config]:
             "loss": {"_target_": f"{own}.losses.cross_entropy"},
             "penalty": {},
             "transfer": {},
+            "early_stopping": {},
             "epochs": 4,
             "batch_size": 16,
             "seed": 0,
