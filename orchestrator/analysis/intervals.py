@@ -62,7 +62,7 @@ def newcombe(first: int, second: int, n: int, m: int) -> tuple[float, float]:
     return p - q - below, p - q + above
 
 
-def wilson(count: int, n: int) -> tuple[float, float]:
+def wilson(count: float, n: int) -> tuple[float, float]:
     """The share of which `count` of `n` were seen."""
     middle = (count + Z * Z / 2) / (n + Z * Z)
     half = Z / (n + Z * Z) * math.sqrt(count * (n - count) / n + Z * Z / 4)

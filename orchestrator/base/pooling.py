@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 Pooling = Literal["probabilities", "logits", "votes", "stacked"]
 
 SMALLEST = 1e-12
-"""Probabilities below are counted as this: a right class that float32 rounds to 0 costs 27.6 nats and not infinitely many."""
-
+"""Probabilities below count as this where logarithms of them are chosen by, stacked or divided by a temperature. That is part of
+the ensemble; the NLL that is reported of it has no such floor (`measures.losses`).
+"""
 
 AT_ONCE = 2**17
 """Numbers that are looked at together: as many as stay in a processor's cache."""
@@ -86,11 +87,11 @@ def uniform(members: tuple[int, ...], pooling: Pooling = "probabilities") -> Ens
     return Ensemble(members, (1 / len(members),) * len(members), pooling)
 
 
-def softmax(logits_NK: Array) -> Array:
-    """Probabilities along the last axis, in the precision of what is given."""
+def softmax(logits_NK: Array, dtype: Any = None) -> Array:
+    """Probabilities along the last axis, in the precision of what is given, or another one."""
     import numpy as np
 
-    found = np.empty(logits_NK.shape, logits_NK.dtype)
+    found = np.empty(logits_NK.shape, logits_NK.dtype if dtype is None else dtype)
     for shifted_Kn, found_Kn in _by_class(logits_NK, found):
         np.exp(shifted_Kn, out=shifted_Kn)
         np.divide(shifted_Kn, shifted_Kn.sum(axis=0), out=found_Kn)
@@ -133,7 +134,8 @@ def tempered(probabilities_NK: Array, temperature: float) -> Array:
 
 
 def _mean(ensemble: Ensemble, logits_mNK: Iterable[Array]) -> Array:
-    return _summed(ensemble.weights, (softmax(logits_NK) for logits_NK in logits_mNK))
+    """In float64: float32 rounds a probability below 1e-45 to 0, of which there is no logarithm."""
+    return _summed(ensemble.weights, (softmax(logits_NK, "float64") for logits_NK in logits_mNK))
 
 
 def _geometric(ensemble: Ensemble, logits_mNK: Iterable[Array]) -> Array:
@@ -160,7 +162,7 @@ def _votes(ensemble: Ensemble, logits_mNK: Iterable[Array]) -> Array:
     m = len(ensemble.weights)
     total_NK: Any = 0.0
     for weight, logits_NK in zip(ensemble.weights, logits_mNK, strict=True):
-        said_NK = softmax(logits_NK).astype(np.float64) * weight
+        said_NK = softmax(logits_NK, np.float64) * weight
         said_NK[np.arange(len(said_NK)), logits_NK.argmax(axis=1)] += weight * m
         total_NK += said_NK
     return np.asarray(total_NK / (m + 1))

@@ -7,7 +7,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from orchestrator.base.errors import ConfigError, Problem
 from orchestrator.base.names import slug
@@ -17,27 +16,16 @@ from orchestrator.ensembles.catalogue import chosen
 from orchestrator.ensembles.checks import check, check_idle
 from orchestrator.ensembles.comparison import FORMAT, Comparison, MemberRecord, Row
 from orchestrator.ensembles.cooking import cook, of_predictions, with_networks
+from orchestrator.ensembles.correcting import LOSSES, corrections
 from orchestrator.ensembles.crossfitting import FOLDS, Fitted, Temperature, fit, ordered
 from orchestrator.ensembles.fixing import fix
 from orchestrator.ensembles.gathering import Gathered, Source
 from orchestrator.ensembles.judging import scores_of
 from orchestrator.ensembles.limits import Limits
-from orchestrator.ensembles.looking import seed_spread
-from orchestrator.ensembles.measures import is_right
-from orchestrator.ensembles.parallel import one_thread_of_blas
+from orchestrator.ensembles.measures import losses_of_logits
 from orchestrator.ensembles.pool import Entrants, Pool
-from orchestrator.ensembles.pooling import SMALLEST
 from orchestrator.ensembles.statistics.bootstrap import RESAMPLES
-from orchestrator.ensembles.statistics.correction import corrected
 from orchestrator.ensembles.testing import add_test, read_test
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, Any]
-
-LOSSES = ("val/loss", "val/nll")
-RESAMPLES_OF_CORRECTION = 1_000
 
 
 def compare(
@@ -114,7 +102,15 @@ def compare(
         "not_tried": sorted([*not_tried, *cooked.not_tried]),
         "rows": rows,
         "winner": rows[first]["method"],
-        "corrected": _corrections(pool, fitted, first, [row["allowed"] for row in rows], seed, resamples),
+        "corrected": corrections(
+            pool,
+            fitted,
+            first,
+            [row["allowed"] for row in rows],
+            metric=metric,
+            seed=seed,
+            resamples=resamples,
+        ),
         "environment": {**_environment(), **costs.missing(pool)},
     }
     if latency:
@@ -190,10 +186,8 @@ def _winner(rows: Sequence[Row], metric: str, limits: Limits) -> int:
 
 
 def _member_records(pool: Pool) -> list[MemberRecord]:
-    import numpy as np
-
     accuracy_M = pool.is_right_MN.mean(axis=1)
-    nll_M = -np.log(np.maximum(pool.right_MN, SMALLEST)).mean(axis=1)
+    nll_M = [losses_of_logits(pool.logits_of(place), pool.labels_N).mean() for place in range(len(pool))]
     return [
         {
             "name": member.name,
@@ -208,33 +202,6 @@ def _member_records(pool: Pool) -> list[MemberRecord]:
         }
         for member, accuracy, nll in zip(pool.members, accuracy_M, nll_M, strict=True)
     ]
-
-
-@one_thread_of_blas()
-def _corrections(
-    pool: Pool, fitted: Sequence[Fitted], winner: int, allowed: Sequence[bool], seed: int, resamples: int
-) -> dict[str, float | None]:
-    """What validation accuracy is worth of the best of all members, and of the winner among the methods."""
-    import numpy as np
-
-    resamples = min(resamples, RESAMPLES_OF_CORRECTION)
-    right_MN = pool.is_right_MN
-    single = corrected(right_MN, np.random.default_rng([seed, 3]), resamples)
-    candidates = [one for one, may in zip(fitted, allowed, strict=True) if may]
-    right_VN = np.stack([is_right(one.honest_NK, pool.labels_N) for one in candidates])
-    best = corrected(right_VN, np.random.default_rng([seed, 4]), resamples)
-    return {
-        "naive": single.naive,
-        "value": single.value,
-        "low": single.low,
-        "high": single.high,
-        "winner_naive": float(is_right(fitted[winner].honest_NK, pool.labels_N).mean()),
-        "winner_value": best.value,
-        "winner_low": best.low,
-        "winner_high": best.high,
-        "seeds": seed_spread(pool, right_MN.mean(axis=1)),
-        "seeds_test": None,
-    }
 
 
 def _environment() -> dict[str, str]:

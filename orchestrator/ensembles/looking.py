@@ -72,8 +72,8 @@ class _Prefix:
 
     def add(self, member: int) -> None:
         self._count += 1
-        self._val_NK += softmax(self._pool.logits_of(member))
-        self._test_NK += softmax(self._test.logits_MNK[member])
+        self._val_NK += softmax(self._pool.logits_of(member), "float64")
+        self._test_NK += softmax(self._test.logits_MNK[member], "float64")
 
     def scores(self) -> tuple[float, float]:
         """Unseen accuracy and NLL of the members so far."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.ensembles.pooling import SMALLEST
+from orchestrator.ensembles.pooling import log_softmax
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,11 +35,31 @@ def is_right(probabilities_NK: Array, labels_N: Array) -> Array:
 
 
 def losses(probabilities_NK: Array, labels_N: Array) -> Array:
-    """Negative log-likelihood of each example in nats, float64 [N]; probabilities below 1e-12 count as that."""
+    """Negative log-likelihood of each example in nats, float64 [N].
+
+    A probability of 0 counts as float64's smallest, 2.2e-308, and costs 708 nats: no mean is infinite.
+    """
     import numpy as np
 
     right_N = probabilities_NK[np.arange(len(labels_N)), labels_N].astype(np.float64)
-    return -np.log(np.maximum(right_N, SMALLEST))
+    found_N: Array = -np.log(np.maximum(right_N, np.finfo(np.float64).tiny))
+    return found_N
+
+
+def losses_of_logits(logits_NK: Array, labels_N: Array) -> Array:
+    """The same from logits, in which nothing is as small as 0."""
+    import numpy as np
+
+    found_N: Array = -log_softmax(logits_NK)[np.arange(len(labels_N)), labels_N]
+    return np.maximum(found_N, 0.0)
+
+
+def in_top5(scores_NK: Array, labels_N: Array) -> Array:
+    """Whether fewer than five classes are above the right one, bool [N]."""
+    import numpy as np
+
+    found_N: Array = (scores_NK > scores_NK[np.arange(len(labels_N)), labels_N][:, None]).sum(axis=1) < 5
+    return found_N
 
 
 def top5_error(probabilities_NK: Array, labels_N: Array) -> float:
@@ -168,8 +188,6 @@ def check_identities(log_members_MNK: Array, labels_N: Array) -> None:
     Source: arXiv:2301.03962.
     """
     import numpy as np
-
-    from orchestrator.ensembles.pooling import log_softmax
 
     log_right_MN = log_members_MNK[:, np.arange(len(labels_N)), labels_N]
     mean_nll = -log_right_MN.mean()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import pytest
 from sklearn import metrics
 
 from orchestrator.ensembles import measures
-from orchestrator.ensembles.pooling import log_softmax
+from orchestrator.ensembles.pooling import log_softmax, uniform
 from tests.ensembles.made import made_pool
 
 
@@ -64,11 +65,22 @@ def test_of_perfectly_calibrated_predictions_the_error_shrinks_with_the_bins_siz
     assert measures.expected_calibration_error(probabilities_NK, labels_N) < 0.0035
 
 
-def test_certain_and_wrong_costs_27_nats_and_no_more() -> None:
+def test_certain_and_wrong_costs_708_nats_and_no_more() -> None:
     found = measures.measures(np.array([[1.0, 0.0]]), np.array([1]))
-    assert found["nll"] == pytest.approx(-math.log(1e-12))
+    assert found["nll"] == pytest.approx(-math.log(sys.float_info.min))
     assert found["brier"] == 2.0
     assert found["ece"] == 1.0
+
+
+@pytest.mark.parametrize("behind", [20.0, 60.0, 150.0, 600.0])
+def test_a_loss_is_the_models_however_small_the_probability(behind: float) -> None:
+    """The right class is so many nats behind: the loss of the member, and of two of which one is right, by hand."""
+    logits_NK, labels_N = np.array([[0.0, -behind]], np.float32), np.array([1])
+    one = behind + math.log1p(math.exp(-behind))
+    assert measures.losses_of_logits(logits_NK, labels_N) == pytest.approx([one])
+    alone, both = uniform((0,)), uniform((0, 1))
+    assert measures.losses(alone.probabilities([logits_NK]), labels_N) == pytest.approx([one])
+    assert measures.losses(both.probabilities([logits_NK, logits_NK - 3]), labels_N) == pytest.approx([one])
 
 
 def test_no_examples_are_refused() -> None:
