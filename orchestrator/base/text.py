@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 import sys
@@ -79,6 +80,19 @@ def short(number: float) -> str:
         if number >= 0.9995 * factor:
             return f"{number / factor:.3g}{letter}"
     return f"{number:.3g}"
+
+
+def milliseconds(value: float) -> str:
+    """In two digits, and never as a power of ten: 0.21, 3.4, 110."""
+    return f"{value:.2g}" if value < 9.95 else f"{float(f'{value:.2g}'):.0f}"
+
+
+def signed(value: float, decimals: int) -> str:
+    """`+1.20`; what rounds to 0 and is none has as many decimals as it takes to see its sign: `+0.0004`."""
+    if value != 0 and math.isfinite(value):
+        while decimals < 8 and round(value, decimals) == 0:
+            decimals += 1
+    return f"{value:+z.{decimals}f}"
 
 
 def word(value: object) -> str:

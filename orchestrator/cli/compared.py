@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from orchestrator.base.text import short
-from orchestrator.cli.compared_table import BASELINE, is_tested, table_lines
+from orchestrator.base.text import short, signed
+from orchestrator.cli.compared_table import BASELINE, is_tested, table_lines, tests_of
 from orchestrator.cli.fitting import cell, wrapped
 from orchestrator.ensembles.comparison import Comparison, Row, has_weights, network_of, trials_of
 
@@ -50,7 +50,7 @@ def answer(found: Comparison) -> str:
         return f"No ensemble was better on validation than the best single trial, {best}: it wins.{_accuracy(winner)}"
     text = f"{winner['method']}, {_made_of(found, winner)}, wins on validation."
     if "gain_accuracy" in winner:
-        text += _beside(winner, best, len(rows))
+        text += _beside(winner, best, tests_of(found))
     return f"{text} {_cost(winner, single)}"
 
 
@@ -65,16 +65,22 @@ def _accuracy(row: Row) -> str:
     return f" It gets {100 * row['accuracy']['value']:.2f} % of the test right." if "accuracy" in row else ""
 
 
-def _beside(winner: Row, best: str, methods: int) -> str:
+def _beside(winner: Row, best: str, tests: str) -> str:
     gain, p_value = winner["gain_accuracy"], winner.get("p_holm", 1.0)
     assert gain["low"] is not None
     assert gain["high"] is not None
     points, low, high = (100 * value for value in (gain["value"], gain["low"], gain["high"]))
     beside = "as many as" if points == 0 else f"{abs(points):.2f} points {'more' if points > 0 else 'fewer'} than"
-    chance = "may be chance" if p_value >= SURE or low <= 0 <= high else "is hardly chance"
+    told = f"McNemar's exact p = {p_value:.2g}, corrected for {tests}"
+    if p_value < SURE and not low <= 0 <= high:
+        chance = f"is hardly chance: the interval excludes 0, and {told}"
+    elif low <= 0 <= high:
+        chance = f"may be chance: the interval holds 0 ({told})"
+    else:
+        chance = f"may be chance: the interval excludes 0, but {told}; a gain is sure where p is below {SURE}, too"
     return (
         f" It gets {100 * winner['accuracy']['value']:.2f} % of the test right, {beside} the best single trial {best} "
-        f"(95 %: {low:+.2f} to {high:+.2f}). That {chance} (McNemar's p = {p_value:.2g}, corrected for {methods} methods tried)."
+        f"(95 %: {signed(low, 2)} to {signed(high, 2)}). That {chance}."
     )
 
 
@@ -100,7 +106,7 @@ def _hyper_deep(found: Comparison) -> list[str]:
     ends = (
         ""
         if gain["low"] is None or gain["high"] is None
-        else f" (95 %: {100 * gain['low']:+.2f} to {100 * gain['high']:+.2f})"
+        else f" (95 %: {signed(100 * gain['low'], 2)} to {signed(100 * gain['high'], 2)})"
     )
     return [
         f"At what cost of training: {'; '.join(parts)}. {HYPER_DEEP} over {SEEDS}: {100 * gain['value']:+.2f} points{ends}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.base.text import short
+from orchestrator.base.text import milliseconds, short, signed
 from orchestrator.cli.fitting import fitting, wrapped
 from orchestrator.ensembles.comparison import Comparison, Estimate, Row
 
@@ -36,7 +36,7 @@ def _columns(found: Comparison) -> dict[str, list[str]]:
     if any(row["multiply_adds"] is not None for row in rows):
         columns["MACs"] = ["" if row["multiply_adds"] is None else short(row["multiply_adds"]) for row in rows]
     if any(row["latency_ms"] is not None for row in rows):
-        columns["ms"] = ["" if row["latency_ms"] is None else f"{row['latency_ms']:.2g}" for row in rows]
+        columns["ms"] = ["" if row["latency_ms"] is None else milliseconds(row["latency_ms"]) for row in rows]
     if is_tested(found):
         columns["over mean"] = [_over_mean(row) for row in rows]
     return columns
@@ -44,6 +44,12 @@ def _columns(found: Comparison) -> dict[str, list[str]]:
 
 def is_tested(found: Comparison) -> bool:
     return found["examples"]["test"] > 0
+
+
+def tests_of(found: Comparison) -> str:
+    """How many tests Holm's correction is for: `11 tests`."""
+    count = sum("p_holm" in row for row in found["rows"] if row["method"] != BASELINE)
+    return f"{count} {'test' if count == 1 else 'tests'}"
 
 
 def _mark(row: Row, found: Comparison) -> str:
@@ -62,8 +68,8 @@ def _gained(row: Row) -> str:
         return ""
     value, low, high = (100 * number for number in (said["value"], said["low"], said["high"]))
     if abs(value) >= LARGE:
-        return f"{value:+.1f} [{low:+.0f} {high:+.0f}]"
-    return f"{value:+.2f} [{low:+.1f} {high:+.1f}]"
+        return f"{value:+.1f} [{signed(low, 0)} {signed(high, 0)}]"
+    return f"{value:+.2f} [{signed(low, 1)} {signed(high, 1)}]"
 
 
 def _over_mean(row: Row) -> str:
@@ -78,15 +84,19 @@ def _legend(found: Comparison, shown: list[str], left_out: list[str]) -> list[st
     when = ", before the test was read" if tested else ""
     legend = [f"* the winner: {by} on cross-fitted validation predictions{when}"]
     if sum(row.get("in_set", False) for row in found["rows"]) > 1:
-        legend.append("= a tie: cannot be told from the best on the test (95 % model confidence set)")
+        legend.append(
+            "= a tie: cannot be told from the best on the test (in the 95 % model confidence set, or McNemar's p with Holm's "
+            "correction is 0.05 or more)"
+        )
     if not all(row["allowed"] for row in found["rows"]):
         legend.append("! costs more than --budget or --macs allows: cannot win")
     on = found["environment"]
     timed = f"ms: for a batch of {on.get('latency_batch', '?')} images on {on.get('latency_on', 'this machine')}"
     about = {
         "test %": "[ ]: 95 % intervals over test examples",
-        "over best_single": "over best_single: in points of test accuracy",
-        "p": "p: McNemar's, with Holm's correction",
+        "over best_single": "over best_single: in points of test accuracy, sure where the interval excludes 0 and p < 0.05",
+        "p": f"p: McNemar's exact test against best_single, with Holm's correction for the {tests_of(found)} of this "
+        "comparison, not for earlier looks",
         "val %": "val %: cross-fitted, each example by an ensemble that was built without it",
         "ms": f"{timed}, members one after the other",
         "over mean": "over mean: in points over the mean of its members, a soup over that of its ingredients",

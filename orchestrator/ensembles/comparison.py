@@ -97,8 +97,9 @@ class Row(TypedDict):
         gain_over_seeds: of accuracy, over the seeds of one configuration; absent where no configuration has several.
         trainings: how many trials it takes to get there: all candidates that it chose from; of the seeds of one configuration
             these, and one trial of each other configuration.
-        p_value, p_holm: McNemar's exact test against the best single member; corrected for the methods tried.
-        in_set: whether it is in the model confidence set.
+        p_value, p_holm: McNemar's exact test against the best single member; corrected for the tests of all other methods.
+        in_set: whether the test cannot tell it from the most accurate one: it is in the model confidence set, or McNemar's exact
+            test against that one, with Holm's correction, does not tell them apart.
         multiply_adds, parameters: of all members together; None where they are not known.
         latency_ms: of a batch of `latency_batch` images on `latency_on`, members one after the other; None where not measured.
         disagreement: mean share of examples on which two members say different classes; `q_statistic`, `kl` likewise. Reported,

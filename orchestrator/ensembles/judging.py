@@ -22,7 +22,7 @@ from orchestrator.ensembles.measures import (
 from orchestrator.ensembles.parallel import each
 from orchestrator.ensembles.pooling import SMALLEST, Ensemble, log_softmax
 from orchestrator.ensembles.statistics.bootstrap import interval, resampled_means
-from orchestrator.ensembles.statistics.tests import confidence_set, holm, mcnemar
+from orchestrator.ensembles.statistics.tests import confidence_set, holm, level_with, mcnemar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,6 +101,8 @@ def judge(
     losses_VN = np.stack([losses(said_NK, test.labels_N) for said_NK in said_VNK])
     means_RV = resampled_means(losses_VN, np.random.default_rng([seed, 2]), resamples)
     in_set = confidence_set((~right_VN).astype(np.float64), seed, resamples=min(resamples, MOST_RESAMPLES_OF_SET))
+    best = int(np.lexsort((losses_VN.mean(axis=1), -right_VN.mean(axis=1)))[0])
+    level = {*in_set, *level_with(best, right_VN)}
     member_accuracy_M = test.is_right_MN.mean(axis=1)
     sets = [*dict.fromkeys(map(_members, ensembles))]
     apart = dict(zip(sets, each(lambda members: _Apart.of(members, test), sets), strict=True))
@@ -114,7 +116,7 @@ def judge(
         row["gain_nll"] = _estimate(gained, means_RV[:, baseline] - means_RV[:, place])
         parts = [part for member in ensemble.members for part in ingredients.get(member, (member,))]
         row["gain_over_mean"] = float(right_VN[place].mean() - member_accuracy_M[parts].mean())
-        row["in_set"] = place in in_set
+        row["in_set"] = place in level
         of_members = apart[_members(ensemble)]
         row["disagreement"], row["q_statistic"] = of_members.disagreement, of_members.q_statistic
         row["kl"] = of_members.kl(said_VNK[place])

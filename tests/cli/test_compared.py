@@ -107,3 +107,16 @@ def test_the_winner_is_corrected_beside_the_best_single_trial() -> None:
 def test_what_may_be_chance_is_called_so(low: float, p_value: float, word: str) -> None:
     gain = {"value": 0.02, "low": low, "high": 0.04}
     assert f"That {word}" in text_of(found_with("mean", gain_accuracy=gain, p_holm=p_value))
+
+
+def test_where_interval_and_p_differ_it_is_said_that_both_have_to_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    found = found_with("mean", gain_accuracy={"value": 0.0111, "low": 0.000004, "high": 0.0278}, p_holm=0.125)
+    text = text_of(found)
+    assert "+1.11 [+0.0004 +2.8]" in text
+    assert (
+        "(95 %: +0.0004 to +2.78). That may be chance: the interval excludes 0, but McNemar's exact p = 0.12, corrected for 7 "
+        "tests; a gain is sure where p is below 0.05, too."
+    ) in text
+    assert "sure where the interval excludes 0 and p < 0.05" in text
+    assert "with Holm's correction for the 7 tests of this comparison, not for earlier looks" in text

@@ -285,6 +285,16 @@ def test_by_a_loss_the_winner_has_the_least_one() -> None:
     assert rows_of(found)[found["winner"]]["val"]["measures"]["nll"] == least
 
 
+def test_on_two_test_images_every_method_is_a_tie() -> None:
+    """The best single trial has both right, an ensemble none: exact McNemar's p is 0.5 or more."""
+    pool, (logits_MNK, labels_N, ids_N) = split(6, 200, 2)
+    said_MN = np.array([labels_N, *[(labels_N + 1) % 4] * 5])
+    logits_MNK = np.log(np.eye(4)[said_MN] + 0.01).astype(np.float32)
+    found = compare(gathered_of(pool, (logits_MNK, labels_N, ids_N)), methods=FEW, **QUICK)
+    assert {row["accuracy"]["value"] for row in found["rows"]} == {0.0, 1.0}
+    assert all(row["in_set"] for row in found["rows"])
+
+
 @pytest.mark.parametrize("budget", [1, 3])
 def test_the_winner_keeps_to_its_budget(budget: int) -> None:
     pool, test = split(12, 200, 100, architectures=("mlp", "convnet", "resnet8"), seeds=3)

@@ -178,12 +178,31 @@ def test_the_answer_is_the_gain_with_its_interval(usual: Comparison) -> None:
         "(95 % interval +0.40 to +3.90 points)."
     )
     assert certainty(view) == (
-        "Chance alone hardly makes this difference (McNemar's exact test, p = 0.012 after Holm's correction for the 8 methods "
-        "tried)."
+        "Chance alone hardly makes this difference (McNemar's exact test, p = 0.012 after Holm's correction for 7 tests)."
     )
     assert cost(view) == (
         "It takes 4 members and 260M multiply-adds an image, 6.34 times those of the best single member."  # 260 / 41
     )
+
+
+def test_a_gain_is_sure_where_both_its_interval_and_p_say_so(usual: Comparison) -> None:
+    barely = {"value": 0.0111, "low": 0.000004, "high": 0.0278}
+    view = won(usual, gain_accuracy=barely, p_holm=0.125)
+    assert answer(view).endswith("(95 % interval +0.0004 to +2.78 points).")
+    assert "95 %: +0.0004 to +2.78" in tiles(view)
+    assert certainty(view).startswith("A tie")
+    assert "The interval excludes 0; for a gain to be sure, p has to be below 0.05 as well." in certainty(view)
+    assert certainty(won(usual, gain_accuracy=barely, p_holm=0.01)).startswith("Chance alone hardly")
+    holds_0 = {**barely, "low": -0.000004}
+    assert certainty(won(usual, gain_accuracy=holds_0, p_holm=0.01)).startswith("A tie")
+    (methods,) = (one for one in figures(view) if one.name == "methods")
+    assert "sure where its bar excludes 0 and p is below 0.05" in methods.text
+    assert "Holm's correction for the 7 tests of this comparison, not for earlier looks" in methods.text
+
+
+def test_other_images_move_the_accuracy_by_the_longer_side_of_its_interval(usual: Comparison) -> None:
+    view = won(usual, accuracy={"value": 0.9805, "low": 0.9603, "high": 0.9905})
+    assert "by up to 2.02 points (95 %)" in spread(view)
 
 
 @pytest.mark.parametrize(("p_value", "tie"), [(0.0499, False), (0.05, True), (1.0, True), (math.nan, True)])
@@ -396,6 +415,26 @@ def test_what_is_far_below_does_not_flatten_the_others(usual: Comparison) -> Non
     assert "10.00" not in json.dumps(made["cost"].spec)
     (of_mean,) = (line for line in (made["methods"].html or "").split("<tr ") if "<b>mean</b>" in line)
     assert of_mean.count("<path ") == 1, "an arrow to what is beyond the axis"
+
+
+def with_accuracies(usual: Comparison, accuracies: dict[str, float]) -> View:
+    rows = [
+        {**row, "accuracy": {"value": (value := accuracies.get(row["method"], 0.97)), "low": value, "high": value}}
+        for row in usual["rows"]
+    ]
+    return View(changed(usual, rows=rows, winner="greedy"), {})
+
+
+def test_far_below_is_by_how_the_others_spread(usual: Comparison) -> None:
+    """The others have quartiles of 97.0 and 97.4 %, which count as a point apart: the limit is 94.0 %."""
+    others = {"best_single": 0.966, "greedy": 0.978, "top_5": 0.974, "fusion": 0.974}
+    numbers = {row["method"]: number for number, row in enumerate(usual["rows"])}
+    for value, far in ((0.727, True), (0.939, True), (0.941, False), (1.0, False)):
+        view = with_accuracies(usual, {**others, "mean": value})
+        assert [name for name, number in numbers.items() if view.is_far_below(number)] == ["mean"] * far
+    assert not with_accuracies(usual, {"greedy": 0.1}).is_far_below(numbers["greedy"]), "the winner is always drawn"
+    view = with_accuracies(usual, {"best_single": 0.7})
+    assert not view.is_far_below(numbers["best_single"])
 
 
 def test_the_table_has_cross_fitted_validation_and_the_gain_over_the_mean_member(usual: Comparison) -> None:

@@ -9,7 +9,7 @@ from scipy import stats
 from orchestrator.analysis.intervals import tango
 from orchestrator.ensembles.statistics.bootstrap import counts, interval, resampled_means
 from orchestrator.ensembles.statistics.correction import corrected
-from orchestrator.ensembles.statistics.tests import confidence_set, holm, mcnemar
+from orchestrator.ensembles.statistics.tests import confidence_set, holm, level_with, mcnemar
 
 
 def drawn(seed: int = 0) -> np.random.Generator:
@@ -165,6 +165,22 @@ def test_a_confidence_set_of_models_that_tie_or_differ_by_a_constant() -> None:
     opposite_VN = np.stack([np.ones(40), np.zeros(40)])
     assert confidence_set(opposite_VN, 1, resamples=200) == [1]
     assert confidence_set(opposite_VN[:, :1], 1, resamples=200) == [0, 1], "one example tells nothing"
+
+
+def test_two_examples_tell_nothing() -> None:
+    """Of two, one method has both right, one neither: exact McNemar's p is 0.5 at least, whatever the confidence set says."""
+    right_VN = np.array([[True, True], [True, False], [False, False]])
+    assert confidence_set((~right_VN).astype(float), 0) == [0], "by bootstrap"
+    assert level_with(0, right_VN) == [0, 1, 2]
+
+
+def test_level_with_the_best_is_what_the_binomial_test_does_not_tell() -> None:
+    """9 and 6 examples that only the best has right: p = 2 / 2**9 = 0.004 and 2 / 2**6 = 0.031; twice the first by Holm."""
+    right_VN = np.ones((3, 40), dtype=bool)
+    right_VN[1, :9] = right_VN[2, :6] = False
+    assert level_with(0, right_VN) == [0]
+    right_VN[2, 5] = True  # 2 / 2**5 = 0.0625
+    assert level_with(0, right_VN) == [0, 2]
 
 
 @pytest.mark.slow

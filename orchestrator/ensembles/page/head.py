@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from orchestrator.base.text import short
+from orchestrator.base.text import short, signed
 from orchestrator.ensembles.comparison import Row
 from orchestrator.ensembles.page.view import SURE, View, counted, p_word, percent, points
 from orchestrator.reports.data import cut
@@ -63,13 +63,27 @@ def _moved(gain: float) -> str:
 
 
 def _between(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f" (95 % interval {points(low)[:-7]} to {points(high)})"
+    return (
+        ""
+        if low is None or high is None
+        else f" (95 % interval {signed(100 * low, 2)} to {signed(100 * high, 2)} points)"
+    )
 
 
 def is_tie(row: Row) -> bool | None:
-    """Whether the test cannot tell a method from the best single member; None where it was not asked."""
+    """Whether the test cannot tell a method from the best single member; None where it was not asked.
+
+    It tells them apart where p is small and the interval of the gain excludes 0: both have to hold.
+    """
     p_value = row.get("p_holm", row.get("p_value"))
-    return None if p_value is None else not p_value < SURE
+    return None if p_value is None else not p_value < SURE or _holds_0(row)
+
+
+def _holds_0(row: Row) -> bool:
+    gain = row.get("gain_accuracy")
+    return (
+        gain is not None and gain["low"] is not None and gain["high"] is not None and gain["low"] <= 0 <= gain["high"]
+    )
 
 
 def certainty(view: View) -> str:
@@ -81,12 +95,14 @@ def certainty(view: View) -> str:
     if tie is not None and view.winner != view.single:
         p_value = p_word(row.get("p_holm", row.get("p_value", math.nan)))
         means = "A tie: chance alone can make this difference" if tie else "Chance alone hardly makes this difference"
-        tried = counted(len(view.rows), "method")
-        told = f"{means} (McNemar's exact test, p {p_word_of(p_value)} after Holm's correction for the {tried} tried). "
+        told = f"{means} (McNemar's exact test, p {p_word_of(p_value)} after Holm's correction for {view.tests}). "
+        if tie and row.get("gain_accuracy") and not _holds_0(row):
+            told += "The interval excludes 0; for a gain to be sure, p has to be below 0.05 as well. "
     level = [view.method(n) for n, one in enumerate(view.rows) if one.get("in_set") and n != view.winner]
     if level:
         told += (
-            f"By accuracy the test cannot tell {_listed(level, 'methods')} from the best (model confidence set, 95 %)."
+            f"By accuracy the test cannot tell {_listed(level, 'methods')} from the best (model confidence set, 95 %, or exact "
+            "McNemar)."
         )
     if view.is_tested and row.get("in_set") is False:
         told += " The winner was fixed by validation; on the test it is not among the best by accuracy."
@@ -174,10 +190,10 @@ def _of_winner(view: View) -> str:
 
 def spread(view: View) -> str:
     """How far other images would move the accuracy, and apart from that how far other seeds do."""
-    half = _half(view)
-    if half is None:
+    side = _larger_side(view)
+    if side is None:
         return _seeds(view)
-    moved = f"the winner's {view.split} accuracy by up to {100 * half:.2f} points (95 %)"
+    moved = f"the winner's {view.split} accuracy by up to {100 * side:.2f} points (95 %)"
     return f"Intervals are over images: others would move {moved}. {_seeds(view)}"
 
 
@@ -194,12 +210,14 @@ def _seeds(view: View) -> str:
     return f"Seeds come on top: from seed to seed {spreads}."
 
 
-def _half(view: View) -> float | None:
-    """Half the width of the interval of the winner's accuracy."""
+def _larger_side(view: View) -> float | None:
+    """From the winner's accuracy to the farther end of its interval, which is longer to one side."""
     if view.winner is None:
         return None
     found = view.estimate(view.rows[view.winner], "accuracy")
-    return None if found["low"] is None or found["high"] is None else (found["high"] - found["low"]) / 2
+    if found["low"] is None or found["high"] is None:
+        return None
+    return max(found["high"] - found["value"], found["value"] - found["low"])
 
 
 def _listed(names: list[str], what: str) -> str:
@@ -219,7 +237,7 @@ def tiles(view: View) -> str:
     made = [_tile("winner", view.method(view.winner, 24), f"of {counted(len(view.rows), 'method')}", view.winner)]
     made.append(_tile(f"{view.split} accuracy", percent(accuracy["value"]), _ends(accuracy["low"], accuracy["high"])))
     if gain is not None and view.winner != view.single:
-        under = _ends(gain["low"], gain["high"], "+.2f", "")
+        under = _gain_ends(gain["low"], gain["high"])
         made.append(_tile("points over the best single", points(gain["value"])[:-7], under))
     tie = is_tie(row)
     if tie is not None and view.winner != view.single:
@@ -236,8 +254,12 @@ def tiles(view: View) -> str:
     return f'<div class="tiles">{"".join(made)}</div>'
 
 
-def _ends(low: float | None, high: float | None, form: str = ".2f", unit: str = " %") -> str:
-    return "" if low is None or high is None else f"95 %: {100 * low:{form}} to {100 * high:{form}}{unit}"
+def _ends(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"95 %: {100 * low:.2f} to {100 * high:.2f} %"
+
+
+def _gain_ends(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"95 %: {signed(100 * low, 2)} to {signed(100 * high, 2)}"
 
 
 def _tile(name: str, value: str, under: str, number: int | None = None) -> str:

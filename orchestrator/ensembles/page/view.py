@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from orchestrator.base.layout import UID
+from orchestrator.base.text import milliseconds
 from orchestrator.ensembles.comparison import Comparison, Estimate, MemberRecord, Row, Scores, network_of, trials_of
 from orchestrator.reports.data import cut
 
@@ -19,6 +21,9 @@ SURE = 0.05
 """A p-value from which on a gain is called a tie."""
 
 FEW = 12
+
+FAR, NARROWEST, FEWEST_OTHERS = 3, 0.01, 3
+"""A method is far below that is so many interquartile ranges below the others; these range over a point at least."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +76,30 @@ class View:
         return next((place for place, row in enumerate(self.rows) if row["method"] == method), None)
 
     def is_far_below(self, number: int) -> bool:
-        """Whether a method is less than half as accurate as the best single member: axes that held it would show nothing else."""
-        if self.single is None:
+        """Whether a method is so much less accurate than the others that axes which held it would show nothing else.
+
+        That is more than `FAR` interquartile ranges below the lower quartile of the others, or less than half of the best single
+        member. The winner and the best single member are always drawn.
+        """
+        if number in (self.single, self.winner):
             return False
-        value, single = (self.estimate(self.rows[one], "accuracy")["value"] for one in (number, self.single))
-        return value < single / 2
+        value = self._accuracies[number]
+        others = [one for place, one in enumerate(self._accuracies) if place != number and math.isfinite(one)]
+        if self.single is not None and value < self._accuracies[self.single] / 2:
+            return True
+        if len(others) < FEWEST_OTHERS:
+            return False
+        lower, _, upper = statistics.quantiles(others, n=4, method="inclusive")
+        return value < lower - FAR * max(upper - lower, NARROWEST)
+
+    @cached_property
+    def _accuracies(self) -> Sequence[float]:
+        return [self.estimate(row, "accuracy")["value"] for row in self.rows]
+
+    @property
+    def tests(self) -> str:
+        """How many tests Holm's correction is for: all methods but the best single member."""
+        return counted(sum("p_holm" in row for row in self.rows if row["method"] != BEST_SINGLE), "test")
 
     @cached_property
     def is_tested(self) -> bool:
@@ -102,7 +126,7 @@ class View:
         """A measured time, of what and where."""
         on = self.comparison["environment"]
         where = f" on {cut(on['latency_on'], 80)}" if "latency_on" in on else ""
-        return f"{latency_ms:.2g} ms for a batch of {cut(on.get('latency_batch', '?'), 10)} images, measured{where}"
+        return f"{milliseconds(latency_ms)} ms for a batch of {cut(on.get('latency_batch', '?'), 10)} images, measured{where}"
 
     def method(self, number: int, longest: int = 40) -> str:
         return cut(self.rows[number]["method"], longest)

@@ -38,6 +38,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in multipletests(p_values, method="holm")[1]] if p_values else []
 
 
+def level_with(best: int, right_VN: Array, size: float = 0.05) -> list[int]:
+    """The models that exact McNemar tests do not tell from the one at `best`, itself among them; with Holm's correction.
+
+    Of very few examples the bootstrap of a confidence set draws what it has seen again and again, and leaves out too much.
+    """
+    others = [place for place in range(len(right_VN)) if place != best]
+    p_values = holm([mcnemar(right_VN[place], right_VN[best]) for place in others])
+    return sorted([best, *(place for place, p_value in zip(others, p_values, strict=True) if p_value >= size)])
+
+
 def confidence_set(losses_VN: Array, seed: int, *, size: float = 0.05, resamples: int = 1_000) -> list[int]:
     """The models among which the best one is with 95 %, by their mean loss; the places of those that stay.
 

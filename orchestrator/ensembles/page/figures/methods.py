@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.base.text import short
+from orchestrator.base.text import short, signed
 from orchestrator.ensembles.comparison import Estimate, Row
 from orchestrator.ensembles.page.head import is_tie
 from orchestrator.ensembles.page.view import View, p_word
@@ -60,11 +60,15 @@ def _text(view: View) -> str:
         else "Cross-fitted validation numbers, as the test has not been read."
     )
     if any("gain_accuracy" in row for row in view.rows):
-        text += " A gain is over the best single member, in points; one whose bar holds 0 can be chance."
+        text += (
+            " A gain is over the best single member, in points; it is sure where its bar excludes 0 and p is below 0.05. p is of "
+            f"McNemar's exact test, with Holm's correction for the {view.tests} of this comparison, not for earlier looks."
+        )
     if any("gain_over_mean" in row for row in view.rows):
         text += " Over the mean member: over the mean of the members' own accuracies, of a soup over that of its ingredients."
     if any("in_set" in row for row in view.rows):
-        text += " Among the best are those whose accuracy the test cannot tell from the highest (model confidence set, 95 %)."
+        text += " Among the best are those whose accuracy the test cannot tell from the highest (model confidence set, 95 %, or "
+        text += "McNemar's exact test with Holm's correction)."
     if any(row["multiply_adds"] for row in view.rows):
         text += " Multiply-adds are those of one image, by all members together."
     if len(view.rows) > SHOWN:
@@ -172,11 +176,12 @@ def _bar(one: Estimate, axis: Axis, form: str, *, zero: bool = False) -> str:
         f'<line x1="{axis.x(tick)}" x2="{axis.x(tick)}" y2="{HEIGHT}" class="{"zero" if zero and tick == 0 else "grid"}"/>'
         for tick in axis.ticks
     )
+    ends = [end if end is None else signed(end, 2) if zero else f"{end:{form}}" for end in (one["low"], one["high"])]
     title = told
     if one["low"] is not None and one["high"] is not None:
         low, high = axis.x(one["low"]), axis.x(one["high"])
         drawn += f'<rect x="{low}" width="{max(round(high - low, 1), 1)}" y="{middle - 4}" height="8" rx="4" class="interval"/>'
-        title += f" (95 %: {one['low']:{form}} to {one['high']:{form}})"
+        title += f" (95 %: {ends[0]} to {ends[1]})"
     drawn += _mark(one["value"], axis, middle)
     name = escaped(title)
     picture = (
