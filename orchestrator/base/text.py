@@ -83,8 +83,8 @@ def short(number: float) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """In two digits, and never as a power of ten: 0.21, 3.4, 110."""
-    return f"{value:.2g}" if value < 9.95 else f"{float(f'{value:.2g}'):.0f}"
+    """In two digits: 0.21, 3.4, 110."""
+    return f"{value:.2g}" if not 9.95 <= value < 1e7 else f"{float(f'{value:.2g}'):.0f}"
 
 
 def signed(value: float, decimals: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from orchestrator.base.text import milliseconds, short, signed
 from orchestrator.cli.fitting import fitting, wrapped
 from orchestrator.ensembles.comparison import Comparison, Estimate, Row
@@ -44,6 +46,14 @@ def _columns(found: Comparison) -> dict[str, list[str]]:
 
 def is_tested(found: Comparison) -> bool:
     return found["examples"]["test"] > 0
+
+
+def spread_of(environment: Mapping[str, str]) -> str:
+    """How far repeated timings were apart, and what that says."""
+    if "latency_spread" not in environment:
+        return ""
+    busy = "; the machine is busy, so time again when it is not" if "latency_busy" in environment else ""
+    return f" (repeated, up to {environment['latency_spread']} times as long{busy})"
 
 
 def tests_of(found: Comparison) -> str:
@@ -98,7 +108,7 @@ def _legend(found: Comparison, shown: list[str], left_out: list[str]) -> list[st
         "p": f"p: McNemar's exact test against best_single, with Holm's correction for the {tests_of(found)} of this "
         "comparison, not for earlier looks",
         "val %": "val %: cross-fitted, each example by an ensemble that was built without it",
-        "ms": f"{timed}, members one after the other",
+        "ms": f"{timed}, members one after the other{spread_of(on)}",
         "over mean": "over mean: in points over the mean of its members, a soup over that of its ingredients",
     }
     legend.append("; ".join(text for name, text in about.items() if name in shown))

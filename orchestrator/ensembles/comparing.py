@@ -216,9 +216,15 @@ def _add_latency(comparison: Comparison, sources: Sequence[Source]) -> None:
     members = comparison["members"]
     # a network of averaged weights computes what each of its ingredients does
     names = [members[member.get("ingredients", [place])[0]]["name"] for place, member in enumerate(members)]
+    timer.measure([names[place] for row in comparison["rows"] for place in row["members"]])
     for row in comparison["rows"]:
         row["latency_ms"] = timer.of([names[place] for place in row["members"]])
     first = [f"{name}: {why}" for name, why in timer.reasons.items()][:1]
     missing = {"latency_missing": f"{len(timer.reasons):,} networks; the first is {' '.join(first)}"[:2_000]}
-    on = {"latency_batch": str(costs.BATCH), "latency_on": f"{comparison['environment']['processor']}, CPU"}
+    on = {
+        "latency_batch": str(costs.BATCH),
+        "latency_on": f"{comparison['environment']['processor']}, CPU, {costs.THREADS} thread",
+        **({} if timer.spread is None else {"latency_spread": f"{timer.spread:.2f}"}),
+        **({"latency_busy": "yes"} if timer.spread is not None and timer.spread >= costs.BUSY else {}),
+    }
     comparison["environment"] = {**comparison["environment"], **on, **(missing if timer.reasons else {})}

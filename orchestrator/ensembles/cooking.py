@@ -59,7 +59,7 @@ class Network:
         return self.kitchen.packed(self.tensors, self.member.name)
 
     def record(self, labels_N: Array) -> MemberRecord:
-        said = measures(softmax(self.logits_NK), labels_N)
+        said = measures(softmax(self.logits_NK, "float64"), labels_N)
         return {
             "name": self.member.name,
             "params": {},
@@ -155,7 +155,7 @@ def _network(choice: Choice, soup: Soup, larder: Larder, place: int, temperature
     honest_NK = np.empty(logits_NK.shape)
     for held_n in held:
         _, without_NK = _chosen(soup, larder, np.setdiff1d(examples, held_n))
-        honest_NK[held_n] = softmax(without_NK[held_n])
+        honest_NK[held_n] = softmax(without_NK[held_n], "float64")
     ensemble = uniform((place,))
     if temperature != "none":
         hot, honest_NK = calibrated_apart(honest_NK, labels_N, held)

@@ -143,7 +143,7 @@ class Larder:
         name = f"{choice.name} of {first.name}"
         if len(ingredients) > 1:
             name += f" and {len(ingredients) - 1} more"
-        said = measures(softmax(logits_NK), self.labels_N)
+        said = measures(softmax(logits_NK, "float64"), self.labels_N)
         return replace(first, name=name, params={}, configuration=name, value=_value(self._metric, said))
 
     def said(self, soup: Soup, ingredients: Sequence[int]) -> str:

@@ -71,7 +71,21 @@ def test_what_is_timed_is_said_and_the_loss_stays(monkeypatch: pytest.MonkeyPatc
     assert {"NLL", "ms"} <= {*table[0].split()}
     assert table[1].split()[-1] == "0.012"
     assert "ms: for a batch of 64 images on a small one, CPU, members one after the other" in " ".join(legend.split())
+    found["environment"] = {**found["environment"], "latency_spread": "1.62", "latency_busy": "yes"}
+    told = "(repeated, up to 1.62 times as long; the machine is busy, so time again when it is not)"
+    assert told in " ".join(" ".join(table_lines(found)).split())
     assert "no room for p, val %, MACs, over mean: a wider terminal shows them" in " ".join(legend.split())
+
+
+@pytest.mark.parametrize(
+    ("latency", "told"), [(0.2149, "0.21"), (3.44, "3.4"), (9.96, "10"), (48.2, "48"), (112.0, "110"), (1234.0, "1200")]
+)
+def test_a_latency_is_no_power_of_ten(latency: float, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    found = found_with("mean")
+    for row in found["rows"]:
+        row["latency_ms"] = latency
+    assert table_lines(found)[1].split()[-1] == told
 
 
 def test_the_validation_column_is_called_cross_fitted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -459,6 +459,10 @@ def test_the_batch_that_was_timed_is_said(usual: Comparison) -> None:
     view = won(usual, latency_ms=12.3)
     view.comparison["environment"] = {"latency_batch": "64", "latency_on": "a small one, CPU"}
     assert cost(view).endswith("; 12 ms for a batch of 64 images, measured on a small one, CPU.")
+    view.comparison["environment"] = {"latency_batch": "64", "latency_spread": "1.62", "latency_busy": "yes"}
+    assert cost(view).endswith("; the machine was busy, so it is no more than a hint.")
+    (table,) = (one for one in figures(view) if one.name == "measures")
+    assert "Repeated, it took up to 1.62 times as long: the machine was busy." in table.text
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,9 @@ class View:
         """A measured time, of what and where."""
         on = self.comparison["environment"]
         where = f" on {cut(on['latency_on'], 80)}" if "latency_on" in on else ""
-        return f"{milliseconds(latency_ms)} ms for a batch of {cut(on.get('latency_batch', '?'), 10)} images, measured{where}"
+        busy = "; the machine was busy, so it is no more than a hint" if "latency_busy" in on else ""
+        batch = cut(on.get("latency_batch", "?"), 10)
+        return f"{milliseconds(latency_ms)} ms for a batch of {batch} images, measured{where}{busy}"
 
     def method(self, number: int, longest: int = 40) -> str:
         return cut(self.rows[number]["method"], longest)

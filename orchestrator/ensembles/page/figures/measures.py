@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from orchestrator.base.text import short
+from orchestrator.base.text import milliseconds, short
 from orchestrator.ensembles.comparison import Row
 from orchestrator.ensembles.page.figures.methods import SHOWN
 from orchestrator.ensembles.page.view import View
@@ -37,8 +37,16 @@ def _text(view: View) -> str:
         on = view.comparison["environment"]
         text += (
             f" Latency is of a batch of {cut(on.get('latency_batch', '?'), 10)} images, members one after the other."
+            f"{_spread(on)}"
         )
     return text
+
+
+def _spread(environment: Mapping[str, str]) -> str:
+    if "latency_spread" not in environment:
+        return ""
+    busy = ": the machine was busy" if "latency_busy" in environment else ""
+    return f" Repeated, it took up to {cut(environment['latency_spread'], 10)} times as long{busy}."
 
 
 def _table(view: View) -> str:
@@ -67,7 +75,7 @@ def _cells(view: View, row: Row) -> Mapping[str, str]:
         "Q statistic": _number(row["q_statistic"], "z.3f"),
         "KL (nats)": _number(row["kl"], ".4f"),
         "parameters": "" if row["parameters"] is None else short(row["parameters"]),
-        "latency (ms)": _number(row["latency_ms"], ".2f"),
+        "latency (ms)": "" if row["latency_ms"] is None else milliseconds(row["latency_ms"]),
     }
 
 
