@@ -9,7 +9,7 @@ from pathlib import Path
 from orchestrator.base.text import short, signed
 from orchestrator.cli.compared_table import BASELINE, is_tested, table_lines, tests_of
 from orchestrator.cli.fitting import cell, wrapped
-from orchestrator.ensembles.comparison import Comparison, Row, has_weights, network_of, trials_of
+from orchestrator.ensembles.comparison import Comparison, Row, dropped_sweeps, has_weights, network_of, trials_of
 
 SHOWN = 8
 SURE = 0.05
@@ -35,7 +35,16 @@ def _heading(found: Comparison) -> str:
     more = f" and {len(found['sweeps']) - 3} more" if len(found["sweeps"]) > 3 else ""
     counts = found["examples"]
     trials = len(trials_of(found["members"]))
-    return f"{trials} trials of {sweeps}{more}; {counts['val']:,} validation and {counts['test']:,} test examples"
+    said = f"{trials} trials of {sweeps}{more}; {counts['val']:,} validation and {counts['test']:,} test examples"
+    return "\n".join([said, *wrapped(_dropped(found))])
+
+
+def _dropped(found: Comparison) -> list[str]:
+    """Sweeps that were named and of which no trial is compared, and why."""
+    return [
+        f"NOT COMPARED: {cell(uid)}, no trial of which fits ({reasons[0][:400]})"
+        for uid, reasons in dropped_sweeps(found).items()
+    ]
 
 
 # The answer -----------------------------------------------------------------------------------------------------------

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 FINGERPRINT_SHOWN = 12
-CLASS_SHOWN = 40
-"""Letters of a fingerprint, and of the name of a class, in a reason."""
+CLASS_SHOWN = KEY_SHOWN = 40
+"""Letters of a fingerprint, and of the name of a class or a key, or of its value, in a reason."""
+
+SPLIT = ("val_fraction", "split_seed")
+MOST_KEYS = 4
+"""Keys of the data that are told first, and how many are told."""
 
 Read = tuple[Candidate, Header]
 
@@ -24,7 +28,7 @@ Read = tuple[Candidate, Header]
 def of_one_kind(read: list[Read]) -> tuple[list[Read], list[LeftOut]]:
     """Those of the data that most share, with the classes and the numbers of examples that most of these share."""
     left_out: list[LeftOut] = []
-    kinds: tuple[tuple[Callable[[Header], Hashable], Callable[[Header, Header], str]], ...] = (
+    kinds: tuple[tuple[Callable[[Header], Hashable], Callable[[Read, Read], str]], ...] = (
         (lambda header: header.fingerprint, _other_data),
         (lambda header: header.classes, _other_classes),
         (lambda header: header.examples, _other_sizes),
@@ -33,8 +37,8 @@ def of_one_kind(read: list[Read]) -> tuple[list[Read], list[LeftOut]]:
         if not read:
             break
         most = most_frequent([kind(header) for _, header in read])
-        like = next(header for _, header in read if kind(header) == most)
-        left_out += [LeftOut(one.member.name, why(header, like)) for one, header in read if kind(header) != most]
+        like = next(one for one in read if kind(one[1]) == most)
+        left_out += [LeftOut(one[0].member.name, why(one, like)) for one in read if kind(one[1]) != most]
         read = [(one, header) for one, header in read if kind(header) == most]
     return read, left_out
 
@@ -45,12 +49,28 @@ def most_frequent(kinds: Sequence[Hashable]) -> Hashable:
     return max(counts, key=counts.__getitem__)
 
 
-def _other_data(header: Header, most: Header) -> str:
-    shown = [one.fingerprint[:FINGERPRINT_SHOWN] for one in (header, most)]
-    return f"other data, or another split of them: fingerprint {shown[0]}, that of most is {shown[1]}"
+def _other_data(read: Read, most: Read) -> str:
+    """By what was configured and how many examples there are; only where both are the same by the fingerprint."""
+    (own, header), (others, of_most) = read, most
+    keys = [
+        key for key in dict.fromkeys([*SPLIT, *own.data, *others.data]) if own.data.get(key) != others.data.get(key)
+    ]
+    differ = [f"data.{key[:KEY_SHOWN]} is {_shown(own, key)}, not {_shown(others, key)}" for key in keys[:MOST_KEYS]]
+    if header.examples != of_most.examples:
+        counts = [" and ".join(map(str, one.examples)) for one in (header, of_most)]
+        differ.append(f"it has {counts[0]} examples of validation and test, most have {counts[1]}")
+    if not differ:
+        shown = [one.fingerprint[:FINGERPRINT_SHOWN] for one in (header, of_most)]
+        differ = [f"fingerprint {shown[0]}, that of most is {shown[1]}"]
+    return f"other data, or another split of them: {'; '.join(differ)}"
 
 
-def _other_classes(header: Header, most: Header) -> str:
+def _shown(one: Candidate, key: str) -> str:
+    return str(one.data[key])[:CLASS_SHOWN] if key in one.data else "set"
+
+
+def _other_classes(read: Read, of_most: Read) -> str:
+    header, most = read[1], of_most[1]
     if sorted(header.classes) == sorted(most.classes):
         place = next(k for k, names in enumerate(zip(header.classes, most.classes, strict=True)) if len(set(names)) > 1)
         own, other = (one.classes[place][:CLASS_SHOWN] for one in (header, most))
@@ -61,8 +81,8 @@ def _other_classes(header: Header, most: Header) -> str:
     return f"its classes are others: {own!r} is none of most" if own else "its classes are others"
 
 
-def _other_sizes(header: Header, most: Header) -> str:
-    own, other = (" and ".join(map(str, one.examples)) for one in (header, most))
+def _other_sizes(read: Read, most: Read) -> str:
+    own, other = (" and ".join(map(str, header.examples)) for _, header in (read, most))
     return f"it has predictions of {own} examples of validation and test, most have {other}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ class Candidate:
         index: of the trial.
         path, sha256: of its predictions.
         uid: as its files name it; None where that is not known.
+        data: the configuration of its data; empty where that is not known.
     """
 
     member: Member
@@ -64,6 +65,7 @@ class Candidate:
     path: Path
     sha256: str
     uid: str | None
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,9 @@ def trials_of(folder: Path) -> SweepTrials:
             unpriced=unpriced,
         )
         path, uid = trial_folder(folder, trial.index) / PREDICTIONS, f"{opened.uid_in_files}/{trial.index}"
-        candidates.append(Candidate(member, source, trial.index, path, _digest(trial) or "", uid))
+        data = trial.config.get("data")
+        data = data if isinstance(data, Mapping) else {}
+        candidates.append(Candidate(member, source, trial.index, path, _digest(trial) or "", uid, data))
     return SweepTrials(source, tuple(candidates), tuple(left_out), partial(runs_of, folder))
 
 

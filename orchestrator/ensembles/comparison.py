@@ -201,6 +201,17 @@ def trials_of(members: Sequence[MemberRecord]) -> list[MemberRecord]:
     return [member for member in members if "ingredients" not in member]
 
 
+def dropped_sweeps(comparison: Comparison) -> dict[str, list[str]]:
+    """Sweeps of which no trial is compared, with the reasons, that of most trials first."""
+    compared = {sweep["uid"] for sweep in comparison["sweeps"]}
+    reasons: dict[str, list[str]] = {}
+    for name, reason in comparison["left_out"]:
+        sweep = name.rpartition("/")[0] or name
+        if sweep not in compared:
+            reasons.setdefault(sweep, []).append(reason)
+    return {sweep: sorted(found, key=lambda reason: -found.count(reason)) for sweep, found in reasons.items()}
+
+
 def has_weights(row: Row) -> bool:
     """Whether some members have more weight than others; of a stacked ensemble none has one weight, but coefficients."""
     return row["pooling"] != "stacked" and len(set(row["weights"])) > 1

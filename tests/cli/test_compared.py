@@ -11,6 +11,8 @@ import pytest
 from orchestrator.cli.compared import lines_of, next_steps
 from orchestrator.cli.compared_table import table_lines
 from orchestrator.ensembles.comparison import Comparison
+from orchestrator.ensembles.page.head import dropped
+from orchestrator.ensembles.page.view import View
 from tests.ensembles.compared import comparison
 
 CORRECTED = {"naive": 0.915, "value": 0.903, "low": 0.89, "high": 0.92}
@@ -134,3 +136,14 @@ def test_where_interval_and_p_differ_it_is_said_that_both_have_to_hold(monkeypat
     ) in text
     assert "sure where the interval excludes 0 and p < 0.05" in text
     assert "with Holm's correction for the 7 tests of this comparison, not for earlier looks" in text
+
+
+def test_a_sweep_of_which_nothing_is_compared_stands_at_the_top() -> None:
+    found = found_with("mean")
+    found["left_out"] = [("made-00000000/99", "it diverged"), *((f"two-0a1b2c3d/{n}", "another split") for n in (0, 1))]
+    lines = lines_of(found, Path("runs/comparisons/x/comparison.json"))
+    heading = lines[0].splitlines()
+    assert heading[1] == "NOT COMPARED: two-0a1b2c3d, no trial of which fits (another split)"
+    assert dropped(View(found, {})) == "Not compared, as no trial of them fits: two-0a1b2c3d (another split)."
+    found["left_out"] = found["left_out"][:1]
+    assert "NOT COMPARED" not in text_of(found)

@@ -225,6 +225,19 @@ def test_the_data_that_most_share_win_and_ties_go_to_the_first_sweep(tmp_path: P
     assert [source.uid for source in three.sources] == ["two-0a1b2c3d", "three-0a1b2c3d"]
 
 
+def test_what_differs_in_another_split_is_said(tmp_path: Path) -> None:
+    """0.3 and split 1 beside 0.2 and split 0, with 24 validation examples instead of 16."""
+    usual = {"data": {"_target_": "digits", "val_fraction": 0.2, "split_seed": 0}}
+    other = {"data": {"_target_": "digits", "val_fraction": 0.3, "split_seed": 1}}
+    finished_sweep(tmp_path / "one-0a1b2c3d", [Made(config=usual), Made(config=usual)])
+    made = Made(config=other, header={"fingerprint": "ff" * 32})
+    finished_sweep(tmp_path / "two-0a1b2c3d", [made], val=VAL + 8)
+    assert reasons(gather(["one", "two"], tmp_path))["two-0a1b2c3d/0"] == (
+        "other data, or another split of them: data.val_fraction is 0.3, not 0.2; data.split_seed is 1, not 0; it has "
+        f"{VAL + 8} and {TEST} examples of validation and test, most have {VAL} and {TEST}"
+    )
+
+
 def test_fewer_than_two_members_are_refused_with_what_differs(tmp_path: Path) -> None:
     finished_sweep(tmp_path / UID, [Made(), Made(state="stopped"), Made(state="stopped"), Made(contents=b"")])
     with pytest.raises(ConfigError, match="two") as caught:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from orchestrator.base.text import short, signed
-from orchestrator.ensembles.comparison import Row
+from orchestrator.ensembles.comparison import Row, dropped_sweeps
 from orchestrator.ensembles.page.view import SURE, View, counted, p_word, percent, points
 from orchestrator.reports.data import cut
 from orchestrator.reports.parts.drawing import escaped
@@ -18,6 +18,7 @@ def head(view: View) -> str:
     """As HTML."""
     lines = {
         "question": question(view),
+        "dropped": dropped(view),
         "answer": answer(view),
         "tiles": "",
         "certainty": certainty(view),
@@ -39,6 +40,14 @@ def question(view: View) -> str:
         f"Which of {tried} to combine {counted(len(view.trials), 'trained network')} of {_listed(sweeps, 'sweeps')} is best at "
         f"{counted(len(view.comparison['classes']), 'class', 'classes')}?"
     )
+
+
+def dropped(view: View) -> str:
+    """Sweeps that were named and of which no trial is compared."""
+    found = dropped_sweeps(view.comparison)
+    parts = [f"{cut(uid)} ({cut(reasons[0], 300)})" for uid, reasons in [*found.items()][:NAMED]]
+    more = f" and {len(found) - NAMED:,} more" if len(found) > NAMED else ""
+    return f"Not compared, as no trial of them fits: {'; '.join(parts)}{more}." if parts else ""
 
 
 def answer(view: View) -> str:
