@@ -117,9 +117,30 @@ def _hyper_deep(found: Comparison) -> list[str]:
         if gain["low"] is None or gain["high"] is None
         else f" (95 %: {signed(100 * gain['low'], 2)} to {signed(100 * gain['high'], 2)})"
     )
-    return [
-        f"At what cost of training: {'; '.join(parts)}. {HYPER_DEEP} over {SEEDS}: {100 * gain['value']:+.2f} points{ends}."
+    told = f"{HYPER_DEEP} over {SEEDS}: {100 * gain['value']:+.2f} points{ends}, {_more_cost(rows[HYPER_DEEP], rows[SEEDS])}."
+    return [f"At what cost of training: {'; '.join(parts)}. {told}", *_same_members(found["rows"], rows[HYPER_DEEP])]
+
+
+def _more_cost(row: Row, than: Row) -> str:
+    """What one takes beyond another: `with 12 more trainings and 2 fewer networks`."""
+    trainings = row.get("trainings", 0) - than.get("trainings", 0)
+    networks = len(row["members"]) - len(than["members"])
+    differ = [
+        _counted(abs(number), f"{'more' if number > 0 else 'fewer'} {noun}")
+        for number, noun in ((trainings, "training"), (networks, "network"))
+        if number
     ]
+    return f"with {' and '.join(differ)}" if differ else "at equal cost (as many trainings, as many networks)"
+
+
+def _same_members(rows: Sequence[Row], own: Row) -> list[str]:
+    """Greedy selections that took the members of the hyper-deep ensemble: no other number can then be expected."""
+    same = [
+        row["method"]
+        for row in rows
+        if row["method"].startswith("greedy") and sorted(row["members"]) == sorted(own["members"])
+    ]
+    return [f"{HYPER_DEEP} took the same members as {' and '.join(same)}."] if same else []
 
 
 # How sure -------------------------------------------------------------------------------------------------------------
@@ -147,6 +168,7 @@ def _corrected(found: Comparison) -> list[str]:
         *_of_chosen(
             found, "winner_", f"The winner's of {{}}, cross-fitted, was chosen among {_counted(methods, 'method')}"
         ),
+        *_about_corrected(found),
     ]
 
 
@@ -157,6 +179,16 @@ def _of_chosen(found: Comparison, whose: str, told: str) -> list[str]:
         return []
     ends = f"(95 %: {100 * low:.2f} to {100 * high:.2f})"
     return [f"{told.format(f'{100 * naive:.2f} %')}; corrected for that choice it is {100 * value:.2f} % {ends}."]
+
+
+def _about_corrected(found: Comparison) -> list[str]:
+    """What the intervals of corrected numbers are."""
+    if found["corrected"].get("low") is None:
+        return []
+    return [
+        f"These intervals are over {found['examples']['val']:,} validation images: scores on those that a resample left out, and "
+        "at least Wilson's interval where those meet 0 or 100 %."
+    ]
 
 
 def _chosen(found: Comparison) -> list[str]:

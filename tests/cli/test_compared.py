@@ -147,3 +147,27 @@ def test_a_sweep_of_which_nothing_is_compared_stands_at_the_top() -> None:
     assert dropped(View(found, {})) == "Not compared, as no trial of them fits: two-0a1b2c3d (another split)."
     found["left_out"] = found["left_out"][:1]
     assert "NOT COMPARED" not in text_of(found)
+
+
+@pytest.mark.parametrize(
+    ("trainings", "members", "told"),
+    [
+        (40, [0, 1, 2], "at equal cost (as many trainings, as many networks)."),
+        (52, [0, 1, 2, 3, 4], "with 12 more trainings and 2 more networks."),
+        (39, [0, 1], "with 1 fewer training and 1 fewer network."),
+        (40, [0, 1], "with 1 fewer network."),
+    ],
+)
+def test_the_hyper_deep_ensemble_is_compared_at_its_cost(trainings: int, members: list[int], told: str) -> None:
+    found: Any = found_with("mean")
+    rows = {row["method"]: row for row in found["rows"]}
+    weights = [1 / len(members)] * len(members)
+    gain = {"value": 0.012, "low": -0.004, "high": 0.028}
+    hyper_deep = {**rows["greedy"], "method": "hyper_deep", "members": members, "weights": weights}
+    hyper_deep |= {"trainings": trainings, "gain_over_seeds": gain}
+    seeds = {**rows["mean"], "method": "seeds", "members": [5, 6, 7], "weights": [1 / 3] * 3, "trainings": 40}
+    found["rows"] += [hyper_deep, seeds]
+    assert f"hyper_deep over seeds: +1.20 points (95 %: -0.40 to +2.80), {told}" in text_of(found)
+    assert "took the same members" not in text_of(found)
+    rows["greedy"]["members"] = members[::-1]
+    assert "hyper_deep took the same members as greedy." in text_of(found)

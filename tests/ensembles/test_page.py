@@ -519,6 +519,26 @@ CASES: dict[str, Callable[[], Comparison]] = {
 
 @pytest.mark.slow
 @needs_browser
+@pytest.mark.parametrize("width", [1300, 1400])
+def test_the_table_of_methods_shows_all_its_columns(width: int, tmp_path: Path) -> None:
+    with shown(with_all_columns(), tmp_path, width=width) as driver:
+        hidden = driver.execute_script("""
+          const box = document.querySelector("#methods .scroll");
+          return box.scrollWidth - box.clientWidth;""")
+        assert hidden <= 0
+
+
+def with_all_columns() -> Comparison:
+    """Prices, p-values and long texts in each row."""
+    found: Any = comparison()
+    for row in found["rows"]:
+        row |= {"multiply_adds": 123_000_000, "p_holm": 0.0001, "in_set": True, "gain_over_mean": 0.0123}
+        row["described"] = "forward selection with replacement from all members, 25 picks, weights by how often"
+    return found  # type: ignore[no-any-return]
+
+
+@pytest.mark.slow
+@needs_browser
 @pytest.mark.parametrize(("width", "dark"), [(1400, False), (700, True)])
 @pytest.mark.parametrize("case", CASES)
 def test_every_figure_is_drawn_without_an_error(case: str, width: int, dark: bool, tmp_path: Path) -> None:
