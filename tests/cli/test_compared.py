@@ -113,6 +113,9 @@ def test_the_winner_is_corrected_beside_the_best_single_trial() -> None:
         "(95 %: 89.00 to 92.00). The winner's of 93.00 %, cross-fitted, was chosen among 8 methods; corrected for that choice "
         "it is 92.50 % (95 %: 91.00 to 94.00)."
     ) in text_of(found)
+    assert (
+        "These intervals are over 200 validation images: scores on those that a resample left out, and at least Wilson's"
+    ) in text_of(found)
     found["corrected"] = CORRECTED
     assert "The winner's of" not in text_of(found)
 
