@@ -243,7 +243,9 @@ def _looks(found: Comparison) -> list[str]:
         return []
     most = max((sweep["look"] for sweep in found["sweeps"]), default=0)
     if not most:
-        return ["How often this test was looked at is not counted: the trials were read from a server."]
+        return [
+            "Nothing records this look at the test: the server did not take it. The same comparison once more is another look."
+        ]
     if most == 1:
         return [
             "This is look 1 at the test of these trials, so its intervals hold as they are. The same comparison once more is "
@@ -277,7 +279,8 @@ def next_steps(found: Comparison, folder: Path, *, registered: str | None) -> li
         )
         if not registered:
             again = shlex.join([*found["command"], "--register", "NAME"])
-            lines.append(f"  {again}    the same, no further look: a model in MLflow's registry")
+            same = "the same, no further look: " if all(sweep["look"] for sweep in found["sweeps"]) else ""
+            lines.append(f"  {again}    {same}a model in MLflow's registry")
     place, what = _first_member(found, row)
     return [*lines, f"  orchestrator show {shlex.quote(found['members'][place]['name'])}{where}    {what}"]
 

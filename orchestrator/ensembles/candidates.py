@@ -39,6 +39,7 @@ class Source:
     Args:
         folder: None of a sweep that is read from a tracking server.
         uri: of the server; None of a sweep that is read from its folder.
+        run_id: of the sweep's run there.
     """
 
     uid: str
@@ -46,6 +47,7 @@ class Source:
     mode: str
     folder: Path | None
     uri: str | None = None
+    run_id: str | None = None
 
 
 @dataclass(frozen=True)

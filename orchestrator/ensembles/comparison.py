@@ -60,7 +60,7 @@ class SweepRecordOf(TypedDict):
 
     Args:
         look: the how manyth comparison of this sweep read its test predictions; the first is 1. 0 of a sweep that is read from a
-            server, which counts none.
+            server which did not record it.
     """
 
     uid: str

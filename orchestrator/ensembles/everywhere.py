@@ -1,4 +1,4 @@
-"""A tracking server as a place that sweeps are read from: the runs of all its experiments, and their artifacts."""
+"""A tracking server as a place that sweeps are read from: the runs of all its experiments, their artifacts, and a note on one."""
 
 from __future__ import annotations
 
@@ -74,6 +74,23 @@ class Everywhere(ClientStore):
         except UnavailableError:
             self._check_answers(run_id)
             return None
+
+    def tags(self, run_id: str) -> dict[str, str]:
+        """
+        Raises:
+            UnavailableError: the store does not answer.
+        """
+        with self._calls() as client:
+            return dict(client.get_run(run_id).data.tags)
+
+    def put_tag(self, run_id: str, key: str, text: str) -> None:
+        """Puts a tag on a run.
+
+        Raises:
+            UnavailableError: the store does not take it.
+        """
+        with self._calls() as client:
+            client.set_tag(run_id, key, text)
 
     def _check_answers(self, run_id: str) -> None:
         """Tells artifacts of one run that cannot be had, wherever they are said to be, from a store that is away.

@@ -1,4 +1,6 @@
-"""The winner is fixed: the journal of every sweep that is here says so before the test is read, and so counts the looks at it."""
+"""The winner is fixed: every sweep says so before the test is read, and so counts the looks at it. A sweep that is here says it
+in its journal, one of a server by a tag of its run there.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.base.layout import JOURNAL
 from orchestrator.ensembles.comparison import Comparison, Row, SweepRecordOf, network_of
@@ -15,6 +17,10 @@ from orchestrator.ensembles.gathering import Source
 from orchestrator.journal.events import Published
 from orchestrator.journal.file import Reader
 from orchestrator.journal.publishing import publish
+from orchestrator.stores.runs import UnavailableError
+
+if TYPE_CHECKING:
+    from orchestrator.ensembles.everywhere import Everywhere
 
 KEY = "comparison"
 """Of the `published` events that say which winner was fixed; their number is how often the test of a sweep was looked at."""
@@ -26,7 +32,7 @@ OF_ENSEMBLE = (
 
 
 def fix(comparison: Comparison, winner: Row, sources: Sequence[Source]) -> list[SweepRecordOf]:
-    """Records the winner in the journal of every sweep that is here, and counts how often its test was looked at.
+    """Records the winner in every sweep, and counts how often its test was looked at: 0 where a server does not take the tag.
 
     A comparison that is repeated as it was is no further look, so that one that was cut off between two journals counts once.
 
@@ -34,19 +40,40 @@ def fix(comparison: Comparison, winner: Row, sources: Sequence[Source]) -> list[
         RunningElsewhereError, NotReadyError: a journal cannot be written now.
     """
     text = json.dumps(_announcement(comparison, winner))
-    for source in sources:
-        # What is announced there already, word for word, was looked at then: the same once more says nothing new.
-        if source.folder is not None and text not in {event.text for event in _fixed(source.folder)}:
-            publish(source.folder, comparison["uid"], KEY, text)
     return [
         {
             "uid": source.uid,
             "metric": source.metric,
             "mode": source.mode,
-            "look": 0 if source.folder is None else looks(source.folder),
+            "look": _announced(source, comparison["uid"], winner["method"], text),
         }
         for source in sources
     ]
+
+
+def _announced(source: Source, uid: str, winner: str, text: str) -> int:
+    """Announces a winner, and returns how many were. What is announced already, word for word, was looked at then."""
+    if source.folder is not None:
+        if text not in {event.text for event in _fixed(source.folder)}:
+            publish(source.folder, uid, KEY, text)
+        return looks(source.folder)
+    if source.uri is None or source.run_id is None:
+        return 0
+    from orchestrator.ensembles.everywhere import Everywhere
+
+    said = json.dumps({"winner": winner, "sha256": hashlib.sha256(text.encode()).hexdigest()})
+    try:
+        with contextlib.closing(Everywhere(source.uri)) as server:
+            if said not in _tagged(server, source.run_id).values():
+                server.put_tag(source.run_id, f"{KEY}.{uid}", said)
+            return len(_tagged(server, source.run_id))
+    except UnavailableError:
+        return 0
+
+
+def _tagged(server: Everywhere, run_id: str) -> dict[str, str]:
+    """The winners that were fixed of a sweep of a server."""
+    return {key: text for key, text in server.tags(run_id).items() if key.startswith(f"{KEY}.")}
 
 
 def _announcement(comparison: Comparison, winner: Row) -> Mapping[str, Any]:

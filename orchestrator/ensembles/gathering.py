@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.base.errors import ConfigError, NotReadyError, Problem
-from orchestrator.base.layout import UID
+from orchestrator.base.layout import JOURNAL, UID
 from orchestrator.ensembles.alike import Read, of_one_kind
 from orchestrator.ensembles.candidates import Candidate, LeftOut, Source, SweepTrials, trials_of
 from orchestrator.ensembles.loading import load_test, load_validation
@@ -21,6 +21,8 @@ from orchestrator.journal.record import is_number
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from orchestrator.ensembles.served import Server
 
     Array = np.ndarray[Any, Any]
 
@@ -97,8 +99,7 @@ def _sweeps(names: Sequence[str], runs_dir: Path, uri: str | None) -> tuple[list
 
         server = Server(uri)
     for name in names:
-        here = server is None or (UID.fullmatch(name) and (runs_dir / name).is_dir())
-        folder = find_sweep(runs_dir, name) if here else None
+        folder = _folder_of(name, runs_dir, server)
         uid = folder.name if folder is not None else server.find(name) if server is not None else name
         if uid in given:
             raise ConfigError(Problem("NAME", f"is {uid}, which {given[uid]!r} names too; name each sweep once", name))
@@ -118,6 +119,14 @@ def _sweeps(names: Sequence[str], runs_dir: Path, uri: str | None) -> tuple[list
         raise errors[0]
     _check_copies(found)
     return found, left_out
+
+
+def _folder_of(name: str, runs_dir: Path, server: Server | None) -> Path | None:
+    """The folder of a sweep, which is read before a server is, so that its journal counts the look; None where there is none."""
+    if server is None:
+        return find_sweep(runs_dir, name)
+    here = runs_dir / (name if UID.fullmatch(name) and (runs_dir / name).is_dir() else server.find(name))
+    return here if (here / JOURNAL).is_file() else None
 
 
 def _check_copies(sweeps: Sequence[SweepTrials]) -> None:

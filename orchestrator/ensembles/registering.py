@@ -40,21 +40,27 @@ class Registered:
     Args:
         version: of the model; that of before, where this winner was registered already.
         before: in words, what had the alias until now, where that was another version.
+        is_champion: whether it has the alias now.
     """
 
     version: str
     before: str | None
+    is_champion: bool = True
 
     def of(self, name: str) -> str:
-        """What the winner is, and what it took the alias from."""
-        return f"version {self.version} of {name}" + (f"; before, its {ALIAS} was {self.before}" if self.before else "")
+        """What the winner is, and what it took the alias from, or left it to."""
+        of = f"version {self.version} of {name}"
+        if not self.is_champion:
+            return f"{of}; its {ALIAS} stays {self.before}, which is newer"
+        return of + (f"; before, its {ALIAS} was {self.before}" if self.before else "")
 
 
-def register(name: str, folder: Path, uri: str | None = None) -> Registered:
+def register(name: str, folder: Path, uri: str | None = None, *, late: bool = False) -> Registered:
     """Ships the comparison in a folder, and makes its winner the newest version of a registered model, with the alias `champion`.
 
     Args:
         uri: of a store or server; None as for `shipping.ship`.
+        late: it was asked for some time ago: the alias is not taken from what is newer than the comparison.
 
     Raises:
         ConfigError: no model can be called so.
@@ -71,13 +77,20 @@ def register(name: str, folder: Path, uri: str | None = None) -> Registered:
         if run is None or run.deleted:
             raise NotReadyError(f"the run of the winner of {folder.name} was deleted in MLflow; restore it there")
         try:
-            return _version(store, name, run, {UID_TAGS[0]: comparison["uid"], "winner": comparison["winner"]})
+            tags = {UID_TAGS[0]: comparison["uid"], "winner": comparison["winner"]}
+            return _version(store, name, run, tags, since_ms=comparison["created_ms"] if late else None)
         except Exception as error:  # drivers and clouds raise exceptions of their own
             text = redact(" ".join(f"{type(error).__name__}: {error}".split()))[:500]
             raise NotReadyError(f"MLflow does not register {name}: {text}") from error
 
 
-def _version(store: ClientStore, name: str, run: StoredRun, tags: dict[str, str]) -> Registered:
+def _version(
+    store: ClientStore, name: str, run: StoredRun, tags: dict[str, str], *, since_ms: int | None
+) -> Registered:
+    """
+    Args:
+        since_ms: the alias stays with a version that is of later than this; None takes it from any.
+    """
     client = _client(store.uri)
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
@@ -87,18 +100,31 @@ def _version(store: ClientStore, name: str, run: StoredRun, tags: dict[str, str]
     else:
         source = f"{run.artifact_uri}/{MODEL}"
         version = client.create_model_version(name, source, run_id=run.run_id, tags=tags, await_creation_for=0)
-    before = _champion(client, name, str(version.version))
-    client.set_registered_model_alias(name, ALIAS, str(version.version))
-    return Registered(str(version.version), before)
+    number = str(version.version)
+    champion = _champion(client, name)
+    before = None if champion is None or str(champion.version) == number else _in_words(champion)
+    if before is not None and since_ms is not None and _made_ms(client, champion) > since_ms:
+        return Registered(number, before, is_champion=False)
+    client.set_registered_model_alias(name, ALIAS, number)
+    return Registered(number, before)
 
 
-def _champion(client: Any, name: str, version: str) -> str | None:
-    """Which other version has the alias, in words; None where none has it."""
-    had = client.get_registered_model(name).aliases.get(ALIAS)
-    if had is None or str(had) == version:
-        return None
-    comparison = client.get_model_version(name, str(had)).tags.get(UID_TAGS[0])
-    return f"version {had}" + (f" of comparison {comparison}" if comparison else "")
+def _champion(client: Any, name: str) -> Any:
+    """The version that has the alias; None where none has it."""
+    number = client.get_registered_model(name).aliases.get(ALIAS)
+    return None if number is None else client.get_model_version(name, str(number))
+
+
+def _in_words(version: Any) -> str:
+    comparison = version.tags.get(UID_TAGS[0])
+    return f"version {version.version}" + (f" of comparison {comparison}" if comparison else "")
+
+
+def _made_ms(client: Any, version: Any) -> int:
+    """When the comparison was made whose winner a version is; of another version, when that was made."""
+    if version.tags.get(UID_TAGS[0]) and version.run_id:
+        return int(client.get_run(version.run_id).info.start_time)
+    return int(version.creation_timestamp)
 
 
 def _client(uri: str) -> Any:

@@ -99,7 +99,7 @@ class Server:
     def trials_of(self, uid: str) -> SweepTrials:
         """The trials of a sweep; the predictions of the completed ones are brought here, into a folder that goes with them."""
         sweep = self._sweeps[uid]
-        source = Source(uid, sweep.tags.get("metric", ""), sweep.tags.get("mode", "max"), None, self.uri)
+        source = Source(uid, sweep.tags.get("metric", ""), sweep.tags.get("mode", "max"), None, self.uri, sweep.run_id)
         with self._answers():
             runs = _by_trial(self._store.active(f"tags.kind = 'trial' and tags.sweep_uid = '{uid}'"), uid)
         folder = _Folder()

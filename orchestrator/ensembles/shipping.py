@@ -24,7 +24,7 @@ from orchestrator.ensembles import record
 from orchestrator.ensembles.comparison import Comparison
 from orchestrator.ensembles.runs import UID_TAGS, writes
 from orchestrator.housekeeping.comparisons import comparisons_in
-from orchestrator.journal.finding import name_of, tracking_of
+from orchestrator.journal.finding import name_of, runs_dir_option, tracking_of
 from orchestrator.journal.place import CopyError
 from orchestrator.stores.opening import local_store, open_client
 from orchestrator.stores.runs import RunWrite, UnavailableError
@@ -78,7 +78,7 @@ def ship_waiting(folder: Path) -> str:
     if said is not None and said["register"] is not None:
         from orchestrator.ensembles.registering import register
 
-        registered = register(said["register"], folder, said["uri"])
+        registered = register(said["register"], folder, said["uri"], late=True)
         return f"{folder.name} shipped; its winner is {registered.of(said['register'])}"
     return ship(recorded(folder), folder, said and said["uri"])
 
@@ -141,7 +141,8 @@ def kept(folder: Path, *, uri: str | None, register: str | None = None) -> Itera
         except CopyError:
             raise
         except (NotReadyError, UnavailableError) as error:
-            again = f"it is kept in {folder}, and `orchestrator sync {folder.name}` ships it later"
+            later = f"orchestrator sync {folder.name}{runs_dir_option(folder.parent)}"
+            again = f"it is kept in {folder}, and `{later}` ships it later"
             raise NotReadyError(f"the comparison was not shipped whole: {redact(str(error))}; {again}") from error
         _write(folder, {**said, "shipped": True})
 

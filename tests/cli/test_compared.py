@@ -62,6 +62,13 @@ def test_paths_are_as_they_were_typed(tmp_path: Path, monkeypatch: pytest.Monkey
     assert " --runs-dir 'other runs'    " in step
 
 
+def test_a_look_that_nothing_recorded_is_not_called_free() -> None:
+    found = found_with("mean")
+    found["sweeps"] = [{"uid": "served-0a1b2c3d", "metric": "val/accuracy", "mode": "max", "look": 0}]
+    assert "Nothing records this look at the test" in text_of(found)
+    assert "no further look" not in text_of(found)
+
+
 def test_what_is_timed_is_said_and_the_loss_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     found = found_with("mean")
     found["environment"] = {"latency_batch": "64", "latency_on": "a small one, CPU"}

@@ -303,7 +303,7 @@ def test_what_a_winner_chosen_among_methods_is_worth_is_told(usual: Comparison) 
 
 def test_looks_at_a_server_are_not_counted(usual: Comparison) -> None:
     view = View(changed(usual, sweeps=[{**sweep, "look": 0} for sweep in usual["sweeps"]]), {})
-    assert "a server, which does not count how often their test was looked at." in honesty(view)
+    assert "a server, which did not record this look at their test." in honesty(view)
 
 
 def test_a_method_over_the_budget_is_marked(usual: Comparison) -> None:

@@ -20,7 +20,7 @@ from orchestrator.base.layout import BEST, trial_folder
 from orchestrator.base.pooling import uniform
 from orchestrator.cli import main
 from orchestrator.ensembles.registering import Registered, check_name, register
-from orchestrator.ensembles.shipping import read_shipping
+from orchestrator.ensembles.shipping import read_shipping, recorded
 from orchestrator.ensembles.winner import write_winner
 from orchestrator.serving.pooled import load_ensemble
 from orchestrator.training.data import load
@@ -159,6 +159,30 @@ def test_registered_in_the_store_of_the_runs_folder(
     assert moved.of("digits") == f"version 2 of digits; before, its champion was version 1 of comparison {UID}"
 
 
+@pytest.mark.slow
+def test_a_comparison_that_waited_does_not_take_the_alias_from_a_newer_one(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs_dir = folder.parent.parent
+    names = [f"digits-0a1b2c3d/{place}" for place in (0, 1)]
+    newer = kept(
+        runs_dir,
+        comparison("newer-00000001", ["digits-0a1b2c3d"], names, created_ms=recorded(folder)["created_ms"] + 1),
+    )
+    write_winner(newer, names, uniform((3, 4)), time_ms=1)
+    intent = {"format": 1, "uri": None, "register": "digits", "shipped": False}
+    (folder / "shipping.json").write_text(json.dumps(intent))
+    assert register("digits", newer) == Registered("1", None)
+    for _ in range(2):
+        assert main(["sync", UID, "--runs-dir", str(runs_dir)]) == 0
+        stays = "version 2 of digits; its champion stays version 1 of comparison newer-00000001, which is newer"
+        assert f"{UID} shipped; its winner is {stays}" in capsys.readouterr().out
+    (newer / "shipping.json").write_text(json.dumps(intent))
+    assert register("digits", folder).is_champion, "who asks for it now gets it"
+    assert main(["sync", newer.name, "--runs-dir", str(runs_dir)]) == 0
+    assert "version 1 of digits; before, its champion was version 2 of comparison best-" in capsys.readouterr().out
+
+
 @pytest.fixture
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("server"))
@@ -172,7 +196,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def test_registered_on_a_server_that_was_away(
     folder: Path, tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(NotReadyError, match=f"`orchestrator sync {UID}` ships it later"):
+    with pytest.raises(NotReadyError, match=f"`orchestrator sync {UID} --runs-dir .*runs` ships it later"):
         register("digits", folder, f"http://127.0.0.1:{free_port()}")
     said = json.loads((folder / "shipping.json").read_text())
     (folder / "shipping.json").write_text(json.dumps(said | {"uri": server.uri}))

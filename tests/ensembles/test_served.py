@@ -13,10 +13,12 @@ import pytest
 
 from orchestrator.base.errors import EXIT_NOT_READY, ConfigError, NotReadyError
 from orchestrator.base.layout import PREDICTIONS, trial_folder
+from orchestrator.ensembles.comparing import compare
 from orchestrator.ensembles.gathering import Gathered, gather
 from orchestrator.ensembles.served import Server as Served
+from orchestrator.verify import verify
 from tests.chaos.server import Server, free_port
-from tests.ensembles.finished import Made, finished_sweep, ship
+from tests.ensembles.finished import VAL, Made, finished_sweep, ship
 from tests.serving.trained import config
 
 pytestmark = pytest.mark.slow
@@ -40,9 +42,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.close()
 
 
-def shipped(folder: Path, server: Server, trials: list[Made]) -> Path:
+def shipped(folder: Path, server: Server, trials: list[Made], val: int = VAL) -> Path:
     tracking = {"kind": "server", "uri": server.uri, "experiment": folder.name.rsplit("-", 1)[0]}
-    finished_sweep(folder, trials, tracking=tracking)
+    finished_sweep(folder, trials, tracking=tracking, val=val)
     ship(folder)
     return folder
 
@@ -163,6 +165,34 @@ def test_a_sweep_whose_folder_is_here_is_read_there(tmp_path: Path, server: Serv
         ("two-0a1b2c3d", True),
     ]
     assert [member.name for member in gathered.pool.members] == ["two-0a1b2c3d/0", "one-0a1b2c3d/0"]
+
+
+def test_a_short_name_means_the_folder_too_and_its_journal_counts_the_look(tmp_path: Path, server: Server) -> None:
+    trials = [Made(skill=1.0), Made(skill=1.0)]
+    folder = shipped(tmp_path / "here-0a1b2c3d", server, trials, val=60)
+    for uri, seed, look in ((server.uri, 1, 1), (None, 1, 1), (None, 2, 2)):
+        gathered = gather(["here"], tmp_path, uri=uri)
+        found = compare(gathered, methods=["mean"], seed=seed, resamples=100)
+        assert (gathered.sources[0].folder, found["sweeps"][0]["look"]) == (folder, look)
+
+
+def test_looks_at_a_sweep_of_a_server_are_counted_there(tmp_path: Path, server: Server) -> None:
+    folder = shipped(tmp_path / "there" / "seen-0a1b2c3d", server, [Made(skill=1.0), Made(skill=1.0)], val=60)
+    before: list[str] = []
+    verify(folder, say=before.append)
+    for seed, look in ((1, 1), (1, 1), (2, 2)):
+        gathered = gather(["seen"], tmp_path / "here", uri=server.uri)
+        found = compare(gathered, methods=["mean"], seed=seed, resamples=100)
+        assert [sweep["look"] for sweep in found["sweeps"]] == [look]
+    after: list[str] = []
+    verify(folder, say=after.append)
+    assert after == before, "the notes on its run are nothing that verify minds"
+    server.kill()
+    try:
+        (sweep,) = compare(gathered, methods=["mean"], seed=3, resamples=100)["sweeps"]
+    finally:
+        server.start()
+    assert sweep["look"] == 0, "a server that is away keeps nobody from the comparison, and counts nothing"
 
 
 def test_a_server_that_is_away_is_said_so(tmp_path: Path) -> None:

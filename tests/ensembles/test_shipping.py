@@ -233,7 +233,10 @@ def test_a_server_that_was_away_gets_it_later(
     found = comparison(UID, ["gone-00000000"], ["gone-00000000/0"], rows=many, winner="method 0")
     folder = kept(runs_dir, found)
     contents = (folder / "comparison.json").read_bytes()
-    with pytest.raises(NotReadyError, match=f"is kept in .*orchestrator sync {UID}. ships it later"):
+    with pytest.raises(
+        NotReadyError,
+        match=f"is kept in .*orchestrator sync {UID} --runs-dir {re.escape(str(runs_dir))}. ships it later",
+    ):
         ship(found, folder, f"http://127.0.0.1:{free_port()}")
     assert waiting(runs_dir, "gone-00000000") == [folder]
     assert (folder / "comparison.json").read_bytes() == contents

@@ -153,8 +153,8 @@ def _looks(view: View) -> str:
     looks = max((sweep["look"] for sweep in view.comparison["sweeps"]), default=1)
     if looks == 0:
         return (
-            "The winner was fixed by validation first. The trials are those of a server, which does not count how often their "
-            "test was looked at."
+            "The winner was fixed by validation first. The trials are those of a server, which did not record this look at their "
+            "test."
         )
     if looks == 1:
         return "The winner was fixed by validation before its test predictions were read, for the first time."
