@@ -268,11 +268,12 @@ def next_steps(found: Comparison, folder: Path, *, registered: str | None) -> li
         registered: the name that the winner was registered under.
     """
     from orchestrator.base.layout import MODEL
+    from orchestrator.serving.mlmodel import MLMODEL
 
     (row,) = (row for row in found["rows"] if row["method"] == found["winner"])
     where = _runs_dir(folder.parent.parent)
     lines = ["next:"]
-    if (folder / MODEL).is_dir():
+    if (folder / MODEL / MLMODEL).is_file():
         name = f"models:/{registered}@champion" if registered else folder.name
         lines.append(
             f"  orchestrator predict {shlex.quote(name)}{where} IMAGE...    what the winner says of image files"

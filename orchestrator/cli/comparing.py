@@ -22,11 +22,10 @@ def compare_command(argv: Sequence[str]) -> int:
     macs = None if options.macs is None else _macs(options.macs)
     _check_sweeps(options.sweeps)
     methods = None if options.methods is None else [name for name in options.methods.split(",") if name]
-    from orchestrator.ensembles import record
     from orchestrator.ensembles.catalogue import chosen
     from orchestrator.ensembles.checks import check_asked, check_idle, check_place
     from orchestrator.ensembles.comparing import compare
-    from orchestrator.ensembles.finishing import finish
+    from orchestrator.ensembles.finishing import finish, is_kept, keep
     from orchestrator.ensembles.gathering import gather
 
     chosen(methods)  # a wrong name is told before anything is read
@@ -57,8 +56,11 @@ def compare_command(argv: Sequence[str]) -> int:
         latency=options.latency,
         command=["orchestrator", "compare", *argv],
         networks=networks,
+        kept_in=options.runs_dir,
     )
-    path = record.write(found, options.runs_dir)
+    if is_kept(found, options.runs_dir):
+        say(f"This comparison was made before, and is kept as {found['uid']}.", sys.stderr if options.json else None)
+    path = keep(found, options.runs_dir, gathered.sources, register=options.register, networks=networks)
     for line in () if options.json else lines_of(found, path):
         say(line)
     for line in finish(found, path.parent, gathered.sources, register=options.register, networks=networks):

@@ -58,21 +58,28 @@ def sync_command(argv: Sequence[str]) -> int:
     )
     add_runs_dir(parser)
     options = parser.parse_args(argv)
-    from orchestrator.ensembles.shipping import ship_waiting, waiting
+    from orchestrator.ensembles.shipping import waiting
     from orchestrator.housekeeping.comparisons import find_comparison
     from orchestrator.journal.finding import find_sweep
     from orchestrator.sweep.reporting import make_up
     from orchestrator.tracking.sync import sync
 
     if (comparison := find_comparison(options.runs_dir, options.name)) is not None:
-        say(ship_waiting(comparison))
+        _made_up(comparison)
         return errors.EXIT_OK
     folder = find_sweep(options.runs_dir, options.name)
     make_up(folder, say)
     say(str(sync(folder)))
     for comparison in waiting(options.runs_dir, folder.name):
-        say(ship_waiting(comparison))
+        _made_up(comparison)
     return errors.EXIT_OK
+
+
+def _made_up(comparison: Path) -> None:
+    from orchestrator.ensembles.finishing import make_up
+
+    for line in make_up(comparison):
+        say(line)
 
 
 def verify(argv: Sequence[str]) -> int:

@@ -4,21 +4,25 @@ them alone, and only then the test.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from orchestrator.base.errors import ConfigError, Problem
+from orchestrator.base.errors import ConfigError, NotReadyError, Problem
+from orchestrator.base.layout import COMPARISON
 from orchestrator.base.names import slug
 from orchestrator.base.secrets import redact
-from orchestrator.ensembles import costs
+from orchestrator.ensembles import costs, record
 from orchestrator.ensembles.catalogue import chosen
 from orchestrator.ensembles.checks import check, check_idle
 from orchestrator.ensembles.comparison import FORMAT, Comparison, MemberRecord, Row
 from orchestrator.ensembles.cooking import cook, of_predictions, with_networks
 from orchestrator.ensembles.correcting import LOSSES, corrections
 from orchestrator.ensembles.crossfitting import FOLDS, Fitted, Temperature, fit, ordered
-from orchestrator.ensembles.fixing import fix
+from orchestrator.ensembles.fixing import fix, fixed_before
 from orchestrator.ensembles.gathering import Gathered, Source
 from orchestrator.ensembles.judging import scores_of
 from orchestrator.ensembles.limits import Limits
@@ -42,6 +46,7 @@ def compare(
     latency: bool = False,
     command: Sequence[str] = (),
     networks: dict[str, bytes] | None = None,
+    kept_in: Path | None = None,
 ) -> Comparison:
     """Compares the methods; `record.write` keeps what is returned.
 
@@ -55,6 +60,7 @@ def compare(
         latency: whether networks whose weights are here are timed.
         command: the words that were typed, for the record.
         networks: is told the weights of each network of averaged weights, by the name of the member.
+        kept_in: the folder of sweeps; the same comparison, where one is kept there already, is returned instead.
 
     Raises:
         ConfigError: an argument is wrong, nothing is within the limits, or there are too few examples.
@@ -113,6 +119,14 @@ def compare(
         ),
         "environment": {**_environment(), **costs.missing(pool)},
     }
+    if kept_in is not None:
+        before = fixed_before(comparison, rows[first], gathered.sources)
+        named = [uid for uid in before if name is None or uid.rpartition("-")[0] == slug(name)]
+        for uid in named:
+            if same := _kept(uid, kept_in, latency):
+                return same
+            if not (record.folder_of(kept_in, uid) / COMPARISON).exists():
+                comparison["uid"] = uid  # it was cut off before its record
     if latency:
         _add_latency(comparison, gathered.sources)
     comparison["sweeps"] = fix(comparison, rows[first], gathered.sources)
@@ -121,6 +135,15 @@ def compare(
         unseen = with_networks(unseen, cooked.networks)
         add_test(comparison, [one.ensemble for one in fitted], first, pool, unseen, calibrate=temperature == "after")
     return comparison
+
+
+def _kept(uid: str, runs_dir: Path, latency: bool) -> Comparison | None:
+    """A comparison as it was recorded; None where none is there, or it was not timed though that is asked."""
+    with contextlib.suppress(NotReadyError):
+        found = record.read(record.folder_of(runs_dir, uid) / COMPARISON)
+        if found["uid"] == uid and (not latency or "latency_batch" in found["environment"]):
+            return found
+    return None
 
 
 def _metric(sources: Sequence[Source]) -> str:

@@ -51,6 +51,15 @@ def fix(comparison: Comparison, winner: Row, sources: Sequence[Source]) -> list[
     ]
 
 
+def fixed_before(comparison: Comparison, winner: Row, sources: Sequence[Source]) -> list[str]:
+    """The uids of comparisons that announced the very same in every sweep. Of sweeps of a server none is known."""
+    text = json.dumps(_announcement(comparison, winner))
+    if any(source.folder is None for source in sources):
+        return []
+    told = [[event.run for event in _fixed(source.folder) if event.text == text] for source in sources if source.folder]
+    return [uid for uid in told[0] if all(uid in others for others in told)] if told else []
+
+
 def _announced(source: Source, uid: str, winner: str, text: str) -> int:
     """Announces a winner, and returns how many were. What is announced already, word for word, was looked at then."""
     if source.folder is not None:

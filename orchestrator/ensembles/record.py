@@ -21,8 +21,14 @@ from orchestrator.ensembles.pooling import Ensemble, Step
 MAX_BYTES = 256 * 2**20
 
 
-def write(comparison: Comparison, runs_dir: Path) -> Path:
+NOTHING: Mapping[str, str | bytes] = {}
+
+
+def write(comparison: Comparison, runs_dir: Path, beside: Mapping[str, str | bytes] = NOTHING) -> Path:
     """Keeps a comparison, and returns its file.
+
+    Args:
+        beside: names and contents of files that are there before it is.
 
     Raises:
         NotReadyError: it cannot be written, or there is one of this name.
@@ -39,6 +45,8 @@ def write(comparison: Comparison, runs_dir: Path) -> Path:
         ):
             if folder.is_file(COMPARISON):
                 raise NotReadyError(f"{path} is there already; give this comparison another --name")
+            for name, contents in beside.items():
+                folder.write(name, contents)
             folder.write(COMPARISON, text)
     except (OSError, RefusedRemovalError) as error:
         why = getattr(error, "strerror", None) or error

@@ -41,17 +41,21 @@ class Registered:
         version: of the model; that of before, where this winner was registered already.
         before: in words, what had the alias until now, where that was another version.
         is_champion: whether it has the alias now.
+        was_champion: whether it had that already.
     """
 
     version: str
     before: str | None
     is_champion: bool = True
+    was_champion: bool = False
 
     def of(self, name: str) -> str:
         """What the winner is, and what it took the alias from, or left it to."""
         of = f"version {self.version} of {name}"
         if not self.is_champion:
             return f"{of}; its {ALIAS} stays {self.before}, which is newer"
+        if self.was_champion:
+            return f"{of}, as before"
         return of + (f"; before, its {ALIAS} was {self.before}" if self.before else "")
 
 
@@ -106,7 +110,7 @@ def _version(
     if before is not None and since_ms is not None and _made_ms(client, champion) > since_ms:
         return Registered(number, before, is_champion=False)
     client.set_registered_model_alias(name, ALIAS, number)
-    return Registered(number, before)
+    return Registered(number, before, was_champion=champion is not None and before is None)
 
 
 def _champion(client: Any, name: str) -> Any:

@@ -23,7 +23,7 @@ from orchestrator.base.secrets import bare_address, redact
 from orchestrator.ensembles import record
 from orchestrator.ensembles.comparison import Comparison
 from orchestrator.ensembles.runs import UID_TAGS, writes
-from orchestrator.housekeeping.comparisons import comparisons_in
+from orchestrator.housekeeping.comparisons import comparisons_in, is_made
 from orchestrator.journal.finding import name_of, runs_dir_option, tracking_of
 from orchestrator.journal.place import CopyError
 from orchestrator.stores.opening import local_store, open_client
@@ -84,15 +84,32 @@ def ship_waiting(folder: Path) -> str:
 
 
 def waiting(runs_dir: Path, sweep_uid: str) -> list[Path]:
-    """The folders of comparisons of a sweep that MLflow has not taken yet, the oldest first."""
+    """The folders of comparisons of a sweep that are not finished, or that MLflow has not taken yet, the oldest first."""
     found = []
     for folder in reversed(comparisons_in(runs_dir)):
         with contextlib.suppress(NotReadyError):
             said = read_shipping(folder)
             of = [sweep["uid"] for sweep in recorded(folder)["sweeps"]]
-            if said is not None and not said["shipped"] and sweep_uid in of:
+            waits = not is_made(folder) or (said is not None and not said["shipped"])
+            if waits and sweep_uid in of:
                 found.append(folder)
     return found
+
+
+def intent(register: str | None) -> str:
+    """What `shipping.json` says of a comparison that is about to be shipped."""
+    said: Shipping = {"format": 1, "uri": None, "register": register, "shipped": False}
+    return json.dumps(said)
+
+
+def no_register(folder: Path) -> str | None:
+    """Takes back that the winner is to be registered; returns the name that was wanted."""
+    with hold(folder / SHIPPING_LOCK, f"ships {folder.name}"):
+        said = read_shipping(folder)
+        if said is None or said["shipped"] or said["register"] is None:
+            return None
+        _write(folder, {**said, "register": None})
+        return said["register"]
 
 
 def recorded(folder: Path) -> Comparison:

@@ -1,11 +1,27 @@
-"""Which folder a comparison's name means."""
+"""Which folder a comparison's name means, and how far it was finished."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, TypedDict
 
-from orchestrator.base.layout import COMPARISON, COMPARISONS, UID
-from orchestrator.journal.finding import sweeps_in
+from orchestrator.base.decode import DecodeError, check, read_json
+from orchestrator.base.layout import COMPARISON, COMPARISON_PAGE, COMPARISONS, FINISHING, UID
+from orchestrator.base.regular import read_regular
+from orchestrator.journal.finding import runs_dir_option, sweeps_in
+
+
+class Finishing(TypedDict):
+    """What `finishing.json` says.
+
+    Args:
+        made: whether page and model were made, as far as they can be.
+        no_model: why there is no model of the winner.
+    """
+
+    format: Literal[1]
+    made: bool
+    no_model: str | None
 
 
 def comparisons_in(runs_dir: Path) -> list[Path]:
@@ -25,3 +41,29 @@ def find_comparison(runs_dir: Path, name: str) -> Path | None:
     folders = comparisons_in(runs_dir)
     exact = [path for path in folders if path.name == name]
     return next(iter(exact or [path for path in folders if path.name.rpartition("-")[0] == name]), None)
+
+
+def is_made(folder: Path) -> bool:
+    """Whether the page and the model of a comparison were made, as far as they can be."""
+    said = _finishing(folder)
+    return (folder / COMPARISON_PAGE).is_file() if said is None else said["made"]
+
+
+def why_no_model(folder: Path) -> str:
+    """Why a comparison holds no model of its winner, and what to do."""
+    later = f"orchestrator sync {folder.name}{runs_dir_option(folder.parent)}"
+    if not is_made(folder):
+        return f"it was interrupted, or there was no room; this makes up its page and its model:  {later}"
+    said = _finishing(folder)
+    why = said["no_model"] if said is not None and said["no_model"] else "none could be made when it was compared"
+    return f"{why}; this tries again:  {later}"
+
+
+def _finishing(folder: Path) -> Finishing | None:
+    """What the file says; None where there is none that can be read."""
+    try:
+        said: Finishing = read_json(read_regular(folder / FINISHING))
+        check(said, Finishing)
+    except (OSError, DecodeError):
+        return None
+    return said

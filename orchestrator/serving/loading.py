@@ -15,7 +15,7 @@ from orchestrator.base.rights import Rights, granted
 from orchestrator.base.upgrades import current_config
 from orchestrator.config.plan import SweepPlan
 from orchestrator.config.rights import check_recorded, read_user_rights, rights_of
-from orchestrator.housekeeping.comparisons import find_comparison
+from orchestrator.housekeeping.comparisons import find_comparison, why_no_model
 from orchestrator.housekeeping.loading import train_again, weights_of
 from orchestrator.housekeeping.reading import TrialStory, find_trial, read_trial, split_name
 from orchestrator.journal.finding import find_sweep
@@ -75,10 +75,7 @@ def load(name: str, runs_dir: Path, rights: Rights, *, how: str) -> Predictor | 
     comparison = None if "/" in name else find_comparison(runs_dir, name)
     if comparison is not None:
         if (written := _written(comparison)) is None:
-            raise NotReadyError(
-                f"the comparison {comparison.name} holds no model: not all weights of its winner were there; {comparison} has"
-                " its members"
-            )
+            raise NotReadyError(f"the comparison {comparison.name} holds no model: {why_no_model(comparison)}")
         return load_written(written, rights)
     return _load_trial(_find(runs_dir, name), rights, how=how)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -108,6 +109,28 @@ def test_each_comparison_is_one_look_more_unless_it_is_the_same(compared: Compar
     assert "look 2 at the test" in " ".join(out.split())
 
 
+def test_the_same_comparison_again_is_the_one_that_is_kept(compared: Compare, tmp_path: Path) -> None:
+    _, first, _ = compared()
+    (path,) = records(tmp_path)
+    code, again, _ = compared()
+    assert (code, records(tmp_path)) == (0, [path])
+    kept, _, rest = again.partition("\n")
+    assert kept == f"This comparison was made before, and is kept as {path.parent.name}."
+    assert rest == first, "table, page and next steps are those of before"
+    (path.parent / "comparison.html").unlink()
+    _, out, _ = compared("--json")
+    assert json.loads(out) == read(path)
+    assert (path.parent / "comparison.html").is_file(), "what was interrupted is made up"
+    assert compared("--seed", "2")[0] == compared("--name", "other")[0] == compared("--latency")[0] == 0
+    assert len(records(tmp_path)) == 4, "another comparison, another name, and times that are not there yet"
+    path.write_text("{")
+    assert compared()[0] == 0
+    assert len(records(tmp_path)) == 5, "a damaged one is none, and stays"
+    shutil.rmtree(path.parent)
+    assert compared()[0] == 0
+    assert path in records(tmp_path), "one that was cut off before its record keeps the name that the sweeps know"
+
+
 def test_the_next_steps_are_those_that_the_winner_allows(compared: Compare, tmp_path: Path) -> None:
     _, out, _ = compared()
     (path,) = records(tmp_path)
@@ -118,6 +141,8 @@ def test_the_next_steps_are_those_that_the_winner_allows(compared: Compare, tmp_
     assert where in steps[0]
     assert f"page: {path.parent / 'comparison.html'}" in out.splitlines()
     (path.parent / "model").mkdir()
+    assert len(next_steps(read(path), path.parent, registered=None)) == 2, "half a model is none"
+    (path.parent / "model" / "MLmodel").touch()
     first, second, _ = next_steps(read(path), path.parent, registered=None)[1:]
     assert first.startswith(f"  orchestrator predict {path.parent.name} {where} IMAGE...")
     assert second.startswith(f"  orchestrator compare digits {where} --methods {METHODS} --register NAME")

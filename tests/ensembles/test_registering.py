@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from orchestrator.base.errors import ConfigError, NotReadyError
 from orchestrator.base.layout import BEST, trial_folder
 from orchestrator.base.pooling import uniform
 from orchestrator.cli import main
+from orchestrator.ensembles.finishing import finish, keep
 from orchestrator.ensembles.registering import Registered, check_name, register
 from orchestrator.ensembles.shipping import read_shipping, recorded
 from orchestrator.ensembles.winner import write_winner
@@ -133,7 +135,7 @@ def test_registered_in_the_store_of_the_runs_folder(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     runs_dir = folder.parent.parent
     assert register("digits", folder) == Registered("1", None)
-    assert register("digits", folder) == Registered("1", None), "the same winner is the same version"
+    assert register("digits", folder) == Registered("1", None, was_champion=True), "the same winner is the same version"
     assert register("others", folder) == Registered("1", None)
     expected = load_ensemble(folder / "model" / "data").predict(images()).probabilities
     Image.fromarray(images()[0, ..., 0]).save(tmp_path / "0.png")
@@ -157,6 +159,53 @@ def test_registered_in_the_store_of_the_runs_folder(
     moved = register("digits", later)
     assert moved == Registered("2", f"version 1 of comparison {UID}"), "that the alias has moved is told"
     assert moved.of("digits") == f"version 2 of digits; before, its champion was version 1 of comparison {UID}"
+
+
+@pytest.mark.slow
+def test_a_comparison_that_was_killed_after_its_record_is_made_up(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs_dir = folder.parent.parent
+    names = [f"digits-0a1b2c3d/{place}" for place in (0, 1)]
+    found = comparison("cut-00000001", ["digits-0a1b2c3d"], names)
+    made = keep(found, runs_dir, (), register="digits").parent
+    Image.fromarray(images()[0, ..., 0]).save(tmp_path / "0.png")
+    where = ["--runs-dir", str(runs_dir)]
+    assert main(["predict", made.name, str(tmp_path / "0.png"), *where]) == 3
+    said = capsys.readouterr().err
+    assert "the comparison cut-00000001 holds no model: it was interrupted" in said
+    assert main(shlex.split(said.partition("  orchestrator ")[2])) == 0
+    out = capsys.readouterr().out
+    assert f"page: {made / 'comparison.html'}" in out
+    assert "cut-00000001 shipped; its winner is version 1 of digits" in out
+    assert main(["predict", made.name, str(tmp_path / "0.png"), *where]) == 0
+    assert main(["predict", "models:/digits@champion", str(tmp_path / "0.png"), *where]) == 0
+
+
+@pytest.mark.slow
+def test_a_model_that_could_not_be_made_is_told_and_sync_makes_it_later(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs_dir = folder.parent.parent
+    names = [f"digits-0a1b2c3d/{place}" for place in (0, 1)]
+    weights = trial_folder(runs_dir / "digits-0a1b2c3d", 1) / BEST
+    weights.rename(tmp_path / "aside")
+    found = comparison("cut-00000001", ["digits-0a1b2c3d"], names)
+    made = keep(found, runs_dir, (), register="digits").parent
+    (made / "model" / "data").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="--register=digits: the winner cannot be kept as a model"):
+        list(finish(found, made, (), register="digits"))
+    assert not (made / "model").exists(), "half a model is removed"
+    Image.fromarray(images()[0, ..., 0]).save(tmp_path / "0.png")
+    predict = ["predict", made.name, str(tmp_path / "0.png"), "--runs-dir", str(runs_dir)]
+    assert main(predict) == 3
+    assert (
+        "holds no model: the weights of 1 of its 2 members are not there (digits-0a1b2c3d/1" in capsys.readouterr().err
+    )
+    (tmp_path / "aside").rename(weights)
+    assert main(["sync", made.name, "--runs-dir", str(runs_dir)]) == 0
+    assert "version" not in capsys.readouterr().out, "what was refused is not registered behind one's back"
+    assert main(predict) == 0
 
 
 @pytest.mark.slow

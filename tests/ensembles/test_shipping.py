@@ -229,8 +229,9 @@ def test_a_server_that_was_away_gets_it_later(
     tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs_dir = tmp_path / "runs"
-    many = [row(f"method {place}", [0], 0.9) for place in range(METHODS)]
-    found = comparison(UID, ["gone-00000000"], ["gone-00000000/0"], rows=many, winner="method 0")
+    methods = ["best_single", *(f"method {place}" for place in range(1, METHODS))]
+    many = [row(method, [0], 0.9) for method in methods]
+    found = comparison(UID, ["gone-00000000"], ["gone-00000000/0"], rows=many, winner="method 1")
     folder = kept(runs_dir, found)
     contents = (folder / "comparison.json").read_bytes()
     with pytest.raises(
@@ -256,7 +257,7 @@ def test_a_server_that_was_away_gets_it_later(
     assert main(["sync", UID, "--runs-dir", str(runs_dir)]) == 0
     assert f"{UID} shipped with {METHODS} ensembles" in capsys.readouterr().out
     shipped = runs_of(server.database)
-    assert sorted(shipped) == sorted([UID, *(f"method {place}" for place in range(METHODS))])
+    assert sorted(shipped) == sorted([UID, *methods])
     assert {tags["status"] for tags in shipped.values()} == {"FINISHED"}
     db = sqlite3.connect(server.database)
     assert db.execute("SELECT count(*) FROM runs").fetchone() == (1 + METHODS,), "no run twice"
