@@ -267,7 +267,7 @@ def next_steps(found: Comparison, folder: Path, *, registered: str | None) -> li
         folder: of the comparison, with the winner as a model if all its weights are here.
         registered: the name that the winner was registered under.
     """
-    from orchestrator.base.layout import MODEL
+    from orchestrator.base.layout import JOURNAL, MODEL
     from orchestrator.serving.mlmodel import MLMODEL
 
     (row,) = (row for row in found["rows"] if row["method"] == found["winner"])
@@ -283,7 +283,10 @@ def next_steps(found: Comparison, folder: Path, *, registered: str | None) -> li
             same = "the same, no further look: " if all(sweep["look"] for sweep in found["sweeps"]) else ""
             lines.append(f"  {again}    {same}a model in MLflow's registry")
     place, what = _first_member(found, row)
-    return [*lines, f"  orchestrator show {shlex.quote(found['members'][place]['name'])}{where}    {what}"]
+    name = found["members"][place]["name"]
+    if (folder.parent.parent / name.rpartition("/")[0] / JOURNAL).is_file():  # those of a server have none
+        lines.append(f"  orchestrator show {shlex.quote(name)}{where}    {what}")
+    return lines if len(lines) > 1 else []
 
 
 def _runs_dir(runs_dir: Path) -> str:

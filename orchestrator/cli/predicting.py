@@ -93,8 +93,12 @@ def _files(names: Sequence[str]) -> Iterator[Path]:
 
 def _model(name: str, runs_dir: Path) -> Predictor | EnsemblePredictor:
     from orchestrator.config.rights import read_user_rights
+    from orchestrator.housekeeping.comparisons import find_comparison, same_named
     from orchestrator.serving.loading import load
 
+    same = same_named(runs_dir, name)
+    if len(same) > 1 and find_comparison(runs_dir, name) == same[0] and not os.path.isdir(os.path.expanduser(name)):
+        say(f"{same[0].name} answers, the newest of {len(same)} comparisons called {name}", sys.stderr)
     return load(name, runs_dir, read_user_rights(), how=SETTINGS)
 
 

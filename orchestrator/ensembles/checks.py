@@ -55,14 +55,15 @@ def _asked(
     if temperature not in get_args(Temperature):
         allowed = f"must be one of {', '.join(get_args(Temperature))}"
         yield Problem("--temperature", allowed, temperature)
+    most = 2**53
     for option, value, least in (
         ("--budget", budget, 1),
         ("--macs", macs, 1),
         ("--seed", seed, 0),
         ("resamples", resamples, 100),
     ):
-        if value is not None and not least <= value <= 2**53:
-            yield Problem(option, f"must be at least {least}", value)
+        if value is not None and not least <= value <= most:
+            yield Problem(option, f"must be at least {least}" if value < least else f"must be at most {most}", value)
     if name is not None and (why := check_name(name)):
         yield Problem("--name", why, name)
 

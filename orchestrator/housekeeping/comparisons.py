@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 from orchestrator.base.decode import DecodeError, check, read_json
+from orchestrator.base.errors import ConfigError, Problem, nearest
 from orchestrator.base.layout import COMPARISON, COMPARISON_PAGE, COMPARISONS, FINISHING, UID
 from orchestrator.base.regular import read_regular
 from orchestrator.journal.finding import runs_dir_option, sweeps_in
+
+SHOWN = 8
 
 
 class Finishing(TypedDict):
@@ -32,15 +35,38 @@ def comparisons_in(runs_dir: Path) -> list[Path]:
 
 
 def find_comparison(runs_dir: Path, name: str) -> Path | None:
-    """The folder of the comparison with the identity `name`, or of the newest one of that name.
+    """The folder of the comparison with the identity `name`, of the newest one of that name, or of the only one that begins so.
 
-    None where there is none, or a sweep has exactly this name.
+    None where there is none, or a sweep has this name, or begins so.
+
+    Raises:
+        ConfigError: several begin so; lists them.
     """
-    if any(name in (path.name, path.name.rpartition("-")[0]) for path in sweeps_in(runs_dir)):
+    sweeps = [path.name for path in sweeps_in(runs_dir)]
+    if any(name in (sweep, sweep.rpartition("-")[0]) for sweep in sweeps):
         return None
     folders = comparisons_in(runs_dir)
     exact = [path for path in folders if path.name == name]
-    return next(iter(exact or [path for path in folders if path.name.rpartition("-")[0] == name]), None)
+    if found := exact or same_named(runs_dir, name):
+        return found[0]
+    begun = [path for path in folders if name and path.name.startswith(name)]
+    if not begun or any(sweep.startswith(name) for sweep in sweeps):
+        return None
+    if len(begun) > 1:
+        listed = ", ".join(path.name for path in begun[:SHOWN]) + (", ..." if len(begun) > SHOWN else "")
+        raise ConfigError(Problem("NAME", f"is the beginning of several comparisons; say which: {listed}", name))
+    return begun[0]
+
+
+def same_named(runs_dir: Path, name: str) -> list[Path]:
+    """The folders of the comparisons of this name, without their ids; the newest first."""
+    return [path for path in comparisons_in(runs_dir) if path.name.rpartition("-")[0] == name]
+
+
+def nearest_of_all(runs_dir: Path, name: str) -> str | None:
+    """The name of a comparison or a sweep that is closest to this one."""
+    names = [path.name for path in (*comparisons_in(runs_dir), *sweeps_in(runs_dir))]
+    return nearest(name, [*names, *(one.rpartition("-")[0] for one in names)])
 
 
 def is_made(folder: Path) -> bool:

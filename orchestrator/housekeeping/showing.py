@@ -108,6 +108,11 @@ def _weights(story: TrialStory, folder: Path) -> str:
 def missing_weights(story: TrialStory) -> str:
     """Why a trial has no weights."""
     trial = story.trial
+    path = trial_folder(story.folder, trial.index) / BEST
+    if path.is_symlink() and not path.exists():
+        return f"{path} is a link that leads nowhere"
+    if path.exists():
+        return f"{path} is no regular file"
     if trial.state in (State.DIVERGED, State.INFEASIBLE, State.FAILED):
         return f"none: the trial is {trial.state}"
     if trial.value is None:

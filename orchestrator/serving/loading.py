@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from orchestrator.base.rights import Rights, granted
 from orchestrator.base.upgrades import current_config
 from orchestrator.config.plan import SweepPlan
 from orchestrator.config.rights import check_recorded, read_user_rights, rights_of
-from orchestrator.housekeeping.comparisons import find_comparison, why_no_model
+from orchestrator.housekeeping.comparisons import find_comparison, nearest_of_all, why_no_model
 from orchestrator.housekeeping.loading import train_again, weights_of
 from orchestrator.housekeeping.reading import TrialStory, find_trial, read_trial, split_name
 from orchestrator.journal.finding import find_sweep
@@ -124,7 +125,11 @@ def _find(runs_dir: Path, text: str) -> TrialStory:
     name, index = split_name(text)
     if index is not None:
         return find_trial(runs_dir, text)
-    folder = find_sweep(runs_dir, name).absolute()
+    try:
+        folder = find_sweep(runs_dir, name).absolute()
+    except ConfigError as error:
+        near = nearest_of_all(runs_dir, name)
+        raise ConfigError([replace(one, nearest=near) for one in error.problems]) from error
     return read_trial(folder, best_trial(folder, read_sweep(folder)))
 
 

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from orchestrator.base.errors import ConfigError, NotReadyError, Problem
+from orchestrator.base.errors import ConfigError, NotReadyError, Problem, nearest
 from orchestrator.base.layout import MLFLOW_DATABASE
 from orchestrator.base.removal import temporary_folder
 from orchestrator.base.secrets import redact
@@ -19,6 +19,8 @@ from orchestrator.journal.place import SQLITE
 ADDRESS = re.compile(r"(models|runs):/(?!/)[^\x00-\x1f]{1,500}")
 BARE = re.compile(r"(models|runs):/([^/@]+)/?")
 """What lacks a version, or the path of the model in a run."""
+NAMED = re.compile(r"models:/([^/@]+)([/@])([^/@]+)")
+"""The name of a model, and its version or alias."""
 
 SET = "MLFLOW_TRACKING_URI"
 
@@ -63,8 +65,34 @@ def _downloaded(address: str, to: Path) -> Path:
     try:
         return Path(download_artifacts(artifact_uri=address, dst_path=str(to)))
     except Exception as error:  # drivers and clouds raise exceptions of their own
+        if why := _not_there(address):
+            raise why from error
         text = redact(" ".join(f"{type(error).__name__}: {error}".split()))[:500]
         raise NotReadyError(f"MLflow does not give the model {address}: {text}") from error
+
+
+def _not_there(address: str) -> ConfigError | None:
+    """That MLflow has no model, or no version or alias, of this name; None where it has it, or does not say."""
+    if (named := NAMED.fullmatch(address)) is None:
+        return None
+    from mlflow import MlflowClient
+
+    name, at, wanted = named.groups()
+    try:
+        known = {model.name: model for model in MlflowClient().search_registered_models()}
+        if name not in known:
+            near = nearest(name, known)
+            why = "MLflow has no registered model of that name"
+            return ConfigError(Problem("MODEL", why, address, nearest=near, known=tuple(known)))
+        versions = sorted(int(one.version) for one in MlflowClient().search_model_versions(f"name = '{name}'"))
+        aliases = [f"models:/{name}@{alias}" for alias in known[name].aliases]
+    except Exception:  # the first error says more
+        return None
+    there = [*aliases, *(f"models:/{name}/{version}" for version in versions)]
+    is_there = address in there or (at == "/" and not wanted.isdecimal())  # models:/NAME/latest, and stages
+    return (
+        None if is_there else ConfigError(Problem("MODEL", "MLflow has no such version", address, known=tuple(there)))
+    )
 
 
 @contextlib.contextmanager

@@ -37,6 +37,22 @@ def last_step(found: Comparison) -> str:
     return next_steps(found, Path("runs/comparisons/x"), registered=None)[-1]
 
 
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which the sweeps of the comparison lie, in `runs` and in `other runs`."""
+    monkeypatch.chdir(tmp_path)
+    for member in comparison()["members"]:
+        for runs in ("runs", "other runs"):
+            folder = tmp_path / runs / member["name"].rpartition("/")[0]
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "journal.sqlite").touch()
+    return tmp_path
+
+
+def test_a_trial_whose_sweep_is_not_here_is_not_to_be_shown() -> None:
+    assert next_steps(found_with("mean"), Path("elsewhere/comparisons/x"), registered=None) == []
+
+
 @pytest.mark.parametrize(
     ("winner", "values", "place", "what"),
     [
@@ -54,8 +70,7 @@ def test_the_member_to_look_at_is_named_for_what_it_is(
     assert last_step(found) == f"  orchestrator show {found['members'][place]['name']}    {what}"
 
 
-def test_paths_are_as_they_were_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_paths_are_as_they_were_typed() -> None:
     found = found_with("mean")
     assert "--runs-dir" not in last_step(found)
     (step,) = next_steps(found, Path("other runs/comparisons/x"), registered=None)[1:]

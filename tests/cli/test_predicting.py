@@ -58,7 +58,7 @@ def predict(sweep: Sweep, model: str, *arguments: str) -> int:
     return main(["predict", model, *arguments, "--runs-dir", str(sweep.folder.parent)])
 
 
-@pytest.mark.parametrize("model", ["digits", "digits-0a1b2c3d", "digits/1", "best", "best-00000001"])
+@pytest.mark.parametrize("model", ["digits", "digits-0a1b2c3d", "digits/1", "best", "best-00000001", "best-0"])
 def test_it_prints_what_load_model_predicts(
     sweep: Sweep, digits: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -135,6 +135,10 @@ def test_images_of_another_size_are_told_once(sweep: Sweep, digits: Path, capsys
         (["digits", "{empty}"], 2, "the folder holds no image"),
         (["digits", "{image}", "--top", "0"], 2, "--top=0: must be at least 1"),
         (["digist", "{image}"], 2, "no sweep of that name in .* did you mean digits"),
+        (["bset-00000001", "{image}"], 2, "no sweep of that name in .* did you mean best-00000001"),
+        (["beast-00000001", "{image}"], 2, "did you mean best-00000001"),
+        (["broken-0", "{image}"], 2, "beginning of several comparisons; say which: broken-0000000., broken-0000000."),
+        (["broken", "{image}"], 3, "broken-0000000. answers, the newest of 2 comparisons called broken\n"),
         (["digits"], 2, "nothing to classify; name image files, .*:  orchestrator predict digits photos/ --top 3"),
         (["digits/9", "{image}"], 2, "there is no such trial"),
         (["models:/", "{image}"], 2, "is no address of a model"),
@@ -145,9 +149,10 @@ def test_what_cannot_be_is_said(
     sweep: Sweep, digits: Path, arguments: list[str], code: int, why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (digits / "empty").mkdir()
-    broken = sweep.folder.parent / "comparisons" / "broken-00000002"
-    broken.mkdir(exist_ok=True)
-    (broken / "comparison.json").write_text("{}")
+    for uid in ("broken-00000002", "broken-00000003"):
+        broken = sweep.folder.parent / "comparisons" / uid
+        broken.mkdir(exist_ok=True)
+        (broken / "comparison.json").write_text("{}")
     filled = [text.format(empty=digits / "empty", image=digits / "0.png") for text in arguments]
     assert predict(sweep, filled[0], *filled[1:]) == code
     printed = capsys.readouterr()

@@ -59,6 +59,9 @@ def test_members_without_weights_are_counted_and_the_first_named(folder: Path) -
     why = r"the weights of 2 of its 2 members are not there \(digits-0a1b2c3d/0, digits-0a1b2c3d/1: not kept: its configuration"
     with pytest.raises(NotReadyError, match=why):
         write_winner(other, names, uniform((0, 1)), time_ms=0)
+    (trial_folder(runs_dir / "digits-0a1b2c3d", 1) / BEST).mkdir()
+    with pytest.raises(NotReadyError, match=r"\(digits-0a1b2c3d/1: .*best.safetensors is no regular file\)"):
+        write_winner(other, names[1:], uniform((1,)), time_ms=0)
     served = [f"served-0a1b2c3d/{place}" for place in range(5)]
     more = r"5 of its 5 members are not there \(served-0a1b2c3d/0, served-0a1b2c3d/1, served-0a1b2c3d/2 and 2 more: not in "
     with pytest.raises(NotReadyError, match=more):
@@ -145,8 +148,11 @@ def test_registered_in_the_store_of_the_runs_folder(
     assert str(expected[0].argmax()) in said.out.splitlines()[1].split()
     assert "Downloading" not in said.err, "no bar of progress of MLflow's"
     assert "MLFLOW_TRACKING_URI" not in os.environ
-    assert main(["predict", "models:/digits@other", str(tmp_path / "0.png"), "--runs-dir", str(runs_dir)]) == 3
-    assert "MLflow does not give the model models:/digits@other" in capsys.readouterr().err
+    assert main(["predict", "models:/digits@other", str(tmp_path / "0.png"), "--runs-dir", str(runs_dir)]) == 2
+    known = "known: models:/digits@champion, models:/digits/1"
+    assert f"MODEL=models:/digits@other: MLflow has no such version; {known}" in capsys.readouterr().err
+    assert main(["predict", "models:/digist@champion", str(tmp_path / "0.png"), "--runs-dir", str(runs_dir)]) == 2
+    assert "MLflow has no registered model of that name; did you mean digits?" in capsys.readouterr().err
     (shown,) = runs_dir.glob("artifacts/*/*/artifacts/model/MLmodel")
     assert sorted(path.name for path in shown.parent.iterdir()) == sorted(
         path.name for path in (folder / "model").iterdir()
