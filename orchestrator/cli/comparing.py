@@ -94,7 +94,7 @@ def _parser() -> Parser:
     parser.add_argument("--macs", metavar="250M", help="multiply-adds an image that the winner may take")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of folds and resamples (default: 1)")
     parser.add_argument("--name", help="of the comparison (default: made from the sweeps)")
-    parser.add_argument("--uri", help="read the trials from this tracking server")
+    parser.add_argument("--uri", help="read sweeps that are not here from this tracking server")
     parser.add_argument("--latency", action="store_true", help="time the networks whose weights are kept")
     parser.add_argument("--register", metavar="NAME", help="register the winner as a model of this name in MLflow")
     parser.add_argument("--json", action="store_true", help="print the whole record instead of the table")
