@@ -9,7 +9,6 @@ import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from orchestrator.base.errors import ConfigError, NotReadyError, Problem
 from orchestrator.base.layout import COMPARISON
