@@ -53,9 +53,10 @@ class EarlyStopping:
         infeasible, with its best one where it stopped early by its own rule."""
         self.to_stop.discard(trial.index)
         best = self._best.pop(trial.index, None)
-        if not self.judges(trial) or trial.state not in (State.DIVERGED, State.INFEASIBLE, State.COMPLETED):
+        stopped_early = trial.state is State.COMPLETED and bool(trial.config.get("early_stopping"))
+        if not self.judges(trial) or not (stopped_early or trial.state in (State.DIVERGED, State.INFEASIBLE)):
             return
         last = trial.config["epochs"]
         rung = next((rung for rung in self._rungs if trial.epoch < rung <= last), None)
         if rung is not None:
-            self._scheduler.show(trial.index, rung, best if trial.state is State.COMPLETED else None)
+            self._scheduler.show(trial.index, rung, best if stopped_early else None)
