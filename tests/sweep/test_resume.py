@@ -82,7 +82,7 @@ def weights(folder: Path, index: int) -> dict[str, Any]:
 def test_interrupted_and_resumed_equals_uninterrupted() -> None:
     """With a sampler and a scheduler that learn; without, a sweep is killed and resumed in test_kills.py."""
     learning = ["sampler=tpe", "sampler.startup_trials=2", "scheduler=asha", "scheduler.reduction_factor=2"]
-    slow = "data.num_examples=2000"  # enough that a few reports lie between two looks at the journal
+    slow = "data.num_examples=8000"  # enough that a few reports lie between two looks at the journal
     keys = [*SMALL, slow, *learning, SEARCH, "epochs=8", "trials=12", "max_concurrent=1", "keep_weights=12"]
     assert main(["launch", *keys, "runs_dir=whole", "tracking=none"]) == 0
     whole = read_sweep(sweep_folder("whole"), keep_epochs=True)
