@@ -100,7 +100,7 @@ def compare_all(members: int, examples: int, resamples: int) -> None:
     """The whole comparison, and where its time goes."""
     pool, gathered = made(members, examples, test=examples)
     before = peak_mb()
-    phases = [(comparing, "fit"), (comparing, "_corrections"), (testing, "judge"), (testing, "sizes")]
+    phases = [(comparing, "fit"), (comparing, "corrections"), (testing, "judge"), (testing, "sizes")]
     seconds: dict[str, float] = {}
     for module, name in phases:
         setattr(module, name, timed(getattr(module, name), name, seconds))
