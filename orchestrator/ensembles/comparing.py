@@ -121,11 +121,8 @@ def compare(
     if kept_in is not None:
         before = fixed_before(comparison, rows[first], gathered.sources)
         named = [uid for uid in before if name is None or uid.rpartition("-")[0] == slug(name)]
-        for uid in named:
-            if same := _kept(uid, kept_in, latency):
-                return same
-            if not (record.folder_of(kept_in, uid) / COMPARISON).exists():
-                comparison["uid"] = uid  # it was cut off before its record
+        if same := _kept(comparison, named, kept_in, latency):
+            return same
     if latency:
         _add_latency(comparison, gathered.sources)
     comparison["sweeps"] = fix(comparison, rows[first], gathered.sources)
@@ -136,12 +133,17 @@ def compare(
     return comparison
 
 
-def _kept(uid: str, runs_dir: Path, latency: bool) -> Comparison | None:
-    """A comparison as it was recorded; None where none is there, or it was not timed though that is asked."""
-    with contextlib.suppress(NotReadyError):
-        found = record.read(record.folder_of(runs_dir, uid) / COMPARISON)
-        if found["uid"] == uid and (not latency or "latency_batch" in found["environment"]):
-            return found
+def _kept(comparison: Comparison, uids: Sequence[str], runs_dir: Path, latency: bool) -> Comparison | None:
+    """The first of these, all of them the same comparison, as it was recorded; None where none is there, or none was timed though
+    that is asked. Of one that was cut off before its record the comparison takes the uid."""
+    for uid in uids:
+        path = record.folder_of(runs_dir, uid) / COMPARISON
+        with contextlib.suppress(NotReadyError):
+            found = record.read(path)
+            if found["uid"] == uid and (not latency or "latency_batch" in found["environment"]):
+                return found
+        if not path.exists():
+            comparison["uid"] = uid
     return None
 
 
