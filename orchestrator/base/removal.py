@@ -136,8 +136,13 @@ class Folder:
         aside = f"{name}{TEMPORARY}"
         self.remove_file(aside)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        with open(os.open(aside, flags, 0o666, dir_fd=self._descriptor), "w", encoding="utf-8") as file:
-            file.write(text)
+        descriptor = os.open(aside, flags, 0o666, dir_fd=self._descriptor)
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+        except BaseException:
+            self.remove_file(aside)
+            raise
         return aside
 
     def rename(self, name: str, new: str, *, durable: bool = True) -> None:

@@ -218,6 +218,12 @@ class Session:
             with View(progress, folder=self.folder) as view:
                 self.journal.subscribe(view)
                 reason = self._train(concurrent, shipping, reporting, watch)
+            watch.check()
+            self.journal.commit()
+            retention.finish()
+            seconds = record.worked_ms / 1000 + time.monotonic() - start
+            best = record.summaries()[:BEST_SHOWN]
+            found = self._close(reason, best, seconds, retention)
         except BaseException as error:
             # Not closed: what is open is marked interrupted in MLflow, and the journal says how far every trial is.
             reporting.stop()
@@ -227,22 +233,6 @@ class Session:
             if isinstance(error, NotReadyError):
                 raise ResumableError(f"{error}; then go on with:  {resume_command(self.folder)}") from error
             raise
-        watch.check()
-        self.journal.commit()
-        retention.finish()
-        seconds = record.worked_ms / 1000 + time.monotonic() - start
-        totals = {state.value: number for state, number in self.conductor.totals.items()}
-        best = record.summaries()[:BEST_SHOWN]
-        if failed := publish_model(self.folder, record, self.journal):
-            self.context.say(f"the best trial could not be published as a model: {failed}")
-        failpoint("closing.before")
-        closed = SweepClosed(reason, totals, best_of(best), seconds, retention.kept())
-        found = findings(record, self.folder)
-        self.journal.append(note(record, self.folder, closed, found))
-        for event in trial_notes(record):
-            self.journal.append(event)
-        self.journal.append(closed, sync=True)
-        failpoint("closing.after")
         page = reporting.finish()
         remove_superseded(self.folder, record)
         status, waiting = shipping.finish(SHIP_TIMEOUT_S)
@@ -262,6 +252,27 @@ class Session:
             page=page,
             report=verify(self.folder, own=True),
         )
+
+    def _close(self, reason: str, best: Sequence[Summary], seconds: float, retention: Retention) -> Findings:
+        """Publishes what the sweep found, and closes it.
+
+        Args:
+            reason: why no more is trained.
+            best: the best configurations.
+            seconds: how long the sweep was worked on.
+        """
+        record, totals = self.conductor.record, {state.value: number for state, number in self.conductor.totals.items()}
+        if failed := publish_model(self.folder, record, self.journal):
+            self.context.say(f"the best trial could not be published as a model: {failed}")
+        failpoint("closing.before")
+        closed = SweepClosed(reason, totals, best_of(best), seconds, retention.kept())
+        found = findings(record, self.folder)
+        self.journal.append(note(record, self.folder, closed, found))
+        for event in trial_notes(record):
+            self.journal.append(event)
+        self.journal.append(closed, sync=True)
+        failpoint("closing.after")
+        return found
 
     def _progress(self, concurrent: int) -> Progress:
         root, base = self.plan.root, self.plan.base

@@ -13,12 +13,36 @@ import pytest
 
 ENTER = ["unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size="$1" tmpfs "$2" && shift 2 && exec "$@"', "sh"]
 
-SCRIPT = """
-import contextlib, glob, os, sqlite3, subprocess, sys, time
+FILLING = """
+import contextlib, glob, os, sqlite3, subprocess, sys, threading, time
 
+orchestrator = [sys.executable, "-m", "orchestrator"]
+LAUNCH = ["launch", "name=full", "data=synthetic", "model.width=16", "trials=4", "report_every_s=0.05", "keep_weights=2",
+          "max_concurrent=2"]
+
+
+free = threading.Event()
+
+
+def keep_full():
+    while not free.is_set():  # what ends makes a little room
+        fill()
+        time.sleep(0.01)
+
+
+def fill():
+    with open("filler", "ab") as file, contextlib.suppress(OSError):
+        for size in (1 << 16, 1 << 12, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    os.write(file.fileno(), b"x" * size)
+"""
+
+SCRIPT = (
+    FILLING
+    + """
 folder, free_after_s, wait_s = sys.argv[1], float(sys.argv[2]), sys.argv[3]
 os.chdir(folder)
-orchestrator = [sys.executable, "-m", "orchestrator"]
 
 
 def count(kind):
@@ -29,21 +53,15 @@ def count(kind):
     return 0
 
 
-def fill():
-    with open("filler", "wb") as file, contextlib.suppress(OSError):
-        for size in (1 << 16, 1 << 12, 1):
-            with contextlib.suppress(OSError):
-                while True:
-                    os.write(file.fileno(), b"x" * size)
-
-
-child = subprocess.Popen([*orchestrator, "launch", "name=full", "data=synthetic", "model.width=16", "trials=4", "epochs=30",
-                          "report_every_s=0.05", "keep_weights=2", f"disk_wait_s={wait_s}", "max_concurrent=2"])
+child = subprocess.Popen([*orchestrator, *LAUNCH, "epochs=30", f"disk_wait_s={wait_s}"])
 while count("terminal") < 1 and child.poll() is None:
     time.sleep(0.02)
-fill()
+filling = threading.Thread(target=keep_full)
+filling.start()
 time.sleep(free_after_s)
 ended = child.poll() if free_after_s else child.wait()
+free.set()
+filling.join()
 os.unlink("filler")
 print("ended while full:", ended, flush=True)
 print("exit:", child.wait(), flush=True)
@@ -51,6 +69,34 @@ if ended is not None:
     print("resume:", subprocess.run([*orchestrator, "resume", "full"]).returncode, flush=True)
 print("verify:", subprocess.run([*orchestrator, "verify", "full"]).returncode, flush=True)
 """
+)
+
+
+AT_THE_END = (
+    FILLING
+    + """
+from orchestrator.cli import main
+from orchestrator.sweep import session
+
+os.chdir(sys.argv[1])
+publish, filling = session.publish_model, threading.Thread(target=keep_full)
+
+
+def publish_on_a_full_disk(*arguments):
+    fill()
+    filling.start()
+    return publish(*arguments)
+
+
+session.publish_model = publish_on_a_full_disk
+print("ended while full:", main([*LAUNCH, "epochs=1", "disk_wait_s=1"]), flush=True)
+free.set()
+filling.join()
+os.unlink("filler")
+print("resume:", subprocess.run([*orchestrator, "resume", "full"]).returncode, flush=True)
+print("verify:", subprocess.run([*orchestrator, "verify", "full"]).returncode, flush=True)
+"""
+)
 
 
 def run(folder: Path, *, free_after_s: float, wait_s: float) -> str:
@@ -59,10 +105,15 @@ def run(folder: Path, *, free_after_s: float, wait_s: float) -> str:
     Args:
         free_after_s: so long the disk is full; until the driver has ended where 0.
     """
+    return on_small_disk(folder, SCRIPT, str(free_after_s), str(wait_s))
+
+
+def on_small_disk(folder: Path, script: str, *arguments: str) -> str:
+    """What a script said whose first argument is a folder on a disk of 24 megabytes."""
     disk = folder / "disk"
     disk.mkdir()
-    (folder / "script.py").write_text(SCRIPT)
-    command = [sys.executable, str(folder / "script.py"), str(disk), str(free_after_s), str(wait_s)]
+    (folder / "script.py").write_text(script)
+    command = [sys.executable, str(folder / "script.py"), str(disk), *arguments]
     done = subprocess.run(
         [*ENTER, "24m", str(disk), *command], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
@@ -97,6 +148,17 @@ def test_it_ends_resumable_where_nobody_makes_room(tmp_path: Path) -> None:
     said = run(tmp_path, free_after_s=0, wait_s=3)
     assert "ended while full: 5\n" in said, said
     assert "there was no room for 3 s (disk_wait_s): make room; then go on with:  orchestrator resume full-" in said, (
+        said
+    )
+    assert "resume: 0\n" in said, said
+    assert said.endswith("verify: 0\n"), said
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_disk_fills_up_as_it_closes_is_resumed(tmp_path: Path) -> None:
+    said = on_small_disk(tmp_path, AT_THE_END)
+    assert "ended while full: 5\n" in said, said
+    assert "there was no room for 1 s (disk_wait_s): make room; then go on with:  orchestrator resume full-" in said, (
         said
     )
     assert "resume: 0\n" in said, said
