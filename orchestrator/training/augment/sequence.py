@@ -18,6 +18,9 @@ from orchestrator.training.augment import Augment, Mixing, fitted
 
 HELPERS = ("pixels", "sequence", "warp", "window")
 
+ALSO_CALLED = {"horizontal_flip": "flip", "padded_crop": "crop"}
+"""Another name of a choice -> the file that it is in."""
+
 
 def sequence(*, steps: Sequence[str | Mapping[str, Any]]) -> Augment:
     """The steps in their order.
@@ -46,7 +49,7 @@ def _step(step: str | Mapping[str, Any]) -> Augment:
     if len(step) != 1:
         raise ValueError(f"a step is a name, or a name with its arguments; got {dict(step)}")
     ((name, arguments),) = step.items()
-    known = sorted({module.name for module in pkgutil.iter_modules(methods.__path__)} - {*HELPERS})
+    known = sorted({module.name for module in pkgutil.iter_modules(methods.__path__)} - {*HELPERS} | {*ALSO_CALLED})
     if name not in known:
         near = nearest(str(name), known)
         raise ValueError(
@@ -57,7 +60,8 @@ def _step(step: str | Mapping[str, Any]) -> Augment:
             f"the arguments of {name} must be a mapping, as in {{{name}: {{argument: value}}}}; got {arguments}"
         )
     try:
-        made: Augment = build({"_target_": f"{methods.__name__}.{name}.{name}", **(arguments or {})})
+        file = ALSO_CALLED.get(name, name)
+        made: Augment = build({"_target_": f"{methods.__name__}.{file}.{file}", **(arguments or {})})
     except ConfigError as error:
         raise ValueError("; ".join(f"{name}.{problem.key}: {problem.why}" for problem in error.problems)) from error
     except ValueError as error:

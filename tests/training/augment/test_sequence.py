@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from orchestrator.training.augment import Mixing
 from orchestrator.training.augment.cutout import cutout
@@ -19,6 +21,15 @@ def test_the_steps_follow_one_another() -> None:
     expected = cutout(size=0.25)(flip()(batch, draws), draws)
     ours = sequence(steps=["flip", {"cutout": {"size": 0.25}}])(batch, torch.Generator().manual_seed(2))
     assert torch.equal(ours, expected)
+
+
+@pytest.mark.parametrize(("name", "landed"), [("horizontal_flip", "flip"), ("padded_crop", "crop")])
+def test_the_words_of_the_lectures_stand_for_what_has_landed(name: str, landed: str) -> None:
+    conf = Path(__file__).parents[3] / "conf" / "augment"
+    assert yaml.safe_load((conf / f"{name}.yaml").read_text()) == yaml.safe_load((conf / f"{landed}.yaml").read_text())
+    batch = torch.randint(0, 256, (9, 3, 8, 8), dtype=torch.uint8)
+    one, other = (sequence(steps=[step])(batch, torch.Generator().manual_seed(2)) for step in (name, landed))
+    assert torch.equal(one, other)
 
 
 def test_without_steps_images_stay() -> None:
