@@ -114,7 +114,7 @@ def _stopped_early(trial: TrialEvidence) -> bool:
     for value in values[1:]:
         gain = value - best if trial.sweep.mode == "max" else best - value
         since, best = (0, value) if gain > rule["min_delta"] else (since + 1, best)
-    return bool(since == rule["epochs"])
+    return bool(since == rule["patience"])
 
 
 def configuration(trial: TrialEvidence) -> Iterator[Finding]:

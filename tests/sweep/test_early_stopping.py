@@ -20,7 +20,7 @@ from orchestrator.verify.of_journal import epochs_in_order
 @pytest.mark.usefixtures("ray_cluster")
 def test_trials_that_stop_early_have_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    rule = ["early_stopping=patience", "early_stopping.epochs=2", "epochs=40"]
+    rule = ["early_stopping=patience", "early_stopping.patience=2", "epochs=40"]
     tiny = [
         "data=synthetic",
         "data.noise=5",
@@ -42,7 +42,7 @@ def test_trials_that_stop_early_have_completed(tmp_path: Path, monkeypatch: pyte
     for epochs in (1, 3):
         for trial_read in SweepEvidence(folder, journal).trials.values():
             config = trial_read.suggested.config
-            other = {**config, "early_stopping": {**config["early_stopping"], "epochs": epochs}}
+            other = {**config, "early_stopping": {**config["early_stopping"], "patience": epochs}}
             trial_read.__dict__["suggested"] = replace(trial_read.suggested, config=other)  # where it is kept once read
             (found,) = epochs_in_order(trial_read)
             assert found.found == f"it completed with epoch {trial_read.last_epoch}"

@@ -72,7 +72,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "average": {"average_from": 0.3, "norm": {"_target_": "models.layers.norm.batch_norm"}},
     "moving average": {"ema_decay": 0.9, "norm": {"_target_": "models.layers.norm.batch_norm"}, "average_from": 0.3},
     "clipped": {"clip_grad_norm": 0.1},
-    "patience": {"early_stopping": {"_target_": f"{OWN}.early_stopping.patience.patience", "epochs": 2}, "epochs": 9},
+    "patience": {"early_stopping": {"_target_": f"{OWN}.early_stopping.patience.patience", "patience": 2}, "epochs": 9},
     "smallest training loss": {"metric": "train/loss", "mode": "min"},
 }
 

@@ -32,10 +32,10 @@ PATIENCE = "orchestrator.training.early_stopping.patience.patience"
 def test_it_ends_after_so_many_epochs_without_an_improvement(
     scores: list[float], epochs: int, min_delta: float, ends: bool
 ) -> None:
-    assert (patience(epochs=epochs, min_delta=min_delta)(scores) is not None) == ends
+    assert (patience(patience=epochs, min_delta=min_delta)(scores) is not None) == ends
 
 
-@pytest.mark.parametrize(("arguments", "said"), [({"epochs": 0}, "at least 1"), ({"min_delta": -0.1}, "at least 0")])
+@pytest.mark.parametrize(("arguments", "said"), [({"patience": 0}, "at least 1"), ({"min_delta": -0.1}, "at least 0")])
 def test_wrong_arguments(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         patience(**arguments)
@@ -43,7 +43,7 @@ def test_wrong_arguments(arguments: dict[str, Any], said: str) -> None:
 
 @pytest.mark.parametrize(("metric", "mode"), [("val/accuracy", "max"), ("val/loss", "min")])
 def test_a_trial_ends_early_keeps_its_best_epoch_and_says_so(trial: MakeTrial, metric: str, mode: str) -> None:
-    rule = {"_target_": PATIENCE, "epochs": 2, "min_delta": 0.0}
+    rule = {"_target_": PATIENCE, "patience": 2, "min_delta": 0.0}
     changes: dict[str, Any] = {"metric": metric, "mode": mode, "epochs": 60}
     changes["data"] = {"_target_": "orchestrator.training.data.synthetic.synthetic", "num_examples": 150, "noise": 5.0}
     sgd = {"_target_": "orchestrator.training.optimizers.sgd", "lr": 0.05, "momentum": 0.9}  # learns by heart
