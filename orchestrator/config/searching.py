@@ -254,7 +254,7 @@ class Search:
         known: dict[str, str] = {}
         for name in names:
             spec = self.specs.of[entry.key].get(name)
-            first = known.setdefault(json.dumps(spec, sort_keys=True), name) if spec else name
+            first = known.setdefault(json.dumps(spec, sort_keys=True), name)
             if first != name:
                 why = (
                     f"is the same as {first} under another name, and a search would try it twice; leave one of them out"

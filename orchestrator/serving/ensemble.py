@@ -27,7 +27,7 @@ from orchestrator.serving import pooled as reading
 from orchestrator.serving.archive import write_archive
 from orchestrator.serving.choosing import crops
 from orchestrator.serving.example import example_files, readme_of_ensemble
-from orchestrator.serving.mlmodel import ARCHIVE, DATA, MLMODEL, NETWORK, environment, inputs_of, mlmodel
+from orchestrator.serving.mlmodel import ARCHIVE, DATA, MLMODEL, environment, inputs_of, mlmodel, network_of
 from orchestrator.serving.pooled import DescribedEnsemble, Pooled, member_file
 from orchestrator.serving.pyfunc import DESCRIPTION, DescribedTrial, stamp
 
@@ -103,7 +103,7 @@ def _member(name: str, weights: Path, config: Mapping[str, Any]) -> DescribedTri
             " preprocessing of your own did it; no model can be made of an ensemble with it"
         )
     config = current_config(config)
-    network: Any = {key: config[key] for key in NETWORK}
+    network: Any = network_of(config)
     return {"trial": name, "network": network, "inputs": inputs, "crops": crops(config["data"]), "weights": digest}
 
 

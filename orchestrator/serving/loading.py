@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.base.errors import ConfigError, NotReadyError, Problem
-from orchestrator.base.groups import OF_MODEL
 from orchestrator.base.layout import MODEL, PREDICTIONS, trial_folder
 from orchestrator.base.rights import Rights, granted
 from orchestrator.base.upgrades import current_config
@@ -22,7 +21,7 @@ from orchestrator.housekeeping.reading import TrialStory, find_trial, read_trial
 from orchestrator.journal.finding import find_sweep
 from orchestrator.journal.record import read_sweep
 from orchestrator.serving.choosing import best_trial, crops
-from orchestrator.serving.mlmodel import DATA, MLMODEL
+from orchestrator.serving.mlmodel import DATA, MLMODEL, network_of
 from orchestrator.stores.registry import fetched, is_address
 
 if TYPE_CHECKING:
@@ -102,7 +101,10 @@ def _written(folder: Path) -> Path | None:
 def _load_trial(story: TrialStory, rights: Rights, *, how: str) -> Predictor:
     config = current_config(story.trial.config)
     check_recorded(
-        story.name, {key: config[key] for key in ("model", *OF_MODEL, "transfer", "import_paths")}, rights, how=how
+        story.name,
+        network_of(config) | {"import_paths": config["import_paths"]},
+        rights,
+        how=how,
     )
     path = weights_of(story)
     from orchestrator.serving.predictor import Predictor

@@ -40,6 +40,9 @@ MLMODEL = "MLmodel"
 NETWORK = ("model", *OF_MODEL, "transfer", "seed")
 """What of a trial's configuration makes the network."""
 
+EVALUATE = "evaluate"
+"""How it is asked, which is said where it is not the ordinary inference."""
+
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "pyyaml", "safetensors", "torch")
 MAX_HEADER = 100_000_000
 
@@ -99,12 +102,17 @@ def _description(record: SweepRecord, trial: TrialRecord, inputs: Inputs, weight
     said: dict[str, Any] = {
         "format": FORMAT,
         "trial": f"{record.uid}/{trial.index}",
-        "network": {key: config[key] for key in NETWORK},
+        "network": network_of(config),
         "inputs": inputs,
         "crops": crops(config["data"]),
         "weights": digest,
     }
     return json.dumps(said | {"sha256": stamp(said)}, indent=1)
+
+
+def network_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a trial's configuration makes its network, and how that is asked."""
+    return {key: config[key] for key in (*NETWORK, *((EVALUATE,) if config[EVALUATE] else ()))}
 
 
 def mlmodel(

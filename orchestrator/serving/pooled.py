@@ -158,7 +158,7 @@ class EnsemblePredictor:
                 images = [read_image(image, where, inputs, crops=member.crops) for where, image in chunk]
                 read[takes] = np.stack([one.pixels for one in images]), [one.size for one in images]
             pixels, had = read[takes]
-            found.append(member.logits(pixels))
+            found.append(member.logits(pixels, len(seen)))
             seen += [None if size == member.image_size else size for size in had]
         return np.stack(found)
 

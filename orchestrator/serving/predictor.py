@@ -85,6 +85,9 @@ class Predictions(Sequence[Prediction]):
 class Predictor:
     """The network of a trial with the weights of its best epoch, and what it was told of its images.
 
+    It is asked as the trial's `evaluate` says: the same views, and dropout masks that follow from the trial's seed and the place
+    of an image in what `predict` is given.
+
     Args:
         name: of the trial.
         restored: its network, and what that was told of its images.
@@ -109,6 +112,7 @@ class Predictor:
         self.inputs = restored.inputs
         self._transform = restored.transform
         self._channels_last = restored.channels_last
+        self._evaluation = restored.evaluation
         self.crops = crops
         self._described = described
 
@@ -132,23 +136,38 @@ class Predictor:
         sizes: list[Size | None] = []
         waiting = self._read(images)
         while chunk := list(islice(waiting, AT_ONCE)):
-            rows.append(self._probabilities(np.stack([one.pixels for one in chunk])))
+            rows.append(self._probabilities(np.stack([one.pixels for one in chunk]), len(sizes)))
             sizes += [None if one.size == self.image_size else one.size for one in chunk]
         if not rows:
             raise ValueError("there are no images to predict: the list is empty")
         self.tell(sizes)
         return Predictions(np.concatenate(rows), self.classes, tuple(sizes))
 
-    def logits(self, pixels: np.ndarray) -> np.ndarray:
-        """float32 [N, K], the maximum of each row subtracted, of stored images [N, C, H, W]: what a trial's predictions hold."""
+    def logits(self, pixels: np.ndarray, first: int = 0) -> np.ndarray:
+        """float32 [N, K], the maximum of each row subtracted, of stored images [N, C, H, W]: what a trial's predictions hold.
+
+        Args:
+            first: the place of the first image among all that are asked about, which decides its dropout masks.
+        """
         import torch
 
         from orchestrator.training.evaluate import logits_of
 
         stored = torch.from_numpy(pixels)
-        return self._checked(
-            logits_of(self.network, stored, self._transform, channels_last=self._channels_last).numpy()
+        found = logits_of(
+            self.network,
+            stored,
+            self._transform,
+            channels_last=self._channels_last,
+            evaluation=self._evaluation,
+            first=first,
         )
+        return self._checked(found.numpy())
+
+    @property
+    def passes(self) -> int:
+        """How often an image goes through the network: once, or more where `evaluate` averages over views or dropout masks."""
+        return 1 if self._evaluation is None else self._evaluation.passes(self.image_size)
 
     def tell(self, sizes: Sequence[Size | None]) -> None:
         """Warns the caller's caller of images that were resized, see `predict`; sizes as in `Predictions`."""
@@ -185,16 +204,22 @@ class Predictor:
         for where, image in single_images(images, self.inputs):
             yield read_image(image, where, self.inputs, crops=self.crops)
 
-    def _probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """Class probabilities [N, K] of stored images [N, C, H, W]."""
+    def _probabilities(self, pixels: np.ndarray, first: int) -> np.ndarray:
+        """Class probabilities [N, K] of stored images [N, C, H, W], of which the first has this place among all."""
         import torch
 
         from orchestrator.training.evaluate import probabilities
 
         stored = torch.from_numpy(pixels)
-        return self._checked(
-            probabilities(self.network, stored, self._transform, channels_last=self._channels_last).numpy()
+        found = probabilities(
+            self.network,
+            stored,
+            self._transform,
+            channels_last=self._channels_last,
+            evaluation=self._evaluation,
+            first=first,
         )
+        return self._checked(found.numpy())
 
     def _checked(self, found: np.ndarray) -> np.ndarray:
         if found.shape[1] != len(self.classes):

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDict
 
 from orchestrator.base.decode import SHA256, DecodeError, check, read_json
 from orchestrator.base.errors import NotReadyError
@@ -41,6 +41,7 @@ class Network(TypedDict):
     activation: Spec
     transfer: Spec
     seed: int  # fmt: skip
+    evaluate: NotRequired[Spec]
 
 
 class DescribedTrial(TypedDict):

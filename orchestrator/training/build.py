@@ -24,6 +24,7 @@ from orchestrator.training.data import Dataset, load
 from orchestrator.training.data.source import Progress
 from orchestrator.training.device import autocast, choose_device, derive_seed, generator, seed_everything, set_up
 from orchestrator.training.ema import MovingAverage
+from orchestrator.training.evaluation import Evaluation
 from orchestrator.training.loop import Learner, takes_whole_split
 from orchestrator.training.losses import Loss, as_loss
 from orchestrator.training.optimizers.parameters import named_parameters, split_groups
@@ -54,6 +55,7 @@ def build_learner(config: Mapping[str, Any], beat: Callable[[], None] = lambda: 
     )
     sizes = batch_sizes(len(data.splits["train"]), config["batch_size"])
     transferred = prepare_transfer(config, model)
+    evaluation = build_evaluation(config, model, dataset.image_size)
     optimizer = build_optimizer(config, model)
     clip_norm, decay = config.get("clip_grad_norm"), config.get("ema_decay")
     if clip_norm is not None and getattr(optimizer, "needs_graph", False):
@@ -83,6 +85,7 @@ def build_learner(config: Mapping[str, Any], beat: Callable[[], None] = lambda: 
         frozen=transferred.frozen,
         unchanging=transferred.unchanging,
         clip_norm=clip_norm,
+        evaluation=evaluation,
         moving=None if decay is None else MovingAverage(whole, decay, transferred.unchanging),
         beat=beat,
     )
@@ -225,6 +228,34 @@ def build_schedule(config: Mapping[str, Any], *, steps_per_epoch: int) -> Schedu
 def build_loss(config: Mapping[str, Any]) -> Loss:
     """The loss, told outputs, labels and batch."""
     return as_loss(build(config["loss"]))
+
+
+def build_evaluation(
+    config: Mapping[str, Any], model: nn.Module | None = None, image_size: tuple[int, int] = (0, 0)
+) -> Evaluation | None:
+    """How the network is asked about an image at test time; None for the ordinary inference.
+
+    Args:
+        model: the whole network, for which it has to make sense; None builds it alone.
+
+    Raises:
+        ValueError: its settings are refused, or it makes no sense for the network, its images or its `transfer`.
+    """
+    spec = config.get("evaluate") or {}
+    seed = {"seed": derive_seed(config["seed"], "evaluate")} if _takes(spec, "seed") else {}
+    evaluation: Evaluation | None = build(spec, **seed)
+    if evaluation is None:
+        return None
+    if not isinstance(evaluation, Evaluation):
+        raise ValueError(f"must give an Evaluation, gave {type(evaluation).__name__}")
+    if model is not None:
+        if (transfer := build_transfer(config)) is not None and transfer.features_once:
+            raise ValueError(
+                "looks at images in several ways, and this transfer computes their features once; set evaluate=single_crop,"
+                " or train the classifier with transfer=few_layers transfer.layers=1"
+            )
+        evaluation.check(model, image_size)
+    return evaluation
 
 
 def _takes(spec: Mapping[str, Any], name: str) -> bool:

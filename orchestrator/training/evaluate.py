@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from models.outputs import main_output
 from orchestrator.training.batches import Split
+from orchestrator.training.evaluation import Evaluation, averaged
 from orchestrator.training.preprocess.statistics import Transform
 
 PIXELS_AT_ONCE = 2**19
@@ -16,55 +18,105 @@ EXAMPLES_AT_ONCE = 2**13
 
 
 def logits(
-    model: nn.Module, split: Split, *, channels_last: bool = False, beat: Callable[[], None] = lambda: None
+    model: nn.Module,
+    split: Split,
+    *,
+    channels_last: bool = False,
+    evaluation: Evaluation | None = None,
+    beat: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """float32 [N, K] on the model's device, the maximum of each row subtracted; the model is left in evaluation mode.
 
     Subtracting changes no probability and keeps the numbers small enough to be stored; all metrics are computed from these.
 
     Args:
+        evaluation: with one these are logarithms of the mean probabilities over its passes; None is the ordinary inference.
         beat: called after every batch.
     """
     model.eval()
     rows = []
     with torch.inference_mode():
-        for images in in_slices(split, channels_last=channels_last):
-            rows.append(main_output(model(images)).float())
-            beat()
+        if evaluation is not None:
+            for order in _places(split):
+                look = partial(_look, model, split.transform, channels_last)
+                rows.append(averaged(evaluation, model, look, split.take_stored(order), int(order[0]), beat))
+        else:
+            for images in in_slices(split, channels_last=channels_last):
+                rows.append(main_output(model(images)).float())
+                beat()
         logits_NK = rows[0] if len(rows) == 1 else torch.cat(rows)
         return logits_NK - logits_NK.amax(1, keepdim=True)
 
 
-def probabilities(model: nn.Module, stored: Tensor, transform: Transform, *, channels_last: bool) -> Tensor:
+def probabilities(
+    model: nn.Module,
+    stored: Tensor,
+    transform: Transform,
+    *,
+    channels_last: bool,
+    evaluation: Evaluation | None = None,
+    first: int = 0,
+) -> Tensor:
     """Class probabilities, float64 [N, K] on the CPU, of images as they are stored [N, C, H, W], on the model's device.
+
+    Args:
+        first: the place of the first image among all that are asked about.
 
     Raises:
         ValueError: one is not finite.
     """
     with torch.inference_mode():
-        outputs = _outputs(model, stored, transform, channels_last=channels_last)
+        outputs = _outputs(model, stored, transform, channels_last, evaluation, first)
         return _finite(torch.cat([torch.softmax(rows.double(), 1).cpu() for rows in outputs]))
 
 
-def logits_of(model: nn.Module, stored: Tensor, transform: Transform, *, channels_last: bool) -> Tensor:
+def logits_of(
+    model: nn.Module,
+    stored: Tensor,
+    transform: Transform,
+    *,
+    channels_last: bool,
+    evaluation: Evaluation | None = None,
+    first: int = 0,
+) -> Tensor:
     """What `logits` gives of a split, of images as they are stored: float32 [N, K] on the CPU.
 
     Raises:
         ValueError: one is not finite.
     """
     with torch.inference_mode():
-        outputs = _outputs(model, stored, transform, channels_last=channels_last)
+        outputs = _outputs(model, stored, transform, channels_last, evaluation, first)
         logits_NK = _finite(torch.cat([rows.float().cpu() for rows in outputs]))
         return logits_NK - logits_NK.amax(1, keepdim=True)
 
 
-def _outputs(model: nn.Module, stored: Tensor, transform: Transform, *, channels_last: bool) -> Iterator[Tensor]:
+def _outputs(
+    model: nn.Module,
+    stored: Tensor,
+    transform: Transform,
+    channels_last: bool,
+    evaluation: Evaluation | None,
+    first: int,
+) -> Iterator[Tensor]:
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    look = partial(_look, model, transform, channels_last)
     model.eval()
-    for images in map(transform, torch.split(stored.to(device), examples_at_once(*stored.shape[-2:]))):
-        if channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        yield main_output(model(images))
+    for images in torch.split(stored.to(device), examples_at_once(*stored.shape[-2:])):
+        yield look(images) if evaluation is None else averaged(evaluation, model, look, images, first)
+        first += len(images)
+
+
+def _look(model: nn.Module, transform: Transform, channels_last: bool, stored: Tensor) -> Tensor:
+    """The logits of images as they are stored."""
+    images = transform(stored)
+    if channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    return main_output(model(images))
+
+
+def _places(split: Split) -> Iterator[Tensor]:
+    """The places of a split in order, as many at a time as for `in_slices`."""
+    return iter(torch.split(torch.arange(len(split)), examples_at_once(*split.stored.shape[-2:])))
 
 
 def _finite(found: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from orchestrator.training.batches import DeviceData, batches
 from orchestrator.training.device import derive_seed, generator, seed_everything
 from orchestrator.training.ema import MovingAverage
 from orchestrator.training.endings import Diverged
+from orchestrator.training.evaluation import Evaluation
 from orchestrator.training.losses import Batch, Loss
 from orchestrator.training.penalties.base import ActivationPenalty, Penalty, watched
 from orchestrator.training.schedules import Schedule
@@ -46,6 +47,7 @@ class Learner:
         frozen: modules of it that stay in evaluation mode.
         unchanging: names in its state that no step changes.
         clip_norm: longer gradients are shortened to it.
+        evaluation: how the network is asked at test time; None for the ordinary inference.
         moving: an average of the weights that every step updates.
         factor: the schedule's last one, applied already.
         beat: called after every step.
@@ -73,6 +75,7 @@ class Learner:
     frozen: Sequence[nn.Module] = ()
     unchanging: frozenset[str] = frozenset()
     clip_norm: float | None = None
+    evaluation: Evaluation | None = None
     moving: MovingAverage | None = None
     factor: float | None = None
     beat: Callable[[], None] = lambda: None

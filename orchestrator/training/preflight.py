@@ -37,6 +37,7 @@ from orchestrator.base.text import about
 from orchestrator.training import pretrained
 from orchestrator.training.batches import batch_sizes
 from orchestrator.training.build import (
+    build_evaluation,
     build_loss,
     build_model,
     build_optimizer,
@@ -175,6 +176,8 @@ class _Probe:
                 self._once(group, config, (group,), partial(build_alone, config, group))
         with self._collect(label, config, "schedule"):
             self._once("schedule", config, ("schedule", "epochs"), partial(build_schedule, config, steps_per_epoch=1))
+        with self._collect(label, config, "evaluate"):
+            self._once("evaluate", config, ("evaluate",), partial(build_evaluation, config))
         with self._collect(label, config, "data"):
             self._once("source", config, ("data",), partial(build_source, config))
         with self._collect(label, config, "optimizer"):
@@ -223,6 +226,9 @@ class _Probe:
                 self._once("transfer", config, keys, partial(prepare_transfer, config, model))
                 if config["pretrained"] is None and not all_trained(model):
                     self.notes.append(RANDOM_FEATURES.format(config["choices"].get("transfer")))
+        with self._collect(label, config, "evaluate", dataset):
+            asked = partial(build_evaluation, config, model, dataset.image_size)
+            self._once("evaluate on model", config, (*PART_KEYS, "evaluate"), asked)
         if self.costs_s > 0:
             self._once("costs", config, PART_KEYS, partial(self._add_cost, label, config, model, dataset))
         parameters = count_parameters(model)

@@ -26,9 +26,10 @@ from orchestrator.base.inputs import Inputs, checked_inputs
 from orchestrator.base.targets import catalogue_targets
 from orchestrator.training import checkpoint, metrics
 from orchestrator.training.batches import fitted, place
-from orchestrator.training.build import build_model, load_data
+from orchestrator.training.build import build_evaluation, build_model, load_data
 from orchestrator.training.device import ran_on, set_up
 from orchestrator.training.evaluate import logits
+from orchestrator.training.evaluation import Evaluation
 from orchestrator.training.inputs import inputs_of, of_network, transform_of
 from orchestrator.training.preprocess.statistics import Transform
 
@@ -48,12 +49,14 @@ class Restored:
         channels_last: whether its images go through it in this memory format.
         inputs: how its images are stored, and the names of its classes.
         transform: from stored images to what the network takes, fitted on the training split.
+        evaluation: how it is asked about an image; None for the ordinary inference.
     """
 
     network: nn.Module
     channels_last: bool
     inputs: Inputs
     transform: Transform
+    evaluation: Evaluation | None = None
 
 
 def restored(
@@ -100,7 +103,8 @@ def restored(
             _check_shapes(outline, weights_of_network)
         model, channels_last = build_model(config, shape, torch.device("cpu"))
     model.load_state_dict(weights_of_network)
-    return Restored(model.eval(), channels_last, inputs, transform)
+    evaluation = build_evaluation(config, model, shape.image_size)
+    return Restored(model.eval(), channels_last, inputs, transform, evaluation)
 
 
 def evaluated_again(config: Mapping[str, Any], weights: Path, *, uid: str) -> tuple[dict[str, float], dict[str, Any]]:
@@ -123,10 +127,12 @@ def evaluated_again(config: Mapping[str, Any], weights: Path, *, uid: str) -> tu
     with generators_kept():
         model, channels_last = build_model({**config, "init": {}}, dataset, device)
     model.load_state_dict(of_network(loaded.tensors))
+    evaluation = build_evaluation(config, model, dataset.image_size)
     found: dict[str, float] = {}
     for name in ("val", "test"):
         split = data.splits[name]
-        found |= metrics.evaluated(name, logits(model, split, channels_last=channels_last), split.labels)
+        said = logits(model, split, channels_last=channels_last, evaluation=evaluation)
+        found |= metrics.evaluated(name, said, split.labels)
     return found, ran_on(device, "fp32")
 
 

@@ -192,7 +192,13 @@ class TrialRun:
     def _logits(self, name: str) -> Tensor:
         learner = self._learner
         split = learner.data.splits[name]
-        return evaluate.logits(learner.model, split, channels_last=learner.channels_last, beat=learner.beat)
+        return evaluate.logits(
+            learner.model,
+            split,
+            channels_last=learner.channels_last,
+            evaluation=learner.evaluation,
+            beat=learner.beat,
+        )
 
     def _record(self, result: EpochResult, logits: Tensor) -> None:
         self.history.append(result)

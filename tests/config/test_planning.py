@@ -164,6 +164,13 @@ def test_two_names_of_one_initialization_are_not_searched_together() -> None:
     assert plan(["init=xavier,xavier_fan_in"]).space.keys == ("init",)
 
 
+def test_ways_of_evaluation_are_searched_and_their_two_names_are_not() -> None:
+    made = plan(["model.dropout=0.5", "evaluate=single_crop,flips,monte_carlo_dropout", "evaluate.masks=1,10"])
+    assert {"evaluate", "evaluate.masks"} <= {*made.space.keys}
+    message = refused("evaluate=single_crop,flips,dropout_scaled")
+    assert "evaluate=dropout_scaled: is the same as single_crop under another name" in message
+
+
 @pytest.mark.parametrize("search", ["init", "weight_scale", "all"])
 def test_a_ready_search_has_no_initialization_that_learns_nothing_or_comes_twice(search: str) -> None:
     (initializations,) = [p.domain.ends() for p in plan([f"search={search}"]).space.parameters if p.key == "init"]

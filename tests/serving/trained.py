@@ -24,7 +24,8 @@ STANDARDIZE = {"_target_": f"{OWN}.preprocess.standardize.standardize"}
 def config(**changes: Any) -> dict[str, Any]:
     """A trial's configuration: a small MLP on the digits; keywords replace its entries."""
     none: dict[str, Any] = {
-        key: {} for key in ("norm", "activation", "init", "augment", "penalty", "transfer", "early_stopping")
+        key: {}
+        for key in ("norm", "activation", "init", "augment", "penalty", "transfer", "early_stopping", "evaluate")
     }
     return {
         "choices": {"data": "digits", "model": "mlp", "optimizer": "sgd"},

@@ -45,6 +45,7 @@ def config() -> Callable[..., Config]:
             "penalty": {},
             "transfer": {},
             "early_stopping": {},
+            "evaluate": {},
             "epochs": 4,
             "batch_size": 16,
             "seed": 0,

@@ -14,7 +14,7 @@ from orchestrator.base.groups import PROVIDED
 from orchestrator.training.trial import train
 
 CONF = Path(__file__).parents[2] / "conf"
-GROUPS = ("optimizer", "schedule", "loss", "penalty", "augment", "preprocess", "transfer", "early_stopping")
+GROUPS = ("optimizer", "schedule", "loss", "penalty", "augment", "preprocess", "transfer", "early_stopping", "evaluate")
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 
 
@@ -26,7 +26,7 @@ def spec_of(group: str, name: str) -> dict[str, Any]:
 def test_choice_trains(trial: Callable[..., Any], group: str, name: str) -> None:
     spec = spec_of(group, name)
     spec.pop("search", None)
-    model = {"_target_": "models.mlp.mlp", "hidden": 2, "width": 12}
+    model = {"_target_": "models.mlp.mlp", "hidden": 2, "width": 12, "dropout": 0.1}
     results = list(train(trial("", **{group: spec, "epochs": 2, "model": model})))
     assert len(results) == 2
 

@@ -70,6 +70,29 @@ def test_images_too_large_for_a_preprocessing_are_told_before_anything_is_starte
     assert problems(("", config(preprocess=whiten, choices=choices))) == []
 
 
+def test_a_way_of_evaluation_that_makes_no_sense_is_told_before_anything_is_started(config: MakeConfig) -> None:
+    of = f"{OWN}.evaluation"
+    masks = {"_target_": f"{of}.monte_carlo_dropout.monte_carlo_dropout", "masks": 3}
+    choices = {"data": "synthetic", "evaluate": "monte_carlo_dropout"}
+    (found,) = problems(("", config(evaluate=masks, choices=choices)))
+    assert found.startswith(
+        "evaluate=monte_carlo_dropout: needs a network with dropout, and this one has none; model.dr"
+    )
+    dropout = {"_target_": "models.mlp.mlp", "hidden": 1, "width": 12, "dropout": 0.5}
+    assert problems(("", config(evaluate=masks, model=dropout, choices=choices))) == []
+    (found,) = problems(("", config(evaluate=masks | {"masks": 0}, model=dropout, choices=choices)))
+    assert found == "evaluate=monte_carlo_dropout: masks must be from 1 to 10000, got 0"
+    large = {"_target_": f"{of}.ten_crops.ten_crops", "size": 9}
+    (found,) = problems(("", config(evaluate=large, choices={"data": "synthetic", "evaluate": "ten_crops"})))
+    assert found == "evaluate=ten_crops: size=9 is larger than the images, data=synthetic gives 8x8"
+    flips, head = {"_target_": f"{of}.flips.flips"}, {"_target_": f"{OWN}.transfer.head"}
+    both = {"data": "synthetic", "evaluate": "flips", "transfer": "head"}
+    (found,) = problems(("", config(evaluate=flips, transfer=head, choices=both)))
+    assert found.startswith(
+        "evaluate=flips: looks at images in several ways, and this transfer computes their features"
+    )
+
+
 def test_a_refused_norm_or_activation_is_told_as_the_choice_at_fault(config: MakeConfig) -> None:
     """A ready search that asks for all norms can leave this one out then."""
     choices = {"data": "synthetic", "model": "linear", "norm": "batch", "activation": "tanh"}

@@ -73,6 +73,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "moving average": {"ema_decay": 0.9, "norm": {"_target_": "models.layers.norm.batch_norm"}, "average_from": 0.3},
     "clipped": {"clip_grad_norm": 0.1},
     "patience": {"early_stopping": {"_target_": f"{OWN}.early_stopping.patience.patience", "patience": 2}, "epochs": 9},
+    "dropout masks": {
+        "model": {"_target_": "models.mlp.mlp", "hidden": 1, "width": 12, "dropout": 0.3},
+        "evaluate": {"_target_": f"{OWN}.evaluation.monte_carlo_dropout.monte_carlo_dropout", "masks": 2},
+    },
+    "ten crops": {"evaluate": {"_target_": f"{OWN}.evaluation.ten_crops.ten_crops"}},
     "smallest training loss": {"metric": "train/loss", "mode": "min"},
 }
 
