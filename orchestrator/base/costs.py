@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.base.groups import OF_COSTS
+from orchestrator.base.groups import OF_COSTS, SEARCHABLE_ARGUMENTS
 
 MULTIPLY_ADDS = "multiply_adds"
 """The fact: `key_of` a configuration -> forward multiply-adds of an image in [each epoch, once at the beginning]."""
@@ -15,7 +15,7 @@ MULTIPLY_ADDS = "multiply_adds"
 
 def key_of(config: Mapping[str, Any]) -> str:
     """What tells apart configurations whose networks cost differently."""
-    parts = {key: config.get(key) for key in OF_COSTS}
+    parts = {key: _of_network(key, config.get(key)) for key in OF_COSTS}
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=list).encode()).hexdigest()[:16]
 
 
@@ -32,6 +32,13 @@ def trial_multiply_adds(facts: Mapping[str, Any], config: Mapping[str, Any], epo
         return None
     each, once = found
     return float(each * epochs + once) * float(images or 0)
+
+
+def _of_network(group: str, spec: Any) -> Any:
+    """A spec without the arguments of which the network knows nothing."""
+    if not isinstance(spec, Mapping):
+        return spec
+    return {name: value for name, value in spec.items() if f"{group}.{name}" not in SEARCHABLE_ARGUMENTS}
 
 
 def _counts(number: object) -> bool:

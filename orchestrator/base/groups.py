@@ -14,6 +14,8 @@ class Group:
         provided: arguments that the engine supplies to the group's targets, so that no YAML sets them.
         of_model: built for the model and passed to it, by a model that takes an argument of this name.
         searchable: whether a search space may hold the group and its arguments.
+        searchable_arguments: arguments that a search space may hold although it may not hold the group; neither examples and
+            their ids, nor what trials are compared by, nor the network depends on them.
         places: arguments that say where things lie, and not what is computed; they may change when a sweep is resumed.
         resumable: whether another choice, or other arguments, may be given when a sweep is resumed.
         called: the engine calls what a target returns.
@@ -25,6 +27,7 @@ class Group:
     provided: tuple[str, ...] = ()
     of_model: bool = False
     searchable: bool = True
+    searchable_arguments: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     resumable: bool = False
     called: bool = False
@@ -33,7 +36,14 @@ class Group:
 
 
 TRIAL_GROUPS = (
-    Group("data", searchable=False, places=("root", "download"), costs=True, shown=9),
+    Group(
+        "data",
+        searchable=False,
+        searchable_arguments=("label_noise",),
+        places=("root", "download"),
+        costs=True,
+        shown=9,
+    ),
     Group("model", provided=("num_classes", "in_channels", "image_size", "norm", "activation"), costs=True, shown=1),
     Group("norm", of_model=True, costs=True, shown=4),
     Group("activation", of_model=True, costs=True, shown=5),
@@ -74,6 +84,7 @@ PARTS = _names(SWEEP_GROUPS)
 OF_MODEL = _names([group for group in TRIAL_GROUPS if group.of_model])
 OF_COSTS = _names([group for group in TRIAL_GROUPS if group.costs])
 SEARCHABLE_GROUPS = _names([group for group in TRIAL_GROUPS if group.searchable])
+SEARCHABLE_ARGUMENTS = tuple(f"{group.name}.{name}" for group in TRIAL_GROUPS for name in group.searchable_arguments)
 RESUMABLE_PARTS = _names([group for group in SWEEP_GROUPS if group.resumable])
 PROVIDED: Mapping[str, tuple[str, ...]] = {group.name: group.provided for group in TRIAL_GROUPS if group.provided}
 PLACES: Mapping[str, tuple[str, ...]] = {group.name: group.places for group in TRIAL_GROUPS if group.places}

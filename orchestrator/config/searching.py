@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Glob
 
 from orchestrator.base.build import mismatch, parameters, unknown_key
 from orchestrator.base.errors import Problem, nearest
-from orchestrator.base.groups import GROUPS, PARTS, SEARCHABLE_GROUPS, SEARCHES
+from orchestrator.base.groups import GROUPS, PARTS, SEARCHABLE_ARGUMENTS, SEARCHABLE_GROUPS, SEARCHES
 from orchestrator.base.settings import ROOT_KEYS, SEARCHABLE_KEYS, Settings, settings_problems
 from orchestrator.config.plan import get_key
 from orchestrator.space import Choice, Condition, Domain, Interval, Parameter, Range, Space
@@ -224,8 +224,9 @@ class Search:
         """The parameters that an entry stands for: one, or with `usual` one for each range of the choices."""
         group, dot, _ = entry.key.partition(".")
         why = None
-        if group in GROUPS and group not in SEARCHABLE_GROUPS:
-            why = "a sweep has one data set and one split, or its values could not be compared"
+        if group in GROUPS and group not in SEARCHABLE_GROUPS and entry.key not in SEARCHABLE_ARGUMENTS:
+            may = ", ".join(key for key in SEARCHABLE_ARGUMENTS if key.startswith(f"{group}."))
+            why = f"a sweep has one data set and one split, or its values could not be compared; only {may} can be searched"
         elif group in PARTS or entry.key in SEARCHES:
             why = "says how the sweep runs and cannot be searched"
         elif not dot and group in ROOT_KEYS and group not in SEARCHABLE_KEYS:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.base.errors import ConfigError, NotReadyError, Problem
+from orchestrator.base.groups import SEARCHABLE_ARGUMENTS
 from orchestrator.base.layout import MODEL, PREDICTIONS, trial_folder
 from orchestrator.base.rights import Rights, granted
 from orchestrator.base.upgrades import current_config
@@ -147,7 +148,7 @@ def _described(story: TrialStory) -> str:
 def _facts(story: TrialStory) -> dict[str, Any]:
     """What the plan says of the data, where all trials have the same, and what the trial's predictions do."""
     plan = SweepPlan.from_json(story.record.plan)
-    searched = any(key.split(".")[0] == "data" for key in plan.space.keys)
+    searched = any(key.split(".")[0] == "data" and key not in SEARCHABLE_ARGUMENTS for key in plan.space.keys)
     facts = {} if searched else dict(plan.facts)
     from orchestrator.training import predictions
     from orchestrator.training.checkpoint import Damaged

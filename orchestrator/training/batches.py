@@ -87,7 +87,7 @@ class DeviceData:
     features: dict[str, DeviceData] = field(default_factory=dict, compare=False)
 
 
-_kept: dict[tuple[str, str, str], DeviceData] = {}
+_kept: dict[str, DeviceData] = {}
 
 
 def place(
@@ -98,7 +98,8 @@ def place(
     Args:
         spec: of the preprocessing that `build_preprocess` gives when nothing is kept.
     """
-    key = (dataset.fingerprint, json.dumps(spec, sort_keys=True), str(device))
+    noise = (dataset.label_noise, dataset.split_seed)  # of which the fingerprint knows nothing
+    key = json.dumps([dataset.fingerprint, noise, spec, str(device)], sort_keys=True)
     if key not in _kept:
         _kept.clear()  # one data set at a time: memory matters more than going back and forth
         _kept[key] = _place(dataset, fitted(build_preprocess(), dataset), device)
@@ -180,14 +181,15 @@ def fitted(preprocess: Preprocess | None, dataset: Dataset) -> Transform:
 
 def _place(dataset: Dataset, transform: Transform, device: torch.device) -> DeviceData:
     images = _as_tensor(dataset.images)
-    labels = torch.from_numpy(np.asarray(dataset.labels, dtype=np.int64))
     if device.type == "cuda" and images.nbytes <= GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
         images = images.to(device)
     splits = {}
     for name, ids in dataset.splits.items():
         ids = np.array(ids, dtype=np.int64)
         rows = torch.from_numpy(ids)
-        split = Split(ids, labels[rows].to(device), images, rows, transform, None)
+        told = dataset.train_labels if name == "train" else dataset.labels[ids]
+        labels = torch.from_numpy(np.asarray(told, dtype=np.int64)).to(device)
+        split = Split(ids, labels, images, rows, transform, None)
         if 4 * images.numel() <= KEEP_FLOATS_BYTES:
             split = replace(split, floats=split.take(torch.arange(len(ids))).contiguous())
         splits[name] = split

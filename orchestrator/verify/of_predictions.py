@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.base.groups import SEARCHABLE_ARGUMENTS
 from orchestrator.base.layout import PREDICTIONS
 from orchestrator.base.records import State
 from orchestrator.base.regular import read_regular
@@ -118,7 +119,8 @@ def predictions_fit(trial: TrialEvidence) -> Iterator[Finding]:
     yield from _header_fits(trial, stored.state)
     classes = list(stored.state.get("classes") or ())
     facts = trial.sweep.plan.facts
-    searched = any(key == "data" or key.startswith("data.") for key in trial.sweep.plan.space.keys)
+    decide_data = [key for key in trial.sweep.plan.space.keys if key not in SEARCHABLE_ARGUMENTS]
+    searched = any(key == "data" or key.startswith("data.") for key in decide_data)
     if not searched and facts.get("fingerprint") and stored.state.get("fingerprint") != facts["fingerprint"]:
         yield Finding(
             f"{PREDICTIONS.name} has data of fingerprint {stored.state.get('fingerprint')}", facts["fingerprint"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from orchestrator.base.errors import NotReadyError
+from orchestrator.training.data.label_noise import check_label_noise, with_label_noise
 from orchestrator.training.data.source import SPLITS, Contents
 from orchestrator.training.data.splits import check_split, stratified_holdout
 
@@ -19,10 +20,12 @@ class Dataset:
 
     Args:
         images: uint8 in [0, 255] or finite float32, NCHW; memory-mapped where it comes from the cache.
-        labels: int64 [N], in [0, num_classes).
+        labels: int64 [N], in [0, num_classes); the right ones.
         splits: sorted int64 ids (rows of `images`) of `train`, `val` and `test`; disjoint, every class in each.
         fingerprint: SHA-256 of images, labels, class names and splits: equal exactly where predictions fit together.
+            Noise in the labels of training leaves it as it is.
         entry: name of its entry in the cache; "" where it was made in memory.
+        label_noise: the share of `train_labels` that are wrong; which ones follows from `split_seed`.
     """
 
     name: str
@@ -32,6 +35,14 @@ class Dataset:
     classes: tuple[str, ...]
     fingerprint: str
     entry: str = ""
+    label_noise: float = 0.0
+    split_seed: int = 0
+
+    @property
+    def train_labels(self) -> np.ndarray:
+        """The labels that training is told, in the order of `splits["train"]`."""
+        right = self.labels[self.splits["train"]]
+        return with_label_noise(right, self.num_classes, self.label_noise, self.split_seed)
 
     @property
     def num_classes(self) -> int:
@@ -60,18 +71,22 @@ def make_dataset(
     classes: Sequence[str] | None = None,
     val_fraction: float = 0.2,
     split_seed: int = 0,
+    label_noise: float = 0.0,
 ) -> Dataset:
     """A checked Dataset from arrays; without `val`, a stratified `val_fraction` of `train` becomes the validation set.
 
     Args:
         train: images (uint8, or float; [N, C, H, W], or [N, H, W] for one channel) and integer labels [N].
         classes: names by class id; without them, "0", "1", ... up to the largest training label.
+        label_noise: the share of the training labels that are replaced by another class.
 
     Raises:
-        ValueError: the split leaves a class without an example, or `val_fraction` or `split_seed` is out of range.
+        ValueError: the split leaves a class without an example, or `val_fraction`, `split_seed` or `label_noise` is out of
+            range.
         NotReadyError: shapes, labels or pixels are wrong; the first wrong row is named.
     """
     check_split(val_fraction, split_seed)
+    check_label_noise(label_noise)
     parts = {"train": train, "val": val, "test": test} if val is not None else {"train": train, "test": test}
     images = {split: _checked_images(f"{name}, {split}", pair[0]) for split, pair in parts.items()}
     for split, array in images.items():
@@ -91,11 +106,25 @@ def make_dataset(
         part=np.concatenate([np.full(len(array), SPLITS.index(split), np.uint8) for split, array in images.items()]),
         classes=tuple(classes),
     )
-    return assemble(name, contents, digest(contents), val_fraction=val_fraction, split_seed=split_seed)
+    return assemble(
+        name,
+        contents,
+        digest(contents),
+        val_fraction=val_fraction,
+        split_seed=split_seed,
+        label_noise=label_noise,
+    )
 
 
 def assemble(
-    name: str, contents: Contents, contents_digest: str, *, val_fraction: float, split_seed: int, entry: str = ""
+    name: str,
+    contents: Contents,
+    contents_digest: str,
+    *,
+    val_fraction: float,
+    split_seed: int,
+    label_noise: float = 0.0,
+    entry: str = "",
 ) -> Dataset:
     """The Dataset of checked contents: a validation split is made where they have none, and every class must be in each.
 
@@ -115,7 +144,17 @@ def assemble(
     for split in SPLITS:
         fingerprint.update(f"{split}:{len(ids[split])}:".encode())
         fingerprint.update(ids[split].astype("<i8").tobytes())
-    return Dataset(name, contents.images, contents.labels, ids, contents.classes, fingerprint.hexdigest(), entry)
+    return Dataset(
+        name,
+        contents.images,
+        contents.labels,
+        ids,
+        contents.classes,
+        fingerprint.hexdigest(),
+        entry,
+        label_noise,
+        split_seed,
+    )
 
 
 def digest(contents: Contents) -> str:

@@ -26,6 +26,7 @@ def image_folder(
     channels: int = 3,
     val_fraction: float = 0.2,
     split_seed: int = 0,
+    label_noise: float = 0.0,
 ) -> Source:
     """Images below `root`; a folder's name is the class, and classes are numbered in the order of their names.
 
@@ -51,6 +52,7 @@ def image_folder(
         channels=channels,
         val_fraction=val_fraction,
         split_seed=split_seed,
+        label_noise=label_noise,
     )
 
 

@@ -15,6 +15,7 @@ def gaussian(
     seed: int = 0,
     val_fraction: float = 0.2,
     split_seed: int = 0,
+    label_noise: float = 0.0,
 ) -> Dataset:
     """Standard normal vectors as images of one channel and one row, [N, 1, 1, dimensions], with classes in turn.
 
@@ -41,4 +42,5 @@ def gaussian(
         classes=[f"class {label}" for label in range(classes)],
         val_fraction=val_fraction,
         split_seed=split_seed,
+        label_noise=label_noise,
     )

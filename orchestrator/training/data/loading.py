@@ -88,6 +88,7 @@ def _load(spec: Mapping[str, Any], folder: Path, entry: str, progress: Progress 
         contents_digest,
         val_fraction=made.val_fraction,
         split_seed=made.split_seed,
+        label_noise=made.label_noise,
         entry=entry,
     )
 

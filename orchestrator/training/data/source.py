@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from orchestrator.training.data.label_noise import check_label_noise
 from orchestrator.training.data.splits import check_split
 
 SPLITS = ("train", "val", "test")
@@ -43,9 +44,11 @@ class Source(ABC):
     name: str
     val_fraction: float
     split_seed: int
+    label_noise: float = 0.0
 
     def __post_init__(self) -> None:
         check_split(self.val_fraction, self.split_seed)
+        check_label_noise(self.label_noise)
 
     @property
     def carried(self) -> bool:

@@ -17,6 +17,7 @@ def synthetic(
     seed: int = 0,
     val_fraction: float = 0.2,
     split_seed: int = 0,
+    label_noise: float = 0.0,
 ) -> Dataset:
     """Images of `classes` patterns in equal shares; every fifth example of a class is for the test.
 
@@ -49,6 +50,7 @@ def synthetic(
         classes=[f"class {label}" for label in range(classes)],
         val_fraction=val_fraction,
         split_seed=split_seed,
+        label_noise=label_noise,
     )
 
 

@@ -76,40 +76,74 @@ _LAYOUTS = {
 }
 
 
-def mnist(*, root: str = "data", download: bool = True, val_fraction: float = 0.2, split_seed: int = 0) -> Source:
+def mnist(
+    *,
+    root: str = "data",
+    download: bool = True,
+    val_fraction: float = 0.2,
+    split_seed: int = 0,
+    label_noise: float = 0.0,
+) -> Source:
     """MNIST: 70,000 grey 28x28 images of digits. Source: LeCun et al. 1998, Gradient-Based Learning."""
-    return _source("mnist", root, download, val_fraction, split_seed)
+    return _source("mnist", root, download, val_fraction, split_seed, label_noise)
 
 
 def fashion_mnist(
-    *, root: str = "data", download: bool = True, val_fraction: float = 0.2, split_seed: int = 0
+    *,
+    root: str = "data",
+    download: bool = True,
+    val_fraction: float = 0.2,
+    split_seed: int = 0,
+    label_noise: float = 0.0,
 ) -> Source:
     """Fashion-MNIST: 70,000 grey 28x28 images of clothes. Source: Xiao et al. 2017, arXiv:1708.07747."""
-    return _source("fashion_mnist", root, download, val_fraction, split_seed)
+    return _source("fashion_mnist", root, download, val_fraction, split_seed, label_noise)
 
 
-def cifar10(*, root: str = "data", download: bool = True, val_fraction: float = 0.2, split_seed: int = 0) -> Source:
+def cifar10(
+    *,
+    root: str = "data",
+    download: bool = True,
+    val_fraction: float = 0.2,
+    split_seed: int = 0,
+    label_noise: float = 0.0,
+) -> Source:
     """CIFAR-10: 60,000 colour 32x32 images in 10 classes. Source: Krizhevsky 2009, Learning Multiple Layers of Features."""
-    return _source("cifar10", root, download, val_fraction, split_seed)
+    return _source("cifar10", root, download, val_fraction, split_seed, label_noise)
 
 
-def cifar100(*, root: str = "data", download: bool = True, val_fraction: float = 0.2, split_seed: int = 0) -> Source:
+def cifar100(
+    *,
+    root: str = "data",
+    download: bool = True,
+    val_fraction: float = 0.2,
+    split_seed: int = 0,
+    label_noise: float = 0.0,
+) -> Source:
     """CIFAR-100: as CIFAR-10, in 100 (fine) classes. Source: Krizhevsky 2009, Learning Multiple Layers of Features."""
-    return _source("cifar100", root, download, val_fraction, split_seed)
+    return _source("cifar100", root, download, val_fraction, split_seed, label_noise)
 
 
-def svhn(*, root: str = "data", download: bool = True, val_fraction: float = 0.2, split_seed: int = 0) -> Source:
+def svhn(
+    *,
+    root: str = "data",
+    download: bool = True,
+    val_fraction: float = 0.2,
+    split_seed: int = 0,
+    label_noise: float = 0.0,
+) -> Source:
     """SVHN: 99,289 colour 32x32 images of house numbers (without `extra`). Source: Netzer et al. 2011, Reading Digits."""
-    return _source("svhn", root, download, val_fraction, split_seed)
+    return _source("svhn", root, download, val_fraction, split_seed, label_noise)
 
 
-def _source(name: str, root: str, download: bool, val_fraction: float, split_seed: int) -> Source:
+def _source(name: str, root: str, download: bool, val_fraction: float, split_seed: int, label_noise: float) -> Source:
     return _TorchvisionSet(
         name=name,
         root=absolute(root),
         download=download,
         val_fraction=val_fraction,
         split_seed=split_seed,
+        label_noise=label_noise,
     )
 
 
