@@ -9,7 +9,15 @@ from pathlib import Path
 from orchestrator.base.text import short, signed
 from orchestrator.cli.compared_table import BASELINE, is_tested, table_lines, tests_of
 from orchestrator.cli.fitting import cell, wrapped
-from orchestrator.ensembles.comparison import Comparison, Row, dropped_sweeps, has_weights, network_of, trials_of
+from orchestrator.ensembles.comparison import (
+    Comparison,
+    MemberRecord,
+    Row,
+    dropped_sweeps,
+    has_weights,
+    network_of,
+    trials_of,
+)
 
 SHOWN = 8
 SURE = 0.05
@@ -66,6 +74,8 @@ def answer(found: Comparison) -> str:
 def _made_of(found: Comparison, row: Row) -> str:
     if (network := network_of(found, row)) is None:
         return f"of {len(row['members'])} trials"
+    if "passes" in network:
+        return f"one network, asked {network['passes']:,} times about each image"
     count = len(network["ingredients"])
     return f"one network of the averaged weights of {f'{count} trials' if count > 1 else 'one trial'}"
 
@@ -203,11 +213,14 @@ def _chosen(found: Comparison) -> list[str]:
 
 def _averaged(found: Comparison) -> list[str]:
     pairs = [(row, network_of(found, row)) for row in found["rows"]]
-    return [_network(found, row, network["ingredients"]) for row, network in pairs if network is not None]
+    return [_network(found, row, network) for row, network in pairs if network is not None]
 
 
-def _network(found: Comparison, row: Row, ingredients: Sequence[int]) -> str:
+def _network(found: Comparison, row: Row, network: MemberRecord) -> str:
+    ingredients = network["ingredients"]
     names = [_named(found, place) for place in ingredients[:3]]
+    if "passes" in network:
+        return f"{row['method']} is the network of {names[0]}, asked {network['passes']:,} times about each image."
     if row["method"] == "swa":
         return f"swa is one network, the weights of {names[0]} averaged over its last epochs."
     if len(ingredients) == 1:

@@ -80,7 +80,11 @@ def _parser() -> Parser:
     )
     parser.add_argument("sweeps", nargs="+", metavar="SWEEP", help="a sweep's name, or its name with the id")
     parser.add_argument("--filter", metavar="F", help="of trials, as in MLflow: \"params.norm = 'batch'\"")
-    parser.add_argument("--methods", metavar="A,B", help="some of `orchestrator list ensemble` (default: all)")
+    parser.add_argument(
+        "--methods",
+        metavar="A,B",
+        help="some of `orchestrator list ensemble` (default: those not said to be on request)",
+    )
     parser.add_argument(
         "--temperature",
         default="after",

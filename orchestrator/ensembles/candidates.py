@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from orchestrator.base.costs import MULTIPLY_ADDS, key_of
 from orchestrator.base.errors import NotReadyError
@@ -109,18 +109,13 @@ def trials_of(folder: Path) -> SweepTrials:
         if reason := why_not(trial.state, trial.value, source.metric, trial.metrics.get("test/loss"), _digest(trial)):
             left_out.append(LeftOut(name, reason))
             continue
-        parameters, multiply_adds, unpriced = priced(
-            costs.get(key_of(trial.config), (None, None)), trial.config, networks
-        )
         member = Member(
             name=name,
             params=trial.params,
             architecture=_architecture(trial.config),
             configuration=f"{source.uid}/c{configurations[trial.config_index]}",
             value=float(trial.value or 0.0),
-            parameters=parameters,
-            multiply_adds=multiply_adds,
-            unpriced=unpriced,
+            **priced(costs.get(key_of(trial.config), (None, None)), trial.config, networks),
         )
         path, uid = trial_folder(folder, trial.index) / PREDICTIONS, f"{opened.uid_in_files}/{trial.index}"
         data = trial.config.get("data")
@@ -184,12 +179,25 @@ def _facts(record: SweepRecord) -> Mapping[str, Any]:
     return facts if isinstance(facts, Mapping) else {}
 
 
-def priced(known: Costs, config: Mapping[str, Any], networks: Networks) -> tuple[int | None, int | None, str | None]:
-    """Parameters and multiply-adds of a trial, and why the latter are not known; worked out where its plan does not say them."""
-    if known[1] is not None:
-        return (*known, None)
-    found = networks.costs(config)
-    return (*known, found) if isinstance(found, str) else (*found, None)
+class Priced(TypedDict):
+    """What a member's network costs, as `pool.Member` has it."""
+
+    parameters: int | None
+    multiply_adds: int | None
+    unpriced: str | None
+    passes: int
+
+
+def priced(known: Costs, config: Mapping[str, Any], networks: Networks) -> Priced:
+    """What a trial's network costs, or why that is not known; worked out where its plan does not say it."""
+    found = known if known[1] is not None else networks.costs(config)
+    parameters, adds = known if isinstance(found, str) else found
+    passes = networks.passes(config)
+    why = found if isinstance(found, str) else None
+    if passes is None:
+        why = "how often an image goes through its network is not known"
+    adds = None if adds is None or passes is None else adds * passes
+    return {"parameters": parameters, "multiply_adds": adds, "unpriced": why, "passes": passes or 1}
 
 
 def _known_costs(facts: Mapping[str, Any], keys: set[str]) -> dict[str, Costs]:

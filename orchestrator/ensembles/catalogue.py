@@ -39,7 +39,7 @@ def names() -> list[str]:
 
 
 def chosen(wanted: Sequence[str] | None = None) -> list[Choice]:
-    """The choices of these names in alphabetical order, and the baseline; None means all.
+    """The choices of these names in alphabetical order, and the baseline; None means all but those on request.
 
     Raises:
         ConfigError: one is no choice; all are told.
@@ -55,7 +55,10 @@ def chosen(wanted: Sequence[str] | None = None) -> list[Choice]:
             for name in unknown
         ]
         raise ConfigError(problems or [Problem("--methods", "names no method", known=tuple(known), listed_by=listed)])
-    return [_read(CONF / ENSEMBLE / f"{name}.yaml") for name in known if wanted is None or name in {*wanted, BASELINE}]
+    if wanted is not None:
+        return [_read(CONF / ENSEMBLE / f"{name}.yaml") for name in known if name in {*wanted, BASELINE}]
+    everything = [_read(CONF / ENSEMBLE / f"{name}.yaml") for name in known]
+    return [choice for choice in everything if not getattr(choice.method, "on_request", False)]
 
 
 def _read(path: Path) -> Choice:

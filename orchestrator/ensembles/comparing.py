@@ -58,7 +58,7 @@ def compare(
         name: of the comparison; made from the sweeps where it is None.
         latency: whether networks whose weights are here are timed.
         command: the words that were typed, for the record.
-        networks: is told the weights of each network of averaged weights, by the name of the member.
+        networks: is told the weights of each network made of weights, by the name of the member.
         kept_in: the folder of sweeps; the same comparison, where one is kept there already, is returned instead.
 
     Raises:
@@ -238,11 +238,12 @@ def _environment() -> dict[str, str]:
 def _add_latency(comparison: Comparison, sources: Sequence[Source]) -> None:
     timer = costs.Latencies({source.uid: source.folder for source in sources if source.folder is not None})
     members = comparison["members"]
-    # a network of averaged weights computes what each of its ingredients does
+    # a network made of weights computes what each of its ingredients does, maybe more often
     names = [members[member.get("ingredients", [place])[0]]["name"] for place, member in enumerate(members)]
     timer.measure([names[place] for row in comparison["rows"] for place in row["members"]])
     for row in comparison["rows"]:
-        row["latency_ms"] = timer.of([names[place] for place in row["members"]])
+        passes = [members[place].get("passes") for place in row["members"]]
+        row["latency_ms"] = timer.of([names[place] for place in row["members"]], passes)
     first = [f"{name}: {why}" for name, why in timer.reasons.items()][:1]
     missing = {"latency_missing": f"{len(timer.reasons):,} networks; the first is {' '.join(first)}"[:2_000]}
     on = {

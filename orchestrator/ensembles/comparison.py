@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NotRequired, TypedDict
 
 from orchestrator.base.decode import COUNT, TIME_MS, Fits
+from orchestrator.base.recorded import Spec
 
 FORMAT = 1
 RANKING = "ranking"
@@ -41,6 +42,8 @@ class MemberRecord(TypedDict):
 
     Args:
         ingredients: of a network of averaged weights, which stands behind the candidates: whose weights, as places.
+        evaluate, passes: of a network of one trial that is asked otherwise than that: how (a spec of the group `evaluate`), and
+            how often an image goes through it.
     """
 
     name: str
@@ -53,6 +56,8 @@ class MemberRecord(TypedDict):
     val_accuracy: Share
     val_nll: NotNegative
     ingredients: NotRequired[Sequence[int]]
+    evaluate: NotRequired[Spec]
+    passes: NotRequired[Count]
 
 
 class SweepRecordOf(TypedDict):
@@ -218,6 +223,6 @@ def has_weights(row: Row) -> bool:
 
 
 def network_of(comparison: Comparison, row: Row) -> MemberRecord | None:
-    """The network of averaged weights that is a row's only member; None of another row."""
+    """The network made of weights that is a row's only member; None of another row."""
     members = [comparison["members"][place] for place in row["members"] if 0 <= place < len(comparison["members"])]
     return members[0] if len(members) == 1 and members[0].get("ingredients") else None

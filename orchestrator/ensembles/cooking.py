@@ -1,5 +1,5 @@
-"""Networks of averaged weights, cooked for a comparison: each is a member of its own behind the candidates, which no other method
-sees.
+"""Networks of averaged weights, and single ones that are asked in several ways, cooked for a comparison: each is a member of its
+own behind the candidates, which no other method sees.
 
 Its validation score is honest as that of the others: which weights are averaged is chosen anew without the examples that it is
 scored on, over the same folds, and so is its temperature. At most `most` averages are tried in each of six choices, and none
@@ -8,7 +8,8 @@ twice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ class Network:
         ingredients: places in the pool.
         tensors: its state.
         logits_NK: of validation.
+        evaluate: the spec by which it is asked, where it is asked otherwise than its trial.
     """
 
     fitted: Fitted
@@ -53,6 +55,7 @@ class Network:
     kitchen: Kitchen
     tensors: Any
     logits_NK: Array
+    evaluate: Mapping[str, Any] | None = None
 
     def packed(self) -> bytes:
         """Its weights as a file."""
@@ -60,7 +63,7 @@ class Network:
 
     def record(self, labels_N: Array) -> MemberRecord:
         said = measures(softmax(self.logits_NK, "float64"), labels_N)
-        return {
+        found: MemberRecord = {
             "name": self.member.name,
             "params": {},
             "architecture": self.member.architecture,
@@ -72,11 +75,14 @@ class Network:
             "val_nll": said["nll"],
             "ingredients": [*self.ingredients],
         }
+        if self.evaluate is not None:
+            found |= {"evaluate": self.evaluate, "passes": self.member.passes}
+        return found
 
 
 @dataclass(frozen=True)
 class Cooked:
-    """What the methods made that average weights.
+    """What the methods made that average weights, or ask one network in several ways.
 
     Args:
         not_tried: (method, reason).
@@ -91,32 +97,34 @@ class Cooked:
 def cook(
     choices: Sequence[Choice], pool: Pool, gathered: Gathered, *, metric: str, temperature: Temperature, seed: int
 ) -> Cooked:
-    """The networks of all methods that average weights.
+    """The networks of all methods that take weights.
 
     Args:
         pool: its members in order, as for `crossfitting.fit`.
     """
     networks: list[Network] = []
     not_tried: list[tuple[str, str]] = []
-    left_out: dict[str, LeftOut] = {}
     larders: dict[str, Larder] = {}
     for choice in choices:
         if not isinstance(soup := choice.method, Soup):
             continue
-        larder = larders.setdefault(soup.file, Larder(pool, gathered, soup, metric))
         try:
+            key = soup.file + json.dumps(soup.evaluate)
+            if key not in larders:
+                larders[key] = Larder(pool, gathered, soup, metric)
+            larder = larders[key]
             networks.append(_network(choice, soup, larder, len(pool) + len(networks), temperature, seed))
         except (NotPossibleError, OrchestratorError) as error:
             not_tried.append((choice.name, str(error)))
         except (ImportError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
             why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             not_tried.append((choice.name, f"the networks cannot be computed here: {why}"))
-        left_out |= {one.name: one for one in larder.left_out}
+    left_out = {one.name: one for larder in larders.values() for one in larder.left_out}
     return Cooked(tuple(networks), tuple(not_tried), tuple(left_out.values()))
 
 
 def of_predictions(choices: Sequence[Choice]) -> list[Choice]:
-    """The methods that average no weights."""
+    """The methods that take no weights."""
     return [choice for choice in choices if not isinstance(choice.method, Soup)]
 
 
@@ -138,7 +146,7 @@ def with_networks(unseen: Unseen, networks: Sequence[Network]) -> Unseen:
         if not (np.array_equal(test.ids, unseen.ids_N) and np.array_equal(test.labels.numpy(), unseen.labels_N)):
             raise NotReadyError(
                 f"the test examples of {one.member.name} are others than those of the predictions; compare again with"
-                " --methods and without the soups"
+                " --methods and without those that take weights"
             )
         logits_NK = one.kitchen.logits(one.tensors, "test")
         found.append(np.where(np.isfinite(logits_NK).all(axis=1, keepdims=True), logits_NK, np.float32(0)))
@@ -170,6 +178,7 @@ def _network(choice: Choice, soup: Soup, larder: Larder, place: int, temperature
         kitchen,
         kitchen.network(ingredients),
         logits_NK,
+        soup.evaluate,
     )
 
 
@@ -188,5 +197,5 @@ def _chosen(soup: Soup, larder: Larder, rows_n: Array | None) -> tuple[tuple[int
     )
     logits_NK = kitchen.validation(chosen)
     if not np.isfinite(logits_NK).all():
-        raise NotPossibleError("the network of averaged weights gives numbers that are not finite")
+        raise NotPossibleError("the network gives numbers that are not finite")
     return chosen, logits_NK

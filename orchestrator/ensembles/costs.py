@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 from orchestrator.base.errors import OrchestratorError
@@ -99,7 +100,8 @@ class Latencies:
 
     def __init__(self, folders: dict[str, Path], batch: int = BATCH) -> None:
         self._folders, self._batch = folders, batch
-        self._known: dict[str, Latency] = {}
+        self._known: dict[str, Latency] = {}  # of one pass
+        self._passes: dict[str, int] = {}
         self.reasons: dict[str, str] = {}
         """Of members that could not be measured."""
 
@@ -110,10 +112,17 @@ class Latencies:
             for start in range(0, len(new), AT_ONCE):
                 self._measure_together(new[start : start + AT_ONCE])
 
-    def of(self, names: Sequence[str]) -> float | None:
-        """Milliseconds of all members together; None where one has no weights here."""
+    def of(self, names: Sequence[str], passes: Sequence[int | None] = ()) -> float | None:
+        """Milliseconds of all members together, all their passes counted; None where one has no weights here.
+
+        Args:
+            passes: of members that are asked otherwise than their trials, how often an image goes through them.
+        """
         self.measure(names)
-        found = [self._known[name].value_ms for name in names if name in self._known]
+        counts = [count or self._passes.get(name, 1) for name, count in zip_longest(names, passes)]
+        found = [
+            self._known[name].value_ms * count for name, count in zip(names, counts, strict=True) if name in self._known
+        ]
         return sum(found) if len(found) == len(names) else None
 
     @property
@@ -149,6 +158,7 @@ class Latencies:
         except OrchestratorError as error:
             self.reasons[name] = str(error)
             return None
+        self._passes[name] = predictor.passes
         images = torch.zeros(self._batch, predictor.channels, *predictor.image_size)
         return torch.inference_mode()(partial(predictor.network, images))
 

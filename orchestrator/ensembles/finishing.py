@@ -194,7 +194,7 @@ def _model(found: Comparison, folder: Path, networks: Mapping[str, bytes]) -> li
 
 
 def _network(found: Comparison, folder: Path, networks: Mapping[str, bytes]) -> dict[str, Made]:
-    """The network of averaged weights that wins, if one does; its weights are those that were kept with the record."""
+    """The network made of weights that wins, if one does; its weights are those that were kept with the record."""
     from orchestrator.ensembles.winner import Made
 
     network = network_of(found, _winner(found))
@@ -203,8 +203,9 @@ def _network(found: Comparison, folder: Path, networks: Mapping[str, bytes]) -> 
     try:
         weights = networks.get(network["name"]) or read_regular(folder / NETWORK)
     except OSError as error:
-        raise NotReadyError(f"its averaged weights are not there ({folder / NETWORK}: {error.strerror})") from error
-    return {network["name"]: Made(weights, found["members"][network["ingredients"][0]]["name"])}
+        raise NotReadyError(f"its weights are not there ({folder / NETWORK}: {error.strerror})") from error
+    like = found["members"][network["ingredients"][0]]["name"]
+    return {network["name"]: Made(weights, like, network.get("evaluate"))}
 
 
 def _remove_half(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The weights of members that are here, and the kitchens in which they are averaged, made when they are asked for."""
+"""The weights of members that are here, and the kitchens in which they are averaged or asked, made when they are needed."""
 
 from __future__ import annotations
 
@@ -47,12 +47,14 @@ class Larder:
     """
 
     def __init__(self, pool: Pool, gathered: Gathered, soup: Soup, metric: str) -> None:
-        self._all, self.left_out = weights_here(pool, gathered.sources, soup.file)
+        self._evaluate = soup.evaluate
+        self._all, self.left_out = weights_here(pool, gathered.sources, soup.file, each=soup.evaluate is not None)
         self._here = any(source.folder is not None for source in gathered.sources)
         self._by_place = {one.place: one for one in self._all}
         self._kept = Counter(one.network for one in self._all)
         self._pool, self._gathered, self._metric = pool, gathered, metric
-        self._anew = soup.fewest == 1
+        self._anew = soup.anew
+        self._unasked: list[str] = []
         self._kitchens: dict[str, Kitchen] = {}
         self._sound: dict[int, bool] = {}
         self._order: Order | None = None
@@ -87,6 +89,8 @@ class Larder:
             if len(found) >= soup.fewest:
                 return found
             usable = max(usable, len(found))
+        if self._unasked and self._evaluate is not None:
+            raise NotPossibleError(f"the network of the best kept trial {self._unasked[0]}")
         raise NotPossibleError(f"{soup.lacking(usable)}; the others cannot be used")
 
     def _ordered(self, rows_n: Array | None) -> list[int]:
@@ -109,13 +113,15 @@ class Larder:
         return self._kitchens[one.network]
 
     def _is_sound(self, one: Weights) -> bool:
-        from orchestrator.training.soups import Unfit
+        from orchestrator.training.soups import Unasked, Unfit
 
         if one.place not in self._sound:
-            kitchen = self.kitchen(one.place)
             try:
-                kitchen.take(one.place, one.path, one.uid)
+                self.kitchen(one.place).take(one.place, one.path, one.uid)
                 self._sound[one.place] = True
+            except Unasked as error:
+                self._unasked.append(str(error))
+                self._sound[one.place] = False
             except Unfit as error:
                 self.left_out.append(LeftOut(one.name, f"{SCOPE}: {error}"))
                 self._sound[one.place] = False
@@ -128,23 +134,34 @@ class Larder:
         from orchestrator.training.soups import Kitchen
 
         rights = in_force() | read_user_rights()
-        parts = {part: one.config[part] for part in (*OF_COSTS, "preprocess")}  # network and data
+        config = one.config if self._evaluate is None else {**one.config, "evaluate": self._evaluate}
+        parts = {part: config[part] for part in (*OF_COSTS, "preprocess", "evaluate")}  # network and data
         check_recorded(one.name, parts, rights, how=SETTINGS)
         with granted(rights):
-            kitchen = Kitchen(one.config, fingerprint=self._gathered.fingerprint, anew=self._anew)
+            kitchen = Kitchen(config, fingerprint=self._gathered.fingerprint, anew=self._anew)
         ids_N, labels_N = kitchen.val.ids, kitchen.val.labels.numpy()
         if not (np.array_equal(ids_N, self._gathered.ids_N) and np.array_equal(labels_N, self._pool.labels_N)):
             raise NotPossibleError("the validation examples of the data set are others than those of the predictions")
         return kitchen
 
     def member(self, choice: Choice, ingredients: Sequence[int], logits_NK: Array) -> Member:
-        """The average as a member; it costs what each of its ingredients does."""
+        """The average as a member; it costs what each of its ingredients does, as often as it is asked."""
         first = self._pool.members[ingredients[0]]
+        passes = self.kitchen(ingredients[0]).passes
+        adds = None if first.multiply_adds is None else first.multiply_adds // first.passes * passes
         name = f"{choice.name} of {first.name}"
         if len(ingredients) > 1:
             name += f" and {len(ingredients) - 1} more"
         said = measures(softmax(logits_NK, "float64"), self.labels_N)
-        return replace(first, name=name, params={}, configuration=name, value=_value(self._metric, said))
+        return replace(
+            first,
+            name=name,
+            params={},
+            configuration=name,
+            value=_value(self._metric, said),
+            multiply_adds=adds,
+            passes=passes,
+        )
 
     def said(self, soup: Soup, ingredients: Sequence[int]) -> str:
         """What was taken of what is kept, in words."""

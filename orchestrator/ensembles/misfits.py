@@ -45,6 +45,10 @@ def _of_members(said: Comparison) -> Iterator[str]:
             yield f"{at}.name is none of a trial"
         if ingredients is not None and not (ingredients and _are_places(ingredients, trials)):
             yield f"{at}.ingredients names members that are not there, or one twice"
+        if ("evaluate" in member or "passes" in member) and not (
+            "evaluate" in member and "passes" in member and ingredients is not None and len(ingredients) == 1
+        ):
+            yield f"{at}.evaluate and passes belong to a network of one trial"
         if ingredients is not None and (len(member["name"]) > LONGEST_NAME or not member["name"].isprintable()):
             yield f"{at}.name is none of a network"
 

@@ -78,6 +78,27 @@ class Networks:
             self._until = self._until or self._clock() + self._seconds
         return self._known[key]
 
+    def passes(self, config: Mapping[str, Any]) -> int | None:
+        """How often an image goes through the network at test time; None where that is not known."""
+        if not config.get("evaluate"):
+            return 1
+        try:
+            return None if self._shape is None else _passes(config, self._shape)
+        except Exception:  # as above
+            return None
+
+
+def _passes(config: Mapping[str, Any], shape: Shape) -> int:
+    from orchestrator.base.targets import catalogue_targets
+    from orchestrator.training.build import build_evaluation
+
+    check_config(config)
+    config = current_config(config)
+    if config["evaluate"].get("_target_") not in catalogue_targets():
+        raise ValueError("it is none of the catalogue")
+    evaluation = build_evaluation(config)
+    return 1 if evaluation is None else evaluation.passes(shape.image_size)
+
 
 def _traced(config: Mapping[str, Any], shape: Shape) -> Costs:
     from orchestrator.base.targets import catalogue_targets

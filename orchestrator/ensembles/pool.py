@@ -26,7 +26,8 @@ class Member:
         configuration: the same for trials that differ in their seed alone: `SWEEP-0a1b2c3d/c3`.
         value: the objective of its sweep, by which members are ordered.
         parameters: trainable parameters; None where they are not known.
-        multiply_adds: of the prediction of one image; None where they are not known, and `unpriced` says why.
+        multiply_adds: of the prediction of one image, all passes together; None where not known, and `unpriced` says why.
+        passes: how often an image goes through the network.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Member:
     parameters: int | None = None
     multiply_adds: int | None = None
     unpriced: str | None = None
+    passes: int = 1
 
 
 class HasMembers(Protocol):

@@ -27,6 +27,7 @@ from orchestrator.ensembles.candidates import (
     UNKNOWN,
     Candidate,
     LeftOut,
+    Priced,
     Source,
     SweepTrials,
     best_key,
@@ -42,6 +43,9 @@ from orchestrator.stores.runs import StoredRun, UnavailableError, safe_name
 from orchestrator.tracking.spelling import NONE
 
 SHOWN = 8
+PRICED = (*OF_COSTS, "evaluate")
+"""Groups whose values decide what the prediction of an image costs."""
+
 DIGEST_TAG = safe_name(f"sha256.{ARTIFACT}")
 MOST_DIGITS = 16
 DESCRIPTION = f"{MODEL}/data/model.json"
@@ -127,17 +131,15 @@ class Server:
     ) -> list[Candidate]:
         """With what their networks cost; the configuration is asked of one trial for each different network."""
         networks = Networks(_shape(self._store.fetched(sweep_run, DESCRIPTION, folder / "sweep")))
-        known: dict[str, tuple[int | None, int | None, str | None]] = {}
+        known: dict[str, Priced] = {}
         found = []
         for one in candidates:
             run = runs[one.index]
-            network = json.dumps([(k, v) for k, v in sorted(run.params.items()) if k.partition(".")[0] in OF_COSTS])
+            network = json.dumps([(k, v) for k, v in sorted(run.params.items()) if k.partition(".")[0] in PRICED])
             if network not in known:
                 file = self._store.fetched(run.run_id, RUN_CONFIG, folder / f"config-{one.index}")
                 known[network] = priced((None, None), _config(file), networks)
-            parameters, multiply_adds, unpriced = known[network]
-            member = replace(one.member, parameters=parameters, multiply_adds=multiply_adds, unpriced=unpriced)
-            found.append(replace(one, member=member))
+            found.append(replace(one, member=replace(one.member, **known[network])))
         return found
 
     def _bring(self, candidates: Sequence[Candidate], runs: Mapping[str, StoredRun]) -> list[LeftOut]:

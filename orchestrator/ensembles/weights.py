@@ -21,7 +21,7 @@ from orchestrator.ensembles.pool import Pool
 from orchestrator.journal.record import SweepRecord, read_sweep
 
 LONGEST_HEADER = 2**24
-OF_NETWORK = ("model", *OF_MODEL, "preprocess")
+OF_NETWORK = ("model", *OF_MODEL, "preprocess", "evaluate")
 """What averaged networks have in common, beside the names and shapes of their weights."""
 
 IN_TRAINING = {"model": ("dropout", "aux_dropout"), "norm": ("momentum",)}
@@ -49,11 +49,14 @@ class Weights:
     network: str
 
 
-def weights_here(pool: Pool, sources: Sequence[Source], file: str) -> tuple[list[Weights], list[LeftOut]]:
+def weights_here(
+    pool: Pool, sources: Sequence[Source], file: str, *, each: bool = False
+) -> tuple[list[Weights], list[LeftOut]]:
     """The weights of members as the headers of their files describe them, in the order of the pool.
 
     Args:
         file: of a trial's folder.
+        each: whether each trial is a network by itself, with its own seed and dropout.
     """
     folders = {source.uid: source.folder for source in sources if source.folder is not None}
     records: dict[str, SweepRecord] = {}
@@ -69,7 +72,8 @@ def weights_here(pool: Pool, sources: Sequence[Source], file: str) -> tuple[list
             record = records[sweep]
             config = current_config(record.trials[int(index)].config)
             uid = f"{record.opened.uid_in_files}/{index}"
-            found.append(Weights(place, member.name, path, uid, config, _network(config, path)))
+            network = member.name if each else _network(config, path)
+            found.append(Weights(place, member.name, path, uid, config, network))
         except (OrchestratorError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
             why = " ".join(f"{error}".split())[:300]
             left_out.append(LeftOut(member.name, f"{SCOPE}: its weights cannot be used ({why})"))

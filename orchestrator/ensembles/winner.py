@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import MODEL, NETWORK
@@ -30,10 +31,16 @@ class Made:
     Args:
         weights: its file.
         like: the name of a trial with the same network.
+        evaluate: the spec by which it is asked; None asks as that trial.
     """
 
     weights: bytes
     like: str
+    evaluate: Mapping[str, Any] | None = None
+
+    def config_of(self, trial: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Its configuration, by that of the trial."""
+        return trial if self.evaluate is None else {**trial, "evaluate": self.evaluate}
 
 
 NOTHING: Mapping[str, Made] = {}
@@ -59,7 +66,8 @@ def write_winner(
     lacking: dict[str, list[str]] = {}
     for name in names:
         if name in made:
-            members.append((name, _written(folder, made[name]), find_trial(runs_dir, made[name].like).trial.config))
+            trial = find_trial(runs_dir, made[name].like).trial
+            members.append((name, _written(folder, made[name]), made[name].config_of(trial.config)))
             continue
         if not (runs_dir / name.rpartition("/")[0]).is_dir():
             lacking.setdefault(f"not in {runs_dir}", []).append(name)

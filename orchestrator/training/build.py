@@ -55,7 +55,8 @@ def build_learner(config: Mapping[str, Any], beat: Callable[[], None] = lambda: 
     )
     sizes = batch_sizes(len(data.splits["train"]), config["batch_size"])
     transferred = prepare_transfer(config, model)
-    evaluation = build_evaluation(config, model, dataset.image_size)
+    evaluation = build_evaluation(config)
+    check_evaluation(config, evaluation, model, dataset.image_size)
     optimizer = build_optimizer(config, model)
     clip_norm, decay = config.get("clip_grad_norm"), config.get("ema_decay")
     if clip_norm is not None and getattr(optimizer, "needs_graph", False):
@@ -230,32 +231,34 @@ def build_loss(config: Mapping[str, Any]) -> Loss:
     return as_loss(build(config["loss"]))
 
 
-def build_evaluation(
-    config: Mapping[str, Any], model: nn.Module | None = None, image_size: tuple[int, int] = (0, 0)
-) -> Evaluation | None:
-    """How the network is asked about an image at test time; None for the ordinary inference.
-
-    Args:
-        model: the whole network, for which it has to make sense; None builds it alone.
-
-    Raises:
-        ValueError: its settings are refused, or it makes no sense for the network, its images or its `transfer`.
-    """
+def build_evaluation(config: Mapping[str, Any]) -> Evaluation | None:
+    """How the network is asked about an image at test time; None for the ordinary inference."""
     spec = config.get("evaluate") or {}
     seed = {"seed": derive_seed(config["seed"], "evaluate")} if _takes(spec, "seed") else {}
     evaluation: Evaluation | None = build(spec, **seed)
-    if evaluation is None:
-        return None
-    if not isinstance(evaluation, Evaluation):
+    if not isinstance(evaluation, Evaluation | None):
         raise ValueError(f"must give an Evaluation, gave {type(evaluation).__name__}")
-    if model is not None:
-        if (transfer := build_transfer(config)) is not None and transfer.features_once:
-            raise ValueError(
-                "looks at images in several ways, and this transfer computes their features once; set evaluate=single_crop,"
-                " or train the classifier with transfer=few_layers transfer.layers=1"
-            )
-        evaluation.check(model, image_size)
     return evaluation
+
+
+def check_evaluation(
+    config: Mapping[str, Any], evaluation: Evaluation | None, model: nn.Module, image_size: tuple[int, int]
+) -> None:
+    """
+    Args:
+        model: the whole network.
+
+    Raises:
+        ValueError: the evaluation makes no sense for the network, its images or the `transfer` by which it is trained.
+    """
+    if evaluation is None:
+        return
+    if (transfer := build_transfer(config)) is not None and transfer.features_once:
+        raise ValueError(
+            "looks at images in several ways, and this transfer computes their features once; set evaluate=single_crop,"
+            " or train the classifier with transfer=few_layers transfer.layers=1"
+        )
+    evaluation.check(model, image_size)
 
 
 def _takes(spec: Mapping[str, Any], name: str) -> bool:

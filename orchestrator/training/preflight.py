@@ -43,6 +43,7 @@ from orchestrator.training.build import (
     build_optimizer,
     build_schedule,
     build_transfer,
+    check_evaluation,
     load_data,
     prepare_transfer,
 )
@@ -227,7 +228,8 @@ class _Probe:
                 if config["pretrained"] is None and not all_trained(model):
                     self.notes.append(RANDOM_FEATURES.format(config["choices"].get("transfer")))
         with self._collect(label, config, "evaluate", dataset):
-            asked = partial(build_evaluation, config, model, dataset.image_size)
+            evaluation = build_evaluation(config)
+            asked = partial(check_evaluation, config, evaluation, model, dataset.image_size)
             self._once("evaluate on model", config, (*PART_KEYS, "evaluate"), asked)
         if self.costs_s > 0:
             self._once("costs", config, PART_KEYS, partial(self._add_cost, label, config, model, dataset))

@@ -103,7 +103,9 @@ def restored(
             _check_shapes(outline, weights_of_network)
         model, channels_last = build_model(config, shape, torch.device("cpu"))
     model.load_state_dict(weights_of_network)
-    evaluation = build_evaluation(config, model, shape.image_size)
+    evaluation = build_evaluation(config)
+    if evaluation is not None:
+        evaluation.check(model, shape.image_size)
     return Restored(model.eval(), channels_last, inputs, transform, evaluation)
 
 
@@ -127,7 +129,7 @@ def evaluated_again(config: Mapping[str, Any], weights: Path, *, uid: str) -> tu
     with generators_kept():
         model, channels_last = build_model({**config, "init": {}}, dataset, device)
     model.load_state_dict(of_network(loaded.tensors))
-    evaluation = build_evaluation(config, model, dataset.image_size)
+    evaluation = build_evaluation(config)
     found: dict[str, float] = {}
     for name in ("val", "test"):
         split = data.splits[name]

@@ -22,7 +22,7 @@ from orchestrator.base.errors import NotReadyError
 from orchestrator.base.targets import catalogue_targets
 from orchestrator.training import checkpoint
 from orchestrator.training.batches import DeviceData, Split, batch_sizes, place
-from orchestrator.training.build import build_model, load_data
+from orchestrator.training.build import build_evaluation, build_model, load_data
 from orchestrator.training.device import set_up_here
 from orchestrator.training.evaluate import examples_at_once, logits
 from orchestrator.training.inputs import inputs_of, of_network, tensors_of
@@ -47,6 +47,10 @@ class Unfit(Exception):  # noqa: N818 - a finding about a file
     """A file is no ingredient; the message says why."""
 
 
+class Unasked(Unfit):
+    """The network of a file cannot be asked as is wanted; the message says why, and continues "the network ..."."""
+
+
 class Kitchen:
     """The network that all ingredients share, and its data, on the CPU.
 
@@ -58,6 +62,7 @@ class Kitchen:
     Raises:
         NotReadyError: the data set is not there, or another by now.
         ValueError: a part refuses its settings.
+        Unasked: `evaluate` makes no sense for this network.
     """
 
     def __init__(self, config: Mapping[str, Any], *, fingerprint: str | None = None, anew: bool = False) -> None:
@@ -77,6 +82,17 @@ class Kitchen:
         self._model, self._channels_last = self._built(
             torch.device("meta") if config["model"].get("_target_") in catalogue_targets() else self._device
         )
+        self._evaluation = build_evaluation(config)
+        if self._evaluation is not None:
+            try:
+                self._evaluation.check(self._model, dataset.image_size)
+            except ValueError as error:
+                raise Unasked(str(error)) from error
+
+    @property
+    def passes(self) -> int:
+        """How often an image goes through the network."""
+        return 1 if self._evaluation is None else self._evaluation.passes(self._data.dataset.image_size)
 
     @property
     def val(self) -> Split:
@@ -124,7 +140,13 @@ class Kitchen:
         """Of a network in this state: float32 [N, K], the maximum of each row subtracted; maybe not finite."""
         self._model.load_state_dict(tensors)
         with self._set_up():
-            found: Array = logits(self._model, self._data.splits[split], channels_last=self._channels_last).numpy()
+            said_NK = logits(
+                self._model,
+                self._data.splits[split],
+                channels_last=self._channels_last,
+                evaluation=self._evaluation,
+            )
+        found: Array = said_NK.numpy()
         return found
 
     def validation(self, numbers: Sequence[int]) -> Array:

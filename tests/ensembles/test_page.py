@@ -378,7 +378,7 @@ def test_names_of_points_find_room_by_importance() -> None:
 def test_networks_are_counted_apart_from_trials(usual: Comparison) -> None:
     made = {**usual["members"][0], "name": "soup", "ingredients": [0, 1]}
     assert whole(View(changed(usual, members=[*usual["members"], made]), {})) == (
-        "16 trials and 1 network of averaged weights"
+        "16 trials and 1 network made of their weights"
     )
     assert whole(View(usual, {})) == "16 trials"
 

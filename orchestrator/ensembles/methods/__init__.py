@@ -24,6 +24,8 @@ class Method(Protocol):
 
     Attributes:
         fits: whether anything is chosen or weighted by the validation labels; where not, its score there is honest as it is.
+
+    One that computes much has a true `on_request`: it is tried where it is named alone.
     """
 
     fits: bool

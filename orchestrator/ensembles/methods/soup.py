@@ -5,8 +5,8 @@ They choose by what averaged networks say, which a pool does not know; `ensemble
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.base.layout import AVERAGE, BEST
 from orchestrator.ensembles.methods import NotPossibleError
@@ -30,11 +30,15 @@ class Soup:
     Attributes:
         file: of a trial, that has its weights.
         fewest: trials that it takes.
+        anew: statistics of normalization are computed for the weights of a single trial, too: they are an average themselves.
+        evaluate: the spec by which the network is asked; None asks as its trials were.
     """
 
     fits = True
     file = BEST
     fewest = 2
+    anew = False
+    evaluate: Mapping[str, Any] | None = None
 
     def __init__(self, most: int = 20) -> None:
         if not self.fewest <= most <= 1_000:
@@ -90,6 +94,7 @@ class Swa(Soup):
 
     file = AVERAGE
     fewest = 1
+    anew = True
 
     def __init__(self) -> None:
         super().__init__(most=1)

@@ -16,7 +16,7 @@ from orchestrator.reports.page import drawn
 from orchestrator.reports.tables import rounded, to_json
 
 MEMBERS = """<section id="trials"><h2>Members</h2>
-<p>The trials, the best first, and behind them networks of averaged weights where there are any; or those that belong to what is
+<p>The trials, the best first, and behind them networks made of their weights where there are any; or those that belong to what is
 chosen. Their validation numbers are those of each by itself, not cross-fitted. A click on a row chooses the member and the
 methods that use it, with Ctrl or Shift one more; a click on a column's name sorts.</p>
 <div class="scroll"><table id="table"></table></div><button type="button" id="more" hidden></button></section>
@@ -68,7 +68,7 @@ def whole(view: View) -> str:
     trials, made = len(view.trials), len(view.members) - len(view.trials)
     if not made:
         return counted(trials, "trial")
-    return f"{counted(trials, 'trial')} and {counted(made, 'network')} of averaged weights"
+    return f"{counted(trials, 'trial')} and {counted(made, 'network')} made of their weights"
 
 
 def _method(view: View, number: int) -> dict[str, Any]:
