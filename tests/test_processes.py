@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STARTS = {
     "orchestrator.base.environment": "git, in our own checkout",
     "orchestrator.cli.__init__": "python(): the same command again, without a password",
+    "orchestrator.cli.gallery": "python(): runs an experiment",
     "orchestrator.cli.running": "python(): plans a sweep",
     "orchestrator.stores.schema": "python(): MLflow makes its database",
     "orchestrator.sweep.reporting": "python(): writes a report",

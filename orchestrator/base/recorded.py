@@ -81,6 +81,7 @@ class _Plan(TypedDict):
     cluster: NotRequired[Spec]
     facts: NotRequired[Mapping[str, Any]]
     notes: NotRequired[Sequence[str]]
+    claims: NotRequired[Sequence[Mapping[str, Any]]]
     rules: NotRequired[Annotated[int, COUNT]]
 
 

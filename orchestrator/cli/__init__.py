@@ -29,6 +29,7 @@ orchestrator: hyperparameter sweeps of deep vision networks
   orchestrator report [NAME]           one HTML file with linked figures; --open shows it
   orchestrator results [NAME]          all trials as a table, best first; --csv, --json, --epochs for programs
   orchestrator compare NAME [NAME ...] ensembles of trials: which is best, by how much, how sure, at what cost
+  orchestrator claims [NAME]           whether what the lectures claim holds in a sweep of conf/experiment; --all runs them
   orchestrator status [NAME]           progress of all sweeps, or of one in full
   orchestrator predict MODEL IMAGE...  classify image files; MODEL is a sweep, a trial, a comparison, models:/NAME@champion
   orchestrator show NAME/7             a trial: the command that reproduces it, its attempts, its files
@@ -65,6 +66,7 @@ COMMANDS = {
     "report": "reporting:report_command",
     "results": "tabling:results_command",
     "compare": "comparing:compare_command",
+    "claims": "claiming:claims_command",
     "list": "listing:list_command",
     "sync": "looking:sync_command",
     "verify": "looking:verify",

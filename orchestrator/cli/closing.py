@@ -12,6 +12,7 @@ from orchestrator.cli.fitting import cell, fitting, wrapped
 from orchestrator.journal.finding import runs_dir_option
 
 if TYPE_CHECKING:
+    from orchestrator.analysis.claims import Verdict
     from orchestrator.analysis.findings import Findings
     from orchestrator.sweep.session import Result
 
@@ -27,7 +28,9 @@ def closing_lines(result: Result, metric: str, rights: Rights) -> list[str]:
         tied = result.found.margin.tied if result.found.margin else []
         lines += ["", "best trials:", *best_table(result.best, metric, tied)]
         lines += ["", *why_lines(result.found, causes=CAUSES_SHOWN, choices=CHOICES_SHOWN)]
-    elif result.last_error:
+    if result.claims:
+        lines += ["", *claim_lines(result.claims)]
+    if not result.best and result.last_error:
         lines += ["", "no trial completed; the last error was:", result.last_error.strip()]
     if result.best and result.too_many_failed:
         why = f"{result.failed_share:.0%} of the trials failed, more than max_failed={result.max_failed:g} allows"
@@ -88,6 +91,18 @@ def why_lines(found: Findings, *, causes: int, choices: int) -> list[str]:
     rest = [f"and {len(failed) - causes} other causes"] if len(failed) > causes else []
     wide = [*wrapped(lines), *(f"  {line}" for line in choice_table(found, choices))]
     return wide + wrapped([*failed[:causes], *rest])
+
+
+def claim_lines(claims: Sequence[Verdict]) -> list[str]:
+    """A line for each claim with both sides, then what those say that do not hold, or are undecided."""
+    from orchestrator.analysis.claims import HEADS, HOLDS, claim_row, tally
+
+    rows = [claim_row(one) for one in claims]
+    columns = {name: [row[place] for row in rows] for place, name in enumerate(HEADS)}
+    lines, _ = fitting(columns, list(HEADS))
+    told = [f"{one.claim.id} {one.verdict}: {one.claim.says}" for one in claims if one.verdict != HOLDS]
+    reasons = [f" ({one.why})" if one.why else "" for one in claims if one.verdict != HOLDS]
+    return [tally(claims), *lines, *wrapped([line + why for line, why in zip(told, reasons, strict=True)])]
 
 
 def best_table(best: Sequence[Mapping[str, Any]], metric: str, tied: Sequence[int] = ()) -> list[str]:

@@ -20,6 +20,7 @@ from orchestrator.base.targets import resolve
 from orchestrator.config.plan import SweepPlan
 from orchestrator.space import Choice, Space
 
+from .claims import Claim, ClaimError, decode_claims, misfits
 from .composing import Composed, Overrides, compose, read_overrides
 from .files import open_catalogue
 from .foreign import list_of
@@ -29,6 +30,9 @@ from .rights import KEYS as RIGHTS_KEYS
 from .rights import read_user_rights, rights_of
 from .searching import DEFAULT_SEARCH, Entry, Search, choices_of, is_open, read_entries
 from .specs import Specs
+
+CLAIMS = "claims"
+"""The block of an experiment that says what its results are to show."""
 
 PART_HAS = {
     "sampler": ("problems", "limit", "start"),
@@ -89,7 +93,7 @@ class Draft:
         search = Search(entries, specs, self.overrides, self.problems, self.notes)
         space = search.space(base)
         trials = self._check_parts(specs, space)
-        return SweepPlan(
+        plan = SweepPlan(
             settings={**self.settings, "trials": trials},
             base=base,
             choices={group: specs.of[group] for group in GROUPS if group in space.keys},
@@ -98,8 +102,34 @@ class Draft:
             notes=tuple(self.notes),
             rules=RULES,
             rights=self.rights,
-            **{part: specs.of[part][specs.chosen[part]] for part in PARTS},
+            sampler=specs.of["sampler"][specs.chosen["sampler"]],
+            scheduler=specs.of["scheduler"][specs.chosen["scheduler"]],
+            tracking=specs.of["tracking"][specs.chosen["tracking"]],
+            cluster=specs.of["cluster"][specs.chosen["cluster"]],
         )
+        return self._with_claims(plan, composed)
+
+    def _with_claims(self, plan: SweepPlan, composed: Composed) -> SweepPlan:
+        """The plan with what the experiment claims; what the command line leaves no trial for is left out, with a note."""
+        if not composed.values.get(CLAIMS) or self.problems:
+            return plan
+        try:
+            claims = decode_claims(composed.values[CLAIMS])
+        except ClaimError as error:
+            self.problems.append(error.problem)
+            return plan
+        kept = [claim.id for claim in claims if self._is_claimed(claim, plan)]
+        written = tuple(one for one in composed.values[CLAIMS] if one["id"] in kept)
+        return replace(plan, claims=written, notes=tuple(self.notes))
+
+    def _is_claimed(self, claim: Claim, plan: SweepPlan) -> bool:
+        found = misfits(claim, plan)
+        given = {*self.overrides.fixed, *self.overrides.swept, *self.overrides.removed}
+        if typed := [key for key, _ in found if key in given or key.split(".")[0] in given]:
+            self.notes.append(f"the claim {claim.id} is left out: {typed[0]} is not as the experiment has it")
+        else:
+            self.problems += [problem for _, problem in found]
+        return not found
 
     def _without_what_the_model_lacks(self, entries: list[Entry]) -> list[Entry]:
         """The default search, which nobody asked for, leaves out a group of the model that it does not take."""
@@ -201,7 +231,7 @@ class Draft:
             path = self.catalogue.files["experiment"][self.chosen["experiment"]]
             why = "must begin with the line '# @package _global_', or what it sets goes nowhere"
             self.problems.append(Problem(str(path), why))
-        known = {*ROOT_KEYS, *self.catalogue.files}
+        known = {*ROOT_KEYS, *self.catalogue.files, CLAIMS}
         unknown = sorted(set(composed.values) - known - set(SPACE_BLOCKS))
         self.problems += [unknown_key(key, composed.values[key], known) for key in unknown]
         found = check_arguments("", self.settings, parameters(Settings))

@@ -32,6 +32,7 @@ class SweepPlan:
         sampler, scheduler, tracking, cluster: specs of the dataclasses in orchestrator.config.settings.
         facts: what the check on the driver found (parameters of the largest model, ...).
         notes: sentences for the user.
+        claims: what the experiment claims of its results, as its file says; see `orchestrator.config.claims`.
         rules: by which what the configuration leaves open is derived (orchestrator.base.rules); the first ones where
             an earlier version recorded none.
         rights: what the user allowed for it, on this command line or in this program. They are not recorded: a plan that is
@@ -48,6 +49,7 @@ class SweepPlan:
     cluster: Mapping[str, Any]
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    claims: tuple[Mapping[str, Any], ...] = ()
     rules: int = FIRST_RULES
     rights: Rights = field(default=Rights(), compare=False)
 
@@ -67,6 +69,8 @@ class SweepPlan:
 
     def to_json(self) -> str:
         plain = {name: getattr(self, name) for name in _RECORDED} | {"space": self.space.encode()}
+        if not self.claims:
+            del plain["claims"]
         return json.dumps(plain, ensure_ascii=False, allow_nan=False)
 
     @staticmethod
@@ -82,7 +86,8 @@ class SweepPlan:
         except ValueError as error:
             raise NotReadyError(f"the plan of the sweep is damaged: {error}") from error
         known = {name: plain[name] for name in _RECORDED if name in plain}
-        return SweepPlan(**known | {"space": space, "notes": tuple(plain.get("notes", ()))})
+        lists = {name: tuple(plain.get(name, ())) for name in ("notes", "claims")}
+        return SweepPlan(**known | {"space": space} | lists)
 
 
 _RECORDED = tuple(f.name for f in fields(SweepPlan) if f.name != "rights")
@@ -148,6 +153,7 @@ def describe_plan(plan: SweepPlan, given: Sequence[str] = ()) -> list[str]:
     ]
     if (parameters := plan.facts.get("parameters")) is not None:
         lines.append(f"parameters      {parameters:,} in the largest model")
+    lines += _block("claims", [f"{claim['id']} ({claim['lecture']}): {claim['says']}" for claim in plan.claims])
     lines += _block("cost", _costs(plan, epochs))
     at_a_time = settings.max_concurrent or plan.facts.get("fits")
     lines += [

@@ -43,7 +43,7 @@ def checked(
     Raises:
         ConfigError: something differs that may not; lists everything that does.
     """
-    new = _with_files_of(old, replace(new, rules=old.rules))
+    new = _with_files_of(old, replace(new, rules=old.rules, claims=old.claims))
     if problems := list(_refused(old, new)):
         raise ConfigError(problems)
     total = _trials(suggested, old, new, more, trials)

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.analysis.claims import Verdict, verdicts
 from orchestrator.analysis.findings import Findings, findings
 from orchestrator.base.errors import NotReadyError, ResumableError
 from orchestrator.base.failpoints import failpoint
@@ -30,7 +31,7 @@ from orchestrator.journal.finding import runs_dir_option
 from orchestrator.journal.marking import is_sweep
 from orchestrator.journal.parts import Best
 from orchestrator.journal.place import located_tracking
-from orchestrator.journal.record import Summary, SweepRecord
+from orchestrator.journal.record import Summary, SweepRecord, read_sweep
 from orchestrator.stores.opening import local_path
 from orchestrator.sweep.published import publish_model, remove_superseded
 from orchestrator.sweep.reporting import Reporting
@@ -38,7 +39,7 @@ from orchestrator.sweep.resources import gpus_of
 from orchestrator.sweep.retention import Retention
 from orchestrator.sweep.terminal import Progress, View
 from orchestrator.sweep.watching import FolderWatch, watched
-from orchestrator.tracking.describe import note
+from orchestrator.tracking.describe import claim_tags, note
 from orchestrator.tracking.preflight import check_tracking
 from orchestrator.tracking.supervisor import Supervisor
 from orchestrator.tracking.trial_notes import trial_notes
@@ -60,6 +61,7 @@ class Result:
 
     Args:
         report: what checking its records gave.
+        claims: what the claims of its experiment came to.
         page: where its report for people lies; None where there is none.
         mlflow: address of the store; None where the sweep is not tracked.
     """
@@ -77,6 +79,7 @@ class Result:
     ship: ShipStatus | None
     waiting_events: int
     report: Report
+    claims: Sequence[Verdict] = ()
     page: Path | None = None
 
     @property
@@ -223,7 +226,7 @@ class Session:
             retention.finish()
             seconds = record.worked_ms / 1000 + time.monotonic() - start
             best = record.summaries()[:BEST_SHOWN]
-            found = self._close(reason, best, seconds, retention)
+            found, claims = self._close(reason, best, seconds, retention)
         except BaseException as error:
             # Not closed: what is open is marked interrupted in MLflow, and the journal says how far every trial is.
             reporting.stop()
@@ -249,11 +252,14 @@ class Session:
             max_failed=root.max_failed,
             ship=status,
             waiting_events=waiting,
+            claims=claims,
             page=page,
             report=verify(self.folder, own=True),
         )
 
-    def _close(self, reason: str, best: Sequence[Summary], seconds: float, retention: Retention) -> Findings:
+    def _close(
+        self, reason: str, best: Sequence[Summary], seconds: float, retention: Retention
+    ) -> tuple[Findings, list[Verdict]]:
         """Publishes what the sweep found, and closes it.
 
         Args:
@@ -267,12 +273,15 @@ class Session:
         failpoint("closing.before")
         closed = SweepClosed(reason, totals, best_of(best), seconds, retention.kept())
         found = findings(record, self.folder)
-        self.journal.append(note(record, self.folder, closed, found))
+        claims = verdicts(read_sweep(self.folder, keep_epochs=True), closed_for=reason) if self.plan.claims else []
+        self.journal.append(note(record, self.folder, closed, found, claims))
+        for event in claim_tags(record.uid, claims):
+            self.journal.append(event)
         for event in trial_notes(record):
             self.journal.append(event)
         self.journal.append(closed, sync=True)
         failpoint("closing.after")
-        return found
+        return found, claims
 
     def _progress(self, concurrent: int) -> Progress:
         root, base = self.plan.root, self.plan.base

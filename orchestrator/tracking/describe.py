@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from orchestrator.analysis.claims import HEADS, Verdict, claim_row, tally
 from orchestrator.analysis.findings import CHOICE_HEADS, Findings, choice_rows, what_failed, what_mattered, who_won
 from orchestrator.base.groups import GROUPS
 from orchestrator.base.layout import RUN_CONFIG
@@ -40,7 +41,11 @@ _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def note(
-    record: SweepRecord, folder: Path, closed: SweepClosed | None = None, found: Findings | None = None
+    record: SweepRecord,
+    folder: Path,
+    closed: SweepClosed | None = None,
+    found: Findings | None = None,
+    claims: Sequence[Verdict] = (),
 ) -> Published:
     """The description of a sweep so far, to be published on its run.
 
@@ -48,17 +53,26 @@ def note(
         folder: where the sweep lies now.
         closed: how it ends, once it does.
         found: what it found then.
+        claims: what its claims came to.
     """
     opened = record.opened.to_data() | {
         "folder": str(folder.absolute()),
         "resumes": [event.changes for event in record.resumes],
     }
     opened["trials"] = next((e.trials for e in reversed(record.resumes) if e.trials is not None), opened["trials"])
-    return text_event(record.uid, NOTE, description(opened, closed.to_data() if closed else None, found))
+    return text_event(record.uid, NOTE, description(opened, closed.to_data() if closed else None, found, claims))
+
+
+def claim_tags(uid: str, claims: Sequence[Verdict]) -> list[Published]:
+    """A tag of the sweep's run for each claim, to filter by in MLflow: `tags.claim.E05-better-at-22 = 'holds'`."""
+    return [text_event(uid, f"claim.{one.claim.id}", one.verdict) for one in claims]
 
 
 def description(
-    opened: Mapping[str, Any], closed: Mapping[str, Any] | None = None, found: Findings | None = None
+    opened: Mapping[str, Any],
+    closed: Mapping[str, Any] | None = None,
+    found: Findings | None = None,
+    claims: Sequence[Verdict] = (),
 ) -> str:
     """The Markdown on a sweep's parent run, at most what a tag of MLflow holds: question, answer, and what the answer rests on.
 
@@ -66,6 +80,7 @@ def description(
         opened: data of `sweep_opened`.
         closed: data of `sweep_closed`, once there is one.
         found: what the whole sweep found, once it is closed.
+        claims: what its claims came to, once it is closed.
     """
     space = opened.get("space") or []
     config = opened.get("config") or {}
@@ -80,6 +95,8 @@ def description(
     ]
     if closed is not None:
         parts.append(_result(opened, closed))
+    if claims:
+        parts.append(_claims(claims))
     if closed is not None and found is not None:
         parts += _findings(found)
     if space:
@@ -152,6 +169,13 @@ def _findings(found: Findings) -> list[str]:
             "\n".join(["**What failed:**", "", *shown, *([f"- and {others} other causes"] if others > 0 else [])])
         )
     return parts
+
+
+def _claims(claims: Sequence[Verdict]) -> str:
+    """The claims of the lectures, each with both sides, and what they say in words."""
+    rows = [tuple(map(plain, claim_row(one))) for one in claims]
+    said = [f"- {plain(one.claim.id)} ({plain(one.claim.lecture)}): {plain(one.claim.says, 300)}" for one in claims]
+    return "\n\n".join([f"**{tally(claims)}.**", table(HEADS, rows), "\n".join(said)])
 
 
 def _sentence(text: str) -> str:

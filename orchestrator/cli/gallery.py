@@ -1,0 +1,181 @@
+"""claims --all: every experiment with claims as a sweep of its own, and the table of what they came to.
+
+A sweep that is closed is not run again, one that was interrupted goes on, and one that fails does not end the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.base import errors, yaml_files
+from orchestrator.base.errors import ConfigError, NotReadyError, Problem
+from orchestrator.base.processes import python
+from orchestrator.base.settings import CONF
+from orchestrator.base.text import say
+
+if TYPE_CHECKING:
+    from orchestrator.analysis.claims import Verdict
+
+PHOTOGRAPHS = "image_folder"
+
+NOT_HERE = {
+    "E11 dropout as an ensemble": "needs dropout at test time (`evaluate`), a choice of its own",
+    "E12 ensembles of networks": "is about ensembles: `orchestrator compare NAME` of a sweep with several seeds says it",
+    "E13 early stopping": "needs `data.label_noise`",
+    "E14 residual networks as ensembles": "needs deletions of units at test time: `orchestrator diagnose lesion`",
+    "E16 transfer": "needs weights of a first sweep: `launch search=transfer pretrained=SWEEP/TRIAL`",
+    "E17 controller of an architecture search": "needs the controller, a sampler that learns by reinforcement",
+    "E18 compound scaling": "needs another image size in each trial; a sweep has one data set",
+    "E27 augmentation and crops at test time": "needs crops at test time (`evaluate`); its half about training is here",
+}
+"""What the lectures' experiments name and no sweep of today can run, with the reason."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An experiment of the gallery.
+
+    Args:
+        title: what its file says it is.
+        photographs: whether it needs a folder of photographs.
+    """
+
+    name: str
+    title: str
+    photographs: bool
+
+    @property
+    def sweep(self) -> str:
+        """The name of its sweep."""
+        return f"claims-{self.name}"
+
+
+def entries() -> list[Entry]:
+    """The experiments that claim something, by name."""
+    from orchestrator.config.catalogue import choices
+
+    found = []
+    for name, title in choices("experiment"):
+        written = yaml_files.read(CONF / "experiment" / f"{name}.yaml")
+        if written.get("claims"):
+            found.append(Entry(name, title, {"override /data": PHOTOGRAPHS} in written.get("defaults", [])))
+    return found
+
+
+def run_gallery(runs_dir: Path, *, data: Path | None, write: Path | None, run: bool) -> int:
+    """Runs what has not been run, and shows or writes the table.
+
+    Raises:
+        ConfigError: there is no folder of photographs where one is named.
+    """
+    if data is not None and not data.is_dir():
+        raise ConfigError(Problem("--data", "is no folder", data))
+    found: list[tuple[Entry, list[Verdict], str]] = []
+    gallery = entries()
+    for place, entry in enumerate(gallery, 1):
+        why = ""
+        if entry.photographs and data is None:
+            why = "needs photographs: --data FOLDER"
+        elif run and (command := _command(entry, runs_dir, data)) is not None:
+            say(f"[{place}/{len(gallery)}] {entry.name}: {entry.title}")
+            code = subprocess.call(python("-m", "orchestrator", *command))
+            why = "" if code == errors.EXIT_OK else f"ended with exit code {code}"
+        verdicts = _verdicts(entry, runs_dir)
+        found.append((entry, verdicts, why or ("" if verdicts else "was not run")))
+    text = as_markdown(found)
+    if write is None:
+        say(text)
+    else:
+        write.write_text(text + "\n", encoding="utf-8")
+        say(f"written: {write}")
+    return errors.EXIT_NO_RESULT if any("exit code" in why for _, _, why in found) else errors.EXIT_OK
+
+
+def _sweep_of(entry: Entry, runs_dir: Path) -> Path | None:
+    """The newest sweep of an experiment there."""
+    from orchestrator.journal.finding import name_of, sweeps_in
+
+    return next((path for path in sweeps_in(runs_dir) if name_of(path) == entry.sweep), None)
+
+
+def _command(entry: Entry, runs_dir: Path, data: Path | None) -> list[str] | None:
+    """What runs it, or goes on with it; None where it has been run."""
+    from orchestrator.journal.record import read_sweep
+
+    folder = _sweep_of(entry, runs_dir)
+    if folder is None:
+        root = [f"data.root={json.dumps(str(data.resolve()))}"] if data is not None and entry.photographs else []
+        where = f"runs_dir={json.dumps(str(runs_dir.resolve()))}"
+        return ["launch", f"experiment={entry.name}", f"name={entry.sweep}", where, *root]
+    if read_sweep(folder).closed is None:
+        return ["resume", folder.name, "--runs-dir", str(runs_dir)]
+    return None
+
+
+def _verdicts(entry: Entry, runs_dir: Path) -> list[Verdict]:
+    from orchestrator.analysis.claims import verdicts
+    from orchestrator.journal.record import read_sweep
+
+    folder = _sweep_of(entry, runs_dir)
+    try:
+        return verdicts(read_sweep(folder, keep_epochs=True)) if folder is not None else []
+    except NotReadyError as error:
+        say(f"{entry.name}: {error}")
+        return []
+
+
+# Markdown -------------------------------------------------------------------------------------------------------------
+
+
+def as_markdown(found: Sequence[tuple[Entry, Sequence[Verdict], str]]) -> str:
+    """The whole page: the tally, a table for each experiment, what was left out and why."""
+    from orchestrator.analysis.claims import tally
+
+    every = [one for _, verdicts, _ in found for one in verdicts]
+    parts = ["# The claims of the lectures", _PREFACE, f"**{tally(every)}.**"]
+    for entry, verdicts, _ in found:
+        if verdicts:
+            parts += [f"## {entry.title}", _table(verdicts), f"`orchestrator launch experiment={entry.name}`"]
+    left_out = {f"{entry.title} (`{entry.name}`)": why for entry, _, why in found if why}
+    rows = [f"- {what}: {why}" for what, why in {**left_out, **NOT_HERE}.items()]
+    return "\n\n".join([*parts, "## Left out", "\n".join(rows)])
+
+
+_PREFACE = """\
+What the lectures say of training, each an inequality between measures of a sweep. `orchestrator claims --all --write FILE` runs
+the experiments and writes this page. A claim holds where the 95 % interval of left - right - margin is on its side of 0
+(Student's t over seeds, unless its cell says otherwise), and is undecided where it holds 0. Left and right are medians over
+seeds. A trial that diverged has the accuracy of chance and an infinite loss. Margins that were not piloted are guesses: what
+does not hold is a result, too."""
+
+
+def _table(verdicts: Sequence[Verdict]) -> str:
+    from orchestrator.tracking.markdown import table
+
+    heads = ("claim", "lecture", "", "left", "right", "margin", "left - right - margin", "n", "piloted", "verdict")
+    return table(heads, [_row(one) for one in verdicts])
+
+
+def _row(one: Verdict) -> tuple[str, ...]:
+    from orchestrator.analysis.claims import interval_words, shown
+    from orchestrator.tracking.markdown import code, plain
+
+    claim = one.claim
+    how = f" ({one.interval})" if one.interval and one.interval != "t over seeds" else ""
+    return (
+        plain(claim.id),
+        plain(claim.lecture),
+        f"{plain(claim.says, 300)}: {code(claim.inequality, 400)}",
+        shown(one.left),
+        shown(one.right),
+        f"{claim.margin:g}",
+        plain(interval_words(one) + how),
+        str(one.n or ""),
+        "yes" if claim.piloted else "no",
+        f"**{one.verdict}**",
+    )

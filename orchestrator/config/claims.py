@@ -1,0 +1,362 @@
+"""What an experiment claims of its results: inequalities between measures of the sweep, as plain data, decoded strictly.
+
+A claim is written in the `claims:` list of an experiment:
+
+    - id: E05-22-layers
+      lecture: 004 L1976
+      says: at 22 layers Kaiming trains and Xavier does not
+      left: {metric: val/accuracy, of: {init: kaiming, model.hidden: 21}, over: {optimizer.lr: best}}
+      at_least: {metric: val/accuracy, of: {init: xavier, model.hidden: 21}, over: {optimizer.lr: best}}
+      margin: 0.05
+      piloted: true
+
+It holds where `left >= at_least + margin`, or `left <= at_most + margin`. A side is a number, a measure as above, or a formula of
+sides (`FORMULAS`). `orchestrator.analysis.claims` evaluates it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from orchestrator.base.errors import Problem, nearest
+from orchestrator.base.groups import GROUPS
+from orchestrator.base.records import METRICS
+from orchestrator.config.plan import SweepPlan, get_key
+from orchestrator.space import Interval
+from orchestrator.space.domains import spell
+
+MEASURED = {
+    **METRICS,
+    "test/accuracy": "max",
+    "test/loss": "min",
+    "test/nll": "min",
+    "test/top5_accuracy": "max",
+    "gap": "min",
+    "grad_norm": "min",
+    "seconds": "min",
+}
+"""What a measure can be of, and which way is better. `gap` is training less validation accuracy, `seconds` those of an epoch."""
+
+FORMULAS = {"difference": 2, "ratio": 2, "product": 2, "absolute": 1, "max": None, "min": None}
+"""Formula -> how many sides it takes; None for one or more."""
+
+REDUCERS = ("best", "worst", "max", "min", "mean", "median", "argbest", "rise", "fall")
+"""What becomes of the values along a searched key. `argbest` is the key's value where the measure is best; `rise` and `fall` are
+the largest step up or down from one value of the key to the next."""
+
+SHARED_REDUCERS = ("plateau", "largest")
+"""With a share s: how many decades of the key, around the best, have at least s times the best; and the largest such value."""
+
+ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}")
+
+
+@dataclass(frozen=True)
+class Reducer:
+    name: str
+    share: float | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.share is None else f"{self.name} of {self.share:g} x best"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number for each seed.
+
+    Args:
+        metric: one of `MEASURED`.
+        at: the epoch: `last`, `best` (the best over the epochs), or its number.
+        until: count instead the epochs until the metric is as good as this; infinite where it never is.
+        of: key -> its value, or a list of values: which trials. Keys are those of a configuration, groups among them.
+        over: searched key -> what becomes of the values along it, the first key first.
+    """
+
+    metric: str
+    at: str | int = "last"
+    until: float | None = None
+    of: Mapping[str, Any] = field(default_factory=dict)
+    over: Mapping[str, Reducer] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        name = self.metric if self.until is None else f"epochs until {self.metric} {_sign(self.metric)} {self.until:g}"
+        name += "" if self.at == "last" else " (best epoch)" if self.at == "best" else f" (epoch {self.at})"
+        parts = [f"{key}={_values(value)}" for key, value in self.of.items()]
+        parts += [f"{reducer} over {key}" for key, reducer in self.over.items()]
+        return f"{name} [{', '.join(parts)}]" if parts else name
+
+
+@dataclass(frozen=True)
+class Formula:
+    name: str
+    sides: tuple[Side, ...]
+
+    def __str__(self) -> str:
+        if self.name in _BETWEEN:
+            return f"({_BETWEEN[self.name].join(map(words, self.sides))})"
+        return f"{self.name}({', '.join(map(words, self.sides))})"
+
+
+_BETWEEN = {"difference": " - ", "ratio": " / ", "product": " x "}
+
+Side = float | Measure | Formula
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An inequality: `left >= right + margin`, or `left <= right + margin`.
+
+    Args:
+        lecture: where it is said.
+        says: it, in words.
+        piloted: whether it was seen to hold, with this margin, before it was written here.
+        every_seed: it must hold in each seed, equality allowed, instead of beyond the chance of seeds.
+    """
+
+    id: str
+    lecture: str
+    says: str
+    left: Side
+    relation: Literal["at_least", "at_most"]
+    right: Side
+    margin: float = 0.0
+    piloted: bool = False
+    every_seed: bool = False
+
+    @property
+    def inequality(self) -> str:
+        """In words, with the metrics' names."""
+        sign = ">=" if self.relation == "at_least" else "<="
+        margin = f" {'+' if self.margin > 0 else '-'} {abs(self.margin):g}" if self.margin else ""
+        return f"{words(self.left)} {sign} {words(self.right)}{margin}" + (" in every seed" if self.every_seed else "")
+
+    def measures(self) -> Iterator[Measure]:
+        yield from _measures(self.left)
+        yield from _measures(self.right)
+
+
+def words(side: Side) -> str:
+    return f"{side:g}" if isinstance(side, int | float) else str(side)
+
+
+def _measures(side: Side) -> Iterator[Measure]:
+    if isinstance(side, Measure):
+        yield side
+    elif isinstance(side, Formula):
+        for inner in side.sides:
+            yield from _measures(inner)
+
+
+def _sign(metric: str) -> str:
+    return ">=" if MEASURED[metric] == "max" else "<="
+
+
+def _values(value: object) -> str:
+    return "|".join(map(spell, value)) if isinstance(value, list | tuple) else spell(value)
+
+
+# From plain data ------------------------------------------------------------------------------------------------------
+
+
+class ClaimError(ValueError):
+    """What is wrong with a claim.
+
+    Args:
+        at: the path of keys within it.
+    """
+
+    def __init__(self, at: str, why: str, value: object = None, near: str | None = None, known: Sequence[str] = ()):
+        super().__init__(f"{at}: {why}")
+        self.problem = Problem(at, why, value, near, known=tuple(known))
+
+
+def decode_claims(written: object) -> list[Claim]:
+    """The claims of a list of plain data.
+
+    Raises:
+        ClaimError: something in it is none; says where, and what is known there.
+    """
+    if not isinstance(written, list | tuple):
+        raise ClaimError("claims", "must be a list of claims", written)
+    found = [_claim(one, f"claims[{place}]") for place, one in enumerate(written)]
+    for place, claim in enumerate(found):
+        if claim.id in [earlier.id for earlier in found[:place]]:
+            raise ClaimError(f"claims[{place}].id", "is the id of two claims", claim.id)
+    return found
+
+
+_CLAIM_KEYS = ("id", "lecture", "says", "left", "at_least", "at_most", "margin", "piloted", "every_seed")
+_MEASURE_KEYS = ("metric", "at", "until", "of", "over")
+
+
+def _claim(written: object, at: str) -> Claim:
+    plain = _mapping(written, at, _CLAIM_KEYS)
+    for key in ("id", "lecture", "says", "left"):
+        if key not in plain:
+            raise ClaimError(at, f"lacks {key}")
+    for key in ("id", "lecture", "says"):
+        if not isinstance(plain[key], str):
+            raise ClaimError(f"{at}.{key}", "must be text", plain[key])
+    if not ID.fullmatch(plain["id"]):
+        raise ClaimError(f"{at}.id", "must be letters, digits, '.', '_' and '-', at most 61", plain["id"])
+    at = f"claims.{plain['id']}"
+    relations = [key for key in ("at_least", "at_most") if key in plain]
+    if len(relations) != 1:
+        raise ClaimError(at, "must have either at_least or at_most: what the left side is compared with")
+    for key in ("piloted", "every_seed"):
+        if not isinstance(plain.get(key, False), bool):
+            raise ClaimError(f"{at}.{key}", "must be true or false", plain[key])
+    return Claim(
+        id=plain["id"],
+        lecture=plain["lecture"],
+        says=plain["says"],
+        left=_side(plain["left"], f"{at}.left"),
+        relation="at_least" if relations == ["at_least"] else "at_most",
+        right=_side(plain[relations[0]], f"{at}.{relations[0]}"),
+        margin=_number(plain.get("margin", 0.0), f"{at}.margin"),
+        piloted=plain.get("piloted", False),
+        every_seed=plain.get("every_seed", False),
+    )
+
+
+def _side(written: object, at: str) -> Side:
+    if not isinstance(written, Mapping):
+        return _number(written, at)
+    if "metric" in written:
+        return _measure(written, at)
+    plain = _mapping(written, at, ("metric", *FORMULAS))
+    if len(plain) != 1:
+        raise ClaimError(
+            at, "must be a number, a measure ({metric: ..., of: ...}) or one formula", known=list(FORMULAS)
+        )
+    (name, inner) = next(iter(plain.items()))
+    sides = inner if isinstance(inner, list | tuple) else [inner]
+    if not sides or len(sides) != (FORMULAS[name] or len(sides)):
+        raise ClaimError(f"{at}.{name}", f"takes {FORMULAS[name] or 'one or more'} sides, got {len(sides)}")
+    return Formula(name, tuple(_side(side, f"{at}.{name}") for side in sides))
+
+
+def _measure(written: Mapping[str, Any], at: str) -> Measure:
+    plain = _mapping(written, at, _MEASURE_KEYS)
+    metric = plain["metric"]
+    if metric not in list(MEASURED):
+        raise ClaimError(f"{at}.metric", "is not measured", metric, nearest(str(metric), MEASURED), list(MEASURED))
+    epoch = plain.get("at", "last")
+    if epoch not in ("last", "best") and not (isinstance(epoch, int) and not isinstance(epoch, bool) and epoch > 0):
+        raise ClaimError(f"{at}.at", "must be last, best or the number of an epoch", epoch)
+    if "at" in plain and (metric.startswith("test/") or "until" in plain):
+        raise ClaimError(f"{at}.at", "has no meaning with metrics of the test, or with until", epoch)
+    until = plain.get("until")
+    of = _mapping(plain.get("of", {}), f"{at}.of")
+    over = _mapping(plain.get("over", {}), f"{at}.over")
+    return Measure(
+        metric=metric,
+        at=epoch,
+        until=None if until is None else _number(until, f"{at}.until"),
+        of=of,
+        over={key: _reducer(value, f"{at}.over.{key}") for key, value in over.items()},
+    )
+
+
+def _reducer(written: object, at: str) -> Reducer:
+    known = [*REDUCERS, *(f"{{{name}: 0.8}}" for name in SHARED_REDUCERS)]
+    if isinstance(written, str) and written in REDUCERS:
+        return Reducer(written)
+    if isinstance(written, Mapping) and len(written) == 1:
+        name, share = next(iter(written.items()))
+        if name in SHARED_REDUCERS:
+            share = _number(share, f"{at}.{name}")
+            if not 0 < share <= 1:
+                raise ClaimError(f"{at}.{name}", "must be above 0 and at most 1", share)
+            return Reducer(str(name), share)
+    near = nearest(written, REDUCERS) if isinstance(written, str) else None
+    raise ClaimError(at, "is no way to reduce a key's values to one", written, near, known)
+
+
+def _number(written: object, at: str) -> float:
+    if isinstance(written, bool) or not isinstance(written, int | float):
+        raise ClaimError(at, "must be a number", written)
+    return float(written)
+
+
+def _mapping(written: object, at: str, known: Sequence[str] | None = None) -> Mapping[str, Any]:
+    if not isinstance(written, Mapping):
+        raise ClaimError(at, "must be a mapping", written)
+    for key in written:
+        if not isinstance(key, str) or (known is not None and key not in known):
+            raise ClaimError(f"{at}.{key}", "unknown key", near=nearest(str(key), known or ()), known=known or ())
+    return written
+
+
+# Against the sweep ----------------------------------------------------------------------------------------------------
+
+
+def misfits(claim: Claim, plan: SweepPlan) -> list[tuple[str, Problem]]:
+    """(key of a configuration, what is wrong with a claim about it in this sweep); empty where it can be evaluated."""
+    found: list[tuple[str, Problem]] = []
+    for measure in claim.measures():
+        found += [(key, Problem(f"claims.{claim.id}.{at}", *why)) for key, at, why in _misfits(measure, plan)]
+    return found
+
+
+def _misfits(measure: Measure, plan: SweepPlan) -> Iterator[tuple[str, str, tuple[Any, ...]]]:
+    keys = list(plan.space.keys)
+    for key, wanted in measure.of.items():
+        if key not in keys and not _is_key(key, plan):
+            yield (
+                key,
+                f"of.{key}",
+                ("is no key of this sweep's trials", None, nearest(key, [*keys, *GROUPS]), None, tuple(keys)),
+            )
+            continue
+        there = _possible(key, plan)
+        for value in wanted if isinstance(wanted, list | tuple) else [wanted]:
+            if not any(alike(value, one) for one in there):
+                shown = tuple(map(spell, there))
+                yield key, f"of.{key}", ("no trial has this value", value, nearest(str(value), shown), None, shown)
+    for key in measure.over:
+        if key not in keys:
+            yield key, f"over.{key}", ("is not searched", None, nearest(key, keys), None, tuple(keys))
+    for parameter in plan.space.parameters:
+        several = isinstance(measure.of.get(parameter.key), list | tuple)
+        told = parameter.key in measure.over or (parameter.key in measure.of and not several)
+        excluded = any(
+            condition.key in measure.of and not any(map(condition.holds, _listed(measure.of[condition.key])))
+            for condition in parameter.conditions
+        )
+        if not told and not excluded:
+            why = "is searched: give its value in `of`, or say in `over` what becomes of its values"
+            yield parameter.key, parameter.key, (why,)
+
+
+def _is_key(key: str, plan: SweepPlan) -> bool:
+    group, _, name = key.partition(".")
+    specs = [plan.base.get(group), *plan.choices.get(group, {}).values()]
+    return key in GROUPS or key in plan.base or any(isinstance(spec, Mapping) and name in spec for spec in specs)
+
+
+def _possible(key: str, plan: SweepPlan) -> list[Any]:
+    """The values of a key that trials have."""
+    points = getattr(plan.part("sampler"), "points", None)
+    domains = [parameter.domain for parameter in plan.space.parameters if parameter.key == key]
+    if domains:
+        finite = [d for d in domains if not isinstance(d, Interval) or points is not None]
+        return list(dict.fromkeys(value for domain in finite for value in domain.grid(points)))
+    if key in GROUPS:
+        return [plan.base["choices"][key]]
+    return [get_key(plan.base, key)]
+
+
+def _listed(value: object) -> Sequence[object]:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def alike(one: object, other: object) -> bool:
+    """Whether two values of a key are the same, but for the rounding of a float."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return abs(one - other) <= 1e-6 * max(abs(one), abs(other))
+    return one == other

@@ -1,0 +1,300 @@
+"""What claims come to, against records made by hand and SciPy's own intervals."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from orchestrator.analysis.claims import FAILS, HOLDS, UNDECIDED, Verdict, claim_row, tally, verdicts
+from orchestrator.base.records import State
+from orchestrator.journal.events import SweepClosed, SweepOpened
+from orchestrator.journal.record import SweepRecord, TrialRecord
+
+SEEDS = (0, 11, 22)
+Curve = Sequence[Mapping[str, Any]]
+
+
+def accuracies(*values: object) -> Curve:
+    return [{"val/accuracy": value} for value in values]
+
+
+def a_trial(params: Mapping[str, Any], epochs: Curve, repeat: int = 0, **more: Any) -> dict[str, Any]:
+    return {"params": params, "epochs": epochs, "repeat": repeat, **more}
+
+
+def a_record(
+    trials: Sequence[Mapping[str, Any]], *claims: Mapping[str, Any], closed: str | None = "finished"
+) -> SweepRecord:
+    """A sweep of three seeds over `a` and `b`, ended for the reason `closed`."""
+    base = {"choices": {}, "model": {}, "data": {}, "epochs": 1, "seed": 0, "metric": "val/accuracy", "mode": "max"}
+    plan = json.dumps(
+        {
+            "settings": {"repeat": 3},
+            "base": base,
+            "choices": {},
+            "space": [],
+            "facts": {"num_classes": 4},
+            "claims": [
+                {"id": f"C{place}", "lecture": "004 L1", "says": "so", **one} for place, one in enumerate(claims)
+            ],
+        }
+    )
+    opening = SweepOpened("s-00000000", "s", "val/accuracy", "max", len(trials), ".", plan, {"kind": "none"})
+    record = SweepRecord(keep_epochs=True, opening=opening, plan=plan)
+    record.closed = SweepClosed(closed, {}, None) if closed else None
+    configurations = list(dict.fromkeys(json.dumps(one["params"]) for one in trials))
+    for index, one in enumerate(trials):
+        record.trials[index] = TrialRecord(
+            index=index,
+            params=dict(one["params"]),
+            config={"seed": SEEDS[one["repeat"]], "choices": {"init": one.get("init")}, "model": {"width": 7}},
+            config_index=configurations.index(json.dumps(one["params"])),
+            repeat=one["repeat"],
+            suggested_ms=0,
+            state=one.get("state", State.COMPLETED),
+            metrics=one.get("metrics", {}),
+            epochs=[
+                {"epoch": place, "time_ms": 1000 * place * (place + 1), "metrics": dict(metrics)}
+                for place, metrics in enumerate(one["epochs"], 1)
+            ],
+        )
+    return record
+
+
+def of_seeds(params: Mapping[str, Any], values: Sequence[float | str]) -> list[dict[str, Any]]:
+    return [a_trial(params, accuracies(value), repeat) for repeat, value in enumerate(values)]
+
+
+def the(record: SweepRecord) -> Verdict:
+    (found,) = verdicts(record)
+    return found
+
+
+def side(metric: str = "val/accuracy", **more: Any) -> dict[str, Any]:
+    return {"metric": metric, **more}
+
+
+ONE, TWO = [0.91, 0.93, 0.89], [0.72, 0.70, 0.73]
+
+
+def test_seeds_are_paired_and_the_interval_is_students() -> None:
+    trials = [*of_seeds({"a": 1}, ONE), *of_seeds({"a": 2}, TWO)]
+    found = the(a_record(trials, {"left": side(of={"a": 1}), "at_least": side(of={"a": 2}), "margin": 0.05}))
+    differences = np.array(ONE) - np.array(TWO) - 0.05
+    low, high = stats.t.interval(0.95, 2, differences.mean(), stats.sem(differences))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-6)
+    assert (found.left, found.right, found.n) == (0.91, 0.72, 3)
+    assert found.verdict == HOLDS
+    assert found.interval == "t over seeds"
+
+
+@pytest.mark.parametrize(
+    ("relation", "margin", "verdict"),
+    [
+        ("at_least", 0.0, HOLDS),
+        ("at_least", 0.19, UNDECIDED),
+        ("at_least", 0.5, FAILS),
+        ("at_most", 0.5, HOLDS),
+        ("at_most", 0.19, UNDECIDED),
+        ("at_most", 0.0, FAILS),
+    ],
+)
+def test_the_side_of_zero_on_which_the_interval_lies_decides(relation: str, margin: float, verdict: str) -> None:
+    trials = [*of_seeds({"a": 1}, ONE), *of_seeds({"a": 2}, TWO)]
+    found = the(a_record(trials, {"left": side(of={"a": 1}), relation: side(of={"a": 2}), "margin": margin}))
+    assert found.verdict == verdict
+    assert found.why == ("the interval holds 0" if verdict == UNDECIDED else "")
+
+
+def test_seeds_that_the_sides_do_not_share_are_compared_by_welch() -> None:
+    trials = [*of_seeds({"a": 1}, ONE), *of_seeds({"a": 2}, TWO)]
+    record = a_record(trials, {"left": side(of={"a": 1}), "at_least": side(of={"a": 2}), "margin": 0.1})
+    for trial in list(record.trials.values())[3:]:
+        trial.config["seed"] += 1000
+    found = the(record)
+    expected = stats.ttest_ind(ONE, TWO, equal_var=False).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low - 0.1, expected.high - 0.1), abs=1e-6)
+    assert found.interval == "Welch's t"
+    assert found.n == 3
+
+
+def test_a_number_is_the_other_side_of_every_seed() -> None:
+    found = the(a_record(of_seeds({"a": 1}, ONE), {"left": side(of={"a": 1}), "at_most": 0.95}))
+    low, high = stats.t.interval(0.95, 2, np.mean(ONE) - 0.95, stats.sem(ONE))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-6)
+    assert claim_row(found)[:4] == ("C0", found.verdict, "0.91", "<= 0.95")
+
+
+def test_a_trial_that_diverged_has_the_accuracy_of_chance_and_an_infinite_loss() -> None:
+    trials = [*of_seeds({"a": 1}, ONE), *of_seeds({"a": 2}, TWO)]
+    trials[4]["state"] = State.DIVERGED
+    record = a_record(
+        trials,
+        {"left": side(of={"a": 2}), "at_most": 2.0},
+        {"left": side("val/loss", of={"a": 2}), "at_least": 1.0},
+        {"left": side("test/top5_accuracy", of={"a": 2}), "at_most": 2.0},
+        {"left": side("val/accuracy", until=0.71, of={"a": 2}), "at_most": 2.0},
+    )
+    for index, trial in record.trials.items():
+        trial.epochs[0]["metrics"]["val/loss"] = 2.0 + index
+        trial.metrics["test/top5_accuracy"] = 0.9
+    chance, loss, top5, until = verdicts(record)
+    assert chance.left == pytest.approx(np.median([0.72, 1 / 4, 0.73]))
+    low, high = stats.t.interval(0.95, 2, np.mean([0.72, 0.25, 0.73]) - 2, stats.sem([0.72, 0.25, 0.73]))
+    assert (chance.low, chance.high) == pytest.approx((low, high), abs=1e-6)
+    assert (loss.low, loss.high, loss.verdict) == (4.0, math.inf, HOLDS)
+    assert loss.interval == "range of the seeds"
+    assert loss.to_json()["high"] == "inf"
+    assert top5.left == 0.9
+    assert (until.low, until.high) == (-1.0, math.inf)
+    json.dumps([one.to_json() for one in verdicts(record)], allow_nan=False)
+
+
+def test_two_infinite_sides_are_undecided() -> None:
+    trials = [*of_seeds({"a": 1}, ONE), *of_seeds({"a": 2}, TWO)]
+    for trial in trials:
+        trial["state"] = State.DIVERGED
+    found = the(a_record(trials, {"left": side("val/loss", of={"a": 1}), "at_least": side("val/loss", of={"a": 2})}))
+    assert (found.verdict, found.why) == (UNDECIDED, "both sides are infinite")
+
+
+@pytest.mark.parametrize(
+    ("change", "closed", "why"),
+    [
+        ({"state": State.FAILED}, "finished", "trial 4 is failed"),
+        ({"state": State.RUNNING}, "finished", "trial 4 has not ended"),
+        ({"epochs": []}, "finished", "trial 4 has no val/accuracy"),
+        ({"params": {"a": 3}}, "finished", "1 of 3 seeds are missing"),
+        ({}, "stopped", "the sweep was ended: stopped"),
+        ({}, None, "the sweep has not ended"),
+    ],
+)
+def test_a_missing_run_leaves_a_claim_undecided(change: dict[str, Any], closed: str | None, why: str) -> None:
+    trials = [*of_seeds({"a": 1}, ONE), *of_seeds({"a": 2}, TWO)]
+    trials[4] |= change
+    found = the(a_record(trials, {"left": side(of={"a": 1}), "at_least": side(of={"a": 2})}, closed=closed))
+    assert found.verdict == UNDECIDED
+    assert why in found.why
+    assert tally([found]) == "1 claim: 1 undecided"
+
+
+def test_one_seed_gives_no_interval_unless_the_claim_is_of_every_seed() -> None:
+    claim = {"left": side(of={"a": 1}), "at_least": 0.5}
+    record = a_record(of_seeds({"a": 1}, ONE[:1]), claim, claim | {"every_seed": True})
+    record.plan = record.plan.replace('"repeat": 3', '"repeat": 1')
+    alone, every = verdicts(record)
+    assert (alone.verdict, alone.why) == (UNDECIDED, "one seed gives no interval")
+    assert every.verdict == HOLDS
+
+
+def test_what_must_hold_in_every_seed_may_be_equal_and_fails_with_one_seed() -> None:
+    trials = [*of_seeds({"a": 1}, ONE), *of_seeds({"a": 2}, [0.91, 0.92, 0.89])]
+    claim = {"left": side(of={"a": 1}), "at_least": side(of={"a": 2}), "every_seed": True}
+    assert the(a_record(trials, claim)).verdict == HOLDS
+    trials[5] = a_trial({"a": 2}, accuracies(0.95), 2)
+    assert the(a_record(trials, claim)).verdict == FAILS
+
+
+GRID = {0.001: 0.1, 0.01: 0.5, 0.1: 0.9, 1.0: 0.8, 10.0: 0.3, 100.0: 0.75}
+"""A plateau of one decade above 0.72 = 0.8 * 0.9, and a value beyond a gap that is no part of it."""
+
+
+@pytest.mark.parametrize(
+    ("over", "expected"),
+    [
+        ("best", 0.9),
+        ("worst", 0.1),
+        ("max", 0.9),
+        ("min", 0.1),
+        ("mean", np.mean([*GRID.values()])),
+        ("median", np.median([*GRID.values()])),
+        ("argbest", 0.1),
+        ("rise", 0.45),
+        ("fall", 0.5),
+        ({"plateau": 0.8}, 1.0),
+        ({"plateau": 0.5}, 2.0),
+        ({"largest": 0.8}, 100.0),
+    ],
+)
+def test_what_becomes_of_the_values_along_a_key(over: Any, expected: float) -> None:
+    trials = [one for a, value in reversed(GRID.items()) for one in of_seeds({"a": a}, [value] * 3)]
+    found = the(a_record(trials, {"left": side(over={"a": over}), "at_least": 0.0}))
+    assert found.left == pytest.approx(expected)
+
+
+def test_keys_are_reduced_one_after_the_other() -> None:
+    """The median over b of the best over a."""
+    values = {(a, b): 0.1 * a + 0.01 * b * (3 - a) for a in (1, 2) for b in (1, 2, 5)}
+    trials = [one for (a, b), value in values.items() for one in of_seeds({"a": a, "b": b}, [value] * 3)]
+    found = the(a_record(trials, {"left": side(over={"a": "best", "b": "median"}), "at_least": 0.0}))
+    assert found.left == pytest.approx(np.median([max(values[1, b], values[2, b]) for b in (1, 2, 5)]))
+
+
+def test_the_best_of_a_loss_and_of_epochs_until_is_the_smallest() -> None:
+    trials = [
+        a_trial({"a": a}, [{"train/loss": loss} for loss in curve], repeat)
+        for a, curve in ((1, [2.0, 1.0, 0.4]), (2, [2.0, 0.5, 0.45]))
+        for repeat in range(3)
+    ]
+    last, until, sooner, never = verdicts(
+        a_record(
+            trials,
+            {"left": side("train/loss", over={"a": "best"}), "at_least": 0},
+            {"left": side("train/loss", until=0.5, over={"a": "best"}), "at_least": 0},
+            {"left": side("train/loss", until=0.5, over={"a": "worst"}), "at_least": 0},
+            {"left": side("train/loss", until=0.1, of={"a": 1}), "at_least": 6},
+        )
+    )
+    assert (last.left, until.left, sooner.left) == (0.4, 2.0, 3.0)
+    assert (never.left, never.verdict) == (math.inf, HOLDS)
+
+
+def test_epochs_gaps_and_seconds() -> None:
+    curve = [{"train/accuracy": 0.5, "val/accuracy": 0.6}, {"train/accuracy": 0.9, "val/accuracy": 0.8}]
+    curve.append({"train/accuracy": 1.0, "val/accuracy": 0.7})
+    trials = [a_trial({"a": 1}, curve, repeat) for repeat in range(3)]
+    claims = [
+        {"left": one, "at_least": 0}
+        for one in (
+            side(),
+            side(at="best"),
+            side(at=1),
+            side("gap"),
+            side("seconds"),
+            {"difference": [side("gap"), 0.1]},
+            {"ratio": [side(), side(at="best")]},
+            {"product": [2, side()]},
+            {"absolute": {"difference": [0, side()]}},
+            {"max": [side(), 0.75, 0.1]},
+            {"min": [side(), 0.75, 0.1]},
+        )
+    ]
+    found = [one.left for one in verdicts(a_record(trials, *claims))]
+    assert found == pytest.approx([0.7, 0.8, 0.6, 0.3, 5.0, 0.2, 0.7 / 0.8, 1.4, 0.7, 0.75, 0.1])
+
+
+def test_trials_are_chosen_by_searched_keys_groups_and_fixed_values() -> None:
+    trials = [*of_seeds({"a": 0.1 + 0.2}, ONE), *of_seeds({"a": 0.5}, TWO)]
+    for trial in trials[:3]:
+        trial["init"] = "kaiming"
+    by_value, by_group, by_list, none = verdicts(
+        a_record(
+            trials,
+            {"left": side(of={"a": 0.3}), "at_least": 0},
+            {"left": side(of={"init": "kaiming", "model.width": 7}), "at_least": 0},
+            {"left": side(of={"a": [0.3, 0.5]}, over={"a": "worst"}), "at_least": 0},
+            {"left": side(of={"a": 0.7}), "at_least": 0},
+        )
+    )
+    assert (by_value.left, by_group.left, by_list.left) == (0.91, 0.91, 0.72)
+    assert none.why == "there is no trial for val/accuracy [a=0.7]"
+
+
+def test_a_sweep_without_claims_has_none() -> None:
+    assert verdicts(a_record(of_seeds({"a": 1}, ONE))) == []

@@ -1,0 +1,162 @@
+"""claims: one experiment from its file to the terminal, MLflow and JSON; the gallery, of which nothing is run twice."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from orchestrator.base.errors import ConfigError
+from orchestrator.base.layout import CONF
+from orchestrator.cli import gallery, main
+from orchestrator.cli.claiming import claims_command
+from orchestrator.cli.gallery import Entry, as_markdown, entries
+from orchestrator.journal.finding import find_sweep
+from orchestrator.journal.record import read_sweep
+
+EXPERIMENT = """\
+# @package _global_
+# a small one
+defaults:
+  - override /data: synthetic
+  - override /norm: none
+  - override /sampler: grid
+  - override /search: none
+epochs: 4
+repeat: 2
+model: {width: 12}
+space:
+  optimizer.lr: choice(1e-6, 0.1)
+claims:
+  - id: M-learns
+    lecture: 004 L1
+    says: a larger learning rate learns sooner
+    left: {metric: train/loss, of: {optimizer.lr: 0.1}}
+    at_most: {metric: train/loss, of: {optimizer.lr: 1e-6}}
+    every_seed: true
+  - id: M-impossible
+    lecture: 004 L2
+    says: it is always right
+    left: {metric: val/accuracy, of: {optimizer.lr: 1e-6}}
+    at_least: 1.1
+    every_seed: true
+"""
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_experiment_shows_its_claims_at_the_end_in_mlflow_and_by_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(EXPERIMENT)
+    assert main(["launch", "--config-dir", "conf", "experiment=mine", "name=mine"]) == 0
+    printed = capfd.readouterr().out
+    assert "2 claims: 1 hold, 1 do not hold" in printed
+    assert "M-impossible does not hold: it is always right" in printed
+
+    folder = find_sweep(Path("runs"), "mine")
+    with sqlite3.connect("runs/mlflow.db") as db:
+        tags = dict(db.execute("SELECT key, value FROM tags WHERE key LIKE 'claim.%'"))
+        (text,) = (
+            row[0]
+            for row in db.execute("SELECT value FROM tags WHERE key = 'mlflow.note.content'")
+            if "M-learns" in row[0]
+        )
+    db.close()
+    assert tags == {"claim.M-learns": "holds", "claim.M-impossible": "does not hold"}
+    assert "| M-impossible | does not hold |" in text
+
+    (tmp_path / "conf" / "experiment" / "mine.yaml").unlink()  # what was recorded counts
+    assert main(["claims"]) == 0
+    assert f"{folder.name}, 2 claims: 1 hold, 1 do not hold" in capfd.readouterr().out
+    assert main(["claims", "mine", "--json"]) == 0
+    rows = json.loads(capfd.readouterr().out)
+    assert [(row["id"], row["verdict"], row["n"]) for row in rows] == [
+        ("M-learns", "holds", 2),
+        ("M-impossible", "does not hold", 2),
+    ]
+    _the_gallery_takes_a_closed_sweep_as_it_is(tmp_path, monkeypatch, capfd)
+
+
+def _the_gallery_takes_a_closed_sweep_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The sweep of before, under the name that the gallery looks for."""
+    monkeypatch.setattr(Entry, "sweep", property(lambda entry: entry.name))
+    monkeypatch.setattr(gallery, "entries", lambda: [Entry("mine", "M: a small one", photographs=False)])
+    monkeypatch.setattr(gallery.subprocess, "call", lambda _: pytest.fail("a closed sweep was run again"))
+    page = tmp_path / "claims.md"
+    assert main(["claims", "--all", "--write", str(page)]) == 0
+    assert "written" in capfd.readouterr().out
+    text = page.read_text()
+    assert "**2 claims: 1 hold, 1 do not hold.**" in text
+    assert "## M: a small one" in text
+    row = next(line for line in text.splitlines() if line.startswith("| M-impossible "))
+    assert row.endswith("| no | **does not hold** |")
+    assert "E17 controller" in text
+
+
+def test_the_gallery_goes_on_where_one_fails_and_names_what_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[list[str]] = []
+    monkeypatch.setattr(gallery.subprocess, "call", lambda command: ran.append(command) or 5)
+    named = [Entry("one", "E1: one", False), Entry("pictures", "E2: two", True), Entry("three", "E3: three", False)]
+    monkeypatch.setattr(gallery, "entries", lambda: named)
+    assert main(["claims", "--all", "--runs-dir", str(tmp_path)]) == 4
+    assert [command[-3:-1] for command in ran] == [
+        ["experiment=one", "name=claims-one"],
+        ["experiment=three", "name=claims-three"],
+    ]
+    printed = capsys.readouterr().out
+    assert "- E1: one (`one`): ended with exit code 5" in printed
+    assert "- E2: two (`pictures`): needs photographs: --data FOLDER" in printed
+    ran.clear()
+    assert main(["claims", "--all", "--runs-dir", str(tmp_path), "--data", str(tmp_path), "--no-run"]) == 0
+    assert not ran
+    assert "- E1: one (`one`): was not run" in capsys.readouterr().out
+
+
+def test_every_experiment_of_the_lectures_is_run_or_left_out_with_a_reason() -> None:
+    """The 29 sweeps of the lectures' experiments, by number."""
+    here = {entry.name[:3].upper() for entry in entries()}
+    there = {name[:3] for name in gallery.NOT_HERE}
+    sweeps = {1, 2, 3, 5, 6, 7, 8, *range(10, 29), 35, 36, 37}
+    assert here | there == {f"E{number:02}" for number in sweeps}
+    assert here & there == {"E27"}  # half of it
+    page = as_markdown([(entry, [], "was not run") for entry in entries()])
+    assert all(reason in page for reason in gallery.NOT_HERE.values())
+
+
+def test_experiments_say_what_they_are() -> None:
+    for entry in entries():
+        assert entry.title.startswith(f"{entry.name[:3].upper()}: ")
+        assert (CONF / "experiment" / f"{entry.name}.yaml").read_text().startswith("# @package _global_\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "why"),
+    [
+        (["--all", "NAME"], "NAME: is about one sweep, and --all about all"),
+        (["--all", "--json"], "--json: is about one sweep"),
+        (["--write", "x.md"], "--write: goes with --all"),
+        (["--no-run"], "--no-run: goes with --all"),
+        (["--all", "--data", "/no/such/folder"], "--data=/no/such/folder: is no folder"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(argv: list[str], why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        claims_command(argv)
+
+
+def test_a_sweep_without_claims_says_what_has_some(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.simulated import simulated_sweep
+
+    simulated_sweep(tmp_path / "runs" / "sim-00000000", trials=3, epochs=2)
+    assert main(["claims", "sim-00000000", "--runs-dir", str(tmp_path / "runs")]) == 0
+    assert "sim-00000000 claims nothing; experiments that do:  orchestrator list experiment" in capsys.readouterr().out
+    assert read_sweep(tmp_path / "runs" / "sim-00000000").trials

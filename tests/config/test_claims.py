@@ -1,0 +1,177 @@
+"""Claims of experiments: decoded strictly, checked against the sweep, recorded in its plan, kept by a resume."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.base import yaml_files
+from orchestrator.base.errors import ConfigError
+from orchestrator.base.settings import CONF
+from orchestrator.config.claims import ClaimError, Measure, decode_claims
+from orchestrator.config.plan import SweepPlan, describe_plan
+from orchestrator.config.planning import plan
+from orchestrator.config.resuming import checked
+
+CLAIMING = sorted(
+    path.stem for path in (CONF / "experiment").glob("*.yaml") if yaml_files.read(path).get("claims") is not None
+)
+GOOD: dict[str, Any] = {
+    "id": "A-1",
+    "lecture": "004 L1",
+    "says": "deep is worse",
+    "left": {"metric": "train/loss", "of": {"model.hidden": 2}, "over": {"optimizer.lr": "best"}},
+    "at_least": 0.5,
+}
+SPACE = """
+space:
+  model.hidden: choice(1, 2)
+  optimizer.lr: choice(0.01, 0.1)
+"""
+
+
+def damaged(**changes: object) -> dict[str, Any]:
+    """The good claim with other entries; None takes one out."""
+    return {key: value for key, value in {**GOOD, **changes}.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("written", "why"),
+    [
+        ({}, "claims: must be a list"),
+        ([3], r"claims\[0\]: must be a mapping"),
+        ([damaged(id=None)], r"claims\[0\]: lacks id"),
+        ([damaged(id="a b")], r"claims\[0\]\.id: must be letters"),
+        ([GOOD, GOOD], "is the id of two claims"),
+        ([damaged(atleast=1)], r"claims\[0\]\.atleast: unknown key"),
+        ([damaged(at_most=1)], "must have either at_least or at_most"),
+        ([damaged(at_least=None)], "must have either at_least or at_most"),
+        ([damaged(margin="much")], r"claims\.A-1\.margin: must be a number"),
+        ([damaged(margin=True)], "must be a number"),
+        ([damaged(piloted="yes")], "must be true or false"),
+        ([damaged(left="__import__('os')")], r"claims\.A-1\.left: must be a number"),
+        ([damaged(left={"metric": "val/acuracy"})], r"left\.metric: is not measured"),
+        ([damaged(left={"metric": "val/loss", "fo": {}})], r"left\.fo: unknown key"),
+        ([damaged(left={"metric": "val/loss", "at": "lats"})], "must be last, best or the number of an epoch"),
+        ([damaged(left={"metric": "test/loss", "at": "best"})], "has no meaning"),
+        ([damaged(left={"metric": "val/loss", "over": {"model.hidden": "bets"}})], "is no way to reduce"),
+        ([damaged(left={"metric": "val/loss", "over": {"model.hidden": {"plateau": 2}}})], "must be above 0"),
+        ([damaged(left={"difference": [1]})], r"left\.difference: takes 2 sides, got 1"),
+        ([damaged(left={"eval": "1"})], r"left\.eval: unknown key"),
+    ],
+)
+def test_what_is_no_claim_is_refused_with_its_place(written: object, why: str) -> None:
+    with pytest.raises(ClaimError, match=why):
+        decode_claims(written)
+
+
+def test_a_typo_names_what_is_known() -> None:
+    with pytest.raises(ClaimError, match="metric") as caught:
+        decode_claims([damaged(left={"metric": "val/acuracy"})])
+    assert "did you mean val/accuracy?" in str(caught.value.problem)
+
+
+def test_an_inequality_is_told_in_words() -> None:
+    side = {"difference": [GOOD["left"], {"metric": "val/loss", "until": 0.5, "of": {"model.hidden": 1}}]}
+    (claim,) = decode_claims([damaged(left=side, margin=-0.01)])
+    assert claim.inequality == (
+        "(train/loss [model.hidden=2, best over optimizer.lr] - epochs until val/loss <= 0.5 [model.hidden=1]) >= 0.5 - 0.01"
+    )
+    assert len(list(claim.measures())) == 2
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A configuration folder for an experiment `mine`, to be written."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    return tmp_path / "conf" / "experiment" / "mine.yaml"
+
+
+def write(experiment: Path, claim: str) -> Path:
+    head = "# @package _global_\ndefaults:\n  - override /search: none\n  - override /sampler: grid\n"
+    experiment.write_text(f"{head}epochs: 1\n{SPACE}\nclaims:\n{claim}")
+    return experiment.parent.parent
+
+
+CLAIM = """
+  - {id: A, lecture: 004 L1, says: more is better, left: %s, at_least: 0.5}
+"""
+
+
+def refused(experiment: Path, side: str) -> str:
+    with pytest.raises(ConfigError, match="claims") as caught:
+        plan(["experiment=mine"], config_dir=write(experiment, CLAIM % side))
+    return str(caught.value)
+
+
+def test_a_claim_about_what_the_sweep_has_not_is_a_problem_of_the_plan(experiment: Path) -> None:
+    found = refused(experiment, "{metric: val/loss, of: {model.hiden: 1}, over: {optimizer.lr: best}}")
+    assert re.search(r"claims\.A\.of\.model\.hiden: is no key.*did you mean model\.hidden", found)
+    found = refused(experiment, "{metric: val/loss, of: {model.hidden: 3}, over: {optimizer.lr: best}}")
+    assert "claims.A.of.model.hidden=3: no trial has this value" in found
+    assert "known: 1, 2" in found
+    found = refused(experiment, "{metric: val/loss, of: {model.hidden: 1, optimizer: sdg}, over: {optimizer.lr: best}}")
+    assert "optimizer=sdg: no trial has this value; did you mean sgd?" in found
+    found = refused(experiment, "{metric: val/loss, of: {model.hidden: 1}, over: {seed: best}}")
+    assert "claims.A.over.seed: is not searched" in found
+    assert "claims.A.optimizer.lr: is searched: give its value in `of`" in found
+
+
+def test_claims_are_recorded_in_the_plan_and_a_resume_keeps_those_of_before(experiment: Path) -> None:
+    side = "{metric: val/loss, of: {model.hidden: 1}, over: {optimizer.lr: best}}"
+    made = plan(["experiment=mine"], config_dir=write(experiment, CLAIM % side))
+    again = SweepPlan.from_json(made.to_json())
+    assert again.claims == made.claims
+    assert decode_claims(again.claims)[0].left == Measure(
+        "val/loss",
+        of={"model.hidden": 1},
+        over=decode_claims(made.claims)[0].left.over,  # type: ignore[union-attr]
+    )
+    assert any("A (004 L1): more is better" in line for line in describe_plan(made))
+    changed, _ = checked(made, replace(made, claims=()), suggested=0)
+    assert changed.claims == made.claims
+
+
+def test_a_plan_without_claims_is_recorded_as_ever() -> None:
+    assert '"claims"' not in plan(["search=none"]).to_json()
+
+
+def test_a_claim_about_what_the_command_line_changed_is_left_out_with_a_note(experiment: Path) -> None:
+    side = "{metric: val/loss, of: {model.hidden: 1}, over: {optimizer.lr: best}}"
+    where = write(experiment, CLAIM % side)
+    made = plan(["experiment=mine", "model.hidden=5"], config_dir=where)
+    assert made.claims == ()
+    assert "the claim A is left out: model.hidden is not as the experiment has it" in made.notes
+    assert len(plan(["experiment=mine", "epochs=2"], config_dir=where).claims) == 1
+
+
+@pytest.mark.parametrize("name", CLAIMING)
+def test_every_experiment_plans_with_all_its_claims(name: str, tmp_path: Path, photographs: Path) -> None:
+    """An id begins with the number of the experiment, and every claim says where the lectures do."""
+    written = yaml_files.read(CONF / "experiment" / f"{name}.yaml")
+    root = [f"data.root={photographs}"] if {"override /data": "image_folder"} in written["defaults"] else []
+    made = plan([f"experiment={name}", f"runs_dir={tmp_path}", *root])
+    assert len(made.claims) == len(written["claims"]) > 0
+    assert not made.notes
+    for claim in made.claims:
+        assert claim["id"].startswith(f"{name[:3].upper()}-")
+        assert re.fullmatch(r"00[0134] L\d+", claim["lecture"])
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of two small images in each split."""
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("photographs")
+    for split in ("train", "test"):
+        for label in ("cat", "dog"):
+            (root / split / label).mkdir(parents=True)
+            for place in range(10):
+                Image.new("RGB", (32, 32), (place * 20, 0, 0)).save(root / split / label / f"{place}.png")
+    return root
