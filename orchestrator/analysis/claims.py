@@ -222,8 +222,8 @@ class _Trials:
 
     def _of_chance(self, metric: str) -> float:
         """What a trial that diverged counts as."""
-        if metric in ("gap", "seconds"):
-            return 0.0 if metric == "gap" else math.inf
+        if metric in ("gap", "images_per_s"):
+            return 0.0
         if MEASURED[metric] == "min":
             return math.inf
         return min(1.0, (5 if "top5" in metric else 1) / self._classes)
@@ -260,8 +260,6 @@ def value_of(trial: TrialRecord, key: str) -> Any:
 
 def _curve(trial: TrialRecord, metric: str) -> dict[int, float]:
     """Epoch -> value; what is not finite is infinite."""
-    if metric == "seconds":
-        return _seconds(trial)
     if metric == "gap":
         train, val = _curve(trial, "train/accuracy"), _curve(trial, "val/accuracy")
         return {epoch: train[epoch] - val[epoch] for epoch in train if epoch in val}
@@ -271,14 +269,6 @@ def _curve(trial: TrialRecord, metric: str) -> dict[int, float]:
             value = epoch["metrics"][metric]
             found[int(epoch["epoch"])] = float(value) if is_number(value) else math.inf
     return found
-
-
-def _seconds(trial: TrialRecord) -> dict[int, float]:
-    """The mean seconds of an epoch after the first, which may have waited for data; under the last epoch."""
-    if len(trial.epochs) < 2:
-        return {}
-    first, last = trial.epochs[0], trial.epochs[-1]
-    return {int(last["epoch"]): (last["time_ms"] - first["time_ms"]) / 1000 / (last["epoch"] - first["epoch"])}
 
 
 def _first_reach(trial: TrialRecord, measure: Measure) -> float:
