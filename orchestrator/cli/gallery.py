@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.base import errors, yaml_files
 from orchestrator.base.errors import ConfigError, NotReadyError, Problem
@@ -24,14 +24,11 @@ if TYPE_CHECKING:
 PHOTOGRAPHS = "image_folder"
 
 NOT_HERE = {
-    "E11 dropout as an ensemble": "needs dropout at test time (`evaluate`), a choice of its own",
-    "E12 ensembles of networks": "is about ensembles: `orchestrator compare NAME` of a sweep with several seeds says it",
-    "E13 early stopping": "needs `data.label_noise`",
-    "E14 residual networks as ensembles": "needs deletions of units at test time: `orchestrator diagnose lesion`",
-    "E16 transfer": "needs weights of a first sweep: `launch search=transfer pretrained=SWEEP/TRIAL`",
+    "E12 ensembles of networks": "is about predictions, which no claim measures: see `orchestrator compare NAME`",
+    "E14 residual networks as ensembles": "needs units deleted at test time, which is no trial of a sweep",
+    "E16 transfer": "needs the weights of another sweep: `orchestrator launch search=transfer pretrained=SWEEP/TRIAL`",
     "E17 controller of an architecture search": "needs the controller, a sampler that learns by reinforcement",
-    "E18 compound scaling": "needs another image size in each trial; a sweep has one data set",
-    "E27 augmentation and crops at test time": "needs crops at test time (`evaluate`); its half about training is here",
+    "E18 compound scaling": "needs another image size in each trial, and a sweep has one data set",
 }
 """What the lectures' experiments name and no sweep of today can run, with the reason."""
 
@@ -87,7 +84,7 @@ def run_gallery(runs_dir: Path, *, data: Path | None, write: Path | None, run: b
             why = "" if code == errors.EXIT_OK else f"ended with exit code {code}"
         verdicts = _verdicts(entry, runs_dir)
         found.append((entry, verdicts, why or ("" if verdicts else "was not run")))
-    text = as_markdown(found)
+    text = as_markdown(found, _made_on(gallery, runs_dir))
     if write is None:
         say(text)
     else:
@@ -129,15 +126,37 @@ def _verdicts(entry: Entry, runs_dir: Path) -> list[Verdict]:
         return []
 
 
+def _made_on(gallery: Sequence[Entry], runs_dir: Path) -> list[str]:
+    """The machines and versions of the sweeps, each once."""
+    from orchestrator.journal.record import read_sweep
+
+    folders = [folder for entry in gallery if (folder := _sweep_of(entry, runs_dir)) is not None]
+    environments = [read_sweep(folder).opened.environment for folder in folders]
+    return list(dict.fromkeys(_machine(one) for one in environments))
+
+
+def _machine(environment: Mapping[str, Any]) -> str:
+    """`AMD EPYC, 2 CPUs, cpu AVX512, fp32, torch 2.15.0`."""
+    libraries = environment.get("libraries") or {}
+    parts = [environment.get("processor"), f"{environment.get('cpus')} CPUs", *(environment.get("computes_on") or ())]
+    parts += [environment.get("precision"), f"torch {libraries.get('torch')}"]
+    return ", ".join(str(part) for part in parts if part)
+
+
 # Markdown -------------------------------------------------------------------------------------------------------------
 
 
-def as_markdown(found: Sequence[tuple[Entry, Sequence[Verdict], str]]) -> str:
-    """The whole page: the tally, a table for each experiment, what was left out and why."""
+def as_markdown(found: Sequence[tuple[Entry, Sequence[Verdict], str]], made_on: Sequence[str] = ()) -> str:
+    """The whole page: the tally, a table for each experiment, what was left out and why.
+
+    Args:
+        made_on: the machines and versions that computed it.
+    """
     from orchestrator.analysis.claims import tally
 
     every = [one for _, verdicts, _ in found for one in verdicts]
-    parts = ["# The claims of the lectures", _PREFACE, f"**{tally(every)}.**"]
+    computed = [f"Computed on: {'; '.join(made_on)}."] if made_on else []
+    parts = ["# The claims of the lectures", _PREFACE, f"**{tally(every)}.**", *computed]
     for entry, verdicts, _ in found:
         if verdicts:
             parts += [f"## {entry.title}", _table(verdicts), f"`orchestrator launch experiment={entry.name}`"]

@@ -127,7 +127,7 @@ def test_every_experiment_of_the_lectures_is_run_or_left_out_with_a_reason() -> 
     there = {name[:3] for name in gallery.NOT_HERE}
     sweeps = {1, 2, 3, 5, 6, 7, 8, *range(10, 29), 35, 36, 37}
     assert here | there == {f"E{number:02}" for number in sweeps}
-    assert here & there == {"E27"}  # half of it
+    assert not here & there
     page = as_markdown([(entry, [], "was not run") for entry in entries()])
     assert all(reason in page for reason in gallery.NOT_HERE.values())
 
