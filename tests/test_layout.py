@@ -33,6 +33,7 @@ MAY_IMPORT = {
         "stores",
         "training",
     },
+    "orchestrator.diagnosis": {"base", "config", "diagnosis", "housekeeping", "journal", "reports", "training"},
     "orchestrator.ensembles": {
         *("analysis", "base", "config", "ensembles", "housekeeping", "journal", "reports", "serving", "stores"),
         *("tracking", "training"),
@@ -61,6 +62,7 @@ MAY_IMPORT = {
             "base",
             "cli",
             "config",
+            "diagnosis",
             "ensembles",
             "housekeeping",
             "journal",

@@ -30,6 +30,7 @@ orchestrator: hyperparameter sweeps of deep vision networks
   orchestrator results [NAME]          all trials as a table, best first; --csv, --json, --epochs for programs
   orchestrator compare NAME [NAME ...] ensembles of trials: which is best, by how much, how sure, at what cost
   orchestrator claims [NAME]           whether what the lectures claim holds in a sweep of conf/experiment; --all runs them
+  orchestrator diagnose [overrides]    what passes through a network, layer by layer; from=NAME/7 for a trained one
   orchestrator status [NAME]           progress of all sweeps, or of one in full
   orchestrator predict MODEL IMAGE...  classify image files; MODEL is a sweep, a trial, a comparison, models:/NAME@champion
   orchestrator show NAME/7             a trial: the command that reproduces it, its attempts, its files
@@ -67,6 +68,7 @@ COMMANDS = {
     "results": "tabling:results_command",
     "compare": "comparing:compare_command",
     "claims": "claiming:claims_command",
+    "diagnose": "diagnosing:diagnose_command",
     "list": "listing:list_command",
     "sync": "looking:sync_command",
     "verify": "looking:verify",

@@ -33,7 +33,7 @@ SAFE = re.compile(r"[\w\-.,/:=+@%]+")
 """Words that mean themselves to every shell. Others are not offered: bash puts a word on the line as it is, and a file may be
 called `$(rm -r ~).yaml`."""
 
-TAKE_OVERRIDES = ("launch", "train", "resume")
+TAKE_OVERRIDES = ("launch", "train", "diagnose", "resume")
 TAKE_FOLDERS = ("--runs-dir", "--config-dir", "--folder")
 TEMPERATURES = ("after", "before", "none")
 NO_KEYS = ("_target_", "search", "paper", "defaults")
@@ -209,7 +209,7 @@ class _Typed:
         if point:
             return sorted(f"{group}.{key}=" for key in self.keys_of(group))
         roots = [key for key in _top_level(CONF / "launch.yaml") if key not in self.groups()]
-        more = ["from="] if self.before[0] == "train" else []
+        more = ["from="] if self.before[0] in ("train", "diagnose") else []
         inside = [f"{name}." for name in self.groups() if beginning == name and self.keys_of(name)]
         return [*more, *(f"{key}=" for key in roots), *(f"{group}=" for group in self.groups()), *inside]
 

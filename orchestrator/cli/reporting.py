@@ -34,11 +34,11 @@ def report_command(argv: Sequence[str]) -> int:
         raise NotReadyError(f"the report cannot be written to {to}: {error.strerror or error}") from error
     say(f"{to} ({to.stat().st_size / 1e6:.1f} MB)")
     if options.open:
-        _open(to)
+        open_in_browser(to)
     return errors.EXIT_OK
 
 
-def _open(path: Path) -> None:
+def open_in_browser(path: Path) -> None:
     import webbrowser
 
     if not webbrowser.open(path.absolute().as_uri()):

@@ -1,6 +1,6 @@
 // Links the figures of a report: one set of chosen trials, which every figure, the table and the `show` lines follow.
-// Another page has its own rows in their place (`listed`: in the table, `address`, `about`), the names of its `table`, and wholes
-// with their `parts`.
+// Another page has its own rows in their place (`listed`: in the table, `address`, `about`), the names of its `table`, wholes
+// with their `parts`, and false as `shows` where its rows are no trials that `orchestrator show` knows.
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
@@ -262,7 +262,7 @@
     element("button", "clear", line).addEventListener("click", clear);
     const lines = found.slice(0, SHOWN_LINES).map((trial) => `orchestrator show ${quoted(trial.address ?? `${data.sweep}/${trial.trial}`)}`);
     if (found.length > SHOWN_LINES) lines.push(`and ${(found.length - SHOWN_LINES).toLocaleString("en")} more`);
-    if (lines.length) element("pre", lines.join("\n"), line);
+    if (lines.length && data.shows !== false) element("pre", lines.join("\n"), line);
   }
 
   const columns = data.table || [

@@ -71,6 +71,12 @@ def test_the_keys_of_each_choice_are_those_of_its_file(group: str) -> None:
         assert found == sorted(f"{group}.{key}=" for key in {*keys, *required})
 
 
+def test_diagnose_takes_overrides_and_trials(runs: Path) -> None:
+    assert candidates(["diagnose", "init"]) == ["init=", "init."]
+    assert candidates(["diagnose", "fr"]) == ["from="]
+    assert candidates(["diagnose", "from=first/1"]) == ["from=first/1", "from=first/12"]
+
+
 def test_compare_takes_sweeps_methods_and_temperatures(runs: Path) -> None:
     assert candidates(["compare", ""]) == ["my.sweep-0000000a", "first-00000001"]
     assert candidates(["compare", "first", "m"]) == ["my.sweep-0000000a"]

@@ -1,0 +1,63 @@
+"""The page of a network that was looked at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.base.text import short
+from orchestrator.diagnosis.page.build import Table, page
+from orchestrator.diagnosis.page.figures import figures
+from orchestrator.reports.data import cut
+
+if TYPE_CHECKING:
+    from orchestrator.diagnosis.subjects import Named
+    from orchestrator.training.diagnosis.study import Diagnosis, Layer
+
+COLUMNS = [
+    ("name", "layer", "text"),
+    ("activation", "activation", "text"),
+    ("features", "features", "number"),
+    ("mean", "mean", "number"),
+    ("std", "std", "number"),
+    ("dead", "dead (%)", "number"),
+    ("saturated", "saturated (%)", "number"),
+    ("gradient", "gradient std", "number"),
+    ("variance", "Var(dW)", "number"),
+    ("update", "update/weight", "number"),
+    ("neighbours", "1-NN accuracy (%)", "number"),
+]
+
+ABOUT = (
+    "In the order of computation. A layer's activations are what the last normalization or activation returned before the next"
+    " layer was computed. A click on a row chooses the layer; a click on a column's name sorts."
+)
+
+
+def network_page(named: Named, found: Diagnosis) -> str:
+    """As HTML."""
+    when = "with its trained weights" if found.trained else "at initialization"
+    lines = [
+        " ".join(named.words),
+        f"{short(found.parameters)} parameters {when}, looked at with {found.examples:,} training images; loss {found.loss:.4g}.",
+    ]
+    table = Table("Layers", ABOUT, COLUMNS, [row(layer) for layer in found.layers])
+    title = f"{cut(named.title, 100)}: diagnosis"
+    return page(title, [line for line in lines if line], figures(found), table)
+
+
+def row(layer: Layer) -> dict[str, Any]:
+    """Of the table."""
+    one = layer.statistics
+    return {
+        "name": one.name,
+        "activation": one.activation,
+        "features": one.features,
+        "mean": one.activations.mean,
+        "std": one.activations.std,
+        "dead": 100 * one.dead,
+        "saturated": None if one.saturated is None else 100 * one.saturated,
+        "gradient": None if one.gradients is None else one.gradients.std,
+        "variance": None if one.weight_gradient is None else one.weight_gradient.std**2,
+        "update": layer.update_ratio,
+        "neighbours": 100 * layer.neighbours,
+    }
