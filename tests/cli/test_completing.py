@@ -72,7 +72,7 @@ def test_the_keys_of_each_choice_are_those_of_its_file(group: str) -> None:
 
 
 def test_diagnose_takes_overrides_and_trials(runs: Path) -> None:
-    assert candidates(["diagnose", "init"]) == ["init=", "init."]
+    assert "from=" in candidates(["diagnose", ""])
     assert candidates(["diagnose", "fr"]) == ["from="]
     assert candidates(["diagnose", "from=first/1"]) == ["from=first/1", "from=first/12"]
 
