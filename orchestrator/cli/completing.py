@@ -95,6 +95,8 @@ def _candidates(words: Sequence[str]) -> list[str]:
         return _beginning(word, SHELLS) if not rest else []
     if command == "list":
         return _beginning(word, typed.of_list())
+    if command == "diagnose" and (study := typed.study()) is not None:
+        return study
     if command in TAKE_OVERRIDES and (command != "resume" or typed.positionals):
         return typed.overrides()
     if command == "predict":
@@ -140,8 +142,17 @@ class _Typed:
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
             if self.before[0] in COMMANDS:
-                function_of(self.before[0])([HELP])
+                function_of(self.before[0])([*self.positionals[:1], HELP] if self.before[0] == "diagnose" else [HELP])
         return sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", out.getvalue())))
+
+    def study(self) -> list[str] | None:
+        """The studies of `diagnose`, and of one of them the trials; None where a network is meant."""
+        from orchestrator.cli.diagnosing import STUDIES
+
+        chosen = self.positionals
+        if not chosen:
+            return [*_beginning(self.word, sorted(STUDIES)), *self.overrides()]
+        return self.sweeps(trials=True) if chosen[0] in STUDIES else None
 
     # sweeps
 

@@ -74,6 +74,11 @@ def test_the_keys_of_each_choice_are_those_of_its_file(group: str) -> None:
 def test_diagnose_takes_overrides_and_trials(runs: Path) -> None:
     assert "from=" in candidates(["diagnose", ""])
     assert candidates(["diagnose", "fr"]) == ["from="]
+    assert candidates(["diagnose", "les"]) == ["lesion"]
+    assert candidates(["diagnose", "pa"]) == ["paths"]
+    assert candidates(["diagnose", "lesion", "fi"]) == ["first-00000001/"]
+    assert candidates(["diagnose", "lesion", "first/0", "first/12"]) == ["first/12"]
+    assert "--samples" in candidates(["diagnose", "paths", "--"])
     assert candidates(["diagnose", "from=first/1"]) == ["from=first/1", "from=first/12"]
 
 

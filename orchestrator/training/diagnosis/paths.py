@@ -126,7 +126,7 @@ def _gradient(subject: Subject, draw: torch.Generator) -> float:
     part = Batch(images, batch.labels.index_select(0, here), batch.indices[places])
     loss = subject.loss(subject.model(images), part.labels, part)
     (gradient,) = torch.autograd.grad(loss, images, allow_unused=True)
-    return 0.0 if gradient is None else gradient.double().norm().item()
+    return 0.0 if gradient is None else float(gradient.double().norm())
 
 
 def weighed(units: int, gradients: Mapping[int, Sequence[float]]) -> Paths:

@@ -76,7 +76,7 @@ def _of_stages(model: nn.Module) -> list[str]:
 
 @contextmanager
 def without(model: nn.Module, units: Sequence[Unit]) -> Iterator[None]:
-    """Within the block the branches of residual units give 0, and plain units what they are given; these must keep their shape."""
+    """Within the block branches of residual units give 0, and plain units, which must keep the shape, what they are given."""
     handles = []
     for unit in units:
         if unit.residual:

@@ -1,0 +1,75 @@
+"""What diagnose lesion and diagnose paths say on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from orchestrator.base.text import table
+from orchestrator.cli.diagnosed import number, percent
+
+if TYPE_CHECKING:
+    from orchestrator.diagnosis.subjects import Named
+    from orchestrator.training.diagnosis.lesions import Lesion, Single
+    from orchestrator.training.diagnosis.paths import Paths
+
+UNITS = 12
+"""Units that are named, those whose loss costs most."""
+
+
+def lesion_lines(named: Named, found: Lesion) -> Iterator[str]:
+    """One network: the units that it misses most, sets of them, other orders."""
+    from orchestrator.diagnosis.page.lesion import sentence
+
+    yield sentence(named, found)
+    costly = sorted((one for one in found.singles if one.error is not None), key=_cost)[:UNITS]
+    rows = [[one.name, "yes" if one.keeps_shape else "no", percent(one.error or 0.0)] for one in costly]
+    yield from table(["deleted unit", "keeps its shape", "error"], rows)
+    if len(costly) < len(found.singles):
+        yield f"and {len(found.singles) - len(costly)} more"
+    yield ""
+    several = [
+        [
+            str(one.count),
+            *map(percent, (sum(one.errors) / len(one.errors), min(one.errors), max(one.errors))),
+        ]
+        for one in found.several
+    ]
+    yield from table(["units deleted", "error (mean)", "least", "most"], several)
+    if found.orders:
+        yield ""
+        sizes = sorted({one.swaps for one in found.orders})
+        each = [[one for one in found.orders if one.swaps == size] for size in sizes]
+        rows = [
+            [
+                str(size),
+                f"{sum(one.tau for one in orders) / len(orders):.2f}",
+                percent(sum(one.error for one in orders) / len(orders)),
+            ]
+            for size, orders in zip(sizes, each, strict=True)
+        ]
+        yield from table(["pairs swapped", "Kendall's tau (mean)", "error (mean)"], rows)
+
+
+def _cost(one: Single) -> float:
+    return -(one.error or 0.0)
+
+
+def paths_lines(named: Named, found: Paths) -> Iterator[str]:
+    """The lengths that hold paths or gradient worth a row."""
+    from orchestrator.diagnosis.page.paths import sentences
+
+    yield f"{named.title}:"
+    yield from sentences(found)
+    yield ""
+    rows = [
+        [
+            str(one.units),
+            f"{100 * one.share:.3g} %",
+            f"{number(one.gradient)}{'' if one.samples else ' (interpolated)'}",
+            f"{100 * one.weight:.3g} %",
+        ]
+        for one in found.lengths
+        if one.weight >= 5e-4 or one.share >= 5e-4
+    ]
+    yield from table(["units", "paths", "gradient along one", "of the gradient"], rows)
