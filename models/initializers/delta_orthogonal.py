@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from models import checks
+from models.checks import RefusedError
 from models.initializers.biases import Bias, biases
 from models.initializers.gain import Gain, factor
-from models.initializers.parameters import Weight
-from models.initializers.scheme import Scheme, by_weight
+from models.initializers.parameters import Weight, weights
+from models.initializers.scheme import Needing, Scheme, by_weight
 
 
 def delta_orthogonal(
@@ -25,6 +26,9 @@ def delta_orthogonal(
         scale: multiplies the singular values of the matrices.
         gain: of the units, a number or the name of their activation: `linear`, `relu`, `leaky_relu`, `tanh`, `selu`.
         bias, bias_value: the rule of the biases, see `biases`.
+
+    Raises:
+        RefusedError: (when a network is there) none of its convolutions is over more than one position.
 
     Source: Xiao et al. 2018, Dynamical Isometry and a Mean Field Theory of CNNs, arXiv:1806.05393, section 2.6 and
     algorithm 1; our deviation: where a layer has fewer outputs than inputs, which the paper leaves out, the rows are
@@ -43,4 +47,12 @@ def delta_orthogonal(
             rows[middle] = nn.init.orthogonal_(matrix, gain=value, generator=generator)
         return values
 
-    return by_weight(draw, biases(bias, bias_value))
+    return Needing(check_kernels, by_weight(draw, biases(bias, bias_value)))
+
+
+def check_kernels(model: nn.Module) -> None:
+    """Refuses a network in which it would be `orthogonal` under another name."""
+    if not any(weight.tensor[0, 0].numel() > 1 for weight in weights(model) if weight.tensor.ndim > 2):
+        raise RefusedError(
+            "delta_orthogonal is for convolutions over several positions, and this network has none; choose init=orthogonal"
+        )

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from models import checks
 from models.checks import RefusedError
+from models.initializers.biases import Bias
+from models.initializers.gain import Gain
 from models.initializers.kaiming import kaiming
 from models.initializers.parameters import Weight, weights
 from models.initializers.scheme import Needing, Scheme
@@ -15,21 +17,23 @@ from models.layers.residual import Residual, residual_branches
 from models.layers.squeeze_excite import SqueezeExcite
 
 
-def fixup(*, scale: float = 1.0) -> Scheme:
+def fixup(*, scale: float = 1.0, gain: Gain = "relu", bias: Bias = "constant", bias_value: float = 0.0) -> Scheme:
     """Kaiming, but 0 for the classifier and the last layer of each residual branch, and smaller in the branches.
 
-    With L branches of m layers each, the other layers of a branch are multiplied by L^(-1 / (2 m - 2)). Biases are 0. It
-    takes the place of normalization: norm=none.
+    With L branches of m layers each, the other layers of a branch are multiplied by L^(-1 / (2 m - 2)). It takes
+    the place of normalization: norm=none.
 
     Args:
         scale: multiplies the standard deviation of all layers that are not 0.
+        gain: of the units, as in `kaiming`.
+        bias, bias_value: the rule of the biases, see `biases`.
 
     Source: Zhang et al. 2019, Fixup Initialization: Residual Learning Without Normalization, arXiv:1901.09321, section 3;
     our deviation: no multipliers and biases are added (rule 3), since these change the network: its layers have the biases
     that norm=none leaves them.
     """
     checks.positive("scale", scale)
-    begin = kaiming(scale=scale)
+    begin = kaiming(scale=scale, gain=gain, bias=bias, bias_value=bias_value)
 
     def scheme(model: nn.Module, generator: torch.Generator, images: Tensor | None = None) -> None:
         begin(model, generator, images)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models import checks
+from models.initializers.biases import Bias
 from models.initializers.gain import Gain, factor
 from models.initializers.lecun import lecun
 from models.initializers.observed import Layer, visit
@@ -19,15 +20,25 @@ SHORTEST = 1e-6
 """A shorter sample, such as a patch of one color, has no direction."""
 
 
-def kmeans(*, iterations: int = 10, scale: float = 1.0, gain: Gain = "linear", normalize: bool = False) -> Scheme:
+def kmeans(
+    *,
+    iterations: int = 10,
+    scale: float = 1.0,
+    gain: Gain = "linear",
+    normalize: bool = False,
+    bias: Bias = "constant",
+    bias_value: float = 0.0,
+) -> Scheme:
     """Each layer's filters have length 1: centroids of the directions of its inputs on a mini-batch, which are centred first.
 
-    The centroids begin as random samples; a layer with more filters than samples gets random directions besides. Biases are 0.
+    The centroids begin as random samples; a layer with more filters than samples gets random directions besides.
 
     Args:
         iterations: of k-means.
-        scale, gain: multiply the filters' length 1.
-        normalize: then make each feature's mean 0 and variance 1, as in `within_layer`; the length is that of no filter then.
+        scale, gain: multiply the filters' length 1; with `normalize`, the standard deviation 1 of the features.
+        normalize: then make each feature's mean 0 and variance 1, as in `within_layer`: the length is that of no filter then, and
+            the data decide the biases.
+        bias, bias_value: the rule of the biases, see `biases`.
 
     Source: Kraehenbuehl et al. 2016, Data-dependent Initializations of Convolutional Neural Networks, arXiv:1511.06856,
     section 3.1, after Coates and Ng 2012, Learning Feature Representations with K-Means; our deviation: the samples are
@@ -36,13 +47,13 @@ def kmeans(*, iterations: int = 10, scale: float = 1.0, gain: Gain = "linear", n
     checks.at_least("iterations", iterations, 1)
     checks.positive("scale", scale)
     length = scale * factor(gain)
-    begin = lecun()
+    begin = lecun(bias=bias, bias_value=bias_value)
 
     def scheme(model: nn.Module, generator: torch.Generator, images: Tensor | None = None) -> None:
         def fill(layer: Layer) -> None:
             fill_from_samples(layer, generator, lambda *given: centroids(*given, iterations=iterations), length)
             if normalize:
-                standardize_features(layer)
+                standardize_features(layer, length)
 
         begin(model, generator, images)
         visit(model, images, fill, name="kmeans")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models import checks
+from models.initializers.biases import Bias
 from models.initializers.gain import Gain, factor
 from models.initializers.lecun import lecun
 from models.initializers.observed import Layer, visit
@@ -19,28 +20,37 @@ SMALLEST_VARIANCE = 1e-9
 """As a share of the largest; below, a direction is rounding."""
 
 
-def pca(*, scale: float = 1.0, gain: Gain = "linear", normalize: bool = False) -> Scheme:
+def pca(
+    *,
+    scale: float = 1.0,
+    gain: Gain = "linear",
+    normalize: bool = False,
+    bias: Bias = "constant",
+    bias_value: float = 0.0,
+) -> Scheme:
     """Each layer's filters are orthonormal: the directions in which its inputs on a mini-batch vary most, of random sign.
 
     Where a layer has more filters than there are such directions, random ones of length 1 follow: those in which nothing
-    varies would be dead. Biases are 0.
+    varies would be dead.
 
     Args:
-        scale, gain: multiply the filters' length 1.
-        normalize: then make each feature's mean 0 and variance 1, as in `within_layer`; the length is that of no filter then.
+        scale, gain: multiply the filters' length 1; with `normalize`, the standard deviation 1 of the features.
+        normalize: then make each feature's mean 0 and variance 1, as in `within_layer`: the length is that of no filter then, and
+            the data decide the biases.
+        bias, bias_value: the rule of the biases, see `biases`.
 
     Source: Kraehenbuehl et al. 2016, Data-dependent Initializations of Convolutional Neural Networks, arXiv:1511.06856,
     section 3.1; our deviation: filters of length 1, not divided by the standard deviation of their direction.
     """
     checks.positive("scale", scale)
     length = scale * factor(gain)
-    begin = lecun()
+    begin = lecun(bias=bias, bias_value=bias_value)
 
     def scheme(model: nn.Module, generator: torch.Generator, images: Tensor | None = None) -> None:
         def fill(layer: Layer) -> None:
             fill_from_samples(layer, generator, principal_directions, length)
             if normalize:
-                standardize_features(layer)
+                standardize_features(layer, length)
 
         begin(model, generator, images)
         visit(model, images, fill, name="pca")

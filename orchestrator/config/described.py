@@ -17,7 +17,7 @@ from orchestrator.base.errors import ConfigError
 from orchestrator.base.groups import PROVIDED
 from orchestrator.base.targets import resolve
 
-HEADER = ["key", "type", "default", "usual range", "source"]
+HEADER = ["key", "type", "default", "usual range", "remarks"]
 NOT_KEYS = ("_target_", "search", "paper")
 
 

@@ -58,11 +58,8 @@ def build_learner(config: Mapping[str, Any], beat: Callable[[], None] = lambda: 
     evaluation = build_evaluation(config)
     check_evaluation(config, evaluation, model, dataset.image_size)
     optimizer = build_optimizer(config, model)
-    clip_norm, decay = config.get("clip_grad_norm"), config.get("ema_decay")
-    if clip_norm is not None and getattr(optimizer, "needs_graph", False):
-        raise ValueError(
-            "clip_grad_norm shortens gradients that this optimizer differentiates again; set clip_grad_norm=null"
-        )
+    check_clipping(config, optimizer)
+    decay = config.get("ema_decay")
     whole = model
     if transferred.features_once:
         *parts, model = (whole.get_submodule(name) for name in part_names(whole))
@@ -85,7 +82,7 @@ def build_learner(config: Mapping[str, Any], beat: Callable[[], None] = lambda: 
         within=whole if model is not whole else None,
         frozen=transferred.frozen,
         unchanging=transferred.unchanging,
-        clip_norm=clip_norm,
+        clip_norm=config.get("clip_grad_norm"),
         evaluation=evaluation,
         moving=None if decay is None else MovingAverage(whole, decay, transferred.unchanging),
         beat=beat,
@@ -169,6 +166,19 @@ def build_optimizer(config: Mapping[str, Any], model: nn.Module, *, alone: bool 
         stages = stage_of_parameters(model, transfer.trained(model))
         split_groups(optimizer, {p: transfer.lr_factor**stage for p, stage in stages.items()})
     return optimizer
+
+
+def check_clipping(config: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    """Whether the optimizer can do with gradients that are shortened.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if config.get("clip_grad_norm") is not None and getattr(optimizer, "needs_graph", False):
+        choice = (config.get("choices") or {}).get("optimizer") or "this optimizer"
+        raise ValueError(
+            f"shortens gradients that optimizer={choice} differentiates again; set clip_grad_norm=null, or take another optimizer"
+        )
 
 
 def build_transfer(config: Mapping[str, Any]) -> Transfer | None:

@@ -43,6 +43,7 @@ from orchestrator.training.build import (
     build_optimizer,
     build_schedule,
     build_transfer,
+    check_clipping,
     check_evaluation,
     load_data,
     prepare_transfer,
@@ -53,6 +54,7 @@ from orchestrator.training.data.source import Progress, Source
 from orchestrator.training.device import check_precision
 from orchestrator.training.losses import Batch
 from orchestrator.training.penalties import refuse_decay_twice
+from orchestrator.training.remarks import of_early_stopping, of_optimizer, of_preprocess, of_schedule
 
 T = TypeVar("T")
 
@@ -177,6 +179,9 @@ class _Probe:
                 self._once(group, config, (group,), partial(build_alone, config, group))
         with self._collect(label, config, "schedule"):
             self._once("schedule", config, ("schedule", "epochs"), partial(build_schedule, config, steps_per_epoch=1))
+        for about_it in (of_schedule(config), of_early_stopping(config)):
+            if about_it is not None:
+                self.notes.append(about_it)
         with self._collect(label, config, "evaluate"):
             self._once("evaluate", config, ("evaluate",), partial(build_evaluation, config))
         with self._collect(label, config, "data"):
@@ -185,6 +190,8 @@ class _Probe:
             self._once(
                 "optimizer alone", config, ("optimizer",), partial(build_optimizer, config, nn.Linear(2, 2), alone=True)
             )
+        with self._collect(label, config, "clip_grad_norm"):
+            self._once("clipping", config, ("optimizer", "clip_grad_norm"), partial(check_shortened, config))
         with self._collect(label, config, "penalty"):
             self._once("penalty and decay", config, ("optimizer", "penalty"), partial(check_decay, config))
 
@@ -216,6 +223,9 @@ class _Probe:
             return
         with self._collect(label, config, "init"):
             self._once("init on model", config, (*MODEL_KEYS, "init"), partial(check_init, config, model))
+        with suppress(Exception):  # of a preprocessing that cannot be had is told above
+            if (about_it := of_preprocess(config, model)) is not None:
+                self.notes.append(about_it)
         with self._collect(label, config, "pretrained"):
             self._once("pretrained", config, (*MODEL_KEYS, "pretrained"), partial(self._try_weights, config, model))
         if config["transfer"]:
@@ -241,12 +251,14 @@ class _Probe:
         with self._collect(label, config, "loss"):
             self._once("loss on data", config, ("data", "loss"), partial(probe_loss, config, dataset))
         with self._collect(label, config, "optimizer"):
-            self._once(
+            optimizer = self._once(
                 "optimizer",
                 config,
                 (*PART_KEYS, "optimizer"),
                 partial(build_optimizer, config, model),
             )
+            if (about_it := of_optimizer(config, optimizer)) is not None:
+                self.notes.append(about_it)
 
     def _add_cost(self, label: str, config: Mapping[str, Any], model: nn.Module, dataset: Dataset) -> None:
         began = time.monotonic()
@@ -364,6 +376,21 @@ def check_decay(config: Mapping[str, Any]) -> None:
         return
     if optimizer is not None:
         refuse_decay_twice(penalty, optimizer)
+
+
+def check_shortened(config: Mapping[str, Any]) -> None:
+    """Whether optimizer and clipping, each right by itself, go together.
+
+    Raises:
+        ValueError: the optimizer cannot do with gradients that are shortened.
+    """
+    if config.get("clip_grad_norm") is None:
+        return
+    try:
+        optimizer = build_optimizer(config, nn.Linear(2, 2), alone=True)
+    except Exception:  # is told as a problem of the part
+        return
+    check_clipping(config, optimizer)
 
 
 def data_are_here(config: Mapping[str, Any]) -> bool:

@@ -162,7 +162,7 @@ def test_every_key_of_every_choice_is_described(group: str) -> None:
 
 def test_a_choice_is_a_table_of_its_keys(capsys: pytest.CaptureFixture[str]) -> None:
     header, lr, *_ = lines_of(capsys, "optimizer", "sgd")[2:]
-    assert header.split() == ["key", "type", "default", "usual", "range", "source"]
+    assert header.split() == ["key", "type", "default", "usual", "range", "remarks"]
     assert re.match(r"optimizer\.lr +a number +0\.1 +tag\(log, interval\(1e-3, 1\)\) +Bengio 2012", lr)
 
 

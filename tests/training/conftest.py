@@ -46,6 +46,7 @@ def config() -> Callable[..., Config]:
             "transfer": {},
             "early_stopping": {},
             "evaluate": {},
+            "clip_grad_norm": None,
             "epochs": 4,
             "batch_size": 16,
             "seed": 0,

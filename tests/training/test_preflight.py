@@ -93,6 +93,65 @@ def test_a_way_of_evaluation_that_makes_no_sense_is_told_before_anything_is_star
     )
 
 
+def test_clipping_that_an_optimizer_cannot_do_with_is_told_before_anything_is_started(config: MakeConfig) -> None:
+    newton, sgd = ({"_target_": f"{OWN}.optimizers.{name}"} for name in ("newton", "sgd"))
+    choices = {"data": "synthetic", "optimizer": "newton"}
+    (found,) = problems(("", config(optimizer=newton, clip_grad_norm=1.0, choices=choices)))
+    assert found == (
+        "clip_grad_norm=1.0: shortens gradients that optimizer=newton differentiates again; set clip_grad_norm=null,"
+        " or take another optimizer"
+    )
+    assert problems(("", config(optimizer=newton))) == []
+    assert problems(("", config(optimizer=sgd, clip_grad_norm=1.0))) == []
+
+
+@pytest.mark.parametrize(
+    ("epochs", "arguments", "idle"),
+    [
+        (10, {"_target_": f"{OWN}.schedules.step", "every_epochs": 30}, True),
+        (31, {"_target_": f"{OWN}.schedules.step", "every_epochs": 30}, False),
+        (11, {"_target_": f"{OWN}.schedules.plateau", "patience": 10}, True),
+        (13, {"_target_": f"{OWN}.schedules.plateau", "patience": 10}, False),
+        (10, {"_target_": f"{OWN}.schedules.step", "every_epochs": 30, "warmup_epochs": 1.0}, False),
+        (3, {"_target_": f"{OWN}.schedules.cosine"}, False),
+        (10, {"_target_": f"{OWN}.schedules.constant"}, False),
+    ],
+)
+def test_a_schedule_that_cannot_act_is_told(
+    config: MakeConfig, epochs: int, arguments: dict[str, Any], idle: bool
+) -> None:
+    choices = {"data": "synthetic", "schedule": "its name"}
+    notes = check([("", config(epochs=epochs, schedule=arguments, choices=choices))]).notes
+    said = f"schedule=its name never changes the learning rate within {epochs} epochs as it is set"
+    assert any(note.startswith(said) for note in notes) == idle
+
+
+@pytest.mark.parametrize(("epochs", "idle"), [(11, True), (12, False)])
+def test_early_stopping_that_cannot_act_is_told(config: MakeConfig, epochs: int, idle: bool) -> None:
+    rule = {"_target_": f"{OWN}.early_stopping.patience.patience", "patience": 10}
+    choices = {"data": "synthetic", "early_stopping": "patience"}
+    notes = check([("", config(epochs=epochs, early_stopping=rule, choices=choices))]).notes
+    assert (
+        any(note.startswith(f"early_stopping=patience ends no trial within {epochs} epochs") for note in notes) == idle
+    )
+
+
+@pytest.mark.parametrize(("model", "told"), [("models.convnet.convnet", True), ("models.mlp.mlp", False)])
+def test_whitened_images_for_convolutions_are_told(config: MakeConfig, model: str, told: bool) -> None:
+    whiten = {"_target_": f"{OWN}.preprocess.whiten.whiten"}
+    choices = {"data": "synthetic", "preprocess": "whiten"}
+    notes = check([("", config(model={"_target_": model}, preprocess=whiten, choices=choices))]).notes
+    assert any(note.startswith("preprocess=whiten leaves no neighbouring pixels") for note in notes) == told
+
+
+@pytest.mark.parametrize(("hidden", "told"), [(1, True), (2, False)])
+def test_muon_without_hidden_matrices_is_told(config: MakeConfig, hidden: int, told: bool) -> None:
+    choices = {"data": "synthetic", "optimizer": "muon"}
+    model, muon = {"_target_": "models.mlp.mlp", "hidden": hidden, "width": 8}, {"_target_": f"{OWN}.optimizers.muon"}
+    notes = check([("", config(model=model, optimizer=muon, choices=choices))]).notes
+    assert any(note.startswith("optimizer=muon is adamw here") for note in notes) == told
+
+
 def test_a_refused_norm_or_activation_is_told_as_the_choice_at_fault(config: MakeConfig) -> None:
     """A ready search that asks for all norms can leave this one out then."""
     choices = {"data": "synthetic", "model": "linear", "norm": "batch", "activation": "tanh"}

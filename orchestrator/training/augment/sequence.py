@@ -53,7 +53,8 @@ def _step(step: str | Mapping[str, Any]) -> Augment:
     if name not in known:
         near = nearest(str(name), known)
         raise ValueError(
-            f"there is no augmentation {name!r}{f'; nearest: {near}' if near else ''}; known: {', '.join(known)}"
+            f"there is no augmentation {name!r} for a list, which takes single ones{f'; nearest: {near}' if near else ''};"
+            f" known: {', '.join(known)}"
         )
     if not isinstance(arguments or {}, Mapping):
         raise ValueError(

@@ -6,7 +6,8 @@ Source: Martens 2010, Deep learning via Hessian-free optimization, section 4.1 (
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ class DampedOptimizer(LightOptimizer):
 
     A step after which the batch's objective is higher is taken back, and damping is raised fourfold. Otherwise it changes
     by a half where the objective fell by less than a quarter, or by a third where by more than three quarters, of what the
-    curvature made expect. That takes the objective twice a step.
+    curvature made expect. That takes the objective twice a step, with the same random numbers: dropout leaves the same out.
     """
 
     needs_graph = True
@@ -53,6 +54,7 @@ class DampedOptimizer(LightOptimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         if closure is None:
             raise ValueError("second-order optimizers evaluate the loss themselves: step(closure)")
+        draws = Draws(self.param_groups[0]["params"][0].device)
         objective = closure()
         used = [(p, group["lr"]) for group in self.param_groups for p in group["params"] if p.grad is not None]
         params, grads = [p for p, _ in used], [p.grad for p, _ in used]
@@ -65,7 +67,8 @@ class DampedOptimizer(LightOptimizer):
         with torch.no_grad():
             for p, part in zip(params, parts(change, params), strict=True):
                 p -= part
-        fell = float(objective.detach() - closure().detach())
+        with draws.again():
+            fell = float(objective.detach() - closure().detach())
         if not fell >= 0:  # not a number, too
             with torch.no_grad():
                 for p, old in zip(params, before, strict=True):
@@ -87,6 +90,35 @@ class DampedOptimizer(LightOptimizer):
             damping *= 2 / 3
         for group in self.param_groups:
             group["damping"] = damping
+
+
+class Draws:
+    """The states of the generators from which layers draw, those of the CPU and of one device, at the time when it is made."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._before = device, self._states(device)
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Within the block the same numbers are drawn as since this was made; afterwards all goes on as if it had not been."""
+        now = self._states(self._device)
+        self._set(self._before)
+        try:
+            yield
+        finally:
+            self._set(now)
+
+    def _set(self, states: tuple[Tensor, ...]) -> None:
+        torch.set_rng_state(states[0])
+        if len(states) > 1:
+            torch.cuda.set_rng_state(states[1], self._device)
+
+    @staticmethod
+    def _states(device: torch.device) -> tuple[Tensor, ...]:
+        return (
+            torch.get_rng_state(),
+            *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else []),
+        )
 
 
 def flat(tensors: Iterable[Tensor | None]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -31,6 +32,7 @@ def pca(*, offset: float = 0.0) -> Preprocess:
 @dataclass(frozen=True)
 class _Pca:
     offset: float
+    makes_vectors: ClassVar[bool] = True
 
     def check_size(self, shape: Sequence[int]) -> None:
         check_size(shape, "pca")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -32,6 +33,7 @@ def whiten(*, epsilon: float = 1e-5, offset: float = 0.0) -> Preprocess:
 class _Whiten:
     epsilon: float
     offset: float
+    makes_vectors: ClassVar[bool] = True
 
     def check_size(self, shape: Sequence[int]) -> None:
         check_size(shape, "whiten")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -92,6 +94,26 @@ def test_lsuv_with_a_scale_gives_that_std() -> None:
     initialize(model, lsuv(scale=0.5), torch.Generator().manual_seed(0), digits())
     for output in outputs(model, digits()):
         assert output.std().item() == pytest.approx(0.5, rel=0.1)
+
+
+def test_a_gain_multiplies_the_std_wanted() -> None:
+    model = mlp("none", "tanh")
+    initialize(model, lsuv(gain="tanh"), torch.Generator().manual_seed(0), digits())
+    for output in outputs(model, digits()):
+        assert output.std().item() == pytest.approx(5 / 3, rel=0.1)
+    initialize(model, within_layer(scale=2.0, gain=0.25), torch.Generator().manual_seed(0), digits())
+    for output in outputs(model, digits()):
+        varying = output.std(0) > 1e-3
+        torch.testing.assert_close(output.std(0, unbiased=False)[varying], torch.full((int(varying.sum()),), 0.5))
+
+
+@pytest.mark.parametrize("make", [lsuv, pca, kmeans])
+def test_biases_follow_their_rule(make: Callable[..., Scheme]) -> None:
+    model = mlp("none")
+    initialize(model, make(bias="constant", bias_value=0.25), torch.Generator().manual_seed(0), digits())
+    biases = [value for name, value in model.named_parameters() if name.endswith("bias")]
+    assert len(biases) > 1
+    assert all((value == 0.25).all() for value in biases)
 
 
 @pytest.mark.parametrize("model", [mlp("none"), mlp("none", "tanh")])
@@ -208,15 +230,17 @@ def test_kmeans_finds_the_directions_that_samples_gather_around() -> None:
     torch.testing.assert_close((found @ centers.T).amax(0), torch.ones(3), atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("scale", [1.0, 3.0])
 @pytest.mark.parametrize("make", [pca, kmeans])
-def test_normalized_filters_give_features_of_mean_0_and_variance_1(make: type) -> None:
+def test_normalized_filters_give_features_of_mean_0_and_the_std_that_is_asked_for(make: type, scale: float) -> None:
     model = mlp()
-    initialize(model, make(normalize=True), torch.Generator().manual_seed(0), digits())
+    initialize(model, make(normalize=True, scale=scale), torch.Generator().manual_seed(0), digits())
     for features in outputs(model, digits()):
         varying = features.std(0) > 1e-3
         assert varying.float().mean() > 0.8
-        expected = torch.ones(int(varying.sum()))
-        torch.testing.assert_close(features.std(0, unbiased=False)[varying], expected, atol=1e-2, rtol=0)
+        expected = torch.full((int(varying.sum()),), scale)
+        torch.testing.assert_close(features.std(0, unbiased=False)[varying], expected, atol=1e-2 * scale, rtol=0)
+        torch.testing.assert_close(features.mean(0)[varying], torch.zeros_like(expected), atol=1e-3 * scale, rtol=0)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

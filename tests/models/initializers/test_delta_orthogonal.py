@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from models.checks import RefusedError
 from models.initializers import initialize
 from models.initializers.delta_orthogonal import delta_orthogonal
 
@@ -36,7 +37,15 @@ def test_all_but_the_middle_of_the_kernel_is_zero() -> None:
 
 
 def test_a_linear_layer_is_orthogonal() -> None:
-    layer = nn.Linear(20, 20)
-    initialize(layer, delta_orthogonal(), torch.Generator().manual_seed(0))
+    model = nn.Sequential(nn.Conv2d(1, 5, 3), nn.Flatten(), nn.Linear(20, 20))
+    initialize(model, delta_orthogonal(), torch.Generator().manual_seed(0))
+    layer = model[2]
+    assert isinstance(layer, nn.Linear)
     values = torch.linalg.svdvals(layer.weight.detach())
     torch.testing.assert_close(values, torch.ones(20))
+
+
+@pytest.mark.parametrize("model", [nn.Linear(3, 3), nn.Conv2d(3, 3, 1)], ids=["linear", "1x1"])
+def test_a_network_in_which_it_is_orthogonal_is_told_so(model: nn.Module) -> None:
+    with pytest.raises(RefusedError, match="choose init=orthogonal"):
+        initialize(model, delta_orthogonal(), torch.Generator().manual_seed(0))

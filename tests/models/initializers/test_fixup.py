@@ -38,6 +38,17 @@ def test_the_classifier_and_the_last_layer_of_each_branch_are_zero_and_the_first
         assert first.std().item() == pytest.approx(math.sqrt(2 / fan_in) / 3, rel=0.03)
 
 
+def test_gain_and_biases_are_those_of_kaiming_where_it_is_not_zero() -> None:
+    models = [network(), network()]
+    initialize(models[1], fixup(gain=1.0, bias_value=0.5), torch.Generator().manual_seed(0))
+    (relu_first, _), (first, last) = (
+        [one for one in next(iter(residual_branches(model))).parameters() if one.ndim == 4] for model in models
+    )
+    torch.testing.assert_close(first, relu_first / math.sqrt(2))
+    assert not last.any()
+    assert all((value == 0.5).all() for name, value in models[1].named_parameters() if name.endswith("bias"))
+
+
 def test_every_residual_block_begins_as_its_shortcut() -> None:
     model = network().eval()
     features = torch.rand(2, 32, 8, 8)

@@ -24,7 +24,7 @@ def test_a_name_stands_for_the_gain_of_torch(name: str) -> None:
 
 
 def weight_of(scheme: Scheme) -> torch.Tensor:
-    layer = nn.Linear(40, 30)
+    layer = nn.Conv2d(40, 30, 3)
     initialize(layer, scheme, torch.Generator().manual_seed(0))
     return layer.weight.detach()
 

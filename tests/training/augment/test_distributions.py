@@ -90,6 +90,13 @@ def test_translation_is_uniform_over_whole_pixels_both_ways() -> None:
     assert abs(np.corrcoef(across, down)[0, 1]) < 0.08
 
 
+@pytest.mark.parametrize(("share", "most"), [(0.03, 1), (0.0, 0)])
+def test_the_smallest_translation_is_by_one_pixel(share: float, most: int) -> None:
+    x, _, _ = translation(share=share)(ramps(), generator()).unbind(1)
+    across = 10 - x[:, 5, 10]
+    assert sorted(set(across.numpy().round(3).tolist())) == [*range(-most, most + 1)]
+
+
 def test_scale_jitter_takes_224_of_256_to_480() -> None:
     x, y, _ = scale_jitter()(ramps(), generator()).unbind(1)
     across = x[:, 10, 14] - x[:, 10, 6]

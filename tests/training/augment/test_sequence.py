@@ -45,7 +45,10 @@ def test_it_mixes_where_its_last_step_does() -> None:
 @pytest.mark.parametrize(
     ("steps", "said"),
     [
-        (["flop"], "there is no augmentation 'flop'; nearest: flip; known: contrast_and_brightness, crop, "),
+        (
+            ["flop"],
+            "there is no augmentation 'flop' for a list, which takes single ones; nearest: flip; known: contrast_and_",
+        ),
         (["sequence"], "there is no augmentation 'sequence'"),
         (["warp"], "there is no augmentation 'warp'"),
         ([{"cutout": {"size": 2}}], "cutout: size must be more than 0"),

@@ -198,6 +198,27 @@ def test_a_step_that_raises_the_objective_is_taken_back(make: Callable[..., Any]
     assert optimizer.param_groups[0]["damping"] == pytest.approx(0.04)
 
 
+@pytest.mark.parametrize(("make", "settings"), [(newton, {}), (hessian_free, {})])
+def test_both_objectives_of_a_step_leave_the_same_units_out(make: Callable[..., Any], settings: Any) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 3)).double()
+    model[2].register_forward_hook(lambda module, given, out: masks.append(out != 0))
+    masks: list[Tensor] = []
+    optimizer, draws = make(model.parameters(), **settings), []
+    for _ in range(3):
+        before = torch.get_rng_state()
+        masks.clear()
+        optimizer.step(Closure(model))
+        assert len(masks) == 2
+        assert torch.equal(*masks)
+        after = torch.get_rng_state()
+        torch.set_rng_state(before)
+        model(IMAGES)
+        assert torch.equal(torch.get_rng_state(), after)  # as if it had been one pass
+        draws.append(masks[0])
+    assert not torch.equal(draws[0], draws[1])
+
+
 def test_newton_goes_down_from_a_saddle() -> None:
     """(x^2 - y^2) / 2: without damping a Newton step would go up to the saddle itself."""
     saddle = torch.diag(torch.tensor([1.0, -1.0], dtype=torch.float64))
