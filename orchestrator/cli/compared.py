@@ -296,6 +296,7 @@ def next_steps(found: Comparison, folder: Path, *, registered: str | None) -> li
             same = "the same, no further look: " if all(sweep["look"] for sweep in found["sweeps"]) else ""
             lines.append(f"  {again}    {same}a model in MLflow's registry")
     place, what = _first_member(found, row)
+    place = found["members"][place].get("ingredients", [place])[0]
     name = found["members"][place]["name"]
     if (folder.parent.parent / name.rpartition("/")[0] / JOURNAL).is_file():  # those of a server have none
         lines.append(f"  orchestrator show {shlex.quote(name)}{where}    {what}")

@@ -75,7 +75,7 @@ def compare(
         of_predictions(choices), pool, metric=metric, temperature=temperature, limits=limits, seed=seed
     )
     cooked = cook(choices, pool, gathered, metric=metric, temperature=temperature, seed=seed)
-    fitted += [one.fitted for one in cooked.networks]
+    fitted += cooked.fitted
     entrants = Entrants((*pool.members, *(one.member for one in cooked.networks)))
     rows = [_row(one, pool, entrants, limits) for one in fitted]
     if networks is not None:

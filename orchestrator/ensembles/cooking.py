@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.base.errors import NotReadyError, OrchestratorError
+from orchestrator.base.layout import BEST
 from orchestrator.ensembles.candidates import LeftOut
 from orchestrator.ensembles.catalogue import Choice
 from orchestrator.ensembles.comparison import MemberRecord
@@ -22,10 +23,11 @@ from orchestrator.ensembles.gathering import Gathered
 from orchestrator.ensembles.judging import Unseen
 from orchestrator.ensembles.larder import Larder
 from orchestrator.ensembles.measures import measures
-from orchestrator.ensembles.methods import NotPossibleError
+from orchestrator.ensembles.methods import Method, NotPossibleError
+from orchestrator.ensembles.methods.fusion import Fusion
 from orchestrator.ensembles.methods.soup import Soup
 from orchestrator.ensembles.pool import Member, Pool
-from orchestrator.ensembles.pooling import softmax, uniform
+from orchestrator.ensembles.pooling import Ensemble, softmax, temperature_of, uniform
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,14 +44,12 @@ class Network:
     """A network that a method made.
 
     Args:
-        fitted: an ensemble of this network alone.
         ingredients: places in the pool.
         tensors: its state.
         logits_NK: of validation.
         evaluate: the spec by which it is asked, where it is asked otherwise than its trial.
     """
 
-    fitted: Fitted
     member: Member
     ingredients: tuple[int, ...]
     kitchen: Kitchen
@@ -85,11 +85,13 @@ class Cooked:
     """What the methods made that average weights, or ask one network in several ways.
 
     Args:
+        fitted: the methods, of which a member is a place behind the pool: that of the network.
         not_tried: (method, reason).
         left_out: members whose weights cannot be used.
     """
 
     networks: tuple[Network, ...] = ()
+    fitted: tuple[Fitted, ...] = ()
     not_tried: tuple[tuple[str, str], ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 
@@ -103,29 +105,41 @@ def cook(
         pool: its members in order, as for `crossfitting.fit`.
     """
     networks: list[Network] = []
+    fitted: list[Fitted] = []
     not_tried: list[tuple[str, str]] = []
     larders: dict[str, Larder] = {}
     for choice in choices:
-        if not isinstance(soup := choice.method, Soup):
+        method, place = choice.method, len(pool) + len(networks)
+        if not (isinstance(method, Soup | Fusion) and takes_weights(method)):
             continue
+        file, anew = (method.file, method.anew) if isinstance(method, Soup) else (BEST, False)
+        key = file + json.dumps(method.evaluate)
         try:
-            key = soup.file + json.dumps(soup.evaluate)
             if key not in larders:
-                larders[key] = Larder(pool, gathered, soup, metric)
-            larder = larders[key]
-            networks.append(_network(choice, soup, larder, len(pool) + len(networks), temperature, seed))
+                larders[key] = Larder(pool, gathered, metric, file=file, evaluate=method.evaluate, anew=anew)
+            if isinstance(method, Soup):
+                made = _network(choice, method, larders[key], place, temperature, seed)
+            else:
+                made = _fused(choice, method, larders[key], place, temperature, seed)
+            networks += made[0]
+            fitted.append(made[1])
         except (NotPossibleError, OrchestratorError) as error:
             not_tried.append((choice.name, str(error)))
         except (ImportError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
             why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             not_tried.append((choice.name, f"the networks cannot be computed here: {why}"))
     left_out = {one.name: one for larder in larders.values() for one in larder.left_out}
-    return Cooked(tuple(networks), tuple(not_tried), tuple(left_out.values()))
+    return Cooked(tuple(networks), tuple(fitted), tuple(not_tried), tuple(left_out.values()))
+
+
+def takes_weights(method: Method) -> bool:
+    """Whether a method asks networks, and not a pool of predictions."""
+    return isinstance(method, Soup) or (isinstance(method, Fusion) and method.evaluate is not None)
 
 
 def of_predictions(choices: Sequence[Choice]) -> list[Choice]:
     """The methods that take no weights."""
-    return [choice for choice in choices if not isinstance(choice.method, Soup)]
+    return [choice for choice in choices if not takes_weights(choice.method)]
 
 
 def with_networks(unseen: Unseen, networks: Sequence[Network]) -> Unseen:
@@ -153,7 +167,9 @@ def with_networks(unseen: Unseen, networks: Sequence[Network]) -> Unseen:
     return replace(unseen, logits_MNK=np.concatenate([unseen.logits_MNK, np.stack(found)]))
 
 
-def _network(choice: Choice, soup: Soup, larder: Larder, place: int, temperature: Temperature, seed: int) -> Network:
+def _network(
+    choice: Choice, soup: Soup, larder: Larder, place: int, temperature: Temperature, seed: int
+) -> tuple[list[Network], Fitted]:
     import numpy as np
 
     labels_N = larder.labels_N
@@ -171,8 +187,7 @@ def _network(choice: Choice, soup: Soup, larder: Larder, place: int, temperature
         ensemble = replace(ensemble, **({"temperature": hot} if after else {"member_temperatures": (hot,)}))
     kitchen = larder.kitchen(ingredients[0])
     described = f"{choice.described}; {larder.said(soup, ingredients)}"
-    return Network(
-        Fitted(replace(choice, described=described), ensemble, honest_NK),
+    network = Network(
         larder.member(choice, ingredients, logits_NK),
         ingredients,
         kitchen,
@@ -180,6 +195,7 @@ def _network(choice: Choice, soup: Soup, larder: Larder, place: int, temperature
         logits_NK,
         soup.evaluate,
     )
+    return [network], Fitted(replace(choice, described=described), ensemble, honest_NK)
 
 
 def _chosen(soup: Soup, larder: Larder, rows_n: Array | None) -> tuple[tuple[int, ...], Array]:
@@ -199,3 +215,62 @@ def _chosen(soup: Soup, larder: Larder, rows_n: Array | None) -> tuple[tuple[int
     if not np.isfinite(logits_NK).all():
         raise NotPossibleError("the network gives numbers that are not finite")
     return chosen, logits_NK
+
+
+def _fused(
+    choice: Choice, fusion: Fusion, larder: Larder, place: int, temperature: Temperature, seed: int
+) -> tuple[list[Network], Fitted]:
+    """The best of each architecture, each asked by itself; the members stand from `place` on."""
+    import numpy as np
+
+    labels_N = larder.labels_N
+    examples = np.arange(len(labels_N))
+    members, logits_mNK = _asked(fusion, larder, None)
+    ensemble = _equal(logits_mNK, labels_N, temperature)
+    held = folds(labels_N, np.random.default_rng([seed, 0]))
+    honest_NK = np.empty(logits_mNK.shape[1:])
+    for held_n in held:
+        rest_n = np.setdiff1d(examples, held_n)
+        _, without_mNK = _asked(fusion, larder, rest_n)
+        of_fold = _equal(without_mNK[:, rest_n], labels_N[rest_n], temperature)
+        honest_NK[held_n] = of_fold.probabilities(without_mNK[:, held_n])
+    if temperature == "after":
+        hot, honest_NK = calibrated_apart(honest_NK, labels_N, held)
+        ensemble = replace(ensemble, temperature=hot)
+    networks = [
+        Network(
+            larder.member(choice, (member,), logits_NK),
+            (member,),
+            larder.kitchen(member),
+            larder.kitchen(member).network((member,)),
+            logits_NK,
+            fusion.evaluate,
+        )
+        for member, logits_NK in zip(members, logits_mNK, strict=True)
+    ]
+    ensemble = replace(ensemble, members=tuple(range(place, place + len(networks))))
+    return networks, Fitted(choice, ensemble, honest_NK)
+
+
+def _asked(fusion: Fusion, larder: Larder, rows_n: Array | None) -> tuple[list[int], Array]:
+    """Which members are fused by these examples, or by all, and their validation logits [m, N, K].
+
+    Raises:
+        NotPossibleError: one gives numbers that are not finite, or as `Larder.best_of_each`.
+    """
+    import numpy as np
+
+    members = larder.best_of_each(fusion.top, rows_n)
+    logits_mNK = np.stack([larder.kitchen(member).validation((member,)) for member in members])
+    if not np.isfinite(logits_mNK).all():
+        raise NotPossibleError("a network gives numbers that are not finite")
+    return members, logits_mNK
+
+
+def _equal(logits_mNK: Array, labels_N: Array, temperature: Temperature) -> Ensemble:
+    """Equal weights, and temperatures of the members where these come before pooling."""
+    found = uniform(tuple(range(len(logits_mNK))))
+    if temperature != "before":
+        return found
+    hot = tuple(temperature_of(softmax(logits_NK, "float64"), labels_N) for logits_NK in logits_mNK)
+    return replace(found, member_temperatures=hot)

@@ -194,12 +194,15 @@ def _model(found: Comparison, folder: Path, networks: Mapping[str, bytes]) -> li
 
 
 def _network(found: Comparison, folder: Path, networks: Mapping[str, bytes]) -> dict[str, Made]:
-    """The network made of weights that wins, if one does; its weights are those that were kept with the record."""
+    """The members of the winner that are no trials. Of a single network the weights are those that were kept with the record."""
     from orchestrator.ensembles.winner import Made
 
     network = network_of(found, _winner(found))
     if network is None:
-        return {}
+        members = [found["members"][place] for place in _winner(found)["members"]]
+        asked = [member for member in members if "evaluate" in member]
+        trials = {member["name"]: found["members"][member["ingredients"][0]]["name"] for member in asked}
+        return {member["name"]: Made(None, trials[member["name"]], member["evaluate"]) for member in asked}
     try:
         weights = networks.get(network["name"]) or read_regular(folder / NETWORK)
     except OSError as error:

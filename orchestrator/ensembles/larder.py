@@ -30,30 +30,41 @@ if TYPE_CHECKING:
 
 # N examples, K classes
 
-ELSEWHERE = "it averages weights, which a server does not bring: compare where the sweep lies"
+ELSEWHERE = "it takes weights, which a server does not bring: compare where the sweep lies"
 SETTINGS = "allowed_targets: {targets} to your settings file (~/.config/orchestrator/settings.yaml), and import_paths: [FOLDER]"
 
 
 class Larder:
-    """What a method that averages weights takes from.
+    """What methods take from that need weights.
 
     Args:
         pool: its members in order.
-        soup: one that takes this kind of file.
         metric: the objective.
+        file: of a trial, that has its weights.
+        evaluate: the spec by which networks are asked, each trial's by itself; None asks as their trials were.
+        anew: as for `Kitchen`.
 
     Attributes:
         left_out: those that turned out to be damaged.
     """
 
-    def __init__(self, pool: Pool, gathered: Gathered, soup: Soup, metric: str) -> None:
-        self._evaluate = soup.evaluate
-        self._all, self.left_out = weights_here(pool, gathered.sources, soup.file, each=soup.evaluate is not None)
+    def __init__(
+        self,
+        pool: Pool,
+        gathered: Gathered,
+        metric: str,
+        *,
+        file: str,
+        evaluate: Mapping[str, Any] | None,
+        anew: bool,
+    ) -> None:
+        self._evaluate = evaluate
+        self._all, self.left_out = weights_here(pool, gathered.sources, file, each=evaluate is not None)
         self._here = any(source.folder is not None for source in gathered.sources)
         self._by_place = {one.place: one for one in self._all}
         self._kept = Counter(one.network for one in self._all)
         self._pool, self._gathered, self._metric = pool, gathered, metric
-        self._anew = soup.anew
+        self._anew = anew
         self._unasked: list[str] = []
         self._kitchens: dict[str, Kitchen] = {}
         self._sound: dict[int, bool] = {}
@@ -92,6 +103,26 @@ class Larder:
         if self._unasked and self._evaluate is not None:
             raise NotPossibleError(f"the network of the best kept trial {self._unasked[0]}")
         raise NotPossibleError(f"{soup.lacking(usable)}; the others cannot be used")
+
+    def best_of_each(self, top: int | None, rows_n: Array | None) -> list[int]:
+        """The places of the best members with weights of at most `top` architectures, the best by these examples first.
+
+        Raises:
+            NotPossibleError: there are fewer than two.
+        """
+        if not self._here:
+            raise NotPossibleError(ELSEWHERE)
+        found: dict[str, int] = {}
+        for place in self._ordered(rows_n):
+            architecture = self._pool.members[place].architecture
+            if architecture not in found and len(found) != top and self._is_sound(self._by_place[place]):
+                found[architecture] = place
+        if len(found) < 2:
+            kept = ", ".join(found) or "none"
+            raise NotPossibleError(
+                f"it takes kept weights of two architectures, and there are those of {kept}; keep_weights=20 keeps more"
+            )
+        return [*found.values()]
 
     def _ordered(self, rows_n: Array | None) -> list[int]:
         places = [one.place for one in self._all]

@@ -29,12 +29,12 @@ class Made:
     """A network that a comparison made.
 
     Args:
-        weights: its file.
+        weights: its file; None for that of the trial.
         like: the name of a trial with the same network.
         evaluate: the spec by which it is asked; None asks as that trial.
     """
 
-    weights: bytes
+    weights: bytes | None
     like: str
     evaluate: Mapping[str, Any] | None = None
 
@@ -65,14 +65,15 @@ def write_winner(
     members: list[Member] = []
     lacking: dict[str, list[str]] = {}
     for name in names:
-        if name in made:
-            trial = find_trial(runs_dir, made[name].like).trial
-            members.append((name, _written(folder, made[name]), made[name].config_of(trial.config)))
+        own = made.get(name, Made(None, name))
+        if own.weights is not None:
+            trial = find_trial(runs_dir, own.like).trial
+            members.append((name, _written(folder, own.weights), own.config_of(trial.config)))
             continue
-        if not (runs_dir / name.rpartition("/")[0]).is_dir():
+        if not (runs_dir / own.like.rpartition("/")[0]).is_dir():
             lacking.setdefault(f"not in {runs_dir}", []).append(name)
             continue
-        story = find_trial(runs_dir, name)
+        story = find_trial(runs_dir, own.like)
         try:
             weights = weights_of(story)
         except NotReadyError:
@@ -81,7 +82,7 @@ def write_winner(
         if why := _damaged(weights, story):
             lacking.setdefault(why, []).append(name)
             continue
-        members.append((story.name, weights, story.trial.config))
+        members.append((name if name in made else story.name, weights, own.config_of(story.trial.config)))
     if lacking:
         raise NoWeightsError(_lacking(lacking, len(names)))
     write_ensemble(folder / MODEL, members, ensemble, name=folder.name, time_ms=time_ms)
@@ -109,11 +110,11 @@ def _lacking(reasons: Mapping[str, Sequence[str]], members: int) -> str:
     return f"the weights of {of} are not there ({'; '.join(parts)})"
 
 
-def _written(folder: Path, made: Made) -> Path:
+def _written(folder: Path, weights: bytes) -> Path:
     path = folder / NETWORK
     try:
         with opened(folder) as inside:
-            inside.write(NETWORK, made.weights)
+            inside.write(NETWORK, weights)
     except (OSError, RefusedRemovalError) as error:
         raise NotReadyError(f"{path} cannot be written ({getattr(error, 'strerror', None) or error})") from error
     return path

@@ -198,6 +198,82 @@ def test_the_winner_is_a_model_that_asks_as_often(runs: Path, made: Any, tmp_pat
     assert f"{method}, one network, asked {passes} times about each image, wins on validation" in lines
 
 
+@pytest.fixture(scope="module")
+def two_architectures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two trials of each; the first of each is the better one."""
+    folder, linear = tmp_path_factory.mktemp("two"), {"_target_": "models.mlp.linear"}
+    choices = {"data": "digits", "model": "linear", "optimizer": "sgd"}
+    slow = {"optimizer": {"_target_": f"{OWN}.optimizers.sgd", "lr": 1e-3, "momentum": 0.0}}
+    trained_sweep(
+        folder / "both-0000aaaa",
+        config(model=PLAIN, epochs=3),
+        config(model=PLAIN, seed=1, **slow),
+        config(model=linear, choices=choices),
+        config(model=linear, choices=choices, seed=1, **slow),
+    )
+    return folder
+
+
+def test_fusion_over_views_averages_each_member_over_scales_and_then_the_members(two_architectures: Path) -> None:
+    """Pooled by hand from the validation and test logits that the kitchens of both trials give for themselves."""
+    gathered, spec = gather(["both"], two_architectures), {"_target_": f"{OWN}.evaluation.multi_scale.multi_scale"}
+    found = compare(gathered, methods=["fusion", "fusion_multi_scale"], **FEW)
+    row = rows_of(found)["fusion_multi_scale"]
+    members = [found["members"][place] for place in row["members"]]
+    assert sorted(found["members"][one["ingredients"][0]]["name"][-1] for one in members) == ["0", "2"]
+    assert {one["passes"] for one in members} == {40}
+    dataset, said = load(DIGITS), []
+    for number, model in ((0, PLAIN), (2, {"_target_": "models.mlp.linear"})):
+        kitchen = Kitchen(config(model=model, evaluate=spec))
+        kitchen.take(
+            number, trial_folder(two_architectures / "both-0000aaaa", number) / BEST, f"both-0000aaaa/{number}"
+        )
+        logits = torch.from_numpy(kitchen.logits(kitchen.network([number]), "test"))
+        said.append(torch.softmax(logits.double(), 1).numpy())
+    labels = dataset.labels[dataset.splits["test"]]
+    assert row["test"]["measures"]["nll"] == pytest.approx(log_loss(labels, np.mean(said, 0)), abs=1e-6)
+    assert row["test"]["measures"]["nll"] < np.mean([log_loss(labels, one) for one in said]), "Jensen"
+    assert rows_of(found)["fusion"]["test"]["measures"] != row["test"]["measures"]
+
+
+@pytest.mark.parametrize("temperature", ["after", "before"])
+def test_fusion_over_views_has_a_temperature_where_it_is_wanted(two_architectures: Path, temperature: Any) -> None:
+    chose = {"methods": ["fusion_multi_scale"], "resamples": 100, "temperature": temperature}
+    row = rows_of(compare(gather(["both"], two_architectures), **chose))["fusion_multi_scale"]
+    assert (row["temperature"] != 1) == (temperature == "after")
+    assert len(row["member_temperatures"]) == (2 if temperature == "before" else 0)
+
+
+def test_fusion_over_views_is_a_model_that_asks_every_member_so(two_architectures: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "runs"
+    shutil.copytree(two_architectures, copied)
+    gathered = gather(["both"], copied)
+    found = compare(gathered, methods=["fusion_multi_scale"], **FEW)
+    place = next(place for place, row in enumerate(found["rows"]) if row["method"] == "fusion_multi_scale")
+    if found["winner"] != "fusion_multi_scale":  # as if it were; what is told of the winner's members is another's then
+        found["winner"] = "fusion_multi_scale"
+        del found["worst"], found["agreement"]
+    path = record.write(found, copied)
+    told = [*finish(found, path.parent, gathered.sources, register=None)]
+    assert told == [f"page: {path.parent / 'comparison.html'}"], "nothing kept it from being a model"
+    shutil.rmtree(copied / "both-0000aaaa")
+    model: Any = load_model(found["uid"], copied)
+    assert [member.passes for member in model.members] == [40, 40]
+    dataset = load(DIGITS)
+    ids = dataset.splits["test"]
+    said = model.predict(dataset.images[ids].transpose(0, 2, 3, 1)).probabilities
+    measures = found["rows"][place]["test"]["measures"]
+    assert measures["nll"] == pytest.approx(log_loss(dataset.labels[ids], said), abs=1e-5)
+    assert "fusion_multi_scale, of 2 trials, wins on validation" in " ".join(lines_of(record.read(path), path))
+
+
+def test_fusion_over_views_needs_kept_weights_of_two_architectures(gathered: Gathered) -> None:
+    why = dict(compare(gathered, methods=["fusion_multi_scale"], **FEW)["not_tried"])
+    assert why["fusion_multi_scale"].startswith(
+        "it takes kept weights of two architectures, and there are those of mlp;"
+    )
+
+
 def test_the_reasons_why_they_cannot_be(runs: Path, tmp_path: Path) -> None:
     pool, test = split(4, 100, 100)
     of_server = dict(compare(gathered_of(pool, test), methods=METHODS, **FEW)["not_tried"])

@@ -12,12 +12,12 @@ from scipy.optimize import minimize
 from sklearn.metrics import accuracy_score, log_loss
 
 from orchestrator.base.build import build
+from orchestrator.ensembles.cooking import takes_weights
 from orchestrator.ensembles.methods import Method, NotPossibleError
 from orchestrator.ensembles.methods.fusion import Fusion
 from orchestrator.ensembles.methods.greedy import Greedy, _NegativeLoss, cut, selected
 from orchestrator.ensembles.methods.mean import Mean
 from orchestrator.ensembles.methods.seeds import Seeds
-from orchestrator.ensembles.methods.soup import Soup
 from orchestrator.ensembles.methods.stacking import Stacking
 from orchestrator.ensembles.methods.weighted import Weighted, best_weights
 from orchestrator.ensembles.pool import Pool
@@ -33,7 +33,7 @@ def method_of(choice: str) -> Method:
 
 
 ALL = sorted(path.stem for path in (ROOT / "conf" / "ensemble").glob("*.yaml"))
-CHOICES = [choice for choice in ALL if not isinstance(method_of(choice), Soup)]
+CHOICES = [choice for choice in ALL if not takes_weights(method_of(choice))]
 """Those that build from predictions; `test_soups.py` has the others."""
 
 

@@ -372,9 +372,10 @@ def test_code_of_a_stranger_is_not_run(tmp_path: Path) -> None:
 
 def test_so_many_are_looked_at_and_it_is_said(gathered: Gathered) -> None:
     few = Choice("few", "two of them", UniformSoup(most=2))
-    (found,) = cook([few], gathered.pool, gathered, metric="val/accuracy", temperature="none", seed=1).networks
+    cooked = cook([few], gathered.pool, gathered, metric="val/accuracy", temperature="none", seed=1)
+    ((found,), (fitted,)) = cooked.networks, cooked.fitted
     assert sorted(found.ingredients) == [0, 1], "the best two by validation"
-    assert found.fitted.choice.described == "two of them; 2 of the best 2 of 4 kept trials of mlp"
+    assert fitted.choice.described == "two of them; 2 of the best 2 of 4 kept trials of mlp"
     assert found.member.name == f"few of {gathered.pool.members[0].name} and 1 more"
 
 

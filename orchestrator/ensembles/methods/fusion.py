@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.ensembles.methods import NotPossibleError
 from orchestrator.ensembles.pooling import Ensemble, uniform
@@ -13,22 +14,37 @@ if TYPE_CHECKING:
     from orchestrator.ensembles.pool import Pool
 
 
+MULTI_SCALE = "orchestrator.training.evaluation.multi_scale.multi_scale"
+
+
 class Fusion:
     """The mean of the best member of each architecture.
 
     Args:
         top: at most so many architectures, the best ones; None takes all.
+        views: scales of an image, over which the prediction of each member is averaged as by `evaluate=multi_scale`; None takes
+            the predictions as they are stored. Views take kept weights, and many passes.
+
+    Attributes:
+        evaluate: the spec by which members are asked; None for their stored predictions.
+        on_request: whether it is tried where it is named alone.
     """
 
     fits = True
 
-    def __init__(self, top: int | None = None) -> None:
+    def __init__(self, top: int | None = None, views: Sequence[float] | None = None) -> None:
         if top is not None and top < 2:
             raise ValueError(f"top must be at least 2, got {top}")
         self.top = top
+        self.evaluate: Mapping[str, Any] | None = (
+            None if views is None else {"_target_": MULTI_SCALE, "scales": [*views]}
+        )
+        self.on_request = views is not None
 
     def build(self, pool: Pool, generator: np.random.Generator) -> Ensemble:
         del generator
+        if self.evaluate is not None:
+            raise NotPossibleError("its members are asked about views, and there are predictions alone")
         first: dict[str, int] = {}
         for place, member in enumerate(pool.members):
             first.setdefault(member.architecture, place)

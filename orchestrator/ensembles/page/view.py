@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.base.layout import UID
 from orchestrator.base.text import milliseconds
-from orchestrator.ensembles.comparison import Comparison, Estimate, MemberRecord, Row, Scores, network_of, trials_of
+from orchestrator.ensembles.comparison import Comparison, Estimate, MemberRecord, Row, Scores, trials_of
 from orchestrator.reports.data import cut
 
 BEST_SINGLE = "best_single"
@@ -54,9 +54,12 @@ class View:
 
     def taken(self, row: Row) -> dict[int, float]:
         """The places of the candidates of which a method is made, with their weights; of a network those of its ingredients."""
-        if (network := network_of(self.comparison, row)) is not None:
-            return dict.fromkeys(network["ingredients"], 1 / len(network["ingredients"]))
-        return dict(zip(row["members"], row["weights"], strict=False))
+        found: dict[int, float] = {}
+        for place, weight in zip(row["members"], row["weights"], strict=False):
+            parts = self.members[place].get("ingredients", (place,)) if place < len(self.members) else (place,)
+            for part in parts:
+                found[part] = found.get(part, 0.0) + weight / len(parts)
+        return found
 
     def number(self, place: int) -> int:
         """Of a member."""
