@@ -164,6 +164,12 @@ def test_two_names_of_one_initialization_are_not_searched_together() -> None:
     assert plan(["init=xavier,xavier_fan_in"]).space.keys == ("init",)
 
 
+def test_a_single_crop_is_the_default_and_changes_nothing() -> None:
+    made = plan([])
+    assert made.base["choices"]["evaluate"] == "single_crop"
+    assert made.base["evaluate"] == {}
+
+
 def test_ways_of_evaluation_are_searched_and_their_two_names_are_not() -> None:
     made = plan(["model.dropout=0.5", "evaluate=single_crop,flips,monte_carlo_dropout", "evaluate.masks=1,10"])
     assert {"evaluate", "evaluate.masks"} <= {*made.space.keys}

@@ -151,6 +151,16 @@ def test_in_evaluation_the_branch_counts_as_often_as_it_was_computed() -> None:
     torch.testing.assert_close(model(x), (x + 0.3 * model.branch(x)).relu())
 
 
+def test_survival_weighting_is_the_expectation_over_b_of_the_training_pass_of_one_linear_layer() -> None:
+    """Exactly: p times the pass with its branch, and 1 - p times that without."""
+    kept, dropped = (StochasticDepth(nn.Linear(3, 3), nn.Identity(), nn.Identity(), survival=p) for p in (1.0, 1e-9))
+    dropped.load_state_dict(kept.state_dict())
+    unit = StochasticDepth(kept.branch, nn.Identity(), nn.Identity(), survival=0.7).eval()
+    x = torch.randn(5, 3)
+
+    torch.testing.assert_close(unit(x), 0.7 * kept.train()(x) + 0.3 * dropped.train()(x))
+
+
 def test_a_unit_that_always_survives_is_the_ordinary_one() -> None:
     x = torch.randn(4, 2, 3, 3)
 
