@@ -376,4 +376,4 @@ def tally(found: Sequence[Verdict]) -> str:
     """`4 claims: 3 hold, 1 undecided`."""
     counts = {"hold": HOLDS, "do not hold": FAILS, "undecided": UNDECIDED}
     told = [f"{n} {name}" for name, verdict in counts.items() if (n := sum(one.verdict == verdict for one in found))]
-    return f"{len(found)} claim{'s' if len(found) != 1 else ''}: {', '.join(told)}"
+    return f"{len(found)} claim{'s' if len(found) != 1 else ''}" + (f": {', '.join(told)}" if told else "")

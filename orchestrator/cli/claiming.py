@@ -20,6 +20,7 @@ examples:
   orchestrator launch experiment=e05_xavier_kaiming
   orchestrator claims                                       of the newest sweep
   orchestrator claims --all --write docs/claims.md          all experiments, about an hour on two cores
+  orchestrator claims --all --data photographs repeat=5     with those on photographs, and five seeds each
 """
 
 
@@ -30,10 +31,11 @@ def claims_command(argv: Sequence[str]) -> int:
     )
     parser.describe_at_the_end(argv, lambda: EXAMPLES)
     parser.add_argument(
-        "name",
-        nargs="?",
+        "words",
+        nargs="*",
         metavar="NAME",
-        help="a sweep's name, or its name with the id; the newest where it is left out",
+        help="a sweep's name, or its name with the id; the newest where it is left out. With --all overrides instead, such "
+        "as repeat=5 seed=2, for sweeps of their own",
     )
     parser.add_argument("--json", action="store_true", help="a JSON list of objects, for programs")
     parser.add_argument(
@@ -47,18 +49,23 @@ def claims_command(argv: Sequence[str]) -> int:
         "--no-run", action="store_true", help="with --all: run nothing, and show what the sweeps there say"
     )
     add_runs_dir(parser)
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)
     if options.all:
-        if options.name or options.json:
+        names = [word for word in options.words if "=" not in word]
+        if names or options.json:
             why = "is about one sweep, and --all about all experiments; give one of them"
-            raise ConfigError(Problem("NAME" if options.name else "--json", why))
+            raise ConfigError(Problem(names[0] if names else "--json", why))
         from orchestrator.cli.gallery import run_gallery
 
-        return run_gallery(options.runs_dir, data=options.data, write=options.write, run=not options.no_run)
+        return run_gallery(
+            options.runs_dir, options.words, data=options.data, write=options.write, run=not options.no_run
+        )
     for name in ("data", "write", "no_run"):
         if getattr(options, name):
             raise ConfigError(Problem(f"--{name.replace('_', '-')}", "goes with --all"))
-    return _of_sweep(options.runs_dir, options.name, as_json=options.json)
+    if len(options.words) > 1:
+        raise ConfigError(Problem(options.words[1], "is a second sweep; one at a time, or all experiments with --all"))
+    return _of_sweep(options.runs_dir, next(iter(options.words), None), as_json=options.json)
 
 
 def _of_sweep(runs_dir: Path, name: str | None, *, as_json: bool) -> int:

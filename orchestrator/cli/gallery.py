@@ -6,6 +6,7 @@ A sweep that is closed is not run again, one that was interrupted goes on, and o
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,31 +41,38 @@ class Entry:
     Args:
         title: what its file says it is.
         photographs: whether it needs a folder of photographs.
+        overrides: beside its file, for other seeds or more of them.
     """
 
     name: str
     title: str
     photographs: bool
+    overrides: tuple[str, ...] = ()
 
     @property
     def sweep(self) -> str:
-        """The name of its sweep."""
-        return f"claims-{self.name}"
+        """The name of its sweep; one with other overrides has another."""
+        return "-".join(["claims", self.name, *(re.sub(r"[^a-z0-9]+", "-", one.lower()) for one in self.overrides)])
 
 
-def entries() -> list[Entry]:
-    """The experiments that claim something, by name."""
+def entries(overrides: Sequence[str] = ()) -> list[Entry]:
+    """The experiments that claim something, by name.
+
+    Args:
+        overrides: for all of them.
+    """
     from orchestrator.config.catalogue import choices
 
     found = []
     for name, title in choices("experiment"):
         written = yaml_files.read(CONF / "experiment" / f"{name}.yaml")
         if written.get("claims"):
-            found.append(Entry(name, title, {"override /data": PHOTOGRAPHS} in written.get("defaults", [])))
+            photographs = {"override /data": PHOTOGRAPHS} in written.get("defaults", [])
+            found.append(Entry(name, title, photographs, tuple(overrides)))
     return found
 
 
-def run_gallery(runs_dir: Path, *, data: Path | None, write: Path | None, run: bool) -> int:
+def run_gallery(runs_dir: Path, overrides: Sequence[str], *, data: Path | None, write: Path | None, run: bool) -> int:
     """Runs what has not been run, and shows or writes the table.
 
     Raises:
@@ -73,7 +81,7 @@ def run_gallery(runs_dir: Path, *, data: Path | None, write: Path | None, run: b
     if data is not None and not data.is_dir():
         raise ConfigError(Problem("--data", "is no folder", data))
     found: list[tuple[Entry, list[Verdict], str]] = []
-    gallery = entries()
+    gallery = entries(overrides)
     for place, entry in enumerate(gallery, 1):
         why = ""
         if entry.photographs and data is None:
@@ -108,7 +116,7 @@ def _command(entry: Entry, runs_dir: Path, data: Path | None) -> list[str] | Non
     if folder is None:
         root = [f"data.root={json.dumps(str(data.resolve()))}"] if data is not None and entry.photographs else []
         where = f"runs_dir={json.dumps(str(runs_dir.resolve()))}"
-        return ["launch", f"experiment={entry.name}", f"name={entry.sweep}", where, *root]
+        return ["launch", f"experiment={entry.name}", f"name={entry.sweep}", where, *root, *entry.overrides]
     if read_sweep(folder).closed is None:
         return ["resume", folder.name, "--runs-dir", str(runs_dir)]
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,7 @@ def _the_gallery_takes_a_closed_sweep_as_it_is(
 ) -> None:
     """The sweep of before, under the name that the gallery looks for."""
     monkeypatch.setattr(Entry, "sweep", property(lambda entry: entry.name))
-    monkeypatch.setattr(gallery, "entries", lambda: [Entry("mine", "M: a small one", photographs=False)])
+    monkeypatch.setattr(gallery, "entries", lambda _: [Entry("mine", "M: a small one", photographs=False)])
     monkeypatch.setattr(gallery.subprocess, "call", lambda _: pytest.fail("a closed sweep was run again"))
     page = tmp_path / "claims.md"
     assert main(["claims", "--all", "--write", str(page)]) == 0
@@ -106,11 +107,12 @@ def test_the_gallery_goes_on_where_one_fails_and_names_what_is_left_out(
     ran: list[list[str]] = []
     monkeypatch.setattr(gallery.subprocess, "call", lambda command: ran.append(command) or 5)
     named = [Entry("one", "E1: one", False), Entry("pictures", "E2: two", True), Entry("three", "E3: three", False)]
-    monkeypatch.setattr(gallery, "entries", lambda: named)
-    assert main(["claims", "--all", "--runs-dir", str(tmp_path)]) == 4
-    assert [command[-3:-1] for command in ran] == [
-        ["experiment=one", "name=claims-one"],
-        ["experiment=three", "name=claims-three"],
+    monkeypatch.setattr(gallery, "entries", lambda given: [replace(one, overrides=tuple(given)) for one in named])
+    assert main(["claims", "--all", "--runs-dir", str(tmp_path), "repeat=2"]) == 4
+    assert all(command[-1] == "repeat=2" for command in ran)
+    assert [command[5:7] for command in ran] == [
+        ["experiment=one", "name=claims-one-repeat-2"],
+        ["experiment=three", "name=claims-three-repeat-2"],
     ]
     printed = capsys.readouterr().out
     assert "- E1: one (`one`): ended with exit code 5" in printed
@@ -119,6 +121,15 @@ def test_the_gallery_goes_on_where_one_fails_and_names_what_is_left_out(
     assert main(["claims", "--all", "--runs-dir", str(tmp_path), "--data", str(tmp_path), "--no-run"]) == 0
     assert not ran
     assert "- E1: one (`one`): was not run" in capsys.readouterr().out
+
+
+def test_other_seeds_are_sweeps_of_their_own() -> None:
+    plain, more = entries()[0], entries(["repeat=5", "seed=2"])[0]
+    assert plain.sweep == f"claims-{plain.name}"
+    assert more.sweep == f"claims-{plain.name}-repeat-5-seed-2"
+    command = gallery._command(more, Path("nowhere"), None)
+    assert command is not None
+    assert command[-2:] == ["repeat=5", "seed=2"]
 
 
 def test_every_experiment_of_the_lectures_is_run_or_left_out_with_a_reason() -> None:
@@ -141,6 +152,7 @@ def test_experiments_say_what_they_are() -> None:
 @pytest.mark.parametrize(
     ("argv", "why"),
     [
+        (["a", "b"], "b: is a second sweep"),
         (["--all", "NAME"], "NAME: is about one sweep, and --all about all"),
         (["--all", "--json"], "--json: is about one sweep"),
         (["--write", "x.md"], "--write: goes with --all"),
