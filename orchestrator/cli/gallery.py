@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 PHOTOGRAPHS = "image_folder"
 
+INTERRUPTED = 128
+"""Exit codes from here on are those of signals."""
+
 NOT_HERE = {
     "E12 ensembles of networks": "is about predictions, which no claim measures: see `orchestrator compare NAME`",
     "E14 residual networks as ensembles": "needs units deleted at test time, which is no trial of a sweep",
@@ -89,6 +92,9 @@ def run_gallery(runs_dir: Path, overrides: Sequence[str], *, data: Path | None, 
         elif run and (command := _command(entry, runs_dir, data)) is not None:
             say(f"[{place}/{len(gallery)}] {entry.name}: {entry.title}")
             code = subprocess.call(python("-m", "orchestrator", *command))
+            if code >= INTERRUPTED or code < 0:
+                say("interrupted; the same command goes on")
+                return abs(code)
             why = "" if code == errors.EXIT_OK else f"ended with exit code {code}"
         verdicts = _verdicts(entry, runs_dir)
         found.append((entry, verdicts, why or ("" if verdicts else "was not run")))

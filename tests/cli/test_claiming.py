@@ -118,6 +118,11 @@ def test_the_gallery_goes_on_where_one_fails_and_names_what_is_left_out(
     assert "- E1: one (`one`): ended with exit code 5" in printed
     assert "- E2: two (`pictures`): needs photographs: --data FOLDER" in printed
     ran.clear()
+    monkeypatch.setattr(gallery.subprocess, "call", lambda command: ran.append(command) or 130)
+    assert main(["claims", "--all", "--runs-dir", str(tmp_path)]) == 130
+    assert len(ran) == 1
+    assert "interrupted; the same command goes on" in capsys.readouterr().out
+    ran.clear()
     assert main(["claims", "--all", "--runs-dir", str(tmp_path), "--data", str(tmp_path), "--no-run"]) == 0
     assert not ran
     assert "- E1: one (`one`): was not run" in capsys.readouterr().out

@@ -154,7 +154,8 @@ def test_a_claim_about_what_the_command_line_changed_is_left_out_with_a_note(exp
 def test_every_experiment_plans_with_all_its_claims(name: str, tmp_path: Path, photographs: Path) -> None:
     """An id begins with the number of the experiment, and every claim says where the lectures do."""
     written = yaml_files.read(CONF / "experiment" / f"{name}.yaml")
-    root = [f"data.root={photographs}"] if {"override /data": "image_folder"} in written["defaults"] else []
+    on_photographs = {"override /data": "image_folder"} in written["defaults"]
+    root = [f"data.root={photographs}", "batch_size=4"] if on_photographs else []
     made = plan([f"experiment={name}", f"runs_dir={tmp_path}", *root])
     assert len(made.claims) == len(written["claims"]) > 0
     assert not made.notes
