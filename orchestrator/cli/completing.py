@@ -152,6 +152,8 @@ class _Typed:
         chosen = self.positionals
         if not chosen:
             return [*_beginning(self.word, sorted(STUDIES)), *self.overrides()]
+        if chosen[0] == "trajectories":
+            return []
         return self.sweeps(trials=True) if chosen[0] in STUDIES else None
 
     # sweeps

@@ -1,4 +1,4 @@
-"""What diagnose lesion and diagnose paths say on the terminal."""
+"""What diagnose lesion, paths and trajectories say on the terminal."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from orchestrator.base.text import table
-from orchestrator.cli.diagnosed import number, percent
+from orchestrator.cli.diagnosed import NONE, number, percent
 
 if TYPE_CHECKING:
     from orchestrator.diagnosis.subjects import Named
     from orchestrator.training.diagnosis.lesions import Lesion, Single
     from orchestrator.training.diagnosis.paths import Paths
+    from orchestrator.training.diagnosis.trajectories import Trajectories
 
 UNITS = 12
 """Units that are named, those whose loss costs most."""
@@ -73,3 +74,22 @@ def paths_lines(named: Named, found: Paths) -> Iterator[str]:
         if one.weight >= 5e-4 or one.share >= 5e-4
     ]
     yield from table(["units", "paths", "gradient along one", "of the gradient"], rows)
+
+
+def trajectories_lines(found: Trajectories) -> Iterator[str]:
+    """Steps to the goals, and what noise does."""
+    yield "steps at a constant learning rate: to stay below 1 % of the first value (quadratics), to leave the saddle, to come"
+    yield "near the pit of the plateau; - where a method diverged or took longer"
+    rows = [
+        [
+            method.name,
+            NONE if method.rate is None else f"{method.rate:g}",
+            *(NONE if way.steps is None else str(way.steps) for way in found.ways_of(method.name)),
+        ]
+        for method in found.methods
+    ]
+    yield from table(["method", "rate", *(surface.name for surface in found.surfaces)], rows)
+    yield ""
+    yield "with noise in the gradient, on the quadratic with l = 13:"
+    noisy = [[one.method, f"{one.rate:.3g}", number(one.roughness), number(one.spread)] for one in found.noisy]
+    yield from table(["method", "rate", "roughness of the path", "spread at the end"], noisy)

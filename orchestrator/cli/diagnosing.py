@@ -116,7 +116,32 @@ def paths_command(argv: Sequence[str]) -> int:
     return errors.EXIT_OK
 
 
-STUDIES: dict[str, Callable[[Sequence[str]], int]] = {"lesion": lesion_command, "paths": paths_command}
+def trajectories_command(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="orchestrator diagnose trajectories",
+        description="The optimizers of the catalogue on quadratics of two variables, a saddle and a plateau, and under noise.",
+        epilog="for example:  orchestrator diagnose trajectories --rate 0.1 --open",
+    )
+    parser.add_argument("--rate", type=float, metavar="EPS", help="the learning rate (default: 0.14)")
+    _add_output(parser)
+    options = parser.parse_args(argv)
+    if options.rate is not None and not 0 < options.rate < float("inf"):
+        raise ConfigError(Problem("--rate", "must be above 0 and finite", options.rate))
+    from orchestrator.cli.diagnosed_units import trajectories_lines
+    from orchestrator.diagnosis.page import trajectories_page
+    from orchestrator.training.diagnosis.trajectories import RATE, trajectories
+
+    found = trajectories(RATE if options.rate is None else options.rate)
+    _say(options, found, trajectories_lines(found))
+    _write(options, "", "trajectories", lambda: trajectories_page(found))
+    return errors.EXIT_OK
+
+
+STUDIES: dict[str, Callable[[Sequence[str]], int]] = {
+    "lesion": lesion_command,
+    "paths": paths_command,
+    "trajectories": trajectories_command,
+}
 """What else there is to diagnose, by the first word."""
 
 
@@ -172,7 +197,8 @@ def _write(options: argparse.Namespace, kind: str, title: str, made: Callable[[]
 
     from orchestrator.reports.build import write_whole
 
-    to: Path = options.output or Path(f"{kind}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', title)}.html")
+    name = "-".join(part for part in (kind, title) if part)
+    to: Path = options.output or Path(f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', name)}.html")
     try:
         write_whole(to, made)
     except OSError as error:

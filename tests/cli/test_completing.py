@@ -76,6 +76,7 @@ def test_diagnose_takes_overrides_and_trials(runs: Path) -> None:
     assert candidates(["diagnose", "fr"]) == ["from="]
     assert candidates(["diagnose", "les"]) == ["lesion"]
     assert candidates(["diagnose", "pa"]) == ["paths"]
+    assert candidates(["diagnose", "tra"]) == ["trajectories", "tracking=", "transfer="]
     assert candidates(["diagnose", "lesion", "fi"]) == ["first-00000001/"]
     assert candidates(["diagnose", "lesion", "first/0", "first/12"]) == ["first/12"]
     assert "--samples" in candidates(["diagnose", "paths", "--"])
