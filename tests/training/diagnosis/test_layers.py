@@ -6,8 +6,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import create
+from models.initializers.observed import as_in_training
+from models.initializers.parameters import weights
+from models.outputs import Outputs, main_output
 from orchestrator.base.processes import python
 from orchestrator.training.diagnosis.layers import layers_of, watched
+from tests.models.catalogue import FAMILIES, smallest_image, smallest_network
 
 
 def drawn(*shape: int) -> Tensor:
@@ -98,3 +102,22 @@ def test_a_trial_that_does_not_ask_imports_nothing_of_it() -> None:
     code = "import sys, orchestrator.training.trial; print([name for name in sys.modules if 'diagnosis' in name])"
     told = subprocess.run(python("-c", code), capture_output=True, text=True, check=True)
     assert told.stdout == "[]\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_layer_that_learns_is_seen(name: str) -> None:
+    torch.manual_seed(0)
+    size = max(8, smallest_image(name))
+    model = smallest_network(name, num_classes=5, in_channels=3, image_size=(size, size))
+    with as_in_training(model), watched(model) as watch:
+        outputs = model(drawn(4, 3, size, size))
+        every = [main_output(outputs), *(outputs.auxiliary if isinstance(outputs, Outputs) else ())]
+        torch.stack(every).square().mean().backward()
+    found = {layer.weight: layer for layer in watch.statistics()}
+    learning = {weight.name for weight in weights(model) if weight.tensor.is_leaf and weight.tensor.grad is not None}
+    assert learning <= found.keys()
+    for layer in found.values():
+        assert layer.activations.nonfinite == 0, layer.name
+        assert 0 <= layer.dead <= 1
+        assert layer.gradients is not None
