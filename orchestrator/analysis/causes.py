@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from orchestrator.analysis.health import unhealthy
 from orchestrator.base.records import State
 from orchestrator.journal.record import SweepRecord, TrialRecord
 
@@ -22,12 +24,14 @@ class Cause:
         example: the reason of the first trial, on one line, cut.
         trials: their numbers.
         alike: whether the reason of all is the example, to the digit.
+        unhealthy: how many of them began with an initialization that is not ok, by what it is.
     """
 
     kind: State
     example: str
     trials: list[int]
     alike: bool = True
+    unhealthy: Mapping[str, int] = field(default_factory=dict)
 
 
 def causes(record: SweepRecord) -> list[Cause]:
@@ -41,7 +45,13 @@ def causes(record: SweepRecord) -> list[Cause]:
             reason = _reason(trial)
             found.setdefault((trial.state, NUMBER.sub("#", reason)), []).append((trial.index, reason))
     every = [
-        Cause(state, told[0][1], [index for index, _ in told], alike=len({reason for _, reason in told}) == 1)
+        Cause(
+            state,
+            told[0][1],
+            [index for index, _ in told],
+            alike=len({reason for _, reason in told}) == 1,
+            unhealthy=unhealthy(record.trials[index] for index, _ in told),
+        )
         for (state, _), told in found.items()
     ]
     return sorted(every, key=lambda cause: (KINDS.index(cause.kind), -len(cause.trials)))

@@ -202,5 +202,8 @@ def what_failed(found: Findings) -> list[str]:
     """`12 diverged: train/loss is nan at step 37 (trials 3, 8, ...)`, one line a cause."""
     return [
         f"{len(cause.trials):,} {cause.kind}: {cause.example}{'' if cause.alike else ', for example'} ({_named(cause.trials)})"
+        + "".join(
+            f"; {count:,} began with {verdict} signals (init health)" for verdict, count in cause.unhealthy.items()
+        )
         for cause in found.causes
     ]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+from orchestrator.base.decode import COUNT
 
 
 class State(StrEnum):
@@ -62,6 +64,52 @@ class EpochResult:
     epoch: int
     time_ms: int
     metrics: Mapping[str, float]
+
+
+class InitHealth(TypedDict):
+    """Whether an initialization lets signals through the network, as its first training step showed.
+
+    Args:
+        verdict: what becomes of a signal on its way.
+        layer: the first layer on the way where it is lost, or out of bounds, for good; where the verdict is not ok.
+        signal: outputs of layers, on their way forward, or gradients, on their way back.
+        ratio: of its strength at the end of the way to that at the beginning, to two digits; None where it is not finite.
+    """
+
+    verdict: Literal["ok", "vanishing", "exploding"]
+    layer: NotRequired[str]
+    signal: NotRequired[Literal["outputs", "gradients"]]
+    ratio: NotRequired[float | None]
+
+
+class Divergence(TypedDict):
+    """What left the finite range first in a trial that diverged, as training again from the last checkpoint showed.
+
+    Args:
+        epoch, step: where; steps are batches, from 1.
+        replayed: whether it diverged again; if not, nothing else is known.
+        why: what came between, where it did not.
+        steps: of an epoch.
+        validation: whether it was after the last step, in the validation.
+        signal: what was not finite: what a layer put out, the loss where all of that was finite, a gradient on its way back, or
+            what a step made of the weights.
+        layer: whose; the loss is no layer's.
+        lr: of that step.
+        last_good: epoch and step of the last step after which everything was finite; None where there was none.
+        gradient: its usual length in that epoch, and that of the last good step.
+    """
+
+    epoch: Annotated[int, COUNT]
+    step: Annotated[int, COUNT]
+    replayed: bool
+    why: NotRequired[str]
+    steps: NotRequired[Annotated[int, COUNT]]
+    validation: NotRequired[bool]
+    signal: NotRequired[Literal["outputs", "loss", "gradients", "weights"]]
+    layer: NotRequired[str]
+    lr: NotRequired[float]
+    last_good: NotRequired[tuple[Annotated[int, COUNT], Annotated[int, COUNT]] | None]
+    gradient: NotRequired[tuple[float, float]]
 
 
 STARTS_OVER = "no valid checkpoint is left: the trial starts over from epoch 1"

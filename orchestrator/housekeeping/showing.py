@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator.analysis.divergence import divergence_advice, divergence_words
+from orchestrator.analysis.health import health_words
 from orchestrator.base.layout import BEST, CHECKPOINT, trial_folder
 from orchestrator.base.recorded import read_plan
 from orchestrator.base.records import State
@@ -32,6 +34,9 @@ def trial_lines(story: TrialStory) -> list[str]:
         ("searched", "\n".join(f"{key}={value}" for key, value in trial.params.items()) or "nothing"),
         ("attempts", "\n".join(_attempts(story)) or "none"),
         *([("computed on", _ran_on(trial.ran_on))] if trial.ran_on else []),
+        *([("init health", health_words(trial.init_health))] if trial.init_health else []),
+        *([("diverged", divergence_words(trial.divergence))] if trial.divergence else []),
+        *([("try", "\n".join(divergence_advice(trial)))] if trial.divergence else []),
         *_files(story),
         ("MLflow", _mlflow(story)),
         ("again", "\n".join(commands(story))),

@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from orchestrator.base.decode import COUNT, NUMBER, TIME_MS, check, check_fields
 from orchestrator.base.recorded import Spec, check_config, read_plan
-from orchestrator.base.records import State
+from orchestrator.base.records import Divergence, InitHealth, State
 from orchestrator.base.secrets import bare_address, redact_tree
 from orchestrator.journal.parts import (
     Best,
@@ -235,6 +235,8 @@ class Reported(_Base):
         ran_on: what the attempt computes on (device, precision, instruction set, threads, TF32), in its first report.
         system: what its machine was busy with since the last report, where the sweep asks for `system_metrics`: means by MLflow's
             names, without `system/`.
+        init_health: of the weights that the trial began with, in the first report after epoch 1, also where that diverged; None
+            where nothing can be said of so small a network.
     """
 
     kind = "reported"
@@ -246,6 +248,7 @@ class Reported(_Base):
     best: tuple[Annotated[int, COUNT], Annotated[Any, NUMBER]] | None = None
     ran_on: Mapping[str, Any] | None = None
     system: Mapping[str, Annotated[Any, NUMBER]] | None = None
+    init_health: InitHealth | None = None
 
 
 @dataclass(frozen=True)
@@ -275,10 +278,11 @@ class Terminal(_Base):
         artifacts: the files that it declares.
         reason: why it ended, where its state does not say it all.
         error: the traceback of a failure.
+        divergence: what left the finite range first, of a trial that diverged.
     """
 
     kind = "terminal"
-    free_text = ("reason", "error")
+    free_text = ("reason", "error", "divergence")
 
     state: State
     epoch: Annotated[int, COUNT]
@@ -288,6 +292,7 @@ class Terminal(_Base):
     artifacts: list[FileRecord]
     reason: str | None = None
     error: str | None = None
+    divergence: Divergence | None = None
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any], trial: int | None = None) -> Self:

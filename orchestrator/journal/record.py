@@ -16,7 +16,7 @@ from typing import Any, TypeGuard, assert_never
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import JOURNAL
-from orchestrator.base.records import CAN_BE_BEST, TERMINAL, State
+from orchestrator.base.records import CAN_BE_BEST, TERMINAL, Divergence, InitHealth, State
 from orchestrator.base.targets import with_current_names
 from orchestrator.journal.events import (
     Published,
@@ -53,6 +53,8 @@ class TrialRecord:
         value: the objective at `best_epoch`.
         state: RUNNING until it has ended.
         ran_on: what its last attempt computed on, see `training.device.ran_on`.
+        init_health: of the weights that it began with; None where nothing is known.
+        divergence: what left the finite range first.
     """
 
     index: int
@@ -80,6 +82,8 @@ class TrialRecord:
     error: str | None = None
     ended_ms: int | None = None
     ran_on: Mapping[str, Any] | None = None
+    init_health: InitHealth | None = None
+    divergence: Divergence | None = None
 
     @property
     def ended(self) -> bool:
@@ -317,6 +321,7 @@ class SweepRecord:
     def _report(self, trial: TrialRecord, event: Reported) -> None:
         trial.notes += event.notes
         trial.ran_on = event.ran_on or trial.ran_on
+        trial.init_health = event.init_health or trial.init_health
         if event.epochs:
             trial.epoch = int(event.epochs[-1]["epoch"])
             trial.epochs += event.epochs if self.keep_epochs else []
@@ -327,6 +332,7 @@ class SweepRecord:
         trial.state, trial.reason, trial.error = event.state, event.reason, event.error
         trial.epoch, trial.value, trial.best_epoch = event.epoch, event.value, event.best_epoch
         trial.metrics, trial.artifacts = event.metrics, event.artifacts
+        trial.divergence = event.divergence
         trial.ended_ms = time_ms
         if self.scores:
             self.scores.add(trial.config_index, trial.index, trial.state, trial.value, judged=trial.judged)

@@ -13,7 +13,7 @@ from typing import Any, assert_never
 
 from orchestrator.base.failpoints import failpoint
 from orchestrator.base.layout import TRIALS
-from orchestrator.base.records import State, Trial, charged_retries
+from orchestrator.base.records import Divergence, State, Trial, charged_retries
 from orchestrator.base.rules import repeat_seed
 from orchestrator.journal.events import (
     Published,
@@ -241,6 +241,7 @@ class Conductor:
                 metrics=report.get("metrics"),
                 artifacts=report.get("artifacts"),
                 error=report.get("error"),
+                divergence=report.get("divergence"),
             )
         elif decision is Decision.STOP:
             self._end(trial, State.STOPPED)
@@ -286,7 +287,8 @@ class Conductor:
 
     def _take_epochs(self, trial: TrialRecord, report: Mapping[str, Any]) -> Decision:
         new = [epoch for epoch in report["epochs"] if epoch["epoch"] > trial.epoch]
-        if new or report["notes"]:
+        health = report.get("init_health")
+        if new or report["notes"] or (health and not trial.init_health):
             reported = Reported(
                 new,
                 report["checkpoint"],
@@ -294,6 +296,7 @@ class Conductor:
                 report["best"] if new else None,
                 report.get("ran_on"),
                 report.get("system") if new else None,
+                health,
             )
             self._journal.append(reported, trial=trial.index, attempt=trial.attempt)
         return self._judge(trial, new)
@@ -319,6 +322,7 @@ class Conductor:
         metrics: Mapping[str, float] | None = None,
         artifacts: Sequence[FileRecord] | None = None,
         error: str | None = None,
+        divergence: Divergence | None = None,
     ) -> None:
         terminal = Terminal(
             state=state,
@@ -329,6 +333,7 @@ class Conductor:
             artifacts=[self._below_sweep(trial.index, file) for file in artifacts or ()],
             reason=reason,
             error=error,
+            divergence=divergence,
         )
         failpoint("ending.before")
         self._journal.append(terminal, trial=trial.index, attempt=trial.attempt)

@@ -21,7 +21,7 @@ from orchestrator.base.records import EpochResult, State, Trial, better
 from orchestrator.scheduling.system_metrics import sampler
 
 if TYPE_CHECKING:
-    from orchestrator.training.trial import Outcome
+    from orchestrator.training.trial import Diverged, Outcome
 
 DISK_PAUSE_S = 1.0
 """How long a trial pauses that could not write, before it tries again."""
@@ -58,6 +58,7 @@ class Reporter:
         self._best: tuple[int, float] | None = None
         self._last_error: str | None = None
         self._ran_on_reported: dict[str, Any] | None = None
+        self._health_reported = False
         self._due = False
         self._could_not_write = False
         self._system = sampler() if trial.config.get("system_metrics") else None
@@ -81,7 +82,7 @@ class Reporter:
             failpoint("report.after")
             return self._advance()
         except Diverged as error:
-            return self._ended(State.DIVERGED, str(error))
+            return self._diverged(error)
         except Infeasible as error:
             return self._ended(State.INFEASIBLE, str(error))
         except Superseded as error:  # a later attempt goes on elsewhere, and the driver ignores this report
@@ -166,6 +167,10 @@ class Reporter:
         }
         if run and not self._ran_on_reported:
             report["ran_on"] = self._ran_on_reported = run.ran_on
+        health = outcome.init_health if outcome else run.init_health if run else None
+        if health and not self._health_reported and not report.get("retrying"):
+            report["init_health"] = health
+            self._health_reported = True
         if run:
             run.notes.clear()
         if self._system and epochs:
@@ -177,6 +182,15 @@ class Reporter:
 
     def _ended(self, state: State, reason: str) -> dict[str, Any]:
         return self._report(state, self._unsent() if self._run else [], reason=reason)
+
+    def _diverged(self, error: Diverged) -> dict[str, Any]:
+        """The end of the trial, and its story, which trains it again up to there; the network that diverged is let go before."""
+        from orchestrator.training.divergence import story
+
+        report = self._ended(State.DIVERGED, str(error))
+        self._run, self._epochs = None, iter(())
+        error.__traceback__ = None  # its frames hold the network
+        return report | {"divergence": story(self._trial, error)}
 
     def _failed(self, error: Exception) -> dict[str, Any]:
         """One more attempt from the newest checkpoint, unless the same exception came twice or the retries are used up.
@@ -199,6 +213,7 @@ class Reporter:
         self._retries_left -= 1
         self._trial = replace(self._trial, attempt=self._trial.attempt + 1, fence=self._trial.fence + 1)
         self._run = self._ran_on_reported = None
+        self._health_reported = False
         self._due = False
         self._sent = 0
         self._best = None

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from orchestrator.analysis.divergence import divergence_words
 from orchestrator.base.build import check, mismatch, parameters, unknown_key
 from orchestrator.base.errors import EXIT_NO_RESULT, EXIT_OK, ConfigError, NotReadyError, Problem
 from orchestrator.base.groups import GROUPS, PROVIDED
@@ -167,6 +168,7 @@ def _train_kept(keeper: Keeper, until: int | None = None) -> _Trained:
 
 def _train(trial: Trial, until: int | None = None, keeper: Keeper | None = None) -> _Trained:
     """Trains to the end, or to epoch `until`, and tests."""
+    from orchestrator.training.divergence import story
     from orchestrator.training.trial import Diverged, Infeasible, TrialRun
 
     epochs = int(trial.config["epochs"]) if until is None else until
@@ -197,10 +199,16 @@ def _train(trial: Trial, until: int | None = None, keeper: Keeper | None = None)
                 whole = run.whole
                 reason = outcome.reason if whole else f"trained as far as the recorded trial, to epoch {run.epoch}"
                 keeper.end(State.COMPLETED if whole else State.STOPPED, outcome, reason=reason)
-        except (Diverged, Infeasible) as ended:
+        except Diverged as ended:
+            told = story(trial, ended)
             if keeper:
-                state = State.DIVERGED if isinstance(ended, Diverged) else State.INFEASIBLE
-                keeper.end(state, reason=str(ended))
+                keeper.diverged(run, ended, told)
+            say(f"no result: {ended}")
+            say(divergence_words(told))
+            return _Trained(EXIT_NO_RESULT, history, {}, str(ended))
+        except Infeasible as ended:
+            if keeper:
+                keeper.end(State.INFEASIBLE, reason=str(ended))
             say(f"no result: {ended}")
             return _Trained(EXIT_NO_RESULT, history, {}, str(ended))
     best_epoch, value = run.best or (0, float("nan"))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.base.layout import JOURNAL, STOP, trial_folder
-from orchestrator.base.records import CAN_BE_BEST, State, Trial
+from orchestrator.base.records import CAN_BE_BEST, Divergence, InitHealth, State, Trial
 from orchestrator.base.settings import TRIAL_KEYS
 from orchestrator.base.text import say
 from orchestrator.config.plan import SweepPlan
@@ -26,7 +26,7 @@ from orchestrator.sweep.retention import Retention
 from orchestrator.sweep.session import DriverContext, best_of, driving, resume_command
 
 if TYPE_CHECKING:
-    from orchestrator.training.trial import Outcome, TrialRun
+    from orchestrator.training.trial import Diverged, Outcome, TrialRun
 
 NO_SCHEDULER = {"_target_": "orchestrator.scheduling.schedulers.none.NoScheduler"}
 UNTRACKED = {"_target_": f"{NoTracking.__module__}.{NoTracking.__name__}"}
@@ -69,7 +69,17 @@ class Keeper:
         saved = run.save()
         checkpoint = {"epoch": saved.epoch, "sha256": saved.sha256}
         epochs = [asdict(run.history[-1])]
-        self.journal.append(Reported(epochs, checkpoint, [], run.best), trial=0, attempt=1)  # type: ignore[arg-type]
+        reported = Reported(epochs, checkpoint, [], run.best, init_health=self._new_health(run))  # type: ignore[arg-type]
+        self.journal.append(reported, trial=0, attempt=1)
+
+    def diverged(self, run: TrialRun, error: Diverged, divergence: Divergence) -> None:
+        """The training ended without a result."""
+        if health := self._new_health(run):
+            self.journal.append(Reported([], init_health=health), trial=0, attempt=1)
+        self.end(State.DIVERGED, reason=str(error), divergence=divergence)
+
+    def _new_health(self, run: TrialRun) -> InitHealth | None:
+        return None if self.record.trials[0].init_health else run.init_health
 
     @property
     def stop_asked(self) -> bool:
@@ -77,7 +87,13 @@ class Keeper:
         return (self.folder / STOP).exists()
 
     def end(
-        self, state: State, outcome: Outcome | None = None, *, reason: str | None = None, error: str | None = None
+        self,
+        state: State,
+        outcome: Outcome | None = None,
+        *,
+        reason: str | None = None,
+        error: str | None = None,
+        divergence: Divergence | None = None,
     ) -> None:
         """The trial has ended."""
         known = self.record.trials[0]
@@ -91,6 +107,7 @@ class Keeper:
             [dict(artifact) for artifact in outcome.artifacts] if outcome else [],  # type: ignore[misc]
             reason,
             error,
+            divergence,
         )
         self.journal.append(event, trial=0, attempt=1)
 

@@ -200,6 +200,10 @@ class SweepView:
         write, trial = self._trial_write(entry.index, entry.time_ms)
         if event.ran_on:
             write.tags |= {f"ran_on.{key}": text_of(value) for key, value in event.ran_on.items() if value is not None}
+        if event.init_health:
+            write.tags["init_health"] = event.init_health["verdict"]
+            if layer := event.init_health.get("layer"):
+                write.tags["init_health_layer"] = f"{layer} ({event.init_health.get('signal')})"[:MAX_TAG_LENGTH]
         if STARTS_OVER in event.notes:
             write.tags["restarted_from_scratch"] = text_of(True)
         for epoch in event.epochs:
@@ -231,6 +235,11 @@ class SweepView:
             path = self._located(artifact["path"])
             write.artifacts.append(Artifact(path.name, path=path))
             write.tags[safe_name(f"sha256.{path.name}")] = text_of(artifact["sha256"])
+        if event.divergence and (signal := event.divergence.get("signal")):
+            told = event.divergence
+            layer = f" of {told['layer']}" if "layer" in told else ""
+            place = f"epoch {told['epoch']}, step {told['step']}, lr {text_of(told.get('lr'))}"
+            write.tags["diverged_at"] = f"{signal}{layer} at {place}"[:MAX_TAG_LENGTH]
         if event.error:
             write.artifacts.append(Artifact(RUN_ERROR, text=text_of(event.error)))
         self._ended += 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from orchestrator.analysis.divergence import divergence_advice, divergence_words
+from orchestrator.analysis.health import health_words
 from orchestrator.base.records import CAN_BE_BEST, State
 from orchestrator.base.secrets import redact
 from orchestrator.base.text import visible
@@ -52,6 +54,13 @@ def _text(record: SweepRecord, trial: TrialRecord, rank: int | None, of: int) ->
     if trial.reason and trial.reason != trial.state:
         reason = visible(redact(trial.reason))[:LONGEST_REASON].replace("```", "'''")
         parts.append(f"```\n{reason}\n```")
+    if trial.init_health and trial.init_health["verdict"] != "ok":
+        health = visible(redact(health_words(trial.init_health)))[:LONGEST_REASON].replace("```", "'''")
+        parts.append(f"Its initialization:\n\n```\n{health}\n```")
+    if trial.divergence:
+        story = [divergence_words(trial.divergence), *divergence_advice(trial)]
+        told, *advice = [visible(redact(line))[:LONGEST_REASON].replace("```", "'''") for line in story]
+        parts.append("\n".join(["```", told, *(f"try {line}" for line in advice), "```"]))
     uid = f"{record.uid}/{trial.index}"
     parts.append(f"Again: `orchestrator train from={uid}`; everything about it: `orchestrator show {uid}`")
     return "\n\n".join(parts)

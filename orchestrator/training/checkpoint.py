@@ -24,7 +24,7 @@ from torch import Tensor
 from orchestrator.base.decode import COUNT, TIME_MS, Fits, check, read_json
 from orchestrator.base.failpoints import failpoint
 from orchestrator.base.layout import ARTIFACTS, CHECKPOINT, CHECKPOINT_NAME, TEMPORARY, UNFINISHED
-from orchestrator.base.records import STARTS_OVER
+from orchestrator.base.records import STARTS_OVER, InitHealth
 from orchestrator.base.regular import read_regular
 from orchestrator.base.removal import Folder, discard, opened_trial
 from orchestrator.training.private import to_safetensors
@@ -93,6 +93,7 @@ class CheckpointState(TypedDict):
     schedule: NotRequired[Any]
     averaged: NotRequired[Annotated[int, COUNT]]
     ema_updates: NotRequired[Annotated[int, COUNT]]
+    init_health: NotRequired[InitHealth | None]
 
 
 class Damaged(Exception):  # noqa: N818 - a finding about a file

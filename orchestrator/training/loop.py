@@ -21,6 +21,7 @@ from orchestrator.training.device import derive_seed, generator, seed_everything
 from orchestrator.training.ema import MovingAverage
 from orchestrator.training.endings import Diverged
 from orchestrator.training.evaluation import Evaluation
+from orchestrator.training.health import FirstStep
 from orchestrator.training.losses import Batch, Loss
 from orchestrator.training.penalties.base import ActivationPenalty, Penalty, watched
 from orchestrator.training.schedules import Schedule
@@ -57,6 +58,7 @@ class Learner:
         params: of all groups.
         keep_graph: whether the optimizer wants to differentiate the gradients again.
         full_batch: whether it takes one step an epoch, by the gradient over the whole training split.
+        first_step: what the first step of epoch 1 showed of the initialization.
     """
 
     model: nn.Module
@@ -83,6 +85,7 @@ class Learner:
     params: list[nn.Parameter] = field(init=False)
     keep_graph: bool = field(init=False)
     full_batch: bool = field(init=False)
+    first_step: FirstStep | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
@@ -140,12 +143,14 @@ def train_epoch(learner: Learner, epoch: int) -> dict[str, float]:
     measured = frozenset({steps - 1}) if learner.full_batch else measured_steps(steps)
     norms: list[Tensor] = []
     optimizer, params, keep_graph = learner.optimizer, learner.params, learner.keep_graph
+    if epoch == 1:
+        learner.first_step = FirstStep(learner.model)
     learner.model.train()
     for module in learner.frozen:
         module.eval()
 
     with _activations(learner) as activations:
-        closure = _Closure(learner, activations)
+        closure = _Closure(learner, activations, learner.first_step if epoch == 1 else None)
         for step, batch in enumerate(stream):
             if not learner.full_batch:
                 learner.set_factor(learner.schedule(epoch - 1 + step / steps))
@@ -193,8 +198,11 @@ class _Closure:
     penalty: Tensor | None
     norm: Tensor | None = None
 
-    def __init__(self, learner: Learner, activations: dict[str, list[Tensor]] | None) -> None:
+    def __init__(
+        self, learner: Learner, activations: dict[str, list[Tensor]] | None, watch: FirstStep | None = None
+    ) -> None:
         self._learner, self._activations = learner, activations
+        self._watch = watch
         self._params = learner.params
         self._backward = backward_on_cpu(learner.keep_graph) if learner.device.type == "cpu" else None
         self._first = True
@@ -216,7 +224,12 @@ class _Closure:
                 p.grad = None
         if self._activations is not None:
             self._activations.clear()
-        outputs = learner.forward(batch.images)
+        if self._watch is None:
+            outputs = learner.forward(batch.images)
+        else:
+            with self._watch.watching():
+                outputs = learner.forward(batch.images)
+            self._watch = None
         loss = learner.loss(outputs, batch.labels, batch)
         penalty = self._penalty()
         if self._first:

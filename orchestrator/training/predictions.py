@@ -14,7 +14,7 @@ from torch import Tensor
 
 from orchestrator.base.decode import COUNT
 from orchestrator.base.layout import PREDICTIONS
-from orchestrator.base.records import EpochResult
+from orchestrator.base.records import EpochResult, InitHealth
 from orchestrator.training import checkpoint
 
 
@@ -27,12 +27,14 @@ class Outcome:
         artifacts: `{"path", "sha256"}` of each file made.
         best_epoch: from 1.
         reason: what was left out, and why.
+        init_health: of the weights that the trial began with.
     """
 
     metrics: Mapping[str, float]
     artifacts: Sequence[Mapping[str, str]]
     best_epoch: int
     reason: str | None = None
+    init_health: InitHealth | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Predictions:
     Args:
         tensors: `val_logits`, `val_ids`, `val_labels`, and the same for `test`.
         state: `uid`, `fingerprint` of the data and split, `classes` in the order of the columns, `best_epoch`, `best_value`,
-            `metrics` of the test, `reason` as in `Outcome`, `history` of the epochs.
+            `metrics` of the test, `reason` and `init_health` as in `Outcome`, `history` of the epochs.
     """
 
     tensors: Mapping[str, Tensor]
@@ -60,6 +62,7 @@ class PredictionsState(TypedDict):
     metrics: Mapping[str, float]
     history: Sequence[checkpoint.Result]
     reason: NotRequired[str | None]
+    init_health: NotRequired[InitHealth | None]
 
 
 def pack(predictions: Predictions) -> bytes:
@@ -89,7 +92,7 @@ def recover_outcome(folder: Path | str, uid: str) -> tuple[list[EpochResult], Ou
     except (OSError, checkpoint.Damaged):
         return None
     artifact = {"path": str(path), "sha256": hashlib.sha256(contents).hexdigest()}
-    outcome = Outcome(state["metrics"], [artifact], state["best_epoch"], state.get("reason"))
+    outcome = Outcome(state["metrics"], [artifact], state["best_epoch"], state.get("reason"), state.get("init_health"))
     return history_from_json(state["history"]), outcome
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from orchestrator.base.build import build
 from orchestrator.base.errors import NotReadyError
-from orchestrator.base.records import EpochResult, Trial, better
+from orchestrator.base.records import EpochResult, InitHealth, Trial, better
 from orchestrator.training import checkpoint, evaluate, metrics, predictions
 from orchestrator.training.averaging import Average, first_epoch
 from orchestrator.training.build import build_learner
@@ -26,7 +26,7 @@ from orchestrator.training.endings import Diverged, Infeasible, Superseded, feas
 from orchestrator.training.files import Best, TrialFiles
 from orchestrator.training.heartbeat import Heartbeat
 from orchestrator.training.inputs import inputs_of, tensors_of
-from orchestrator.training.loop import train_epoch
+from orchestrator.training.loop import Learner, train_epoch
 from orchestrator.training.optimizers.state import load_optimizer_state, split_optimizer_state
 from orchestrator.training.predictions import Outcome, Predictions, recover_outcome
 from orchestrator.training.schedules import ObservingSchedule
@@ -56,6 +56,7 @@ class TrialRun:
         notes: what a reader of the log should know, such as a damaged checkpoint.
         best: (epoch, value) of the best epoch so far by the trial's metric, the earliest of equals.
         ran_on: what the attempt computes on, see `device.ran_on`.
+        init_health: of the weights that the trial began with, once the first epoch is over; None where nothing can be said.
 
     Raises:
         Diverged: (while iterating) the loss is not finite.
@@ -68,6 +69,7 @@ class TrialRun:
         self.history: list[EpochResult] = []
         self.notes: list[str] = []
         self.best: tuple[int, float] | None = None
+        self.init_health: InitHealth | None = None
         self._clock = clock
         self._files = TrialFiles(trial) if trial.folder else None
         self._best_weights: dict[str, Tensor] = {}
@@ -96,7 +98,7 @@ class TrialRun:
         self._over = True  # unless it goes well: what failed is not tried again
         self._beat.begin(epoch, self._learner.sizes)
         with feasible():
-            numbers = train_epoch(self._learner, epoch)
+            numbers = self._trained(epoch)
             with self._moving_in_place():
                 logits = self._logits("val")
             numbers |= metrics.evaluated("val", logits, self._learner.data.splits["val"].labels)
@@ -107,6 +109,11 @@ class TrialRun:
             self._record(result, logits)
         self._over = False
         return result
+
+    @property
+    def learner(self) -> Learner:
+        """What is trained, and by what."""
+        return self._learner
 
     @property
     def epoch(self) -> int:
@@ -164,7 +171,21 @@ class TrialRun:
             best = self._kept_best()
             assert best is not None
             artifacts.append(self._files.save_end(best, predicted, self._average))
-        return Outcome(predicted.state["metrics"], artifacts, self.best[0], predicted.state["reason"])
+        return Outcome(predicted.state["metrics"], artifacts, self.best[0], predicted.state["reason"], self.init_health)
+
+    def _trained(self, epoch: int) -> dict[str, float]:
+        """An epoch of training; the first also shows whether the initialization is healthy, and more so where it diverges."""
+        try:
+            numbers = train_epoch(self._learner, epoch)
+        except Diverged:
+            self._take_health(epoch)
+            raise
+        self._take_health(epoch)
+        return numbers
+
+    def _take_health(self, epoch: int) -> None:
+        if epoch == 1 and self._learner.first_step is not None:
+            self.init_health = self._learner.first_step.health()
 
     def _predict(self) -> Predictions:
         """The predictions of the best epoch's weights, the test's among them."""
@@ -234,6 +255,7 @@ class TrialRun:
             "best_value": self.best[1],
             "metrics": dict(tested),
             "history": predictions.history_to_json(self.history),
+            "init_health": self.init_health,
         }
 
     def _snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -260,6 +282,7 @@ class TrialRun:
             "optimizer": optimizer,
             "schedule": schedule.state() if isinstance(schedule, ObservingSchedule) else None,
             "averaged": self._average.epochs,
+            "init_health": self.init_health,
             "ema_updates": moving.updates if moving else 0,
         }
 
@@ -296,6 +319,7 @@ class TrialRun:
         if learner.moving is not None:
             learner.moving.restore(state["ema_updates"], moving)
         self.history = predictions.history_from_json(state["history"])
+        self.init_health = state.get("init_health")
         if state["best"] is not None:
             self.best = (state["best"][0], state["best"][1])
             self._best_weights = weights | moving | _below("best/", loaded.tensors)

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, TypeGuard
 
 from orchestrator.base.groups import GROUPS, SHOWN_GROUPS
-from orchestrator.base.records import STARTS_OVER, State
+from orchestrator.base.records import STARTS_OVER, Divergence, InitHealth, State
 from orchestrator.base.secrets import redact
 from orchestrator.base.settings import SHOWN_KEYS
 from orchestrator.journal.events import (
@@ -117,6 +117,8 @@ def trial_run(trial: TrialEvidence) -> ExpectedRun:
         if isinstance(event, Reported):
             ran_on = event.ran_on if isinstance(event.ran_on, Mapping) else {}
             run.tags |= {f"ran_on.{key}": spelled(value) for key, value in ran_on.items() if value is not None}
+            if event.init_health is not None:
+                _add_health(run, event.init_health)
             if STARTS_OVER in event.notes:
                 run.tags["restarted_from_scratch"] = "true"
         elif isinstance(event, Retrying):
@@ -125,6 +127,8 @@ def trial_run(trial: TrialEvidence) -> ExpectedRun:
             state, ended_ms, run.error = event.state, entry.time_ms, event.error
             if event.reason and event.reason != event.state:
                 run.tags["detail"] = spelled(event.reason)[:MAX_TAG_LENGTH]
+            if event.divergence is not None and event.divergence.get("signal"):
+                run.tags["diverged_at"] = _where_it_diverged(event.divergence)[:MAX_TAG_LENGTH]
             if event.best_epoch is not None and is_finite(event.value):
                 run.tags["best_epoch"] = str(event.best_epoch)
             for file in event.artifacts:
@@ -137,6 +141,17 @@ def trial_run(trial: TrialEvidence) -> ExpectedRun:
     _add_weights(run, trial)
     _add_published(run, sweep)
     return run
+
+
+def _add_health(run: ExpectedRun, health: InitHealth) -> None:
+    run.tags["init_health"] = health["verdict"]
+    if health.get("layer"):
+        run.tags["init_health_layer"] = f"{health['layer']} ({health.get('signal')})"[:MAX_TAG_LENGTH]
+
+
+def _where_it_diverged(told: Divergence) -> str:
+    words = [told["signal"], *(["of", told["layer"]] if "layer" in told else []), "at epoch"]
+    return f"{' '.join(words)} {told['epoch']}, step {told['step']}, lr {spelled(told.get('lr'))}"
 
 
 def _add_shown(run: ExpectedRun, trial: TrialEvidence, state: State) -> None:

@@ -48,7 +48,7 @@ def test_the_keys_on_disk_are_the_fields() -> None:
     }  # fmt: skip
     assert Terminal(State.STOPPED, 4, 0.5, 3, {}, []).to_data() == {
         "state": "stopped", "epoch": 4, "value": 0.5, "best_epoch": 3, "metrics": {}, "artifacts": [], "reason": None,
-        "error": None,
+        "error": None, "divergence": None,
     }  # fmt: skip
 
 

@@ -197,6 +197,21 @@ def test_nothing_after_the_end_counts(journal: Journal, events: list[Entry]) -> 
     assert sweep.totals == {State.COMPLETED: 1}
 
 
+def test_the_health_of_an_initialization_is_recorded_once_also_where_no_epoch_is(
+    journal: Journal, events: list[Entry]
+) -> None:
+    sweep = conductor(journal, Listed())
+    health = {"verdict": "exploding", "layer": "fc6", "signal": "outputs", "ratio": None}
+    sweep.next_trial()
+    sweep.on_report(0, report("running", 0.5, init_health=health))
+    sweep.on_report(0, report("running", init_health=health))
+    sweep.next_trial()
+    sweep.on_report(1, report("diverged", init_health=health, index=1))
+    told = [(entry.trial, entry.event.init_health) for entry in events if isinstance(entry.event, Reported)]
+    assert told == [(0, health), (1, health)]
+    assert sweep.trials[1].init_health == health
+
+
 def test_an_epoch_is_reported_once(journal: Journal, events: list[Entry]) -> None:
     sweep = conductor(journal, Listed())
     sweep.next_trial()

@@ -103,6 +103,22 @@ def test_the_first_report_of_an_attempt_says_what_it_ran_on(trial: Trial) -> Non
     assert not any("ran_on" in report for report in others)
 
 
+DEEP = {
+    "model": {"_target_": "models.mlp.mlp", "hidden": 4, "width": 12},
+    "init": {"_target_": "models.initializers.gaussian.gaussian", "std": 1e-4},
+}
+
+
+def test_one_report_of_an_attempt_says_what_the_initialization_was_like(trial: Trial) -> None:
+    deep = dataclasses.replace(trial, config={**trial.config, **DEEP})
+    first, *others = reports(deep, rungs=[1, 2])
+    assert first["init_health"]["verdict"] == "vanishing"
+    assert not any("init_health" in report for report in others)
+    (recovered, *_) = reversed(reports(dataclasses.replace(deep, attempt=2, fence=2), rungs=[1, 2]))
+    assert recovered["init_health"] == first["init_health"]
+    assert not any("init_health" in report for report in reports(dataclasses.replace(trial, folder="")))
+
+
 def test_a_full_disk_is_no_fault_of_the_trial(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: object, **more: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "checkpoint")

@@ -6,6 +6,7 @@ import re
 import shlex
 import statistics
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -187,7 +188,8 @@ def _row(sweep: SweepData, cause: Cause) -> str:
     color = STATES.get(cause.kind, GREY)
     state = f'<span style="color:{color}">&#9632;</span>&nbsp;{len(cause.trials):,}&nbsp;{cause.kind}'
     place = where(sweep, cause.trials)
-    told = f"<br><small>{escaped(place[0].upper() + place[1:])}.</small>" if place else ""
+    left = _left_first(sweep, cause)
+    told = "".join(f"<br><small>{escaped(words[0].upper() + words[1:])}.</small>" for words in (place, left) if words)
     lines = "<br>".join(_look(sweep, index) for index in cause.trials[:EXAMPLES])
     rest = len(cause.trials) - EXAMPLES
     lines += f"<br>and {rest:,} more" if rest > 0 else ""
@@ -197,6 +199,16 @@ def _row(sweep: SweepData, cause: Cause) -> str:
         f"<tr><td {top}>{state}</td><td {wide}>{'' if cause.alike else 'For example: '}{escaped(cause.example)}{told}</td>"
         f"<td {wide}>{escaped(cause.advice)}</td><td {top}>{lines}</td></tr>"
     )
+
+
+def _left_first(sweep: SweepData, cause: Cause) -> str:
+    """What left the finite range first in the trials that diverged, the most frequent first."""
+    stories = [told for index in cause.trials if (told := sweep.record.trials[index].divergence) and "signal" in told]
+    counts = Counter(f"{told['signal']} of {told['layer']}" if "layer" in told else told["signal"] for told in stories)
+    if not counts:
+        return ""
+    shown = ", ".join(f"{what} ({count:,})" for what, count in counts.most_common(EXAMPLES))
+    return f"not finite first: {cut(shown, LONGEST)}"
 
 
 def _look(sweep: SweepData, index: int) -> str:

@@ -1,0 +1,56 @@
+"""A sweep with initializations that vanish and explode, and a trial that diverges: what is recorded, shown and verified."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from orchestrator.base.records import State
+from orchestrator.cli import main
+from orchestrator.journal.finding import find_sweep
+from orchestrator.journal.record import read_sweep
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_health_and_stories_reach_every_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    net = ["data=synthetic", "model.hidden=8", "model.width=20", "batch_size=16", "epochs=2"]
+    space = ["init=gaussian", "init.std=1e-4,0.3,1e8", "optimizer=sgd", "optimizer.lr=0.01", "sampler=grid"]
+    assert main(["launch", "name=story", *net, *space]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "verified: 26/26" in said
+    assert "; 1 began with exploding signals (init health)" in said
+
+    folder = find_sweep(Path("runs"), "story")
+    vanished, fine, exploded = read_sweep(folder).trials.values()
+    assert [trial.state for trial in (vanished, fine, exploded)] == [State.COMPLETED, State.COMPLETED, State.DIVERGED]
+    healths = [trial.init_health and trial.init_health["verdict"] for trial in (vanished, fine, exploded)]
+    assert healths == ["vanishing", "ok", "exploding"]
+    # eight layers of 1e8: the fifth of 20 units is beyond 3.4e38
+    assert exploded.divergence is not None
+    assert exploded.divergence["last_good"] is None
+    assert (exploded.divergence["signal"], exploded.divergence["layer"]) == ("outputs", "9")
+
+    with sqlite3.connect("runs/mlflow.db") as db:
+        query = "SELECT t.value FROM tags t JOIN tags u USING (run_uuid) WHERE u.key = 'trial_uid' AND u.value = ? AND t.key = ?"
+
+        def tag(index: int, key: str) -> str | None:
+            found = db.execute(query, (f"{folder.name}/{index}", key)).fetchone()
+            return found and found[0]
+
+        assert tag(0, "init_health") == "vanishing"
+        assert tag(0, "init_health_layer") == "3 (outputs)"
+        assert (tag(1, "init_health"), tag(1, "init_health_layer"), tag(1, "diverged_at")) == ("ok", None, None)
+        assert tag(2, "diverged_at") == "outputs of 9 at epoch 1, step 1, lr 0.01"
+        assert "there was no good step before" in (tag(2, "mlflow.note.content") or "")
+    db.close()
+
+    assert main(["show", "story/2"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "the outputs of layer 9 were not finite first, at learning rate 0.01" in shown
+    assert "a smaller initialization" in shown
+    assert main(["verify", "story", "--deep"]) == 0
