@@ -82,6 +82,18 @@ def test_the_chance_of_being_higher_is_scipys_u() -> None:
     assert _chance_of_higher(a, b) == pytest.approx(scipy.stats.mannwhitneyu(a, b).statistic / 30)
 
 
+def test_what_left_the_finite_range_first_is_counted_over_the_trials_that_diverged() -> None:
+    bad = [trial(place, None, "diverged", reason="the loss is nan at epoch 1, step 5") for place in range(4)]
+    layers = ["fc6", "<b>", "fc6"]
+    for one, layer in zip(bad, layers, strict=False):
+        one.divergence = {"epoch": 1, "step": 5, "replayed": True, "signal": "outputs", "layer": layer}
+    bad[3].divergence = {"epoch": 1, "step": 5, "replayed": False}
+    found = figure(sweep(*bad))
+    assert found is not None
+    assert found.html is not None
+    assert "Not finite first: outputs of fc6 (2), outputs of &lt;b&gt; (1)." in found.html
+
+
 def test_errors_of_strangers_are_text() -> None:
     evil = "<img src=x onerror=alert(1)>'\"\x1b[2J" + "x" * 10_000
     found = figure(sweep(trial(0, None, "failed", reason=evil), trial(1, 0.5)))
