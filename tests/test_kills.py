@@ -36,7 +36,8 @@ TINY = [
     *("data=synthetic", "model.width=8", "model.hidden=1", "batch_size=32", "name=kills"),
     "optimizer.lr=tag(log,interval(1e-2,1))",
 ]
-SWEEP = [*TINY, "trials=3", "epochs=4", "average_from=0.25"]
+CYCLES = ["schedule=cyclic_cosine", "schedule.cycles=2", "snapshots=2"]
+SWEEP = [*TINY, "trials=3", "epochs=4", "average_from=0.25", *CYCLES]
 
 # Of each failpoint the passing that kills: in the middle of the sweep where it is passed often.
 PASSINGS = {
@@ -74,7 +75,7 @@ def named(argument: ast.expr) -> list[str]:
     assert isinstance(argument, ast.JoinedStr)
     side = argument.values[-1]
     assert isinstance(side, ast.Constant)
-    return [f"{what}{side.value}" for what in ("attempt", "checkpoint", "best", "average", "predictions")]
+    return [f"{what}{side.value}" for what in ("attempt", "checkpoint", "best", "average", "snapshot", "predictions")]
 
 
 @pytest.mark.parametrize("text", ["", "commit", "commit.before", "commit.before:0", "commit.before:x", "nowhere:1"])

@@ -44,6 +44,8 @@ NAMES: Mapping[str, str] = {
     "best.after": "training.checkpoint",
     "average.before": "training.checkpoint",
     "average.after": "training.checkpoint",
+    "snapshot.before": "training.checkpoint",
+    "snapshot.after": "training.checkpoint",
     "predictions.before": "training.checkpoint",
     "predictions.after": "training.checkpoint",
     "report.before": "scheduling.reports",

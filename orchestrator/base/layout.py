@@ -20,6 +20,7 @@ runs/<sweep>/trials/00007/                       one trial:
     checkpoint-<epoch>.<sha256>.safetensors      the newest two, until the trial ends
     best.safetensors                             weights of the best epoch
     average.safetensors                          weights averaged over the last epochs, where `average_from` asks for them
+    snapshot-<n>.safetensors                     weights at the end of the n-th cycle, where `snapshots` asks for them
     attempt                                      the fence of the newest attempt
     heartbeat                                    touched while the trial computes
     artifacts/predictions.safetensors            logits of the validation and test examples
@@ -86,17 +87,20 @@ CHECKPOINT_NAME = re.compile(rf"{CHECKPOINT}(\d+)\.([0-9a-f]{{64}})\.safetensors
 
 BEST = "best.safetensors"
 AVERAGE = "average.safetensors"
+SNAPSHOT = re.compile(r"snapshot-(\d{1,4})\.safetensors")
+"""The name of a snapshot; the first is 1."""
+
 FENCE = "attempt"
 HEARTBEAT = "heartbeat"
 ARTIFACTS = "artifacts"
 PREDICTIONS = Path(ARTIFACTS, "predictions.safetensors")
-"""The last six below a trial's folder."""
+"""These and the snapshots below a trial's folder."""
 
 TEMPORARY = ".tmp"
 """How the name of a file ends that is not whole yet."""
 
 UNFINISHED = re.compile(
-    rf"({CHECKPOINT}\d+\.[0-9a-f]{{64}}\.safetensors|{re.escape(BEST)}|{re.escape(AVERAGE)}|{re.escape(PREDICTIONS.name)}|{FENCE})"
+    rf"({CHECKPOINT}\d+\.[0-9a-f]{{64}}\.safetensors|{re.escape(BEST)}|{re.escape(AVERAGE)}|{SNAPSHOT.pattern}|{re.escape(PREDICTIONS.name)}|{FENCE})"
     rf"(\.\d+)?{re.escape(TEMPORARY)}"
 )
 """The name of a file of a trial that a killed worker left half written; the number is of the worker's process."""
@@ -104,6 +108,11 @@ UNFINISHED = re.compile(
 RUN_CONFIG = "config.yaml"
 RUN_ERROR = "error.txt"
 """Artifacts of an MLflow run that no event declares."""
+
+
+def snapshot(number: int) -> str:
+    """The name of the file of a trial's n-th snapshot, from 1."""
+    return f"snapshot-{number}.safetensors"
 
 
 def trial_folder(sweep_folder: Path, index: int) -> Path:

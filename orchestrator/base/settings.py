@@ -66,6 +66,7 @@ class Settings:
         clip_grad_norm: gradients longer than this are shortened to it; never where absent.
         ema_decay: of the moving average of the weights, which is evaluated and kept in place of the weights themselves.
         average_from: the share of the epochs after which weights are averaged once an epoch, for swa; never where absent.
+        snapshots: the weights at the ends of so many cycles are kept, with schedule=cyclic_cosine; none where absent.
         max_concurrent: trials at a time; as many as fit where absent.
         cpus_per_trial: CPUs that a trial reserves.
         gpus_per_trial: may be a fraction below 1; one where there are GPUs if absent, none elsewhere or with device=cpu.
@@ -101,6 +102,7 @@ class Settings:
     clip_grad_norm: float | None = field(metadata=_is(above=0, of_trial=True, searchable=True))
     ema_decay: float | None = field(metadata=_is(least=0, most=0.999999, of_trial=True, searchable=True))
     average_from: float | None = field(metadata=_is(least=0, most=0.99, of_trial=True))
+    snapshots: int | None = field(metadata=_is(least=2, most=1_000, of_trial=True))
     max_concurrent: int | None = field(metadata=_is(least=1, on_resume="free"))
     cpus_per_trial: float = field(metadata=_is(above=0, of_trial=True))
     gpus_per_trial: float | None = field(metadata=_is(least=0, of_trial=True))

@@ -73,7 +73,8 @@ def answer(found: Comparison) -> str:
 
 def _made_of(found: Comparison, row: Row) -> str:
     if (network := network_of(found, row)) is None:
-        return f"of {len(row['members'])} trials"
+        snapshots = _trials_of_snapshots(found, row)
+        return f"of {len(row['members'])} {'snapshots of one trial' if snapshots else 'trials'}"
     if "passes" in network:
         return f"one network, asked {network['passes']:,} times about each image"
     count = len(network["ingredients"])
@@ -315,6 +316,8 @@ def _first_member(found: Comparison, row: Row) -> tuple[int, str]:
         return min(
             network["ingredients"]
         ), "the trial that it is made of" if alone else "the best trial that it is made of"
+    if snapshots := _trials_of_snapshots(found, row):
+        return snapshots[0], "the trial whose snapshots they are"
     if len(row["members"]) == 1:
         return row["members"][0], "the trial that it is"
     if not has_weights(row):
@@ -325,6 +328,12 @@ def _first_member(found: Comparison, row: Row) -> tuple[int, str]:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _trials_of_snapshots(found: Comparison, row: Row) -> list[int]:
+    """The trials, by their places, whose snapshots a row's members are; empty where they are no snapshots."""
+    members = [found["members"][place] for place in row["members"]]
+    return [member["ingredients"][0] for member in members if "file" in member]
 
 
 def _named(found: Comparison, place: int) -> str:

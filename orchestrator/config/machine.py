@@ -80,18 +80,20 @@ def footprint(
     parameters: int,
     examples: int,
     classes: int,
+    snapshots: int = 0,
 ) -> Footprint:
     """What a sweep of models of so many parameters leaves at most.
 
     Args:
+        snapshots: of a trial, beside its best weights.
         trials: configurations, each of which has `repeat` trials.
         at_a_time: trials that run together.
         examples: of validation and test together.
     """
     weights = parameters * FLOAT_BYTES
     return Footprint(
-        kept=min(keep_weights, trials) * repeat * weights,
-        running=at_a_time * RUNNING_WEIGHTS * weights,
+        kept=min(keep_weights, trials) * repeat * weights * (1 + snapshots),
+        running=at_a_time * (RUNNING_WEIGHTS + 2 * snapshots) * weights,
         predictions=trials * repeat * examples * (classes * FLOAT_BYTES + EXAMPLE_BYTES),
     )
 

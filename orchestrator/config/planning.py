@@ -122,6 +122,7 @@ def _footprint(made: SweepPlan) -> Footprint:
         parameters=facts["parameters"],
         examples=facts["val"] + facts["test"],
         classes=facts["num_classes"],
+        snapshots=root.snapshots or 0,
     )
 
 

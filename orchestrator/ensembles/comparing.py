@@ -79,7 +79,7 @@ def compare(
     entrants = Entrants((*pool.members, *(one.member for one in cooked.networks)))
     rows = [_row(one, pool, entrants, limits) for one in fitted]
     if networks is not None:
-        networks |= {one.member.name: one.packed() for one in cooked.networks}
+        networks |= {one.member.name: one.packed() for one in cooked.networks if one.file is None}
     first = _winner(rows, metric, limits)
     settings = {
         "filter": filter_string,

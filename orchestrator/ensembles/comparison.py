@@ -44,6 +44,7 @@ class MemberRecord(TypedDict):
         ingredients: of a network of averaged weights, which stands behind the candidates: whose weights, as places.
         evaluate, passes: of a network of one trial that is asked otherwise than that: how (a spec of the group `evaluate`), and
             how often an image goes through it.
+        file: of its one ingredient, that has its weights: a snapshot.
     """
 
     name: str
@@ -58,6 +59,7 @@ class MemberRecord(TypedDict):
     ingredients: NotRequired[Sequence[int]]
     evaluate: NotRequired[Spec]
     passes: NotRequired[Count]
+    file: NotRequired[str]
 
 
 class SweepRecordOf(TypedDict):

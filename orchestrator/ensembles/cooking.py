@@ -1,5 +1,5 @@
-"""Networks of averaged weights, and single ones that are asked in several ways, cooked for a comparison: each is a member of its
-own behind the candidates, which no other method sees.
+"""Networks of averaged weights, snapshots of a training, and single networks that are asked in several ways, cooked for a
+comparison: each is a member of its own behind the candidates, which no other method sees.
 
 Its validation score is honest as that of the others: which weights are averaged is chosen anew without the examples that it is
 scored on, over the same folds, and so is its temperature. At most `most` averages are tried in each of six choices, and none
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.base.errors import NotReadyError, OrchestratorError
-from orchestrator.base.layout import BEST
+from orchestrator.base.layout import BEST, snapshot
 from orchestrator.ensembles.candidates import LeftOut
 from orchestrator.ensembles.catalogue import Choice
 from orchestrator.ensembles.comparison import MemberRecord
@@ -25,9 +25,11 @@ from orchestrator.ensembles.larder import Larder
 from orchestrator.ensembles.measures import measures
 from orchestrator.ensembles.methods import Method, NotPossibleError
 from orchestrator.ensembles.methods.fusion import Fusion
+from orchestrator.ensembles.methods.snapshots import Snapshots
 from orchestrator.ensembles.methods.soup import Soup
 from orchestrator.ensembles.pool import Member, Pool
 from orchestrator.ensembles.pooling import Ensemble, softmax, temperature_of, uniform
+from orchestrator.ensembles.snapshots import Album
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,6 +50,7 @@ class Network:
         tensors: its state.
         logits_NK: of validation.
         evaluate: the spec by which it is asked, where it is asked otherwise than its trial.
+        file: of its trial, that has its weights, where it is a snapshot.
     """
 
     member: Member
@@ -56,6 +59,7 @@ class Network:
     tensors: Any
     logits_NK: Array
     evaluate: Mapping[str, Any] | None = None
+    file: str | None = None
 
     def packed(self) -> bytes:
         """Its weights as a file."""
@@ -77,12 +81,12 @@ class Network:
         }
         if self.evaluate is not None:
             found |= {"evaluate": self.evaluate, "passes": self.member.passes}
-        return found
+        return found if self.file is None else {**found, "file": self.file}
 
 
 @dataclass(frozen=True)
 class Cooked:
-    """What the methods made that average weights, or ask one network in several ways.
+    """What the methods made that take weights.
 
     Args:
         fitted: the methods, of which a member is a place behind the pool: that of the network.
@@ -108,19 +112,21 @@ def cook(
     fitted: list[Fitted] = []
     not_tried: list[tuple[str, str]] = []
     larders: dict[str, Larder] = {}
+    albums: list[Album] = []
     for choice in choices:
         method, place = choice.method, len(pool) + len(networks)
-        if not (isinstance(method, Soup | Fusion) and takes_weights(method)):
-            continue
-        file, anew = (method.file, method.anew) if isinstance(method, Soup) else (BEST, False)
-        key = file + json.dumps(method.evaluate)
         try:
-            if key not in larders:
-                larders[key] = Larder(pool, gathered, metric, file=file, evaluate=method.evaluate, anew=anew)
-            if isinstance(method, Soup):
-                made = _network(choice, method, larders[key], place, temperature, seed)
+            if isinstance(method, Snapshots):
+                albums.append(Album(pool, gathered, metric))
+                made = _snapshots(choice, albums[-1], pool, place, temperature, seed)
+            elif isinstance(method, Soup | Fusion) and takes_weights(method):
+                larder = _larder(method, larders, pool, gathered, metric)
+                if isinstance(method, Soup):
+                    made = _network(choice, method, larder, place, temperature, seed)
+                else:
+                    made = _fused(choice, method, larder, place, temperature, seed)
             else:
-                made = _fused(choice, method, larders[key], place, temperature, seed)
+                continue
             networks += made[0]
             fitted.append(made[1])
         except (NotPossibleError, OrchestratorError) as error:
@@ -128,13 +134,23 @@ def cook(
         except (ImportError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
             why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             not_tried.append((choice.name, f"the networks cannot be computed here: {why}"))
-    left_out = {one.name: one for larder in larders.values() for one in larder.left_out}
+    shelves: list[Larder | Album] = [*larders.values(), *albums]
+    left_out = {one.name: one for shelf in shelves for one in shelf.left_out}
     return Cooked(tuple(networks), tuple(fitted), tuple(not_tried), tuple(left_out.values()))
+
+
+def _larder(method: Soup | Fusion, larders: dict[str, Larder], pool: Pool, gathered: Gathered, metric: str) -> Larder:
+    """That of which a method takes, which others of its kind share."""
+    file, anew = (method.file, method.anew) if isinstance(method, Soup) else (BEST, False)
+    key = file + json.dumps(method.evaluate)
+    if key not in larders:
+        larders[key] = Larder(pool, gathered, metric, file=file, evaluate=method.evaluate, anew=anew)
+    return larders[key]
 
 
 def takes_weights(method: Method) -> bool:
     """Whether a method asks networks, and not a pool of predictions."""
-    return isinstance(method, Soup) or (isinstance(method, Fusion) and method.evaluate is not None)
+    return isinstance(method, Soup | Snapshots) or (isinstance(method, Fusion) and method.evaluate is not None)
 
 
 def of_predictions(choices: Sequence[Choice]) -> list[Choice]:
@@ -215,6 +231,43 @@ def _chosen(soup: Soup, larder: Larder, rows_n: Array | None) -> tuple[tuple[int
     if not np.isfinite(logits_NK).all():
         raise NotPossibleError("the network gives numbers that are not finite")
     return chosen, logits_NK
+
+
+def _snapshots(
+    choice: Choice, album: Album, pool: Pool, place: int, temperature: Temperature, seed: int
+) -> tuple[list[Network], Fitted]:
+    """The snapshots of the best trial, which is chosen anew in each fold; the members stand from `place` on."""
+    import numpy as np
+
+    labels_N = pool.labels_N
+    examples = np.arange(len(labels_N))
+    held = folds(labels_N, np.random.default_rng([seed, 0]))
+    honest_NK = np.empty((len(examples), len(pool.classes)))
+    for held_n in held:
+        rest_n = np.setdiff1d(examples, held_n)
+        without_mNK = album.logits_mNK(album.best(rest_n))
+        of_fold = _equal(without_mNK[:, rest_n], labels_N[rest_n], temperature)
+        honest_NK[held_n] = of_fold.probabilities(without_mNK[:, held_n])
+    best = album.best(None)
+    logits_mNK, numbers, kitchen = album.logits_mNK(best), album.numbers(best), album.kitchen(best)
+    ensemble = _equal(logits_mNK, labels_N, temperature)
+    if temperature == "after":
+        hot, honest_NK = calibrated_apart(honest_NK, labels_N, held)
+        ensemble = replace(ensemble, temperature=hot)
+    networks = [
+        Network(
+            album.member(best, number, logits_NK),
+            (best,),
+            kitchen,
+            kitchen.network((number,)),
+            logits_NK,
+            file=snapshot(number),
+        )
+        for number, logits_NK in zip(numbers, logits_mNK, strict=True)
+    ]
+    ensemble = replace(ensemble, members=tuple(range(place, place + len(networks))))
+    described = f"{choice.described}; the {len(numbers)} of one training, {pool.members[best].name}"
+    return networks, Fitted(replace(choice, described=described), ensemble, honest_NK)
 
 
 def _fused(

@@ -200,9 +200,12 @@ def _network(found: Comparison, folder: Path, networks: Mapping[str, bytes]) -> 
     network = network_of(found, _winner(found))
     if network is None:
         members = [found["members"][place] for place in _winner(found)["members"]]
-        asked = [member for member in members if "evaluate" in member]
+        asked = [member for member in members if "evaluate" in member or "file" in member]
         trials = {member["name"]: found["members"][member["ingredients"][0]]["name"] for member in asked}
-        return {member["name"]: Made(None, trials[member["name"]], member["evaluate"]) for member in asked}
+        return {
+            member["name"]: Made(None, trials[member["name"]], member.get("evaluate"), member.get("file"))
+            for member in asked
+        }
     try:
         weights = networks.get(network["name"]) or read_regular(folder / NETWORK)
     except OSError as error:

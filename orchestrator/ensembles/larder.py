@@ -140,7 +140,9 @@ class Larder:
         """
         one = self._by_place[place]
         if one.network not in self._kitchens:
-            self._kitchens[one.network] = self._opened(one)
+            self._kitchens[one.network] = open_kitchen(
+                one, self._pool, self._gathered, evaluate=self._evaluate, anew=self._anew
+            )
         return self._kitchens[one.network]
 
     def _is_sound(self, one: Weights) -> bool:
@@ -158,23 +160,6 @@ class Larder:
                 self._sound[one.place] = False
         return self._sound[one.place]
 
-    def _opened(self, one: Weights) -> Kitchen:
-        import numpy as np
-
-        from orchestrator.config.rights import check_recorded, read_user_rights
-        from orchestrator.training.soups import Kitchen
-
-        rights = in_force() | read_user_rights()
-        config = one.config if self._evaluate is None else {**one.config, "evaluate": self._evaluate}
-        parts = {part: config[part] for part in (*OF_COSTS, "preprocess", "evaluate")}  # network and data
-        check_recorded(one.name, parts, rights, how=SETTINGS)
-        with granted(rights):
-            kitchen = Kitchen(config, fingerprint=self._gathered.fingerprint, anew=self._anew)
-        ids_N, labels_N = kitchen.val.ids, kitchen.val.labels.numpy()
-        if not (np.array_equal(ids_N, self._gathered.ids_N) and np.array_equal(labels_N, self._pool.labels_N)):
-            raise NotPossibleError("the validation examples of the data set are others than those of the predictions")
-        return kitchen
-
     def member(self, choice: Choice, ingredients: Sequence[int], logits_NK: Array) -> Member:
         """The average as a member; it costs what each of its ingredients does, as often as it is asked."""
         first = self._pool.members[ingredients[0]]
@@ -189,7 +174,7 @@ class Larder:
             name=name,
             params={},
             configuration=name,
-            value=_value(self._metric, said),
+            value=value_by(self._metric, said),
             multiply_adds=adds,
             passes=passes,
         )
@@ -201,7 +186,41 @@ class Larder:
         return soup.said(len(ingredients), kept, self._pool.members[first].architecture)
 
 
-def _value(metric: str, said: Mapping[str, float]) -> float:
+def open_kitchen(
+    one: Weights,
+    pool: Pool,
+    gathered: Gathered,
+    *,
+    evaluate: Mapping[str, Any] | None = None,
+    anew: bool = False,
+) -> Kitchen:
+    """The kitchen of a member's network.
+
+    Args:
+        evaluate: the spec by which it is asked; None asks as its trial was.
+        anew: as for `Kitchen`.
+
+    Raises:
+        OrchestratorError, NotPossibleError: the data are not here, or others; or the network is code that is not allowed.
+    """
+    import numpy as np
+
+    from orchestrator.config.rights import check_recorded, read_user_rights
+    from orchestrator.training.soups import Kitchen
+
+    rights = in_force() | read_user_rights()
+    config = one.config if evaluate is None else {**one.config, "evaluate": evaluate}
+    parts = {part: config[part] for part in (*OF_COSTS, "preprocess", "evaluate")}  # network and data
+    check_recorded(one.name, parts, rights, how=SETTINGS)
+    with granted(rights):
+        kitchen = Kitchen(config, fingerprint=gathered.fingerprint, anew=anew)
+    ids_N, labels_N = kitchen.val.ids, kitchen.val.labels.numpy()
+    if not (np.array_equal(ids_N, gathered.ids_N) and np.array_equal(labels_N, pool.labels_N)):
+        raise NotPossibleError("the validation examples of the data set are others than those of the predictions")
+    return kitchen
+
+
+def value_by(metric: str, said: Mapping[str, float]) -> float:
     """The objective, as far as it is one of validation; the accuracy for others."""
     if metric in ("val/loss", "val/nll"):
         return said["nll"]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from orchestrator.base.layout import UID
+from orchestrator.base.layout import SNAPSHOT, UID
 from orchestrator.ensembles.catalogue import BASELINE
 from orchestrator.ensembles.comparison import FORMAT, Comparison, Row, Scores, trials_of
 
@@ -51,6 +51,8 @@ def _of_members(said: Comparison) -> Iterator[str]:
             yield f"{at}.evaluate and passes belong to a network of one trial"
         if ingredients is not None and (len(member["name"]) > LONGEST_NAME or not member["name"].isprintable()):
             yield f"{at}.name is none of a network"
+        if "file" in member and not (SNAPSHOT.fullmatch(member["file"]) and len(ingredients or ()) == 1):
+            yield f"{at}.file is no snapshot of one trial"
 
 
 def _of_rows(said: Comparison) -> Iterator[str]:

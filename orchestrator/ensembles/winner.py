@@ -29,14 +29,16 @@ class Made:
     """A network that a comparison made.
 
     Args:
-        weights: its file; None for that of the trial.
+        weights: its file; None for one of the trial.
         like: the name of a trial with the same network.
         evaluate: the spec by which it is asked; None asks as that trial.
+        file: the name of the trial's file; None for that of its best epoch.
     """
 
     weights: bytes | None
     like: str
     evaluate: Mapping[str, Any] | None = None
+    file: str | None = None
 
     def config_of(self, trial: Mapping[str, Any]) -> Mapping[str, Any]:
         """Its configuration, by that of the trial."""
@@ -79,6 +81,7 @@ def write_winner(
         except NotReadyError:
             lacking.setdefault(missing_weights(story), []).append(name)
             continue
+        weights = weights if own.file is None else weights.with_name(own.file)
         if why := _damaged(weights, story):
             lacking.setdefault(why, []).append(name)
             continue

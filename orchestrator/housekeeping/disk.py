@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.base.layout import AVERAGE, BEST, CHECKPOINT, PREDICTIONS, PUBLISHED
+from orchestrator.base.layout import AVERAGE, BEST, CHECKPOINT, PREDICTIONS, PUBLISHED, SNAPSHOT
 
 
 @dataclass
@@ -52,7 +52,7 @@ def _add(found: Disk, entry: os.DirEntry[str], seen: set[tuple[int, int]]) -> No
         seen.add((stat.st_dev, stat.st_ino))
     number = stat.st_size
     found.total += number
-    if entry.name in (AVERAGE, BEST):
+    if entry.name in (AVERAGE, BEST) or SNAPSHOT.fullmatch(entry.name):
         found.weights += number
     elif entry.name.startswith(CHECKPOINT):
         found.checkpoints += number

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator.base.layout import ARTIFACTS, AVERAGE, BEST, CHECKPOINT_NAME, UNFINISHED, trial_folder
+from orchestrator.base.layout import ARTIFACTS, AVERAGE, BEST, CHECKPOINT_NAME, SNAPSHOT, UNFINISHED, trial_folder
 from orchestrator.base.recorded import read_plan
 from orchestrator.base.records import State
 from orchestrator.base.removal import Folder, RefusedRemovalError, opened_trial
@@ -150,6 +150,7 @@ class Retention:
         def remove(folder: Folder) -> None:
             folder.remove_file(BEST)
             folder.remove_file(AVERAGE)
+            folder.remove_files(SNAPSHOT)
 
         self._tidy_folder(index, remove)
 

@@ -241,7 +241,7 @@ def _flush_folder(folder: Path) -> None:
 
 
 def _kind(path: Path) -> str:
-    """The failpoint of a file: attempt, checkpoint, best, average or predictions."""
+    """The failpoint of a file: attempt, checkpoint, best, average, snapshot or predictions."""
     return re.split("[-.]", path.name, maxsplit=1)[0]
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.inputs import Inputs
-from orchestrator.base.layout import AVERAGE, BEST, FENCE, PREDICTIONS
+from orchestrator.base.layout import AVERAGE, BEST, FENCE, PREDICTIONS, snapshot
 from orchestrator.base.records import Trial
 from orchestrator.base.regular import read_regular
 from orchestrator.base.removal import opened_trial
@@ -26,6 +26,7 @@ from orchestrator.training.averaging import Average
 from orchestrator.training.checkpoint import Loaded, SavedCheckpoint
 from orchestrator.training.endings import Superseded
 from orchestrator.training.predictions import Predictions
+from orchestrator.training.snapshots import Snapshots
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,19 @@ class TrialFiles:
         self._best_epoch = None if best is None else best.epoch
         return self._saved
 
-    def save_end(self, best: Best, predicted: Predictions, average: Average | None = None) -> dict[str, str]:
-        """Write the best weights, unless they are there, averaged ones and the predictions; the artifact's path and SHA-256."""
+    def save_end(
+        self, best: Best, predicted: Predictions, average: Average | None = None, snapshots: Snapshots | None = None
+    ) -> dict[str, str]:
+        """Write the best weights, unless they are there, averaged ones, snapshots and the predictions; the artifact's path and
+        SHA-256."""
         self.check_fence()
         path, contents = self.folder / PREDICTIONS, predictions.pack(predicted)
         path.parent.mkdir(exist_ok=True)
-        weights = {**self._pack_best(best), **self._pack_average(average, best)}
+        weights = {
+            **self._pack_best(best),
+            **self._pack_average(average, best),
+            **self._pack_snapshots(snapshots, best),
+        }
         checkpoint.write_all({**weights, path: contents}, self.check_fence)
         self._best_epoch = best.epoch
         return {"path": str(path), "sha256": hashlib.sha256(contents).hexdigest()}
@@ -118,6 +126,18 @@ class TrialFiles:
             return {}
         state = {"uid": self._trial.uid, "epochs": average.epochs, "inputs": best.inputs}
         return {self.folder / AVERAGE: checkpoint.pack({**average.weights, **best.preprocessing}, state, stamp=True)}
+
+    def _pack_snapshots(self, snapshots: Snapshots | None, best: Best) -> dict[Path, bytes]:
+        if snapshots is None:
+            return {}
+        return {
+            self.folder / snapshot(number): checkpoint.pack(
+                {**weights, **best.preprocessing},
+                {"uid": self._trial.uid, "epoch": epoch, "inputs": best.inputs},
+                stamp=True,
+            )
+            for number, (epoch, weights) in enumerate(zip(snapshots.epochs, snapshots.taken, strict=False), 1)
+        }
 
     def _fence(self) -> int:
         """That of the latest attempt that claimed the folder."""

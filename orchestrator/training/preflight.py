@@ -55,6 +55,7 @@ from orchestrator.training.device import check_precision
 from orchestrator.training.losses import Batch
 from orchestrator.training.penalties import refuse_decay_twice
 from orchestrator.training.remarks import of_early_stopping, of_optimizer, of_preprocess, of_schedule
+from orchestrator.training.snapshots import snapshot_epochs
 
 T = TypeVar("T")
 
@@ -184,6 +185,8 @@ class _Probe:
                 self.notes.append(about_it)
         with self._collect(label, config, "evaluate"):
             self._once("evaluate", config, ("evaluate",), partial(build_evaluation, config))
+        with self._collect(label, config, "snapshots"):
+            snapshot_epochs(config)
         with self._collect(label, config, "data"):
             self._once("source", config, ("data",), partial(build_source, config))
         with self._collect(label, config, "optimizer"):

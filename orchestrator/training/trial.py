@@ -30,6 +30,7 @@ from orchestrator.training.loop import Learner, train_epoch
 from orchestrator.training.optimizers.state import load_optimizer_state, split_optimizer_state
 from orchestrator.training.predictions import Outcome, Predictions, recover_outcome
 from orchestrator.training.schedules import ObservingSchedule
+from orchestrator.training.snapshots import Snapshots, snapshot_epochs
 
 __all__ = ["Diverged", "Infeasible", "Outcome", "SavedCheckpoint", "Superseded", "TrialRun", "recover_outcome", "train"]
 
@@ -81,6 +82,7 @@ class TrialRun:
             self._learner = build_learner(trial.config, self._beat)
             self._average_from = first_epoch(trial.config)
             self._average = Average(self._learner.unchanging)
+            self._snapshots = Snapshots(snapshot_epochs(trial.config), self._learner.unchanging)
             self._early_stopping: EarlyStopping | None = build(trial.config.get("early_stopping") or {})
             self.ran_on = ran_on(self._learner.device, trial.config["precision"])
             if self._files is not None:
@@ -170,7 +172,7 @@ class TrialRun:
         if self._files is not None:
             best = self._kept_best()
             assert best is not None
-            artifacts.append(self._files.save_end(best, predicted, self._average))
+            artifacts.append(self._files.save_end(best, predicted, self._average, self._snapshots))
         return Outcome(predicted.state["metrics"], artifacts, self.best[0], predicted.state["reason"], self.init_health)
 
     def _trained(self, epoch: int) -> dict[str, float]:
@@ -232,6 +234,7 @@ class TrialRun:
             self._best_logits = logits if logits.numel() <= KEEP_LOGITS else None
         if self._average_from is not None and result.epoch >= self._average_from:
             self._average.add(self._learner.whole)
+        self._snapshots.look(result.epoch, self._learner.whole)
         if isinstance(self._learner.schedule, ObservingSchedule):
             self._learner.schedule.observe(result.metrics)
 
@@ -268,6 +271,7 @@ class TrialRun:
         optimizer_tensors, optimizer = split_optimizer_state(learner.optimizer)
         tensors |= optimizer_tensors
         tensors |= {f"average/{name}": tensor for name, tensor in self._average.changing().items()}
+        tensors |= {f"snapshot/{name}": tensor for name, tensor in self._snapshots.changing().items()}
         moving = learner.moving
         tensors |= {f"ema/{name}": tensor for name, tensor in (moving.state() if moving else {}).items()}
         schedule = learner.schedule
@@ -315,6 +319,7 @@ class TrialRun:
         if isinstance(learner.schedule, ObservingSchedule):
             learner.schedule.restore(state["schedule"])
         self._average.restore(state.get("averaged", 0), learner.whole, _below("average/", loaded.tensors))
+        self._snapshots.restore(state["epoch"], learner.whole, _below("snapshot/", loaded.tensors))
         moving = _below("ema/", loaded.tensors)
         if learner.moving is not None:
             learner.moving.restore(state["ema_updates"], moving)

@@ -26,6 +26,7 @@ from orchestrator.base.layout import (
     PUBLISHED,
     RUN_CONFIG,
     RUN_ERROR,
+    SNAPSHOT,
     STOP,
     STORE_MARK,
     SWEEP_MARK,
@@ -331,15 +332,17 @@ def few_checkpoints(sweep: SweepEvidence) -> Iterator[Finding]:
             yield Finding(f"{count} checkpoints", f"at most {CHECKPOINTS_KEPT}", f"trial {trial}")
 
 
+def _is_weights(name: str) -> bool:
+    return name in (AVERAGE, BEST) or SNAPSHOT.fullmatch(name) is not None
+
+
 def few_weights(sweep: SweepEvidence) -> Iterator[Finding]:
     """Where a closing names the weights that were kept, they are there, unchanged, and as few as they should be."""
     kept = sweep.closed.weights if sweep.closed else None
     if kept is None:
         return
     most = int(sweep.setting("keep_weights", 0))
-    there = {
-        index for path, _ in sweep.files if path.name in (AVERAGE, BEST) and (index := trial_index(path)) is not None
-    }
+    there = {index for path, _ in sweep.files if _is_weights(path.name) and (index := trial_index(path)) is not None}
     listed = {int(entry["trial"]) for entry in kept}
     configurations = {sweep.trials[index].config_index for index in listed if index in sweep.trials}
     if len(configurations) > most:

@@ -30,7 +30,8 @@ def _result(trial: TrialRecord, folder: Path) -> dict[str, Any]:
         for epoch in trial.epochs
     }
     files = {}
-    for path in (layout.BEST, layout.AVERAGE, layout.PREDICTIONS):
+    snapshots = sorted(path.name for path in folder.glob("snapshot-*.safetensors"))
+    for path in (layout.BEST, layout.AVERAGE, layout.PREDICTIONS, *snapshots):
         if (folder / path).is_file():
             tensors = checkpoint.load(folder / path, uid=None).tensors
             parts = [name.encode() + tensors[name].numpy().tobytes() for name in sorted(tensors)]

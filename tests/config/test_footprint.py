@@ -40,3 +40,10 @@ def test_a_full_disk_is_refused_with_what_takes_the_room(tmp_path: Path, monkeyp
             trials=1_000, repeat=1, keep_weights=9, at_a_time=2, parameters=RESNET_50, examples=10_000, classes=10
         ),
     )
+
+
+def test_snapshots_are_kept_beside_the_best_weights_and_in_both_checkpoints() -> None:
+    left = footprint(
+        trials=3, repeat=1, keep_weights=2, at_a_time=1, parameters=100, examples=7, classes=4, snapshots=5
+    )
+    assert (left.kept, left.running) == (2 * 6 * 400, (9 + 2 * 5) * 400)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.base.layout import AVERAGE, BEST, CHECKPOINT, CHECKPOINT_NAME, JOURNAL, trial_folder
+from orchestrator.base.layout import AVERAGE, BEST, CHECKPOINT, CHECKPOINT_NAME, JOURNAL, snapshot, trial_folder
 from orchestrator.base.records import State
 from orchestrator.journal.events import Started, Suggested, SweepOpened, Terminal
 from orchestrator.journal.file import Journal
@@ -43,6 +43,7 @@ class Sweep:
             (folder / f"checkpoint-{epoch:06d}.{'0' * 64}.safetensors").write_text(f"{index} {epoch}")
         (folder / BEST).write_text(f"weights of {index}")
         (folder / AVERAGE).write_text(f"averaged weights of {index}")
+        (folder / snapshot(1)).write_text(f"weights of {index} after a cycle")
         (folder / "predictions.safetensors").write_text("kept")
 
     def end(self, index: int, value: float | None, state: str = "completed") -> None:
@@ -57,11 +58,12 @@ class Sweep:
         self.retention.finish()
 
     def weights(self) -> list[int]:
-        """Averages lie where weights do."""
-        found, averages = (
-            sorted(int(path.parent.name) for path in self.folder.glob(f"trials/*/{name}")) for name in (BEST, AVERAGE)
+        """Averages and snapshots lie where weights do."""
+        found, averages, snapshots = (
+            sorted(int(path.parent.name) for path in self.folder.glob(f"trials/*/{name}"))
+            for name in (BEST, AVERAGE, snapshot(1))
         )
-        assert found == averages
+        assert found == averages == snapshots
         return found
 
     def checkpoints(self) -> list[int]:

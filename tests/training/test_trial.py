@@ -71,6 +71,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "bf16": {"precision": "bf16"},
     "average": {"average_from": 0.3, "norm": {"_target_": "models.layers.norm.batch_norm"}},
     "moving average": {"ema_decay": 0.9, "norm": {"_target_": "models.layers.norm.batch_norm"}, "average_from": 0.3},
+    "snapshots": {
+        "snapshots": 3,
+        "epochs": 6,
+        "schedule": {"_target_": f"{OWN}.schedules.cyclic_cosine", "cycles": 3},
+        "norm": {"_target_": "models.layers.norm.batch_norm"},
+    },
     "clipped": {"clip_grad_norm": 0.1},
     "patience": {"early_stopping": {"_target_": f"{OWN}.early_stopping.patience.patience", "patience": 2}, "epochs": 9},
     "dropout masks": {
@@ -91,6 +97,9 @@ def outcome_of(run: TrialRun) -> tuple[list[Any], Mapping[str, float], dict[str,
     weights = load_file(folder / "best.safetensors")
     if "average_from" in run.trial.config:
         weights |= {f"average/{name}": tensor for name, tensor in load_file(folder / "average.safetensors").items()}
+    for number in range(1, (run.trial.config.get("snapshots") or 0) + 1):
+        state = load_file(folder / f"snapshot-{number}.safetensors")
+        weights |= {f"snapshot-{number}/{name}": tensor for name, tensor in state.items()}
     return [run.best, *metrics], outcome.metrics, predictions, weights
 
 
