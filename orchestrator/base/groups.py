@@ -56,6 +56,7 @@ TRIAL_GROUPS = (
     Group("penalty", called=True, shown=7),
     Group("transfer", costs=True, shown=10),
     Group("early_stopping"),
+    Group("prune"),
     Group("evaluate", provided=("seed",)),
 )
 """What a trial trains, each a spec `{"_target_": ..., **own}` of its configuration; `{}` is the architecture's own, or none."""

@@ -26,14 +26,15 @@ Spec = Annotated[
 
 
 class PretrainedFile(TypedDict):
-    """Where the weights are that a value of `pretrained` stands for.
+    """Where the weights are that a value of `pretrained` or `ticket` stands for.
 
-    `trial` is the whole name of the trial that kept them.
+    `trial` is the whole name of the trial that kept them; `seed` that from which the initial weights of a ticket follow.
     """
 
     path: str
     sha256: Annotated[str, Fits(lambda value: isinstance(value, str) and len(value) == 64, "a SHA-256")]
     trial: NotRequired[str]
+    seed: NotRequired[Annotated[int, COUNT]]
 
 
 class _Choice(TypedDict):

@@ -63,6 +63,7 @@ class Settings:
         metric: the objective: val/accuracy, val/loss, val/nll, val/top5_accuracy, train/accuracy or train/loss.
         mode: max or min; as the metric says where absent.
         pretrained: the weights that trials begin with: a file, a trial of ours (SWEEP/7) or a name that torchvision knows.
+        ticket: the trained trial of search=lottery_ticket, whose initial weights trials begin with; written from=SWEEP/7.
         clip_grad_norm: gradients longer than this are shortened to it; never where absent.
         ema_decay: of the moving average of the weights, which is evaluated and kept in place of the weights themselves.
         average_from: the share of the epochs after which weights are averaged once an epoch, for swa; never where absent.
@@ -99,6 +100,7 @@ class Settings:
     metric: str = field(metadata=_is(of_trial=True, since_first=True))
     mode: Literal["max", "min"] | None = field(metadata=_is(of_trial=True, since_first=True))
     pretrained: str | None = field(metadata=_is(of_trial=True, searchable=True, shown=True))
+    ticket: str | None = field(metadata=_is(of_trial=True))
     clip_grad_norm: float | None = field(metadata=_is(above=0, of_trial=True, searchable=True))
     ema_decay: float | None = field(metadata=_is(least=0, most=0.999999, of_trial=True, searchable=True))
     average_from: float | None = field(metadata=_is(least=0, most=0.99, of_trial=True))

@@ -222,7 +222,7 @@ class _Typed:
         if point:
             return sorted(f"{group}.{key}=" for key in self.keys_of(group))
         roots = [key for key in _top_level(CONF / "launch.yaml") if key not in self.groups()]
-        more = ["from="] if self.before[0] in ("train", "diagnose") else []
+        more = ["from="] if self.before[0] in ("launch", "train", "diagnose") else []
         inside = [f"{name}." for name in self.groups() if beginning == name and self.keys_of(name)]
         return [*more, *(f"{key}=" for key in roots), *(f"{group}=" for group in self.groups()), *inside]
 

@@ -70,7 +70,10 @@ def _some(names: Sequence[str], shown: int = 8) -> str:
 
 
 def launch_command(argv: Sequence[str]) -> int:
-    parser = Parser(prog="orchestrator launch", description="Run a sweep.")
+    parser = Parser(
+        prog="orchestrator launch",
+        description="Run a sweep; search=lottery_ticket from=NAME/7 one of tickets of a trained trial.",
+    )
     parser.describe_at_the_end(argv, _keys_and_groups)
     _add_config_arguments(parser)
     parser.add_argument("--plan", action="store_true", help="print what would run and exit")

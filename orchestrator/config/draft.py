@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.base import yaml_files
 from orchestrator.base.build import build, check, check_arguments, parameters, unknown_key
@@ -15,7 +15,7 @@ from orchestrator.base.groups import GROUPS, OF_MODEL, PARTS, PROVIDED
 from orchestrator.base.records import METRICS
 from orchestrator.base.rights import Rights, grant
 from orchestrator.base.rules import RULES
-from orchestrator.base.settings import CONF, ROOT_KEYS, TRIAL_KEYS, Settings, settings_problems
+from orchestrator.base.settings import CONF, PRETRAINED_FILES, ROOT_KEYS, TRIAL_KEYS, Settings, settings_problems
 from orchestrator.base.targets import resolve
 from orchestrator.config.plan import SweepPlan
 from orchestrator.space import Choice, Space
@@ -30,6 +30,11 @@ from .rights import KEYS as RIGHTS_KEYS
 from .rights import read_user_rights, rights_of
 from .searching import DEFAULT_SEARCH, Entry, Search, choices_of, is_open, read_entries
 from .specs import Specs
+from .tickets import Recorded, files_of, find_ticket, of_recorded, settings_of, with_ticket
+from .weights import FindTrial
+
+if TYPE_CHECKING:
+    from orchestrator.training.pretrained import KeptWeights
 
 CLAIMS = "claims"
 """The block of an experiment that says what its results are to show."""
@@ -49,6 +54,7 @@ class Draft:
 
     Args:
         given: the rights in force; those of the overrides and of the user's settings where absent.
+        find_trial: (runs folder, `SWEEP/7`) -> the weights that a trial kept.
         left_out: (group, choice) -> why it cannot run here; a ready search that asks for all choices goes without them.
     """
 
@@ -56,6 +62,7 @@ class Draft:
     config_name: str
     left_out: Mapping[tuple[str, str], str] = field(default_factory=dict)
     given: Rights | None = None
+    find_trial: FindTrial | None = None
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -75,20 +82,23 @@ class Draft:
 
     def plan(self, texts: Sequence[str]) -> SweepPlan:
         """The plan, as far as it can be made; raises ConfigError only where nothing further can be checked."""
-        self.overrides = read_overrides(texts, self.catalogue, self.problems)
+        self.overrides = read_overrides(with_ticket(texts), self.catalogue, self.problems)
         composed = self._composed()
         self.chosen = composed.chosen
         entries = read_entries(composed, self.overrides, self.catalogue, self.problems)
         self._read_rights(composed)
         self._read_settings(composed)
+        ticket = self._read_ticket()
         entries = self._without_what_the_model_lacks(entries)
         entries = [self._usable(entry) if self._may_be_narrowed(entry) else entry for entry in entries]
-        specs = self._read_specs(composed, entries)
+        recorded = {} if ticket is None else of_recorded(ticket.config, self.overrides)
+        specs = self._read_specs(composed, entries, recorded)
         base = {
             "choices": {group: specs.chosen[group] for group in GROUPS},
             **{group: specs.of[group][specs.chosen[group]] for group in GROUPS},
             **{key: self.settings.get(key) for key in TRIAL_KEYS},
             "import_paths": list(self.rights.import_paths),
+            **({} if ticket is None else {PRETRAINED_FILES: files_of(ticket)}),
         }
         search = Search(entries, specs, self.overrides, self.problems, self.notes)
         space = search.space(base)
@@ -243,10 +253,20 @@ class Draft:
                 if self.settings[key] is not None:
                     self.settings[key] = str(Path(self.settings[key]).expanduser().absolute())
 
+    def _read_ticket(self) -> KeptWeights | None:
+        """The trained trial of `search=lottery_ticket`, whose root keys are taken where the command line says nothing else."""
+        if not self.sound:
+            return None
+        ticket, problems = find_ticket(self.settings, self.chosen.get("search"), self.find_trial)
+        self.problems += problems
+        if ticket is not None:
+            self.settings |= settings_of(ticket, self.overrides)
+        return ticket
+
     # choices
 
-    def _read_specs(self, composed: Composed, entries: Sequence[Entry]) -> Specs:
-        specs = Specs(self.catalogue, composed, self.problems)
+    def _read_specs(self, composed: Composed, entries: Sequence[Entry], recorded: Recorded) -> Specs:
+        specs = Specs(self.catalogue, composed, self.problems, recorded)
         for group in (*GROUPS, *PARTS):
             of_group = [entry for entry in entries if entry.key == group and group in GROUPS]
             searched = [name for entry in of_group for name in choices_of(entry, self.catalogue, self.problems)]

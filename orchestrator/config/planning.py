@@ -63,7 +63,7 @@ def plan(
         NotReadyError: data are not there, or runs_dir cannot be written or has no room.
     """
     with granted(Rights()):
-        draft = Draft(config_dir, config_name, given=rights)
+        draft = Draft(config_dir, config_name, given=rights, find_trial=find_trial)
         made = _with_capability(_tried(draft, overrides, _Wishes(say, fetch, costs, find_trial)))
     runs_dir = Path(made.settings["runs_dir"])
     check_writable(runs_dir)

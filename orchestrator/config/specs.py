@@ -25,12 +25,14 @@ class Specs:
     """Of each group the choices in play, with their specs and usual ranges; problems are added to `problems`.
 
     Args:
+        recorded: group -> (choice, spec) of a trial that is trained again in another way; in the place of today's files.
         chosen: group -> the choice of a trial before any searched value.
     """
 
     catalogue: Catalogue
     composed: Composed
     problems: list[Problem]
+    recorded: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
     chosen: dict[str, str] = field(default_factory=dict)
     of: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     usual: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
@@ -42,6 +44,10 @@ class Specs:
             searched: the choices that the search holds; nothing where the group is not searched.
             always: whether the search always decides; otherwise the composed choice is in play too.
         """
+        if group in self.recorded:
+            name, spec = self.recorded[group]
+            self.chosen[group], self.of[group], self.usual[group] = name, {name: dict(spec)}, {}
+            return
         composed = self.composed.chosen.get(group)
         names = list(searched)
         if composed and composed not in names and not (searched and always):

@@ -74,7 +74,7 @@ def with_weights(made: SweepPlan, problems: list[Problem], find_trial: FindTrial
     if not files and complete:
         return Found(made)
     made = _named_in_full(made, names)
-    base = {**made.base, PRETRAINED_FILES: files}
+    base = {**made.base, PRETRAINED_FILES: {**made.base.get(PRETRAINED_FILES, {}), **files}}
     return Found(replace(made, base=base, notes=(*made.notes, *dict.fromkeys(notes))), complete, differing)
 
 

@@ -28,6 +28,7 @@ from orchestrator.training.evaluation import Evaluation
 from orchestrator.training.loop import Learner, takes_whole_split
 from orchestrator.training.losses import Loss, as_loss
 from orchestrator.training.optimizers.parameters import named_parameters, split_groups
+from orchestrator.training.pruning import Pruned, Pruning, prunable
 from orchestrator.training.schedules import Schedule
 from orchestrator.training.transfer import Transfer
 from orchestrator.training.transfer.layers import cut_heads, freeze_all_but, stage_of_parameters
@@ -51,14 +52,21 @@ def build_learner(config: Mapping[str, Any], beat: Callable[[], None] = lambda: 
     dataset = load_data(config, lambda done, total: beat())
     data = place(dataset, config["preprocess"], lambda: build(config["preprocess"]), device)
     model, channels_last = build_model(
-        config, dataset, device, lambda: init_images(data, config["seed"]), partial(pretrained.take_over, config)
+        config,
+        dataset,
+        device,
+        lambda: init_images(data, pretrained.initial_seed(config)),
+        partial(pretrained.take_over, config),
     )
     sizes = batch_sizes(len(data.splits["train"]), config["batch_size"])
     transferred = prepare_transfer(config, model)
+    pruned = prune(config, model)
     evaluation = build_evaluation(config)
     check_evaluation(config, evaluation, model, dataset.image_size)
     optimizer = build_optimizer(config, model)
     check_clipping(config, optimizer)
+    if pruned is not None and getattr(optimizer, "needs_graph", False):
+        raise ValueError("prune holds gradients at zero that this optimizer differentiates again; set prune=none")
     decay = config.get("ema_decay")
     whole = model
     if transferred.features_once:
@@ -83,6 +91,7 @@ def build_learner(config: Mapping[str, Any], beat: Callable[[], None] = lambda: 
         frozen=transferred.frozen,
         unchanging=transferred.unchanging,
         clip_norm=config.get("clip_grad_norm"),
+        pruned=pruned,
         evaluation=evaluation,
         moving=None if decay is None else MovingAverage(whole, decay, transferred.unchanging),
         beat=beat,
@@ -123,7 +132,7 @@ def build_model(
         images: a mini-batch for initializers that look at data.
         begin: gives the whole network other weights, before `transfer` takes the part of it that is wanted.
     """
-    seed = config["seed"]
+    seed = pretrained.initial_seed(config)
     seed_everything(derive_seed(seed, "build"), torch.device("cpu"))
     # a device context slows every constructor, so there is none for the CPU
     with device if device.type == "meta" else nullcontext():
@@ -224,6 +233,39 @@ def prepare_transfer(config: Mapping[str, Any], model: nn.Module) -> Transferred
     tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     unchanging = frozenset(name for name, tensor in tensors if id(tensor) in still)
     return Transferred(tuple(frozen), unchanging, transfer.features_once)
+
+
+def prune(config: Mapping[str, Any], model: nn.Module) -> Pruned | None:
+    """Removes weights of an initialized model for good, as `prune` says; None where it keeps all.
+
+    Raises:
+        ValueError: there is no ticket, or it is of another network.
+        NotReadyError: its file is not there, or another one than recorded.
+    """
+    pruning: Pruning | None = build(config.get("prune") or {})
+    if pruning is None:
+        return None
+    weights = prunable(model)
+    trained = trained_weights(config, weights)
+    return Pruned(weights, pruning.removed(trained, generator(derive_seed(config["seed"], "mask"))))
+
+
+def trained_weights(config: Mapping[str, Any], weights: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """What these weights are in the trained network of the ticket.
+
+    Raises:
+        ValueError: there is no ticket, or it is of another network.
+        NotReadyError: its file is not there, or another one than recorded.
+    """
+    file = pretrained.ticket_of(config)
+    if file is None:
+        raise ValueError("takes a trained trial; write search=lottery_ticket from=SWEEP/7")
+    trained = pretrained.read(Path(file["path"]), file["sha256"])
+    for name, weight in weights.items():
+        if name not in trained or trained[name].shape != weight.shape:
+            there = f"{name} {list(trained[name].shape)}" if name in trained else f"no {name}"
+            raise ValueError(f"the trained network is another: it has {there}, this one {name} {list(weight.shape)}")
+    return {name: trained[name] for name in weights}
 
 
 def build_schedule(config: Mapping[str, Any], *, steps_per_epoch: int) -> Schedule:

@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.base.groups import GROUPS, PLACES
 from orchestrator.base.settings import PLACE_KEYS, PRETRAINED_FILES
 from orchestrator.base.upgrades import current_config, differing_arguments
-from orchestrator.training.pretrained import file_of
+from orchestrator.training.pretrained import file_of, ticket_of
 
 
 def compared(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -17,6 +17,8 @@ def compared(config: Mapping[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = {key: value for key, value in config.items() if key not in ("choices", *PLACE_KEYS)}
     if config.get(PRETRAINED_FILES) and (file := file_of(config)):
         kept["pretrained"] = file["sha256"]  # wherever it lies
+    if config.get(PRETRAINED_FILES) and (ticket := ticket_of(config)):
+        kept["ticket"] = ticket["sha256"]
     for group, names in PLACES.items():
         kept[group] = {key: value for key, value in config[group].items() if key not in names}
     return json.loads(json.dumps(kept))  # type: ignore[no-any-return]

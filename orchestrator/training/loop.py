@@ -24,6 +24,7 @@ from orchestrator.training.evaluation import Evaluation
 from orchestrator.training.health import FirstStep
 from orchestrator.training.losses import Batch, Loss
 from orchestrator.training.penalties.base import ActivationPenalty, Penalty, watched
+from orchestrator.training.pruning import Pruned
 from orchestrator.training.schedules import Schedule
 
 GRADIENT_NORMS = 8
@@ -49,6 +50,7 @@ class Learner:
         unchanging: names in its state that no step changes.
         clip_norm: longer gradients are shortened to it.
         evaluation: how the network is asked at test time; None for the ordinary inference.
+        pruned: weights that are held at zero.
         moving: an average of the weights that every step updates.
         factor: the schedule's last one, applied already.
         beat: called after every step.
@@ -78,6 +80,7 @@ class Learner:
     unchanging: frozenset[str] = frozenset()
     clip_norm: float | None = None
     evaluation: Evaluation | None = None
+    pruned: Pruned | None = None
     moving: MovingAverage | None = None
     factor: float | None = None
     beat: Callable[[], None] = lambda: None
@@ -164,6 +167,8 @@ def train_epoch(learner: Learner, epoch: int) -> dict[str, float]:
                 if step == steps - 1:
                     closure.shorten()
                     optimizer.step()
+            if learner.pruned is not None:
+                learner.pruned.hold()
             if learner.moving is not None and (step == steps - 1 or not learner.full_batch):
                 learner.moving.update()
             totals.add(closure.loss, main_output(closure.outputs), batch.labels)
@@ -241,6 +246,8 @@ class _Closure:
             self._backward(objective)
         else:
             backward_anywhere(objective, learner.keep_graph)
+        if learner.pruned is not None:
+            learner.pruned.mask_gradients()
         if not learner.full_batch:
             self.shorten()
         return objective

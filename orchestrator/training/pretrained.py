@@ -127,6 +127,33 @@ def file_of(config: Mapping[str, Any]) -> Mapping[str, str] | None:
     return found  # type: ignore[no-any-return]
 
 
+def ticket_key(ticket: str) -> str:
+    """Under which key `pretrained_files` holds the file of a ticket."""
+    return f"ticket {ticket}"
+
+
+def ticket_of(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Path and SHA-256 of the trained weights of a trial's ticket, and the seed of its initial ones; None where it has none.
+
+    Raises:
+        NotReadyError: its configuration does not say where they are.
+    """
+    value = config.get("ticket")
+    if value is None:
+        return None
+    found = config.get(PRETRAINED_FILES, {}).get(ticket_key(value))
+    if found is None:
+        raise NotReadyError(f"ticket={value}: the configuration does not say which file this is")
+    return found  # type: ignore[no-any-return]
+
+
+def initial_seed(config: Mapping[str, Any]) -> int:
+    """The seed from which the initial weights follow: the trial's own, or that of its ticket."""
+    ticket = ticket_of(config)
+    seed: int = config["seed"] if ticket is None else ticket["seed"]
+    return seed
+
+
 def take_over(config: Mapping[str, Any], model: nn.Module) -> pretrained.Fit | None:
     """Give the whole network of a configuration the weights that it begins with; how they fit, None where it has none.
 

@@ -50,7 +50,7 @@ def test_the_first_word_is_a_command() -> None:
 def test_keys_are_root_keys_and_groups() -> None:
     keys = candidates(["launch", ""])
     groups = [f"{group}=" for group in (*GROUPS, *PARTS, *SEARCHES)]
-    assert set(keys) == {*(f"{key}=" for key in ROOT_KEYS), *groups}
+    assert set(keys) == {"from=", *(f"{key}=" for key in ROOT_KEYS), *groups}
     assert candidates(["launch", "optimizer"]) == ["optimizer=", "optimizer."]
 
 

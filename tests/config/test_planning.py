@@ -20,6 +20,7 @@ from orchestrator.config.plan import SweepPlan, describe_plan, trial_config
 from orchestrator.config.planning import compose_job, plan
 from orchestrator.space import Choice, Interval, Range
 from orchestrator.training import preflight
+from orchestrator.training.pretrained import KeptWeights
 
 FACTS = {"parameters": 17_610, "val": 10, "test": 10, "num_classes": 4}
 
@@ -125,8 +126,14 @@ def test_glob_chooses_among_the_files_of_a_group() -> None:
 
 @pytest.mark.parametrize("search", [path.stem for path in sorted((CONF / "search").glob("*.yaml"))])
 @pytest.mark.parametrize("model", ["mlp", "resnet_cifar,mlp"])
-def test_ready_searches_plan_and_their_draws_are_whole_configurations(search: str, model: str) -> None:
-    made = plan([f"search={search}", f"model={model}"])
+def test_ready_searches_plan_and_their_draws_are_whole_configurations(search: str, model: str, tmp_path: Path) -> None:
+    if search == "lottery_ticket":
+        write(tmp_path / "best.safetensors", "weights")
+        trained = KeptWeights(tmp_path / "best.safetensors", "trained-0000aaaa/0", plan(["search=none"]).base)
+        made = plan([f"search={search}", f"model={model}", "from=trained/0"], find_trial=lambda runs, name: trained)
+        assert made.base["ticket"] == "trained-0000aaaa/0"
+    else:
+        made = plan([f"search={search}", f"model={model}"])
     for u in (0.0, 0.3, 0.6, 0.999):
         params = made.space.from_unit([u] * len(made.space.parameters))
         config = trial_config(made, params)

@@ -25,7 +25,17 @@ def config(**changes: Any) -> dict[str, Any]:
     """A trial's configuration: a small MLP on the digits; keywords replace its entries."""
     none: dict[str, Any] = {
         key: {}
-        for key in ("norm", "activation", "init", "augment", "penalty", "transfer", "early_stopping", "evaluate")
+        for key in (
+            "norm",
+            "activation",
+            "init",
+            "augment",
+            "penalty",
+            "transfer",
+            "early_stopping",
+            "evaluate",
+            "prune",
+        )
     }
     return {
         "choices": {"data": "digits", "model": "mlp", "optimizer": "sgd"},

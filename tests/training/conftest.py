@@ -47,6 +47,7 @@ def config() -> Callable[..., Config]:
             "early_stopping": {},
             "evaluate": {},
             "clip_grad_norm": None,
+            "prune": {},
             "epochs": 4,
             "batch_size": 16,
             "seed": 0,

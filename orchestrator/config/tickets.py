@@ -1,0 +1,76 @@
+"""`search=lottery_ticket from=SWEEP/7`: the configuration of a trained trial in the place of today's defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.base.build import with_current_arguments
+from orchestrator.base.errors import ConfigError, Problem
+from orchestrator.base.groups import GROUPS
+from orchestrator.base.settings import ROOT_KEYS, TRIAL_KEYS
+
+from .composing import Overrides
+from .weights import FindTrial, described
+
+if TYPE_CHECKING:
+    from orchestrator.training.pretrained import KeptWeights
+
+SEARCH = "lottery_ticket"
+OWN_GROUP = "prune"
+"""What such a sweep decides itself."""
+
+Recorded = Mapping[str, tuple[str, Mapping[str, Any]]]
+"""Group -> (choice, spec)."""
+
+
+def with_ticket(texts: Sequence[str]) -> list[str]:
+    """The overrides with the root key `ticket` where `from` was typed."""
+    return [f"ticket={text.removeprefix('from=')}" if text.startswith("from=") else text for text in texts]
+
+
+def find_ticket(
+    settings: Mapping[str, Any], search: str | None, find_trial: FindTrial | None
+) -> tuple[KeptWeights | None, list[Problem]]:
+    """The trial that `ticket` names, with the weights that it kept; and what is wrong.
+
+    Raises:
+        NotReadyError: its weights are not there; the message says what brings them back.
+    """
+    value = settings.get("ticket")
+    if value is None:
+        why = "takes a trained trial whose weights are kept; write search=lottery_ticket from=SWEEP/7"
+        return None, [Problem("search", why, SEARCH)] if search == SEARCH else []
+    if search != SEARCH:
+        why = (
+            "goes with search=lottery_ticket alone; pretrained=SWEEP/7 begins with the weights of a trial, and"
+            " orchestrator train from=SWEEP/7 trains it again"
+        )
+        return None, [Problem("from", why, value)]
+    if find_trial is None:
+        return None, [Problem("from", "names a trial, which can only be looked up where the sweep is launched", value)]
+    try:
+        return find_trial(Path(settings["runs_dir"]), str(value)), []
+    except ConfigError as error:
+        return None, [Problem("from", problem.why, value, problem.nearest) for problem in error.problems]
+
+
+def settings_of(ticket: KeptWeights, overrides: Overrides) -> dict[str, Any]:
+    """The root keys that the trial was trained with, but for those of the command line; and its whole name."""
+    keys = [key for key in TRIAL_KEYS if ROOT_KEYS[key].computes and key not in overrides and key in ticket.config]
+    return {**{key: ticket.config[key] for key in keys}, "ticket": ticket.trial}
+
+
+def of_recorded(config: Mapping[str, Any], overrides: Overrides) -> Recorded:
+    """What the trial had in each group that the command line does not choose."""
+    taken = [group for group in GROUPS if group != OWN_GROUP and group not in overrides]
+    choices = config.get("choices", {})
+    return {group: (choices.get(group, "default"), with_current_arguments(config[group])) for group in taken}
+
+
+def files_of(ticket: KeptWeights) -> dict[str, Any]:
+    """What the configurations say of the ticket's file."""
+    from orchestrator.training.pretrained import initial_seed, ticket_key
+
+    return {ticket_key(ticket.trial): {**described(ticket), "seed": initial_seed(ticket.config)}}

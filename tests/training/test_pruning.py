@@ -1,0 +1,188 @@
+"""Lottery tickets: which weights go, that they stay exactly zero, and that the others begin where the trained trial began."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from orchestrator.base.layout import BEST
+from orchestrator.base.records import Trial
+from orchestrator.training.pretrained import ticket_key
+from orchestrator.training.pruning import lottery_ticket
+from orchestrator.training.trial import TrialRun
+
+MakeTrial = Callable[..., Trial]
+OWN = "orchestrator.training"
+TICKET = f"{OWN}.pruning.lottery_ticket"
+NORM = {"_target_": "models.layers.norm.batch_norm"}
+NAME = "trained-0000aaaa/0"
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def masks(trained: dict[str, Tensor], **settings: Any) -> dict[str, Tensor]:
+    return lottery_ticket(**settings).removed(trained, torch.Generator().manual_seed(1))
+
+
+def state_of(run: TrialRun) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in run._learner.whole.state_dict().items()}
+
+
+@pytest.fixture
+def trained(trial: MakeTrial) -> Callable[..., tuple[dict[str, Any], dict[str, Tensor]]]:
+    """Trains a trial; what a configuration says of its ticket, and the weights that it began with."""
+
+    def make(**changes: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        run = TrialRun(trial("trained", seed=5, **changes))
+        began = state_of(run)
+        for _ in run:
+            pass
+        run.finish()
+        path = Path(run.trial.folder) / BEST
+        file = {"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "seed": 5}
+        return {"ticket": NAME, "pretrained_files": {ticket_key(NAME): file}}, began
+
+    return make
+
+
+def pruned(sparsity: float = 0.8, mask: str = "magnitude") -> dict[str, Any]:
+    return {"_target_": TICKET, "sparsity": sparsity, "mask": mask, "scope": "global"}
+
+
+def test_the_smallest_of_the_whole_network_go() -> None:
+    """Against numpy's order: 80 % of 150 are 120."""
+    trained = {"one": drawn(10, 5), "two": 3 * drawn(5, 20, seed=1)}
+    found = masks(trained, sparsity=0.8)
+    flat = torch.cat([weight.abs().flatten() for weight in trained.values()])
+    threshold = sorted(flat.tolist())[120]
+    for name, weight in trained.items():
+        assert torch.equal(found[name], weight.abs() < threshold)
+
+
+def test_or_the_same_share_of_each_layer() -> None:
+    trained = {"one": drawn(10, 5), "two": 3 * drawn(5, 20, seed=1)}
+    found = masks(trained, sparsity=0.8, scope="layer")
+    assert [int(mask.sum()) for mask in found.values()] == [40, 80]
+    for name, weight in trained.items():
+        assert weight.abs()[found[name]].max() < weight.abs()[~found[name]].min()
+
+
+def test_a_random_mask_is_as_dense_in_each_layer() -> None:
+    trained = {"one": drawn(10, 5), "two": 3 * drawn(5, 20, seed=1)}
+    found, random = masks(trained, sparsity=0.8), masks(trained, sparsity=0.8, mask="random")
+    for name, mask in found.items():
+        assert int(random[name].sum()) == int(mask.sum())
+        assert not torch.equal(random[name], mask)
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.95])
+def test_exactly_so_many_go_even_where_all_are_equal(sparsity: float) -> None:
+    (mask,) = masks({"one": torch.ones(7, 3)}, sparsity=sparsity).values()
+    assert int(mask.sum()) == int(21 * sparsity + 0.5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sparsity": 1.0}, "sparsity must be at least 0 and less than 1, got 1.0"),
+        ({"mask": "smallest"}, "mask must be one of magnitude, random"),
+        ({"scope": "network"}, "scope must be one of global, layer"),
+    ],
+)
+def test_wrong_values_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        lottery_ticket(**settings)
+
+
+@pytest.mark.parametrize("init", [{}, {"_target_": "models.initializers.lsuv.lsuv"}], ids=["default", "looks at data"])
+def test_what_is_left_begins_with_the_bits_with_which_the_trained_trial_began(
+    trial: MakeTrial, trained: Any, init: dict[str, Any]
+) -> None:
+    """Whatever the seed of the new trial, which decides order and masks alone."""
+    ticket, began = trained(norm=NORM, init=init)
+    run = TrialRun(trial("rewound", seed=9, norm=NORM, init=init, prune=pruned(), **ticket))
+    gone = 0
+    for name, tensor in state_of(run).items():
+        kept = tensor != 0 if began[name].ndim > 1 else torch.ones_like(tensor, dtype=torch.bool)
+        assert torch.equal(tensor[kept], began[name][kept]), name
+        gone += int((~kept).sum())
+    assert gone == int(0.8 * sum(tensor.numel() for tensor in began.values() if tensor.ndim > 1) + 0.5)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"_target_": f"{OWN}.optimizers.sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.01},
+        {"_target_": f"{OWN}.optimizers.adamw", "lr": 0.01},
+        {"_target_": f"{OWN}.optimizers.muon"},
+        {"_target_": f"{OWN}.optimizers.gradient_descent", "lr": 0.1},
+    ],
+    ids=lambda spec: spec["_target_"].rpartition(".")[2],
+)
+@pytest.mark.parametrize("mask", ["magnitude", "random"])
+def test_they_stay_exactly_zero_in_every_step(
+    trial: MakeTrial, trained: Any, optimizer: dict[str, Any], mask: str
+) -> None:
+    ticket, _ = trained()
+    run = TrialRun(
+        trial("sparse", prune=pruned(0.5, mask), optimizer=optimizer, clip_grad_norm=1.0, ema_decay=0.9, **ticket)
+    )
+    weights = {name: one for name, one in run._learner.whole.named_parameters() if one.ndim > 1}
+    zero = {name: one == 0 for name, one in weights.items()}
+    assert sum(int(mask.sum()) for mask in zero.values()) == sum(one.numel() for one in weights.values()) // 2
+    before = {name: one.detach().clone() for name, one in weights.items()}
+    seen: list[float] = []
+    forward = run._learner.model.register_forward_pre_hook(
+        lambda *_: seen.append(max(float(one.detach()[zero[name]].abs().max()) for name, one in weights.items()))
+    )
+    for _ in run:
+        pass
+    forward.remove()
+    run.finish()
+    assert len(seen) > 5
+    assert max(seen) == 0
+    assert all((one[~zero[name]] != before[name][~zero[name]]).any() for name, one in weights.items()), (
+        "the others move"
+    )
+
+
+@pytest.mark.parametrize("mask", ["magnitude", "random"])
+def test_a_stopped_trial_continues_bit_for_bit(trial: MakeTrial, trained: Any, mask: str) -> None:
+    ticket, _ = trained()
+    changes = {"prune": pruned(0.5, mask), "epochs": 3, **ticket}
+    whole = TrialRun(trial("whole", **changes))
+    list(whole)
+    first = TrialRun(trial("stopped", **changes))
+    next(first)
+    first.save()
+    second = TrialRun(trial("stopped", **changes))
+    assert second.epoch == 1
+    list(second)
+    for name, tensor in state_of(whole).items():
+        assert torch.equal(tensor, state_of(second)[name]), name
+
+
+def test_without_a_ticket_it_says_what_to_write(trial: MakeTrial) -> None:
+    with pytest.raises(ValueError, match="takes a trained trial; write search=lottery_ticket from=SWEEP/7"):
+        TrialRun(trial("none", prune=pruned()))
+
+
+def test_the_ticket_of_another_network_is_refused(trial: MakeTrial, trained: Any) -> None:
+    ticket, _ = trained()
+    model = {"_target_": "models.mlp.mlp", "hidden": 1, "width": 7}
+    with pytest.raises(ValueError, match="the trained network is another: it has "):
+        TrialRun(trial("wider", prune=pruned(), model=model, **ticket))
+
+
+def test_an_optimizer_that_differentiates_gradients_is_refused(trial: MakeTrial, trained: Any) -> None:
+    ticket, _ = trained()
+    with pytest.raises(ValueError, match="set prune=none"):
+        TrialRun(trial("curved", prune=pruned(), optimizer={"_target_": f"{OWN}.optimizers.hessian_free"}, **ticket))
