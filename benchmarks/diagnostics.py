@@ -1,9 +1,10 @@
-"""What the check of the initialization costs: the first training step of a trial watched, against the same step unwatched.
+"""What looking at a network costs while it is trained.
 
-    python -m benchmarks.diagnostics [--threads 1] [--repeats 30]
+    python -m benchmarks.diagnostics [--threads 1] [--repeats 30] [--images 45000] [--epochs 1]
 
-The two are taken in turns, so that a noisy machine hits both. `init_health` may cost two steps' time in all, that is one more
-than the step itself.
+`init_health`: the first training step of a trial watched, against the same step unwatched; target below 2. `diagnostics=true`:
+epochs of ResNet-20 on images of CIFAR's size and number, batches of 128, against the same epochs without; target below 1.1. The
+first epoch also has the look at the initialization. All are taken in turns, so that a noisy machine hits both.
 """
 
 from __future__ import annotations
@@ -19,8 +20,17 @@ from torch import nn
 from torch.nn import functional
 
 import models
+from benchmarks.training import photographs, standardized
 from models.outputs import main_output
+from orchestrator.training.batches import batch_sizes
+from orchestrator.training.data import Dataset
+from orchestrator.training.device import autocast
+from orchestrator.training.diagnosis.at_work import AtWork
 from orchestrator.training.health import FirstStep
+from orchestrator.training.loop import Learner, train_epoch
+from orchestrator.training.losses import cross_entropy
+from orchestrator.training.optimizers import sgd
+from orchestrator.training.schedules import constant
 
 NETWORKS = {
     "mlp, 8 x 100": lambda: models.create("mlp", num_classes=10, in_channels=1, image_size=(8, 8), hidden=8, width=100),
@@ -33,6 +43,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--images", type=int, default=45_000)
+    parser.add_argument("--epochs", type=int, default=1, help="counted; 0 leaves diagnostics=true out")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -52,6 +64,37 @@ def main() -> None:
             f"{name}: a step {statistics.median(plain) * 1000:.2f} ms on {device}, watched {middle:.2f} times that "
             f"({ratios[0]:.2f} to {ratios[-1]:.2f}, n={len(ratios)})"
         )
+
+    dataset = photographs(options.images)
+    plain_learner, looked_at = (learner(dataset, device) for _ in range(2))
+    looked_at.at_work = AtWork(looked_at.model)
+    for epoch in range(1, options.epochs + 1):
+        times = [timed(partial(train_epoch, one, epoch)) for one in (looked_at, plain_learner)]
+        ratio = times[0] / times[1]
+        print(
+            f"diagnostics=true, resnet20, epoch {epoch} of {options.images:,} images: {times[1]:.1f} s, {ratio:.3f} times that"
+        )
+
+
+def learner(dataset: Dataset, device: torch.device) -> Learner:
+    """ResNet-20, trained as in the tests of speed (`benchmarks.training`), without augmentation."""
+    data = standardized(dataset, device)
+    torch.manual_seed(0)
+    net = NETWORKS["resnet20"]().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Learner(
+        model=net,
+        optimizer=sgd(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4),
+        schedule=constant(epochs=100, steps_per_epoch=1),
+        loss=cross_entropy(),
+        penalty=None,
+        augment=None,
+        data=data,
+        device=device,
+        seed=0,
+        sizes=batch_sizes(len(data.splits["train"]), 128),
+        autocast=autocast(device, "fp32"),
+        channels_last=True,
+    )
 
 
 def step(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:

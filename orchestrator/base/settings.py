@@ -77,6 +77,7 @@ class Settings:
         device: auto, cpu, cuda or cuda:N.
         report_every_s: epochs shorter than this are reported together.
         system_metrics: whether MLflow shows what each trial's machine was busy with: CPU, memory, disk, network, GPUs.
+        diagnostics: whether the metrics of each epoch tell of every layer: activations, gradients, dead units, updates.
         max_retries: of a trial whose process died.
         max_failed: the share of ended trials that may have failed; a sweep with more ends with exit code 4.
         disk_wait_s: so long a sweep waits for room on a disk that is full, before it ends with exit code 5.
@@ -114,6 +115,7 @@ class Settings:
     device: str = field(metadata=_is(of_trial=True))
     report_every_s: float = field(metadata=_is(least=0, of_trial=True, on_resume="free", computes=False))
     system_metrics: bool = field(metadata=_is(of_trial=True, on_resume="free", computes=False))
+    diagnostics: bool = field(metadata=_is(of_trial=True, on_resume="free", computes=False))
     max_retries: int = field(metadata=_is(least=0, most=100, on_resume="free"))
     max_failed: float = field(metadata=_is(least=0, most=1, on_resume="free"))
     disk_wait_s: float = field(metadata=_is(least=0, on_resume="free"))

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,9 @@ from orchestrator.training.pruning import Pruned, Pruning, prunable
 from orchestrator.training.schedules import Schedule
 from orchestrator.training.transfer import Transfer
 from orchestrator.training.transfer.layers import cut_heads, freeze_all_but, stage_of_parameters
+
+if TYPE_CHECKING:
+    from orchestrator.training.diagnosis.at_work import AtWork
 
 INIT_IMAGES = 128
 """Training images that initializers may look at."""
@@ -93,9 +96,17 @@ def build_learner(config: Mapping[str, Any], beat: Callable[[], None] = lambda: 
         clip_norm=config.get("clip_grad_norm"),
         pruned=pruned,
         evaluation=evaluation,
+        at_work=_at_work(model) if config.get("diagnostics") else None,
         moving=None if decay is None else MovingAverage(whole, decay, transferred.unchanging),
         beat=beat,
     )
+
+
+def _at_work(model: nn.Module) -> AtWork:
+    """Imported here, since most trials are not diagnosed."""
+    from orchestrator.training.diagnosis.at_work import AtWork
+
+    return AtWork(model)
 
 
 def load_data(config: Mapping[str, Any], progress: Progress | None = None, *, decode: bool = True) -> Dataset:

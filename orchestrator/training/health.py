@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from models.initializers.parameters import weights
 from models.network import part_names
 from orchestrator.base.records import InitHealth
+from orchestrator.training.step_watch import StepWatch
 
 Signal = Literal["outputs", "gradients"]
 
@@ -64,7 +65,7 @@ class _Layer:
         return [self.total, self.length, self.weights, self.length if self.gradient is None else self.gradient]
 
 
-class FirstStep:
+class FirstStep(StepWatch):
     """Watches the layers of a network in one forward pass, and in the backward pass that belongs to it.
 
     It draws no random number and changes none. The classifier, auxiliary heads and layers that return no tensor are left out.

@@ -6,9 +6,9 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,10 @@ from orchestrator.training.losses import Batch, Loss
 from orchestrator.training.penalties.base import ActivationPenalty, Penalty, watched
 from orchestrator.training.pruning import Pruned
 from orchestrator.training.schedules import Schedule
+from orchestrator.training.step_watch import StepWatch
+
+if TYPE_CHECKING:
+    from orchestrator.training.diagnosis.at_work import AtWork
 
 GRADIENT_NORMS = 8
 """The gradient norm of an epoch is the mean over this many of its steps, evenly spaced."""
@@ -61,6 +65,7 @@ class Learner:
         keep_graph: whether the optimizer wants to differentiate the gradients again.
         full_batch: whether it takes one step an epoch, by the gradient over the whole training split.
         first_step: what the first step of epoch 1 showed of the initialization.
+        at_work: what looks at the layers in some steps; None where nothing does.
     """
 
     model: nn.Module
@@ -82,6 +87,7 @@ class Learner:
     evaluation: Evaluation | None = None
     pruned: Pruned | None = None
     moving: MovingAverage | None = None
+    at_work: AtWork | None = None
     factor: float | None = None
     beat: Callable[[], None] = lambda: None
     base_lrs: list[float] = field(init=False)
@@ -146,23 +152,25 @@ def train_epoch(learner: Learner, epoch: int) -> dict[str, float]:
     measured = frozenset({steps - 1}) if learner.full_batch else measured_steps(steps)
     norms: list[Tensor] = []
     optimizer, params, keep_graph = learner.optimizer, learner.params, learner.keep_graph
-    if epoch == 1:
-        learner.first_step = FirstStep(learner.model)
     learner.model.train()
     for module in learner.frozen:
         module.eval()
 
+    watches = _watches(learner, epoch, steps)
     with _activations(learner) as activations:
-        closure = _Closure(learner, activations, learner.first_step if epoch == 1 else None)
+        closure = _Closure(learner, activations)
         for step, batch in enumerate(stream):
+            watching = watches.get(step, ())
+            for watch in watching:
+                watch.before_step()
             if not learner.full_batch:
                 learner.set_factor(learner.schedule(epoch - 1 + step / steps))
-                closure.begin(batch)
+                closure.begin(batch, watches=watching)
                 optimizer.step(closure)  # type: ignore[arg-type]
             else:
                 if step == 0:
                     learner.set_factor(learner.schedule(epoch - 1))
-                closure.begin(batch, share=len(batch.labels) / len(train), clear=step == 0)
+                closure.begin(batch, share=len(batch.labels) / len(train), clear=step == 0, watches=watching)
                 closure()
                 if step == steps - 1:
                     closure.shorten()
@@ -171,6 +179,8 @@ def train_epoch(learner: Learner, epoch: int) -> dict[str, float]:
                 learner.pruned.hold()
             if learner.moving is not None and (step == steps - 1 or not learner.full_batch):
                 learner.moving.update()
+            for watch in watching:
+                watch.after_step()
             totals.add(closure.loss, main_output(closure.outputs), batch.labels)
             learner.beat()
             if step in measured:
@@ -187,7 +197,20 @@ def train_epoch(learner: Learner, epoch: int) -> dict[str, float]:
         "lr": optimizer.param_groups[0]["lr"],
         "grad_norm": grad_norm,
         "images_per_s": len(train) / (time.perf_counter() - started),
+        **(learner.at_work.take() if learner.at_work is not None else {}),
     }
+
+
+def _watches(learner: Learner, epoch: int, steps: int) -> dict[int, list[StepWatch]]:
+    """Step (from 0) -> what looks at it."""
+    found: dict[int, list[StepWatch]] = {}
+    if epoch == 1:
+        learner.first_step = FirstStep(learner.model)
+        found[0] = [learner.first_step]
+    if learner.at_work is not None:
+        for step, look in learner.at_work.looks(epoch, steps):
+            found.setdefault(step, []).append(look)
+    return found
 
 
 class _Closure:
@@ -203,23 +226,22 @@ class _Closure:
     penalty: Tensor | None
     norm: Tensor | None = None
 
-    def __init__(
-        self, learner: Learner, activations: dict[str, list[Tensor]] | None, watch: FirstStep | None = None
-    ) -> None:
+    def __init__(self, learner: Learner, activations: dict[str, list[Tensor]] | None) -> None:
         self._learner, self._activations = learner, activations
-        self._watch = watch
         self._params = learner.params
         self._backward = backward_on_cpu(learner.keep_graph) if learner.device.type == "cpu" else None
         self._first = True
         self._batch: Batch
 
-    def begin(self, batch: Batch, *, share: float = 1.0, clear: bool = True) -> None:
+    def begin(self, batch: Batch, *, share: float = 1.0, clear: bool = True, watches: Sequence[StepWatch] = ()) -> None:
         """Another batch.
 
         Args:
             share: the weight of its gradient: its share of the examples, where the gradient is summed over an epoch.
             clear: whether the gradient begins anew.
+            watches: look at the first call.
         """
+        self._watches = watches
         self._batch, self._first, self._share, self._clear = batch, True, share, clear
 
     def __call__(self) -> Tensor:
@@ -229,12 +251,8 @@ class _Closure:
                 p.grad = None
         if self._activations is not None:
             self._activations.clear()
-        if self._watch is None:
-            outputs = learner.forward(batch.images)
-        else:
-            with self._watch.watching():
-                outputs = learner.forward(batch.images)
-            self._watch = None
+        watches, self._watches = self._watches, ()
+        outputs = learner.forward(batch.images) if not watches else self._watched(watches)
         loss = learner.loss(outputs, batch.labels, batch)
         penalty = self._penalty()
         if self._first:
@@ -248,9 +266,17 @@ class _Closure:
             backward_anywhere(objective, learner.keep_graph)
         if learner.pruned is not None:
             learner.pruned.mask_gradients()
+        for watch in watches:
+            watch.after_backward()
         if not learner.full_batch:
             self.shorten()
         return objective
+
+    def _watched(self, watches: Sequence[StepWatch]) -> Tensor | Outputs:
+        with ExitStack() as stack:
+            for watch in watches:
+                stack.enter_context(watch.watching())
+            return self._learner.forward(self._batch.images)
 
     def shorten(self) -> None:
         """Shortens the gradient, where that is asked for; once all of it is there."""

@@ -1,4 +1,4 @@
-"""A sweep with initializations that vanish and explode, and a trial that diverges: what is recorded, shown and verified."""
+"""A sweep with `diagnostics=true`, initializations that vanish and explode, and a trial that diverges: what is told."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_health_and_stories_reach_every_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    net = ["data=synthetic", "model.hidden=8", "model.width=20", "batch_size=16", "epochs=2"]
+    net = ["data=synthetic", "model.hidden=8", "model.width=20", "batch_size=16", "epochs=2", "diagnostics=true"]
     space = ["init=gaussian", "init.std=1e-4,0.3,1e8", "optimizer=sgd", "optimizer.lr=0.01", "sampler=grid"]
     assert main(["launch", "name=story", *net, *space]) == 0
     said = " ".join(capsys.readouterr().out.split())
@@ -47,6 +47,16 @@ def test_health_and_stories_reach_every_record(
         assert (tag(1, "init_health"), tag(1, "init_health_layer"), tag(1, "diverged_at")) == ("ok", None, None)
         assert tag(2, "diverged_at") == "outputs of 9 at epoch 1, step 1, lr 0.01"
         assert "there was no good step before" in (tag(2, "mlflow.note.content") or "")
+        of_trial = "JOIN tags t USING (run_uuid) WHERE t.key = 'trial_uid' AND t.value = ?"
+
+        def steps(index: int, key: str) -> list[int]:
+            found = db.execute(
+                f"SELECT step FROM metrics m {of_trial} AND m.key = ?", (f"{folder.name}/{index}", key)
+            ).fetchall()
+            return sorted(step for (step,) in found)
+
+        assert steps(1, "layers/3/activation_std") == steps(1, "layers/sign_agreement") == [1, 2]
+        assert steps(1, "init/3/update_ratio") == [1]
     db.close()
 
     assert main(["show", "story/2"]) == 0

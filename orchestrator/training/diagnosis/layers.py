@@ -136,6 +136,12 @@ class Watch:
         """The layers in the order of computation; those that the pass did not reach are left out."""
         return [self._of(name, seen) for name, seen in self._seen.items()]
 
+    def release(self) -> None:
+        """Lets all activations go; gradients that come back later, as of curvature, are not looked at."""
+        for seen in self._seen.values():
+            seen.forget()
+        self._seen.clear()
+
     def _of(self, name: str, seen: _Seen) -> LayerStatistics:
         weight, outputs = self.layers[name], seen.outputs
         axis = -1 if isinstance(weight.module, nn.Linear) else 1

@@ -24,10 +24,15 @@ def sign_agreement(subject: Subject) -> float | None:
     with subject.at_work(), watched(subject.model) as watch:
         subject.model(subject.batch.images[:2])
     first = subject.model.get_submodule(next(iter(watch.activations()), ""))
-    if not _is_plain(first):
+    if not is_plain(first):
         return None
     inputs, gradients = _inputs_and_gradients(subject, first)
-    return None if gradients is None else majority_share(per_example(first, inputs[:EXAMPLES], gradients[:EXAMPLES]))
+    return None if gradients is None else agreement_of(first, inputs, gradients)
+
+
+def agreement_of(layer: nn.Module, inputs: Tensor, gradients: Tensor) -> float | None:
+    """The same of what went into a layer that `is_plain`, and the gradients of what came out."""
+    return majority_share(per_example(layer, inputs[:EXAMPLES], gradients[:EXAMPLES]))
 
 
 def majority_share(gradients_NOK: Tensor) -> float | None:
@@ -55,7 +60,8 @@ def per_example(layer: nn.Module, inputs: Tensor, gradients: Tensor) -> Tensor:
     return torch.stack(each).flatten(2)
 
 
-def _is_plain(layer: nn.Module) -> bool:
+def is_plain(layer: nn.Module) -> bool:
+    """Whether the gradient of its weight by one example can be told."""
     if isinstance(layer, nn.Linear):
         return True
     return isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros"
