@@ -117,7 +117,7 @@ def _verdict(claim: Claim, trials: _Trials, reason: str | None) -> Verdict:
     if claim.every_seed and shared:
         return replace(made, verdict=HOLDS if all(sign * one >= 0 for one in differences) else FAILS)
     if low is None or high is None:
-        return replace(made, why="one seed gives no interval")
+        return replace(made, why="one seed, or infinite values, give no interval")
     near, far = (low, high) if sign > 0 else (-high, -low)
     if near <= 0 <= far:
         return replace(made, why="the interval holds 0")
@@ -147,7 +147,7 @@ def _interval(
         known = [one for one in differences if not math.isnan(one)]
         return (min(known), max(known), "range of the seeds") if known else (None, None, "")
     if not differences and not isinstance(left, float) and not isinstance(right, float):
-        if max(len(left), len(right)) < 2:
+        if max(len(left), len(right)) < 2 or not all(map(math.isfinite, [*left.values(), *right.values()])):
             return None, None, ""
         low, high = welch([*left.values()], [*right.values()])
         return low - margin, high - margin, "Welch's t"
@@ -184,12 +184,16 @@ class _Trials:
         apply = _FORMULAS[side.name]
         if not seeds:
             return apply([part for part in parts if isinstance(part, float)])
-        return {seed: apply([_at(part, seed) for part in parts]) for seed in sorted(set.intersection(*seeds))}
+        if not (shared := set.intersection(*seeds)):
+            raise _MissingError(f"the measures of {side} share no seed")
+        return {seed: apply([_at(part, seed) for part in parts]) for seed in sorted(shared)}
 
     def _measured(self, measure: Measure) -> Seeds:
         chosen = [trial for trial in self._trials if _fits(trial, measure.of)]
         if not chosen:
             raise _MissingError(f"there is no trial for {measure}")
+        if len({trial.config_index for trial in chosen}) > len({_along(trial, measure) for trial in chosen}):
+            raise _MissingError(f"several configurations fit {measure}")
         by_seed: dict[int, list[tuple[TrialRecord, float]]] = defaultdict(list)
         for trial in chosen:
             by_seed[int(trial.config.get("seed", trial.repeat))].append((trial, self._value(trial, measure)))
@@ -284,10 +288,7 @@ def _first_reach(trial: TrialRecord, measure: Measure) -> float:
 
 def _reduced(rows: Sequence[tuple[TrialRecord, float]], measure: Measure) -> float:
     """The one number of a seed."""
-    axes = list(measure.over)
-    table = {tuple(map(_hashable, (value_of(trial, key) for key in axes))): value for trial, value in reversed(rows)}
-    if len(table) < len({trial.config_index for trial, _ in rows}):
-        raise _MissingError(f"several configurations fit {measure}")
+    table = {_along(trial, measure): value for trial, value in reversed(rows)}
     upward = MEASURED[measure.metric] == "max" and measure.until is None
     for reducer in measure.over.values():
         along: dict[tuple[Any, ...], list[tuple[Any, float]]] = defaultdict(list)
@@ -297,8 +298,10 @@ def _reduced(rows: Sequence[tuple[TrialRecord, float]], measure: Measure) -> flo
     return table[()]
 
 
-def _hashable(value: object) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _along(trial: TrialRecord, measure: Measure) -> tuple[Any, ...]:
+    """Its values of the keys that are reduced."""
+    values = (value_of(trial, key) for key in measure.over)
+    return tuple(tuple(value) if isinstance(value, list) else value for value in values)
 
 
 def _reduce(reducer: Reducer, points: Sequence[tuple[Any, float]], *, upward: bool) -> float:
@@ -332,6 +335,8 @@ def _within_share(reducer: Reducer, ordered: Sequence[tuple[float, float]], best
     good = [value >= reducer.share * best[1] for _, value in ordered]
     if reducer.name == "largest":
         return float(max(at for (at, _), inside in zip(ordered, good, strict=True) if inside))
+    if ordered[0][0] <= 0:
+        raise _MissingError("a plateau in decades needs a key above 0")
     first = last = ordered.index(best)
     while first > 0 and good[first - 1]:
         first -= 1

@@ -34,7 +34,7 @@ SAFE = re.compile(r"[\w\-.,/:=+@%]+")
 called `$(rm -r ~).yaml`."""
 
 TAKE_OVERRIDES = ("launch", "train", "diagnose", "resume")
-TAKE_FOLDERS = ("--runs-dir", "--config-dir", "--folder")
+TAKE_FOLDERS = ("--runs-dir", "--config-dir", "--folder", "--data")
 TEMPERATURES = ("after", "before", "none")
 NO_KEYS = ("_target_", "search", "paper", "defaults")
 SWEEPS_SHOWN = 200

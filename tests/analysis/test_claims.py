@@ -189,7 +189,7 @@ def test_one_seed_gives_no_interval_unless_the_claim_is_of_every_seed() -> None:
     record = a_record(of_seeds({"a": 1}, ONE[:1]), claim, claim | {"every_seed": True})
     record.plan = record.plan.replace('"repeat": 3', '"repeat": 1')
     alone, every = verdicts(record)
-    assert (alone.verdict, alone.why) == (UNDECIDED, "one seed gives no interval")
+    assert (alone.verdict, alone.why) == (UNDECIDED, "one seed, or infinite values, give no interval")
     assert every.verdict == HOLDS
 
 
@@ -295,6 +295,29 @@ def test_trials_are_chosen_by_searched_keys_groups_and_fixed_values() -> None:
     )
     assert (by_value.left, by_group.left, by_list.left) == (0.91, 0.91, 0.72)
     assert none.why == "there is no trial for val/accuracy [a=0.7]"
+
+
+def test_what_has_no_value_is_undecided_and_says_why() -> None:
+    """No claim that was planned can end the sweep with an exception."""
+    trials = [*of_seeds({"a": 0, "b": 1}, ONE), *of_seeds({"a": 1, "b": 1}, TWO)]
+    several, zero, apart, infinite = verdicts(
+        record := a_record(
+            trials,
+            {"left": side(of={"b": 1}), "at_least": 0},
+            {"left": side(over={"a": {"plateau": 0.5}}), "at_least": 0},
+            {"left": {"difference": [side(of={"a": 0}), side(of={"a": 1})]}, "at_least": 0},
+            {"left": side(until=5.0, of={"a": 0}), "at_least": side(of={"a": 1})},
+        )
+    )
+    assert "several configurations fit" in several.why
+    assert zero.why == "a plateau in decades needs a key above 0"
+    assert (apart.verdict, infinite.verdict) == (HOLDS, HOLDS)
+    for index in (3, 4, 5):
+        record.trials[index].config["seed"] += 1000
+    apart, infinite = verdicts(record)[2:]
+    assert apart.why.startswith("the measures of (val/accuracy [a=0] - val/accuracy [a=1]) share no seed")
+    assert infinite.why == "one seed, or infinite values, give no interval"
+    assert {one.verdict for one in verdicts(record)} == {UNDECIDED}
 
 
 def test_a_sweep_without_claims_has_none() -> None:
