@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from orchestrator.base.layout import CONF
-from orchestrator.cli import COMMANDS
+from orchestrator.cli import COMMANDS, main
 from orchestrator.cli.completing import candidates
 from orchestrator.config.catalogue import file_of
 from orchestrator.config.planning import compose_job
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 ROWS = [line for line in (DOCS / "lectures.md").read_text().splitlines() if re.match(r"\| (?!what|---)", line)]
+COMPOSED = ("launch", "diagnose")
+STUDIES = ("lesion", "paths", "trajectories")
 ANYTHING = {
     tuple(shlex.split(text)[1:])
     for row in ROWS
@@ -34,7 +36,7 @@ def test_every_row_has_a_lecture_a_command_and_what_is_to_be_seen() -> None:
         assert re.fullmatch(r"(not yet: )?`orchestrator \w[^`]*`", command), row
 
 
-@pytest.mark.parametrize("words", sorted(one for one in ANYTHING if one[0] != "launch"), ids=" ".join)
+@pytest.mark.parametrize("words", sorted(one for one in ANYTHING if one[0] not in COMPOSED), ids=" ".join)
 def test_commands_and_their_options_and_choices_are_there(words: tuple[str, ...]) -> None:
     command, *rest = words
     assert command in COMMANDS
@@ -50,9 +52,13 @@ def test_commands_and_their_options_and_choices_are_there(words: tuple[str, ...]
             assert file_of("ensemble", method)
 
 
-@pytest.mark.parametrize("words", sorted(one for one in ANYTHING if one[0] == "launch"), ids=" ".join)
-def test_what_would_be_launched_composes(
+@pytest.mark.parametrize("words", sorted(one for one in ANYTHING if one[0] in COMPOSED), ids=" ".join)
+def test_what_would_be_launched_or_diagnosed_composes(
     words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "epochs:" in compose_job(words[1:])
+    command, *overrides = words
+    if command == "diagnose" and overrides[0] in STUDIES:
+        assert main([command, overrides[0], "--help"]) == 0
+    else:
+        assert "epochs:" in compose_job([*overrides, "search=none"] if command == "diagnose" else overrides)

@@ -29,7 +29,7 @@ INTERRUPTED = 128
 
 NOT_HERE = {
     "E12 ensembles of networks": "is about predictions, which no claim measures: see `orchestrator compare NAME`",
-    "E14 residual networks as ensembles": "needs units deleted at test time, which is no trial of a sweep",
+    "E14 residual networks as ensembles": "is about units deleted at test time: see `orchestrator diagnose lesion`",
     "E16 transfer": "needs the weights of another sweep: `orchestrator launch search=transfer pretrained=SWEEP/TRIAL`",
     "E17 controller of an architecture search": "needs the controller, a sampler that learns by reinforcement",
     "E18 compound scaling": "needs another image size in each trial, and a sweep has one data set",
