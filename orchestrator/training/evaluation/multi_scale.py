@@ -10,6 +10,7 @@ from orchestrator.training.evaluation.base import Evaluation
 from orchestrator.training.evaluation.views import View, Views, ten
 
 SCALES = tuple(side / 224 for side in (224, 256, 384, 480, 640))
+MOST = 100
 
 
 def multi_scale(*, scales: Sequence[float] = SCALES) -> Evaluation:
@@ -22,13 +23,13 @@ def multi_scale(*, scales: Sequence[float] = SCALES) -> Evaluation:
         scales: of the image's sides, relative to the size that the network takes; rounded to whole pixels.
 
     Raises:
-        ValueError: none is given, or one is below 1, or above 16.
+        ValueError: none is given, or more than 100, or one is below 1, or above 16.
 
     Source: the scales of He et al. 2015, Deep Residual Learning, section 3.4, arXiv:1512.03385; the windows of Krizhevsky et al.
     2012, section 4.1.
     """
-    if not scales or not all(math.isfinite(scale) and 1 <= scale <= 16 for scale in scales):
-        raise ValueError(f"scales must be one or more numbers from 1 to 16, got {[*scales]}")
+    if not 1 <= len(scales) <= MOST or not all(math.isfinite(scale) and 1 <= scale <= 16 for scale in scales):
+        raise ValueError(f"scales must be 1 to {MOST} numbers from 1 to 16, got {str([*scales])[:100]}")
     return _MultiScale(tuple(scales))
 
 
