@@ -20,6 +20,7 @@ from orchestrator.base.rights import Rights, granted
 from orchestrator.config.plan import SweepPlan
 
 from .draft import Draft
+from .joint import Joint
 from .machine import Footprint, check_space, check_writable, footprint, gpus
 from .probes import BUDGET_S, EVERY_TRIAL, probes, untried
 from .weights import FindTrial, Found, with_weights
@@ -168,11 +169,14 @@ def _with_probes(draft: Draft, found: Found, wishes: _Wishes) -> SweepPlan:
 
     made = found.plan
     made = replace(made, base={**made.base, "data": absolute_paths(made.base["data"], Path.cwd())})
-    configs = probes(made)
+    joint = Joint(made)
+    told = joint.problems()
+    configs = probes(made, joint)
+    fetch = wishes.fetch and not told
     result = preflight.check(
-        configs, wishes.say, fetch=wishes.fetch, costs=wishes.costs, budget_s=BUDGET_S, weights=found.complete
+        configs, wishes.say, fetch=fetch, costs=wishes.costs, budget_s=BUDGET_S, weights=found.complete
     )
-    for problem in result.problems:
+    for problem in (*told, *(problem for problem in result.problems if not joint.tells(problem))):
         if problem.key == "pretrained" and (differs := found.differing.get(str(problem.value))):
             problem = replace(problem, why=f"{problem.why}. {differs}")
         everywhere = problem.where is not None and problem.where.startswith(EVERY_TRIAL)

@@ -10,12 +10,16 @@ from orchestrator.base.groups import GROUPS
 from orchestrator.config.plan import SweepPlan, trial_config
 from orchestrator.space import Parameter, Space
 
+from .joint import Joint
+
 EVERY_TRIAL = "every trial"  # the label of the configuration before any searched value
 BUDGET_S = 10.0  # seconds; how long configurations are tried before a launch
 
 
-def probes(made: SweepPlan) -> list[tuple[str, dict[str, Any]]]:
+def probes(made: SweepPlan, joint: Joint) -> list[tuple[str, dict[str, Any]]]:
     """Configurations to try, each once and with a label, in the order of their use.
+
+    Where the defaults of other settings do not go with a value, `joint` sets those of a trial that has it.
 
     First one with nothing searched, then every choice and both ends of every range alone, then the choices in pairs, and every
     penalty with weight decay.
@@ -24,7 +28,7 @@ def probes(made: SweepPlan) -> list[tuple[str, dict[str, Any]]]:
     found: dict[str, Mapping[str, Any]] = {}
     for params in [{}, *singles, *_pairs(made.space), *_penalties_beside_decay(made.space)]:
         found.setdefault(_label(params), params)
-    return [(label, trial_config(made, params)) for label, params in found.items()]
+    return [(label, trial_config(made, joint.completed(params))) for label, params in found.items()]
 
 
 def untried(labels: list[str], tried: int) -> str | None:
