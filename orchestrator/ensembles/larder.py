@@ -19,7 +19,7 @@ from orchestrator.ensembles.methods import NotPossibleError
 from orchestrator.ensembles.methods.soup import Soup
 from orchestrator.ensembles.pool import Member, Pool
 from orchestrator.ensembles.pooling import softmax
-from orchestrator.ensembles.weights import SCOPE, Weights, weights_here
+from orchestrator.ensembles.weights import ASKED, SCOPE, Weights, weights_here
 
 if TYPE_CHECKING:
     import numpy as np
@@ -210,7 +210,7 @@ def open_kitchen(
 
     rights = in_force() | read_user_rights()
     config = one.config if evaluate is None else {**one.config, "evaluate": evaluate}
-    parts = {part: config[part] for part in (*OF_COSTS, "preprocess", "evaluate")}  # network and data
+    parts = {part: config[part] for part in (*OF_COSTS, *ASKED)}  # network and data
     check_recorded(one.name, parts, rights, how=SETTINGS)
     with granted(rights):
         kitchen = Kitchen(config, fingerprint=gathered.fingerprint, anew=anew)

@@ -21,7 +21,10 @@ from orchestrator.ensembles.pool import Pool
 from orchestrator.journal.record import SweepRecord, read_sweep
 
 LONGEST_HEADER = 2**24
-OF_NETWORK = ("model", *OF_MODEL, "preprocess", "evaluate")
+ASKED = ("preprocess", "evaluate")
+"""Groups that say what a network is shown of an image, and how often."""
+
+OF_NETWORK = ("model", *OF_MODEL, *ASKED)
 """What averaged networks have in common, beside the names and shapes of their weights."""
 
 IN_TRAINING = {"model": ("dropout", "aux_dropout"), "norm": ("momentum",)}
