@@ -177,3 +177,30 @@ def test_a_sweep_without_claims_says_what_has_some(tmp_path: Path, capsys: pytes
     assert main(["claims", "sim-00000000", "--runs-dir", str(tmp_path / "runs")]) == 0
     assert "sim-00000000 claims nothing; experiments that do:  orchestrator list experiment" in capsys.readouterr().out
     assert read_sweep(tmp_path / "runs" / "sim-00000000").trials
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_coarse_to_fine_reads_the_test_of_what_is_trained_in_full_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    how = ["search=coarse_to_fine", "scheduler=asha", "scheduler.grace_epochs=1", "scheduler.reduction_factor=20"]
+    small = [
+        "data=synthetic",
+        "model.width=12",
+        "norm=none",
+        "trials=8",
+        "epochs=3",
+        "tracking=none",
+        "max_concurrent=1",
+    ]
+    assert main(["launch", *how, *small, "name=coarse"]) == 0
+    trials = read_sweep(find_sweep(Path("runs"), "coarse")).trials.values()
+    short = [trial for trial in trials if trial.state == "stopped"]
+    full = [trial for trial in trials if trial.state == "completed"]
+    assert len(short) + len(full) == 8
+    assert len(short) > len(full) > 0
+    assert {trial.epoch for trial in short} == {1}
+    assert {trial.epoch for trial in full} == {3}
+    assert not any("test/accuracy" in trial.metrics for trial in short)
+    assert all("test/accuracy" in trial.metrics for trial in full)
