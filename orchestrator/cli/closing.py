@@ -99,7 +99,7 @@ def claim_lines(claims: Sequence[Verdict]) -> list[str]:
 
     rows = [claim_row(one) for one in claims]
     columns = {name: [row[place] for row in rows] for place, name in enumerate(HEADS)}
-    lines, _ = fitting(columns, list(HEADS))
+    lines, _ = fitting(columns, [*(name for name in HEADS if name != "margin"), "margin"])
     told = [f"{one.claim.id} {one.verdict}: {one.claim.says}" for one in claims if one.verdict != HOLDS]
     reasons = [f" ({one.why})" if one.why else "" for one in claims if one.verdict != HOLDS]
     return [tally(claims), *lines, *wrapped([line + why for line, why in zip(told, reasons, strict=True)])]

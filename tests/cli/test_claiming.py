@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from orchestrator.base.errors import ConfigError
-from orchestrator.base.layout import CONF
+from orchestrator.base.layout import CONF, JOURNAL
 from orchestrator.cli import gallery, main
 from orchestrator.cli.claiming import claims_command
 from orchestrator.cli.gallery import Entry, as_markdown, entries
-from orchestrator.journal.finding import find_sweep
+from orchestrator.journal.finding import find_sweep, name_of
 from orchestrator.journal.record import read_sweep
+from tests.simulated import simulated_sweep
 
 EXPERIMENT = """\
 # @package _global_
@@ -137,6 +138,19 @@ def test_other_seeds_are_sweeps_of_their_own() -> None:
     assert command[-2:] == ["repeat=5", "seed=2"]
 
 
+def test_a_sweep_that_was_interrupted_goes_on_and_a_closed_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = simulated_sweep(tmp_path / "sim-00000000", trials=3, epochs=2)
+    monkeypatch.setattr(Entry, "sweep", name_of(folder))
+    entry = Entry("sim", "S: simulated", photographs=False)
+    assert gallery._command(entry, tmp_path, None) is None
+    with sqlite3.connect(folder / JOURNAL) as journal:
+        journal.execute("DELETE FROM events WHERE kind = 'sweep_closed'")
+    journal.close()
+    assert gallery._command(entry, tmp_path, None) == ["resume", folder.name, "--runs-dir", str(tmp_path)]
+
+
 def test_every_experiment_of_the_lectures_is_run_or_left_out_with_a_reason() -> None:
     """The 29 sweeps of the lectures' experiments, by number."""
     here = {entry.name[:3].upper() for entry in entries()}
@@ -171,8 +185,6 @@ def test_options_that_do_not_go_together_are_refused(argv: list[str], why: str) 
 
 
 def test_a_sweep_without_claims_says_what_has_some(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from tests.simulated import simulated_sweep
-
     simulated_sweep(tmp_path / "runs" / "sim-00000000", trials=3, epochs=2)
     assert main(["claims", "sim-00000000", "--runs-dir", str(tmp_path / "runs")]) == 0
     assert "sim-00000000 claims nothing; experiments that do:  orchestrator list experiment" in capsys.readouterr().out
