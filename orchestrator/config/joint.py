@@ -135,8 +135,10 @@ class Joint:
 
 
 def _refusal(config: Mapping[str, Any], group: str) -> str | None:
+    from orchestrator.training.alone import try_alone
+
     try:
-        _build(config, group)
+        try_alone(config, group)
     except ConfigError:
         return None  # an argument that is none, or of another type
     except ValueError as error:
@@ -146,24 +148,6 @@ def _refusal(config: Mapping[str, Any], group: str) -> str | None:
     except Exception as error:  # a target may be code of the user's, which raises what it likes
         return f"raises {type(error).__name__}: {error}"
     return None
-
-
-def _build(config: Mapping[str, Any], group: str) -> None:
-    """Build what a group of the configuration names, without data and model."""
-    from torch import nn
-
-    from orchestrator.training.build import build_evaluation, build_optimizer, build_schedule
-    from orchestrator.training.preflight import build_alone
-
-    match group:
-        case "optimizer":
-            build_optimizer(config, nn.Linear(2, 2), alone=True)
-        case "schedule":
-            build_schedule(config, steps_per_epoch=1)
-        case "evaluate":
-            build_evaluation(config)
-        case _:
-            build_alone(config, group)
 
 
 # which combinations there are
