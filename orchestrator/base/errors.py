@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -100,6 +101,8 @@ class RunningElsewhereError(OrchestratorError):
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known name closest to `word`, or None where nothing is close."""
     names = list(known)
+    if same := spelled_otherwise(word, names):
+        return same
     if swapped := [name for name in names if name != word and sorted(name) == sorted(word)]:  # modle, learnign
         return swapped[0]
     found = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
@@ -107,3 +110,12 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
         by_case = {name.lower(): name for name in names}
         found = [by_case[w] for w in difflib.get_close_matches(word.lower(), list(by_case), n=1, cutoff=0.6)]
     return found[0] if found else None
+
+
+def spelled_otherwise(word: str, known: Iterable[str]) -> str | None:
+    """The known name that differs from `word` in nothing but capitals, hyphens and underscores; None where none does."""
+    return next((name for name in known if name != word and _letters(name) == _letters(word)), None)
+
+
+def _letters(word: str) -> str:
+    return re.sub(r"[\s_-]", "", word.lower())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.base.errors import ConfigError, Problem, nearest
+from orchestrator.base.errors import ConfigError, Problem, nearest, spelled_otherwise
 from orchestrator.base.settings import CONF
+
+from .words import choice_meant
 
 
 def groups(extra: Path | None = None) -> list[str]:
@@ -34,7 +36,8 @@ def file_of(group: str, choice: str, extra: Path | None = None) -> Path:
     known = [name for name, _ in choices(group, extra)]
     why, command = f"is not in conf/{group}", f"orchestrator list {group}"
     near = nearest(choice, known)
-    raise ConfigError(Problem(f"{group}={choice}", why, nearest=near, known=tuple(known), listed_by=command))
+    hint = None if spelled_otherwise(choice, known) else choice_meant(group, choice)
+    raise ConfigError(Problem(f"{group}={choice}", why, nearest=near, known=tuple(known), hint=hint, listed_by=command))
 
 
 def _roots(extra: Path | None) -> list[Path]:

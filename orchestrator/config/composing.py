@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from .foreign import list_of, search_of, spaced
 from .grammar import NO_ORDER, SPACE_BLOCKS, as_annotated, orders, parse, plain, to_domain, typed
 
 ENVIRONMENT = ("HOME", "USER", "TMPDIR", "SCRATCH", "SLURM_*", "ORCHESTRATOR_*")  # what ${oc.env:...} may read
+SEQUENCE = "sequence"  # a choice that takes a list of the others of its group as its `steps`
 _GIVEN = "given "  # leads the names under which values of the command line are resolved beside the configuration
 
 
@@ -72,10 +74,18 @@ def read_overrides(texts: Sequence[str], catalogue: Catalogue, problems: list[Pr
         elif override.is_sweep_override():
             swept[key] = override
         elif key in catalogue.files and (problem := catalogue.unknown(key, plain(override.value()))):
-            problems.append(replace(problem, hint=list_of(key, typed(override))))
+            problems.append(replace(problem, hint=_list_hint(key, typed(override), catalogue) or problem.hint))
         else:
             fixed[key] = override
     return Overrides(fixed, swept, frozenset(removed))
+
+
+def _list_hint(group: str, text: str, catalogue: Catalogue) -> str | None:
+    """The hint for a list of choices: they are searched, or in a group that can, done one after the other."""
+    hint = list_of(group, text)
+    if hint and SEQUENCE in catalogue.files[group]:
+        hint += f"; for one after the other  {group}={SEQUENCE} {group}.steps={shlex.quote(text)}"
+    return hint
 
 
 def _key(override: Override, text: str, catalogue: Catalogue) -> str:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.base import yaml_files
-from orchestrator.base.errors import ConfigError, Problem, nearest
+from orchestrator.base.errors import ConfigError, Problem, nearest, spelled_otherwise
 from orchestrator.base.groups import GROUPS, PARTS, SEARCHES
 from orchestrator.base.settings import CONF
+
+from .words import choice_meant
 
 
 def open_catalogue(config_dir: str | Path | None) -> Catalogue:
@@ -122,7 +124,8 @@ class Catalogue:
         if not isinstance(name, str) or not name:
             return Problem(group, f"must name a choice: {', '.join(known)}", "null" if name is None else repr(name))
         why, command = f"not in conf/{group}", f"orchestrator list {group}"
-        return Problem(group, why, name, nearest(name, known), known=tuple(known), listed_by=command)
+        hint = None if spelled_otherwise(name, known) else choice_meant(group, name)
+        return Problem(group, why, name, nearest(name, known), known=tuple(known), hint=hint, listed_by=command)
 
 
 def _place(path: Path, key: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.base import yaml_files
 from orchestrator.base.build import check, parameters, unknown_key
-from orchestrator.base.errors import ConfigError, Problem, nearest
+from orchestrator.base.errors import ConfigError, Problem, nearest, spelled_otherwise
 from orchestrator.base.groups import GROUPS, OF_MODEL, PROVIDED
 from orchestrator.base.settings import ROOT_KEYS
 from orchestrator.base.targets import resolve
@@ -18,6 +18,10 @@ from orchestrator.base.targets import resolve
 from .composing import Composed, Overrides
 from .files import Catalogue
 from .grammar import as_annotated, typed
+from .words import key_meant
+
+OTHERS_SHOWN = 4
+"""So many of the choices that have a key are named."""
 
 
 @dataclass
@@ -152,7 +156,11 @@ class Specs:
             names = {n for spec in self.of[group].values() for n in self.arguments(group, spec)}
             problem = unknown_key(key, value, names, f"{group}.")
             has_none = f"{group}={', '.join(self.of[group])} has no {name}"
-            return [replace(problem, why=problem.why.replace("unknown key", has_none), value=value, where=where)]
+            why = problem.why.replace("unknown key", has_none)
+            if others := self._others_having(group, name):
+                why = f"{has_none}; {group}={others}"
+            hint = key_meant(key)
+            return [replace(problem, why=why, value=value, where=where, hint=hint)]
         roots = [*ROOT_KEYS, *self.catalogue.files]
         inner = [f"{g}.{n}" for g in self.of for spec in self.of[g].values() for n in self.arguments(g, spec)]
         by_last = {full.partition(".")[2]: full for full in sorted(inner, key=lambda k: k.startswith("optimizer."))}
@@ -160,7 +168,21 @@ class Specs:
         near = (nearest(key, inner) if name else None) or nearest(key, roots) or nearest(key, inner)
         near = near or (by_last[last] if last else None)
         known = (*roots, "the keys of each group (model.width)")
-        return [Problem(key, "unknown key", value, near, where, known, listed_by="orchestrator launch --help")]
+        hint = None if spelled_otherwise(key, roots) else key_meant(key)
+        return [Problem(key, "unknown key", value, near, where, known, hint, "orchestrator launch --help")]
+
+    def _others_having(self, group: str, name: str) -> str:
+        """`patience has it`: the choices of the catalogue that have an argument which those in play lack."""
+        found = [c for c in self.catalogue.files[group] if c not in self.of[group] and self._has(group, c, name)]
+        rest = f" and {len(found) - OTHERS_SHOWN} more" if len(found) > OTHERS_SHOWN else ""
+        return f"{', '.join(found[:OTHERS_SHOWN])}{rest} {'has' if len(found) == 1 else 'have'} it" if found else ""
+
+    def _has(self, group: str, choice: str, name: str) -> bool:
+        try:
+            spec, _ = self.catalogue.choice(group, choice)
+        except ConfigError:
+            return False  # told where it is chosen
+        return name in self.arguments(group, spec)
 
     def check(self) -> None:
         """Check every spec against its target's signature, whose defaults are written down."""
