@@ -23,7 +23,7 @@ from .draft import Draft
 from .joint import Joint
 from .machine import Footprint, check_space, check_writable, footprint, gpus
 from .probes import BUDGET_S, EVERY_TRIAL, probes, untried
-from .weights import FindTrial, Found, with_weights
+from .weights import FindTrial, Found, left_to_init, with_weights
 
 
 @dataclass(frozen=True)
@@ -182,8 +182,10 @@ def _with_probes(draft: Draft, found: Found, wishes: _Wishes) -> SweepPlan:
         everywhere = problem.where is not None and problem.where.startswith(EVERY_TRIAL)
         draft.problems.append(replace(problem, where=None) if everywhere else problem)
     facts = json.loads(json.dumps(result.facts))  # as it will be read elsewhere: no tuples
+    left = facts.pop(preflight.AS_INITIALIZED, {})
     entry = facts.get("data_entry", "")  # so that no worker looks through the files again
     notes = [f"pretrained={value}: {differs}" for value, differs in found.differing.items()]
+    notes += left_to_init(made, left, draft.problems)
     notes += [note] if (note := untried([label for label, _ in configs], result.tried)) else []
     if not wishes.fetch and "fingerprint" not in facts and not result.problems:
         data = f"data={made.base['choices']['data']} is not here, or not decoded"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ from orchestrator.space import Choice, Space
 
 if TYPE_CHECKING:
     from orchestrator.training.pretrained import KeptWeights
+
+TENSORS_SHOWN = 4
 
 FindTrial = Callable[[Path, str], "KeptWeights"]
 """(runs folder, `SWEEP/7`) -> the weights that the trial kept; raises ConfigError or NotReadyError."""
@@ -76,6 +78,36 @@ def with_weights(made: SweepPlan, problems: list[Problem], find_trial: FindTrial
     made = _named_in_full(made, names)
     base = {**made.base, PRETRAINED_FILES: {**made.base.get(PRETRAINED_FILES, {}), **files}}
     return Found(replace(made, base=base, notes=(*made.notes, *dict.fromkeys(notes))), complete, differing)
+
+
+def left_to_init(made: SweepPlan, left: Mapping[str, Sequence[str]], problems: list[Problem]) -> list[str]:
+    """Notes on what `init` decides beside weights from a file; a search over it that decides nothing is a problem.
+
+    Args:
+        left: `VALUE MODEL` -> the names of the tensors that the file does not give, as far as it was tried.
+    """
+    searched = [key for key in made.space.keys if key == "init" or key.startswith("init.")]
+    values = next((p.domain.ends() for p in made.space.parameters if p.key == "pretrained"), (made.base["pretrained"],))
+    asked = list(_asked(made))
+    known = {value: left[f"{value} {model}"] for value, model in asked if f"{value} {model}" in left}
+    if not searched or not known:
+        return []
+    everything = len(left) == len(asked) and None not in values
+    if everything and not any(left.values()):
+        fixed = "init=default" if "init" in searched else f"~{searched[0]}"
+        why = f"decides nothing: pretrained={', '.join(known)} gives all tensors of the network"
+        hint = f"take it out of the search with {fixed}"
+        problems.append(Problem(searched[0], why, hint=hint))
+        return []
+    return [
+        f"pretrained={value}: init decides {_named(names) if names else 'nothing'}, the rest comes from the file"
+        for value, names in known.items()
+    ]
+
+
+def _named(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:TENSORS_SHOWN])
+    return f"{shown} and {len(names) - TENSORS_SHOWN} more" if len(names) > TENSORS_SHOWN else f"{shown} alone"
 
 
 def find_weights(

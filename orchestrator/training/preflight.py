@@ -80,6 +80,9 @@ COSTS_S = 1.0
 DECODING_TOLD_AFTER_S = 2.0
 DECODING_TOLD_EVERY_S = 3.0
 
+AS_INITIALIZED = "as_initialized"
+"""The fact of what `pretrained` leaves: value and choice of model -> the names of the tensors that the file does not give."""
+
 RANDOM_FEATURES = "transfer={} without pretrained=: what is not trained stays as it was initialized"
 
 COMPUTED_PARAMETERS = 30_000_000
@@ -297,6 +300,8 @@ class _Probe:
         if file is not None:
             weights = pretrained.read(Path(file["path"]), file["sha256"])
             fitted = pretrained.fits(config, model, weights)
+            begun = self.facts.setdefault(AS_INITIALIZED, {})
+            begun[f"{config['pretrained']} {config['choices']['model']}"] = [*fitted.replaced, *fitted.absent]
             self.notes.append(f"pretrained={config['pretrained']}: {described(fitted, self.facts['num_classes'])}")
 
     def _note(self, dataset: Dataset) -> None:

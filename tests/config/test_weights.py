@@ -104,6 +104,31 @@ def test_what_the_trial_of_the_weights_had_otherwise_is_told(tmp_path: Path) -> 
     assert wider.endswith("norm is default there, none here")
 
 
+def test_search_over_init_is_refused_where_the_file_gives_everything() -> None:
+    """The network has 4 classes, as its data: every tensor is the file's."""
+    weights("own.safetensors")
+    said = refused("pretrained=own.safetensors", "init=zero,lsuv")
+    why = "init: decides nothing: pretrained=own.safetensors gives all tensors of the network"
+    assert said == f"{why}; take it out of the search with init=default"
+    assert plan([*MODEL, "pretrained=own.safetensors", "init=default"]).base["choices"]["init"] == "default"
+    scale = refused("pretrained=own.safetensors", "init=kaiming", "init.scale=1,2")
+    assert scale.endswith("take it out of the search with ~init.scale")
+
+
+def test_what_init_decides_beside_a_file_is_told() -> None:
+    weights("seven.safetensors", classes=7), weights("own.safetensors")
+    made = plan([*MODEL, "pretrained=seven.safetensors", "init=zero,lsuv"])
+    network = models.create("convnet", num_classes=4, in_channels=1, image_size=(8, 8), stages=2, width=4)
+    classifier = [name for name in network.state_dict() if name.startswith("classifier")]
+    assert len(classifier) == 2
+    said = f"pretrained=seven.safetensors: init decides {', '.join(classifier)} alone, the rest comes from the file"
+    assert said in made.notes
+    assert "as_initialized" not in made.facts
+    both = plan([*MODEL, "pretrained=own.safetensors,null", "init=zero,lsuv"])
+    assert "pretrained=own.safetensors: init decides nothing, the rest comes from the file" in both.notes
+    assert not any("init decides" in note for note in plan([*MODEL, "pretrained=seven.safetensors"]).notes)
+
+
 def test_a_trial_is_looked_up_where_the_sweep_is_launched_alone() -> None:
     assert "names a trial, which can only be looked up where the sweep is launched" in refused("pretrained=short/3")
 
