@@ -38,6 +38,7 @@ def trial_lines(story: TrialStory) -> list[str]:
         *([("diverged", divergence_words(trial.divergence))] if trial.divergence else []),
         *([("try", "\n".join(divergence_advice(trial)))] if trial.divergence else []),
         *_files(story),
+        *([("look inside", _diagnose(story))] if config.get("diagnostics") else []),
         ("MLflow", _mlflow(story)),
         ("again", "\n".join(commands(story))),
     ]
@@ -55,6 +56,13 @@ def commands(story: TrialStory) -> list[str]:
     if request := request_of(story.begun_by):
         found.append(train_command(request, story.trial, searched_keys(story.begun_by.plan)))
     return found
+
+
+def _diagnose(story: TrialStory) -> str:
+    """The command for what no metric of an epoch holds: histograms, classes, filters."""
+    kept = (trial_folder(story.folder, story.trial.index) / BEST).is_file()
+    initial = "" if kept else " --initial"
+    return f"orchestrator diagnose from={story.name}{runs_dir_option(story.folder)}{initial}"
 
 
 def _state(story: TrialStory) -> str:
