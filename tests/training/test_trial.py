@@ -77,6 +77,12 @@ KINDS: dict[str, dict[str, Any]] = {
         "schedule": {"_target_": f"{OWN}.schedules.cyclic_cosine", "cycles": 3},
         "norm": {"_target_": "models.layers.norm.batch_norm"},
     },
+    "newton": {
+        "optimizer": {"_target_": f"{OWN}.optimizers.newton"},
+        "model": {"_target_": "models.mlp.mlp", "hidden": 1, "width": 3},
+        "epochs": 2,
+        "batch_size": 48,
+    },
     "clipped": {"clip_grad_norm": 0.1},
     "patience": {"early_stopping": {"_target_": f"{OWN}.early_stopping.patience.patience", "patience": 2}, "epochs": 9},
     "dropout masks": {
