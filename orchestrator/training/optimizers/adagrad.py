@@ -11,12 +11,22 @@ from torch import Tensor, nn
 
 from orchestrator.training import private
 from orchestrator.training.optimizers.lists import Group, ListOptimizer, require
+from orchestrator.training.optimizers.parameters import Decay, NamedParameter, decaying
 
 
 def adagrad(
-    params: Iterable[nn.Parameter], *, lr: float = 1e-2, eps: float = 1e-10, weight_decay: float = 0.0
+    params: Iterable[nn.Parameter],
+    *,
+    lr: float = 1e-2,
+    eps: float = 1e-10,
+    weight_decay: float = 0.0,
+    decay: Decay = "all",
+    named_params: Iterable[NamedParameter] | None = None,
 ) -> Adagrad:
     """Adagrad: s = s + g^2; w = w - lr g / (sqrt(s) + eps).
+
+    Args:
+        decay: which parameters decay, all or weights alone: not biases and norms (`decay_groups`).
 
     Raises:
         ValueError: a setting is outside its range.
@@ -24,7 +34,9 @@ def adagrad(
     require("lr", lr, low=0, positive=True)
     require("eps", eps, low=0)
     require("weight_decay", weight_decay, low=0)
-    return Adagrad(params, {"lr": lr, "eps": eps, "weight_decay": weight_decay})
+    return Adagrad(
+        decaying(params, named_params, decay, weight_decay), {"lr": lr, "eps": eps, "weight_decay": weight_decay}
+    )
 
 
 class Adagrad(ListOptimizer):

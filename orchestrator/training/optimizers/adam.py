@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from orchestrator.training import private
 from orchestrator.training.optimizers.lists import Group, ListOptimizer, require
+from orchestrator.training.optimizers.parameters import Decay, NamedParameter, decaying
 
 
 def adam(
@@ -23,13 +24,18 @@ def adam(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0.0,
+    decay: Decay = "all",
+    named_params: Iterable[NamedParameter] | None = None,
 ) -> Adam:
     """Adam: steps of about lr in each coordinate, by running means of the gradient and of its square.
+
+    Args:
+        decay: which parameters decay, all or weights alone: not biases and norms (`decay_groups`).
 
     Raises:
         ValueError: a setting is outside its range.
     """
-    return Adam(params, settings(lr, betas, eps, weight_decay))
+    return Adam(decaying(params, named_params, decay, weight_decay), settings(lr, betas, eps, weight_decay))
 
 
 def settings(lr: float, betas: tuple[float, float], eps: float, weight_decay: float) -> Group:

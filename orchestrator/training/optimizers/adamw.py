@@ -12,6 +12,7 @@ from torch import nn
 
 from orchestrator.training import private
 from orchestrator.training.optimizers.adam import Adam, settings
+from orchestrator.training.optimizers.parameters import Decay, NamedParameter, decaying
 
 
 def adamw(
@@ -21,13 +22,18 @@ def adamw(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 1e-2,
+    decay: Decay = "all",
+    named_params: Iterable[NamedParameter] | None = None,
 ) -> AdamW:
     """Adam whose weight decay acts on the weights directly, not through the running means.
+
+    Args:
+        decay: which parameters decay, all or weights alone: not biases and norms (`decay_groups`).
 
     Raises:
         ValueError: a setting is outside its range.
     """
-    return AdamW(params, settings(lr, betas, eps, weight_decay))
+    return AdamW(decaying(params, named_params, decay, weight_decay), settings(lr, betas, eps, weight_decay))
 
 
 class AdamW(Adam):

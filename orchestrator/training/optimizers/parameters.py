@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 Role = Literal["weight", "bias", "norm", "other"]
+Decay = Literal["all", "weights"]
 
 NORMS = (
     nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm,
@@ -94,6 +95,26 @@ def decay_groups(named: Iterable[NamedParameter], weight_decay: float) -> list[d
         {"params": [p.parameter for p in named if p.role != "weight"], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def decaying(
+    params: Iterable[nn.Parameter], named: Iterable[NamedParameter] | None, decay: Decay, weight_decay: float
+) -> Iterable[nn.Parameter] | list[dict[str, Any]]:
+    """All parameters in one group, or `decay_groups` of them.
+
+    Args:
+        decay: `all` of them decay, or `weights` alone.
+
+    Raises:
+        ValueError: `decay` is neither, or nothing is known of the parameters but themselves.
+    """
+    if decay not in get_args(Decay):
+        raise ValueError(f"decay must be one of {', '.join(get_args(Decay))}, got {decay}")
+    if decay == "all":
+        return params
+    if named is None:
+        raise ValueError("decay=weights has to be told which parameters are weights (named_params)")
+    return decay_groups(named, weight_decay)
 
 
 def split_groups(optimizer: torch.optim.Optimizer, factors: Mapping[int, float]) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from orchestrator.training import private
 from orchestrator.training.optimizers.lists import Group, ListOptimizer, require
+from orchestrator.training.optimizers.parameters import Decay, NamedParameter, decaying
 
 
 def rmsprop(
@@ -21,8 +22,13 @@ def rmsprop(
     eps: float = 1e-8,
     momentum: float = 0.0,
     weight_decay: float = 0.0,
+    decay: Decay = "all",
+    named_params: Iterable[NamedParameter] | None = None,
 ) -> RMSprop:
     """RMSprop: s = alpha s + (1 - alpha) g^2; v = momentum v + g / (sqrt(s) + eps); w = w - lr v.
+
+    Args:
+        decay: which parameters decay, all or weights alone: not biases and norms (`decay_groups`).
 
     Raises:
         ValueError: a setting is outside its range.
@@ -32,7 +38,8 @@ def rmsprop(
     require("eps", eps, low=0)
     require("momentum", momentum, low=0, below=1)
     require("weight_decay", weight_decay, low=0)
-    return RMSprop(params, {"lr": lr, "alpha": alpha, "eps": eps, "momentum": momentum, "weight_decay": weight_decay})
+    settings = {"lr": lr, "alpha": alpha, "eps": eps, "momentum": momentum, "weight_decay": weight_decay}
+    return RMSprop(decaying(params, named_params, decay, weight_decay), settings)
 
 
 class RMSprop(ListOptimizer):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from orchestrator.training import private
 from orchestrator.training.optimizers.lists import Group, ListOptimizer, require
+from orchestrator.training.optimizers.parameters import Decay, NamedParameter, decaying
 
 
 def sgd(
@@ -21,13 +22,18 @@ def sgd(
     momentum: float = 0.9,
     weight_decay: float = 0.0,
     nesterov: bool = False,
+    decay: Decay = "all",
+    named_params: Iterable[NamedParameter] | None = None,
 ) -> SGD:
     """Gradient descent: v = momentum v + (g + weight_decay w); w = w - lr v (Nesterov: w - lr (g + momentum v)).
+
+    Args:
+        decay: which parameters decay, all or weights alone: not biases and norms (`decay_groups`).
 
     Raises:
         ValueError: a setting is outside its range.
     """
-    return SGD(params, settings(lr, momentum, weight_decay, nesterov))
+    return SGD(decaying(params, named_params, decay, weight_decay), settings(lr, momentum, weight_decay, nesterov))
 
 
 def settings(lr: float, momentum: float, weight_decay: float, nesterov: bool) -> Group:

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
+from orchestrator.base.layout import CONF
 from orchestrator.training.optimizers import adagrad, adam, adamw, gradient_descent, rmsprop, rprop, sgd, sign
+from orchestrator.training.optimizers.parameters import named_parameters
 from orchestrator.training.optimizers.state import load_optimizer_state, split_optimizer_state
 
 Make = Callable[..., torch.optim.Optimizer]
@@ -136,3 +139,49 @@ def test_momentum_by_hand() -> None:
 def test_settings_outside_their_range_are_refused(make: Make, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make([nn.Parameter(torch.ones(1))], **settings)
+
+
+DECAYING: list[Make] = [sgd, gradient_descent, adam, adamw, rmsprop, adagrad, sign]
+
+
+def of_one_step(make: Make, **settings: Any) -> dict[str, Tensor]:
+    """The parameters of a network with a norm after a step; biases begin at 0.5, so that a decay would be seen."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.fill_(0.5)
+    optimizer = make(model.parameters(), named_params=named_parameters(model), **settings)
+    model(torch.randn(6, 3)).square().mean().backward()
+    optimizer.step()
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("make", DECAYING)
+def test_weights_alone_decay_where_that_is_asked(make: Make) -> None:
+    """Weights move as where all decays, everything else as where nothing does; by default all decays, as in torch."""
+    weights = of_one_step(make, weight_decay=3.0, decay="weights")
+    everything, nothing = of_one_step(make, weight_decay=3.0, decay="all"), of_one_step(make, weight_decay=0.0)
+    by_default = of_one_step(make, weight_decay=3.0)
+    for name, tensor in weights.items():
+        assert torch.equal(tensor, (everything if tensor.ndim > 1 else nothing)[name]), name
+        assert torch.equal(everything[name], by_default[name]), name
+    # the first steps of adaptive methods are of one length, in which a decay shows where it turns a sign
+    moved = [name for name in weights if not torch.equal(everything[name], nothing[name])]
+    assert {weights[name].ndim for name in moved} == {1, 2}
+
+
+@pytest.mark.parametrize("make", DECAYING)
+def test_what_decays_is_one_of_two(make: Make) -> None:
+    model = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="decay must be one of all, weights, got biases"):
+        make(model.parameters(), named_params=named_parameters(model), decay="biases")
+    with pytest.raises(ValueError, match="decay=weights has to be told which parameters are weights"):
+        make(model.parameters(), decay="weights")
+
+
+def test_every_optimizer_with_weight_decay_asks_what_decays() -> None:
+    """Muon's weights alone decay, as its file says."""
+    specs = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CONF / "optimizer").glob("*.yaml"))}
+    assert [name for name, spec in specs.items() if "weight_decay" in spec and "decay" not in spec] == ["muon"]
