@@ -127,10 +127,9 @@ class Joint:
     def _refusal(self, group: str, params: Settings) -> str | None:
         """Why the target of a group does not take its arguments; None where it does, and for what is told elsewhere."""
         own = {key: value for key, value in params.items() if key == group or _is_of(group, key)}
-        config = trial_config(self.made, own)
-        text = json.dumps([group, config[group], [config[key] for key in BESIDE.get(group, ())]], sort_keys=True)
+        text = json.dumps([group, own], sort_keys=True)
         if text not in self._refusals:
-            self._refusals[text] = _refusal(config, group)
+            self._refusals[text] = _refusal(trial_config(self.made, own), group)
         return self._refusals[text]
 
 
