@@ -43,6 +43,7 @@ MAY_IMPORT = {
             "analysis",
             "base",
             "config",
+            "diagnosis",
             "housekeeping",
             "journal",
             "reports",

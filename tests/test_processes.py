@@ -20,6 +20,7 @@ STARTS = {
     "orchestrator.cli.gallery": "python(): runs an experiment",
     "orchestrator.cli.running": "python(): plans a sweep",
     "orchestrator.stores.schema": "python(): MLflow makes its database",
+    "orchestrator.sweep.diagnoses": "python(): draws the figures of trials",
     "orchestrator.sweep.reporting": "python(): writes a report",
     "orchestrator.tracking.preflight": "python(): looks at a server",
     "orchestrator.tracking.supervisor": "python(): ships a sweep",

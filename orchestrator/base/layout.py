@@ -75,8 +75,8 @@ TRACKER_LOG = "shipper.log"
 """The last three in the folder `TRACKING`."""
 
 PUBLISHED = "published"
-VERSION = re.compile(r"(?:report-(\d+)\.html(?:\.tmp)?|model-(\d+))")
-"""The name of a version in there; the number is one more than any before."""
+VERSION = re.compile(r"(?:report-(\d+)\.html(?:\.tmp)?|model-(\d+)|diagnosis-\d+\.html(?:\.tmp)?)")
+"""The name of a version in there; the number is one more than any before, but for a diagnosis, which has that of its trial."""
 
 TRIALS = "trials"
 CHECKPOINT = "checkpoint-"
@@ -118,6 +118,11 @@ def snapshot(number: int) -> str:
 def trial_folder(sweep_folder: Path, index: int) -> Path:
     """Where a trial keeps its files."""
     return sweep_folder / TRIALS / f"{index:05d}"
+
+
+def diagnosis_page(index: int) -> str:
+    """The name in `published/` of the figures of a trial."""
+    return f"diagnosis-{index}.html"
 
 
 def sweep_of(trial: Path) -> Path | None:

@@ -30,7 +30,7 @@ def next_number(folder: Path, record: SweepRecord) -> int:
     with contextlib.suppress(OSError):
         names += os.listdir(folder / PUBLISHED)
     found = [VERSION.fullmatch(name) for name in names]
-    return 1 + max((int(one[1] or one[2]) for one in found if one), default=0)
+    return 1 + max((int(one[1] or one[2]) for one in found if one and one.lastindex), default=0)
 
 
 def remove_superseded(folder: Path, record: SweepRecord) -> None:

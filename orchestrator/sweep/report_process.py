@@ -14,6 +14,7 @@ import queue
 import select
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     out = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library may print
     names: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(options.parent_pid, names), daemon=True).start()
+    threading.Thread(target=listen, args=(options.parent_pid, names), daemon=True).start()
     answer = json.dumps(write(options.sweep_folder, names.get()))
     os.write(out, answer.encode())
     os._exit(0)  # at once: nothing is left to be written
@@ -46,17 +47,8 @@ def write(folder: Path, name: str) -> dict[str, object]:
     """Writes the report under its name in `published/`, whole or not at all; the answer."""
     from orchestrator.reports.build import report
 
-    aside = f"{name}{TEMPORARY}"
     try:
-        with opened_below(folder) as sweep, sweep.inside(PUBLISHED, create=True) as published:
-            try:
-                published.write_aside(name, report(folder))
-                failpoint("page.before")
-                published.rename(aside, name)
-                failpoint("page.after")
-            except BaseException:
-                published.remove_file(aside)
-                raise
+        write_published(folder, name, lambda: report(folder))
     except (NotReadyError, OSError) as error:
         return {"error": str(error)}
     except Exception as error:  # a figure that fails must not end a sweep: it is told, and the command tells more
@@ -64,7 +56,21 @@ def write(folder: Path, name: str) -> dict[str, object]:
     return {"cpu_s": time.process_time()}
 
 
-def _listen(parent_pid: int, names: queue.SimpleQueue[str]) -> None:
+def write_published(folder: Path, name: str, made: Callable[[], str]) -> None:
+    """Writes what is made under a name in `published/`, whole or not at all."""
+    aside = f"{name}{TEMPORARY}"
+    with opened_below(folder) as sweep, sweep.inside(PUBLISHED, create=True) as published:
+        try:
+            published.write_aside(name, made())
+            failpoint("page.before")
+            published.rename(aside, name)
+            failpoint("page.after")
+        except BaseException:
+            published.remove_file(aside)
+            raise
+
+
+def listen(parent_pid: int, names: queue.SimpleQueue[str]) -> None:
     """Hands on the lines of the driver, and ends the process with it."""
     said = b""
     while os.getppid() == parent_pid:

@@ -29,6 +29,7 @@ from orchestrator.journal.place import CopyError
 from orchestrator.journal.publishing import file_event
 from orchestrator.journal.record import SweepRecord, read_events
 from orchestrator.stores.settling import settle_sweep
+from orchestrator.sweep.diagnoses import publish_diagnoses
 from orchestrator.sweep.published import REPORT, next_number, remove_superseded
 
 PAUSE_S = 60.0
@@ -174,6 +175,7 @@ def make_up(folder: Path, say: Callable[[str], None]) -> Path | None:
                 return None
             with Journal(folder / JOURNAL) as journal:
                 journal.subscribe(record.apply)
+                publish_diagnoses(folder, record, journal, say)
                 before = journal.last_seq
                 path = Reporting(folder, journal, record, enabled=True, say=say).finish()
                 if path is None or journal.last_seq == before:

@@ -33,6 +33,7 @@ from orchestrator.journal.parts import Best
 from orchestrator.journal.place import located_tracking
 from orchestrator.journal.record import Summary, SweepRecord, read_sweep
 from orchestrator.stores.opening import local_path
+from orchestrator.sweep.diagnoses import publish_diagnoses
 from orchestrator.sweep.published import publish_model, remove_superseded
 from orchestrator.sweep.reporting import Reporting
 from orchestrator.sweep.resources import gpus_of
@@ -236,6 +237,7 @@ class Session:
             if isinstance(error, NotReadyError):
                 raise ResumableError(f"{error}; then go on with:  {resume_command(self.folder)}") from error
             raise
+        publish_diagnoses(self.folder, record, self.journal, self.context.say)
         page = reporting.finish()
         remove_superseded(self.folder, record)
         status, waiting = shipping.finish(SHIP_TIMEOUT_S)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.base.layout import PUBLISHED
 from orchestrator.base.records import State
 from orchestrator.cli import main
 from orchestrator.journal.finding import find_sweep
@@ -58,6 +59,12 @@ def test_health_and_stories_reach_every_record(
         assert steps(1, "layers/3/activation_std") == steps(1, "layers/sign_agreement") == [1, 2]
         assert steps(1, "init/3/update_ratio") == [1]
     db.close()
+
+    for index, page in enumerate((folder / PUBLISHED / f"diagnosis-{index}.html") for index in range(3)):
+        shown = [path.read_bytes() for path in Path("runs/artifacts").rglob("diagnosis.html")]
+        assert page.exists() == (index != 2), "a trial that diverged keeps no weights"
+        assert index == 2 or page.read_bytes() in shown
+    assert "with its trained weights" in (folder / PUBLISHED / "diagnosis-1.html").read_text(encoding="utf-8")
 
     assert main(["show", "story/2"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
