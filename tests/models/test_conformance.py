@@ -71,7 +71,11 @@ RESIDUAL = {
 }
 """Families with residual branches."""
 
+OF_VECTORS = {"linear", "mlp", "residual_mlp", "series_coupled", "cross_coupled"}
+"""Families without a convolution over several positions."""
+
 OF_SOME_NETWORKS = {
+    "delta_orthogonal": ({*FAMILIES} - OF_VECTORS, "delta_orthogonal is for convolutions over several positions"),
     "between_layer": (CHAINS, "between_layer needs a plain chain of layers"),
     "random_walk": (CHAINS, "random_walk needs a plain chain of layers"),
     "fixup": (RESIDUAL, "fixup needs residual branches"),
