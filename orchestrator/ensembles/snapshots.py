@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.base.layout import snapshot
+from orchestrator.base.layout import BEST, snapshot
 from orchestrator.ensembles.candidates import LeftOut
 from orchestrator.ensembles.crossfitting import Order
 from orchestrator.ensembles.gathering import Gathered
@@ -31,6 +30,10 @@ SCOPE = "of snapshots alone"
 """How a reason begins that keeps the snapshots of a trial from being used, and not the trial from being a member."""
 
 
+MOST = 1_000
+"""Snapshots of a trial, as the root key allows."""
+
+
 class Album:
     """The snapshots of the members of a pool.
 
@@ -43,8 +46,8 @@ class Album:
     """
 
     def __init__(self, pool: Pool, gathered: Gathered, metric: str) -> None:
-        found, _ = weights_here(pool, gathered.sources, snapshot(1))  # what is wrong with a header is told by `take`
-        self._all = {one.place: one for one in found if len(_numbers(one)) > 1}
+        found, _ = weights_here(pool, gathered.sources, BEST)  # kept as long as the snapshots
+        self._all = {one.place: one for one in found if _asked(one) > 1}
         self._here = any(source.folder is not None for source in gathered.sources)
         self._pool, self._gathered, self._metric = pool, gathered, metric
         self._kitchens: dict[int, Kitchen | None] = {}
@@ -62,6 +65,8 @@ class Album:
         for place in places:
             if self._kitchen(place) is not None:
                 return place
+        if self.left_out:
+            raise NotPossibleError("the snapshots of each trial are damaged, or are not there: see what was left out")
         raise NotPossibleError(LACKING if self._here else ELSEWHERE)
 
     def numbers(self, place: int) -> list[int]:
@@ -95,7 +100,7 @@ class Album:
         return found
 
     def _kitchen(self, place: int) -> Kitchen | None:
-        """None where a snapshot is damaged."""
+        """None where a snapshot is damaged, or is not there."""
         from orchestrator.training.soups import Unfit
 
         if place not in self._kitchens:
@@ -103,7 +108,10 @@ class Album:
             kitchen = open_kitchen(one, self._pool, self._gathered)
             try:
                 for number in _numbers(one):
-                    kitchen.take(number, one.path.with_name(snapshot(number)), one.uid)
+                    path = one.path.with_name(snapshot(number))
+                    if path.is_symlink() or not path.is_file():
+                        raise Unfit(f"{path.name} is {'a link' if path.is_symlink() else 'not there'}")
+                    kitchen.take(number, path, one.uid)
                 self._kitchens[place] = kitchen
             except Unfit as error:
                 self.left_out.append(LeftOut(one.name, f"{SCOPE}: {error}"))
@@ -112,5 +120,11 @@ class Album:
 
 
 def _numbers(one: Weights) -> list[int]:
-    """Of the snapshots in the folder of a trial, up to the first that is missing."""
-    return list(takewhile(lambda number: one.path.with_name(snapshot(number)).is_file(), count(1)))
+    """Of the snapshots that a trial was to keep."""
+    return [*range(1, _asked(one) + 1)]
+
+
+def _asked(one: Weights) -> int:
+    """How many snapshots the trial was to keep."""
+    said = one.config.get("snapshots")
+    return said if type(said) is int and said <= MOST else 0

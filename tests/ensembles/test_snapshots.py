@@ -16,7 +16,7 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from orchestrator import load_model
 from orchestrator.base.errors import NotReadyError
-from orchestrator.base.layout import snapshot, trial_folder
+from orchestrator.base.layout import BEST, snapshot, trial_folder
 from orchestrator.cli.compared import lines_of, next_steps
 from orchestrator.ensembles import record
 from orchestrator.ensembles.comparing import compare
@@ -107,8 +107,7 @@ def test_validation_is_honest_and_before_the_test(sweep: Sweep, gathered: Gather
     """With one trial that has snapshots nothing is chosen: cross-fitted and plain are the same numbers."""
     runs = sweep.folder.parent.parent / "one"
     shutil.copytree(sweep.folder.parent, runs)
-    for number in (1, 2, 3):
-        (trial_folder(runs / sweep.folder.name, 1) / snapshot(number)).unlink()
+    (trial_folder(runs / sweep.folder.name, 1) / BEST).unlink()
     found = compare(gather(["cycles"], runs), methods=["snapshots"], temperature="none", **FEW)
     shares, labels = by_hand(sweep, 0, "val")
     row = rows_of(found)["snapshots"]
@@ -188,11 +187,28 @@ def test_a_damaged_snapshot_leaves_its_trial_out_of_this_alone(sweep: Sweep, tmp
     assert all(name == "cycles-0000aaaa/0" and "of snapshots alone" in why for name, why in found["left_out"])
 
 
+@pytest.mark.parametrize(("damage", "said"), [("gone", "is not there"), ("link", "is a link")])
+def test_a_trial_that_lacks_one_of_its_snapshots_is_left_out_by_name(
+    sweep: Sweep, tmp_path: Path, damage: str, said: str
+) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(sweep.folder.parent, runs)
+    for index in (0, 1):
+        path = trial_folder(runs / sweep.folder.name, index) / snapshot(1)
+        path.unlink()
+        if damage == "link":
+            path.symlink_to(path.with_name(snapshot(2)))
+    found = compare(gather(["cycles"], runs), methods=["snapshots", "mean"], **FEW)
+    reason = f"of snapshots alone: {snapshot(1)} {said}"
+    assert sorted(found["left_out"]) == [("cycles-0000aaaa/0", reason), ("cycles-0000aaaa/1", reason)]
+    assert "see what was left out" in dict(found["not_tried"])["snapshots"]
+
+
 def test_without_snapshots_it_is_not_tried_and_says_how_to_get_some(sweep: Sweep, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     shutil.copytree(sweep.folder.parent, runs)
-    for path in runs.rglob("snapshot-*"):
-        path.unlink()
+    for index in (0, 1):
+        (trial_folder(runs / sweep.folder.name, index) / BEST).unlink()
     assert dict(compare(gather(["cycles"], runs), methods=["snapshots"], **FEW)["not_tried"]) == {"snapshots": LACKING}
 
 
