@@ -47,7 +47,7 @@ class Album:
 
     def __init__(self, pool: Pool, gathered: Gathered, metric: str) -> None:
         found, _ = weights_here(pool, gathered.sources, BEST)  # kept as long as the snapshots
-        self._all = {one.place: one for one in found if _asked(one) > 1}
+        self._all = {one.place: one for one in found if len(_numbers(one)) > 1}
         self._here = any(source.folder is not None for source in gathered.sources)
         self._pool, self._gathered, self._metric = pool, gathered, metric
         self._kitchens: dict[int, Kitchen | None] = {}
@@ -120,11 +120,13 @@ class Album:
 
 
 def _numbers(one: Weights) -> list[int]:
-    """Of the snapshots that a trial was to keep."""
-    return [*range(1, _asked(one) + 1)]
+    """Of the snapshots that a trial was to keep by the epoch with which it ended."""
+    if type(one.config.get("snapshots")) is not int or one.config["snapshots"] > MOST:
+        return []
+    from orchestrator.training.snapshots import snapshot_epochs
 
-
-def _asked(one: Weights) -> int:
-    """How many snapshots the trial was to keep."""
-    said = one.config.get("snapshots")
-    return said if type(said) is int and said <= MOST else 0
+    try:
+        ends = snapshot_epochs(one.config)
+    except (KeyError, TypeError, ValueError):  # no sweep was launched so
+        return []
+    return [number for number, end in enumerate(ends, 1) if end <= one.epochs]

@@ -42,6 +42,7 @@ class Weights:
         place: of the member in the pool.
         uid: of the trial as its files name it.
         network: the same for weights that can be averaged.
+        epochs: so many the trial was trained.
     """
 
     place: int
@@ -50,6 +51,7 @@ class Weights:
     uid: str
     config: Mapping[str, Any]
     network: str
+    epochs: int
 
 
 def weights_here(
@@ -73,10 +75,11 @@ def weights_here(
             if sweep not in records:
                 records[sweep] = read_sweep(folder)
             record = records[sweep]
-            config = current_config(record.trials[int(index)].config)
+            trial = record.trials[int(index)]
+            config = current_config(trial.config)
             uid = f"{record.opened.uid_in_files}/{index}"
             network = member.name if each else _network(config, path)
-            found.append(Weights(place, member.name, path, uid, config, network))
+            found.append(Weights(place, member.name, path, uid, config, network, trial.epoch))
         except (OrchestratorError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
             why = " ".join(f"{error}".split())[:300]
             left_out.append(LeftOut(member.name, f"{SCOPE}: its weights cannot be used ({why})"))

@@ -6,6 +6,7 @@ The journal is read here with a few lines of its own: the classes of its events 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.base.errors import ConfigError, NotReadyError
 from orchestrator.base.layout import trial_folder
 from orchestrator.base.records import State
-from orchestrator.base.regular import open_regular
+from orchestrator.base.regular import open_regular, read_regular
 from orchestrator.base.rules import SHOWN_RULES
 from orchestrator.config.plan import SweepPlan, get_key
 from orchestrator.journal.events import (
@@ -383,6 +384,37 @@ def fixed(trial: TrialEvidence, key: str) -> Any:
     config: Mapping[str, Any] = trial.suggested.config
     choices = config.get("choices")
     return choices[key] if isinstance(choices, Mapping) and key in choices else get_key(config, key)
+
+
+DTYPES = {
+    **{f"F{bits}": f"torch.float{bits}" for bits in (16, 32, 64)},
+    **{f"I{bits}": f"torch.int{bits}" for bits in (8, 16, 32, 64)},
+    "BF16": "torch.bfloat16",
+    "U8": "torch.uint8",
+    "BOOL": "torch.bool",
+}
+"""What safetensors calls a type of numbers -> what torch calls it."""
+
+
+def stamped_uid(path: Path) -> str:
+    """The trial that a stamped safetensors file of ours says it is of.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is not whole, or not of the SHA-256 in its header.
+        OSError: it cannot be read.
+    """
+    contents = read_regular(path)
+    start = 8 + int.from_bytes(contents[:8], "little")
+    header = json.loads(contents[8:start])
+    metadata = header.pop("__metadata__")
+    digest = hashlib.sha256(metadata["state"].encode())
+    for name in sorted(header):
+        begin, end = header[name]["data_offsets"]
+        digest.update(f"{name} {DTYPES[header[name]['dtype']]} {header[name]['shape']}".encode())
+        digest.update(contents[start + begin : start + end])
+    if digest.hexdigest() != metadata["sha256"]:
+        raise ValueError("its contents do not match the SHA-256 in its header")
+    return str(json.loads(metadata["state"])["uid"])
 
 
 def header_state(path: Path) -> dict[str, Any]:

@@ -111,7 +111,7 @@ INVARIANTS = (
     Invariant(
         22,
         "files are whole and unchanged",
-        trial=(files.declared_files,),
+        trial=(files.declared_files, files.kept_beside),
         sweep=(files.no_leftovers, files.own_mark, files.published_files),
         stored_trial=(files.stored_files,),
         stored_sweep=(files.stored_files_of_sweep,),

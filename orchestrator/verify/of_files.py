@@ -35,6 +35,7 @@ from orchestrator.base.layout import (
     TRACKER_LOG,
     TRIALS,
     TUNE,
+    snapshot,
     trial_index,
 )
 from orchestrator.base.records import State
@@ -42,7 +43,7 @@ from orchestrator.base.regular import read_regular
 from orchestrator.journal.marking import SweepMark
 from orchestrator.journal.place import read_identity
 from orchestrator.stores.runs import StoredRun, local_folder
-from orchestrator.verify.evidence import SweepEvidence, TrialEvidence, header_state
+from orchestrator.verify.evidence import SweepEvidence, TrialEvidence, fixed, header_state, stamped_uid
 from orchestrator.verify.expected import ExpectedRun, allowed_name
 from orchestrator.verify.of_store import OWN_RUNS
 from orchestrator.verify.rules import Finding
@@ -74,6 +75,40 @@ def kept_best(trial: TrialEvidence) -> Iterator[Finding]:
     elif epoch in reported and value != reported[epoch]:
         # One that was ended from outside may be a report ahead of the journal, or behind it.
         yield Finding(f"{BEST} is of epoch {epoch}, value {value}", f"{reported[epoch]}, as reported")
+
+
+def kept_beside(trial: TrialEvidence) -> Iterator[Finding]:
+    """Beside the best weights of a completed trial are its snapshots, and these and averaged weights are as they were written."""
+    if trial.state is not State.COMPLETED or not (trial.folder / BEST).is_file():
+        return
+    expected = [snapshot(number) for number in range(1, _cycles_ended(trial) + 1)]
+    there = [path.name for path, _ in trial.sweep.files if trial_index(path) == trial.index]
+    for name in expected:
+        if name not in there:
+            yield Finding(f"{name} is not there", "weights at the end of each cycle")
+    for name in sorted(there):
+        if name != AVERAGE and not SNAPSHOT.fullmatch(name):
+            continue
+        try:
+            uid = stamped_uid(trial.folder / name)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            yield Finding(f"{name} cannot be read ({error})", "a safetensors file of the SHA-256 in its header")
+            continue
+        if uid != trial.uid_in_files:
+            yield Finding(f"{name} is of trial {uid}", f"of {trial.uid_in_files}")
+        if name != AVERAGE and name not in expected:
+            yield Finding(f"{name} is there", f"{len(expected)} snapshots")
+
+
+def _cycles_ended(trial: TrialEvidence) -> int:
+    """How many cycles of the learning rate, whose weights are to be kept, ended with an epoch of the trial."""
+    count = fixed(trial, "snapshots") if "snapshots" in trial.suggested.config else None
+    if not count:
+        return 0
+    schedule = trial.suggested.config["schedule"]
+    warmup = schedule.get("warmup_epochs", 0)
+    length = (trial.suggested.config["epochs"] - warmup) / count
+    return min(int(count), int((trial.last_epoch - warmup) / length))
 
 
 def declared_files(trial: TrialEvidence) -> Iterator[Finding]:
