@@ -194,12 +194,19 @@ class _Trials:
             raise _MissingError(f"there is no trial for {measure}")
         if len({trial.config_index for trial in chosen}) > len({_along(trial, measure) for trial in chosen}):
             raise _MissingError(f"several configurations fit {measure}")
-        by_seed: dict[int, list[tuple[TrialRecord, float]]] = defaultdict(list)
+        by_seed: dict[int, list[TrialRecord]] = defaultdict(list)
         for trial in chosen:
-            by_seed[int(trial.config.get("seed", trial.repeat))].append((trial, self._value(trial, measure)))
+            by_seed[int(trial.config.get("seed", trial.repeat))].append(trial)
+        complete = _complete(by_seed, measure)
         if len(by_seed) < self._repeat:
             raise _MissingError(f"{self._repeat - len(by_seed)} of {self._repeat} seeds are missing for {measure}")
-        return {seed: _reduced(rows, measure) for seed, rows in by_seed.items()}
+        if len(complete) < self._repeat:
+            keys = " and ".join(measure.over)
+            raise _MissingError(f"{len(complete)} of {self._repeat} seeds have every value of {keys} for {measure}")
+        return {
+            seed: _reduced([(trial, self._value(trial, measure)) for trial in trials], measure)
+            for seed, trials in complete.items()
+        }
 
     def _value(self, trial: TrialRecord, measure: Measure) -> float:
         """A trial's number before anything is reduced."""
@@ -284,6 +291,14 @@ def _first_reach(trial: TrialRecord, measure: Measure) -> float:
 
 
 # Along searched keys --------------------------------------------------------------------------------------------------
+
+
+def _complete(by_seed: Mapping[int, list[TrialRecord]], measure: Measure) -> dict[int, list[TrialRecord]]:
+    """The seeds with every point along the keys that are reduced: a few configurations may have been given more seeds."""
+    others = replace(measure, over={key: reducer for key, reducer in measure.over.items() if key != "seed"})
+    points = {seed: {_along(trial, others) for trial in trials} for seed, trials in by_seed.items()}
+    every = set.union(*points.values())
+    return {seed: trials for seed, trials in by_seed.items() if points[seed] == every}
 
 
 def _reduced(rows: Sequence[tuple[TrialRecord, float]], measure: Measure) -> float:

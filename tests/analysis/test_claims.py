@@ -236,6 +236,45 @@ def test_keys_are_reduced_one_after_the_other() -> None:
     assert found.left == pytest.approx(np.median([max(values[1, b], values[2, b]) for b in (1, 2, 5)]))
 
 
+@pytest.mark.parametrize(
+    ("over", "expected"), [("best", 0.93), ("median", 0.83), ({"plateau": 0.5}, 1.0), ({"largest": 0.5}, 10.0)]
+)
+def test_seeds_that_one_configuration_alone_was_given_are_not_reduced_over_it(over: Any, expected: float) -> None:
+    """As `resume --seeds 0=5` leaves a sweep, whose further seeds would each be a best and a plateau of their own."""
+    trials = [*of_seeds({"a": 1}, [0.93] * 3), *of_seeds({"a": 10}, [0.73] * 3)]
+    claim = {"left": side(over={"a": over}), "at_least": 0.05}
+    record, alone = a_record([*trials, *of_seeds({"a": 1}, [0.1, 0.2])], claim), the(a_record(trials, claim))
+    for seed, index in enumerate((6, 7), 1000):
+        record.trials[index].config["seed"] = seed
+    record.trials[7].state = State.RUNNING
+    assert the(record) == alone
+    assert (alone.left, alone.verdict, alone.n) == (pytest.approx(expected), HOLDS, 3)
+
+
+def test_further_seeds_of_every_configuration_count_and_a_seed_without_a_point_leaves_it_undecided() -> None:
+    trials = [
+        *of_seeds({"a": 1}, ONE),
+        *of_seeds({"a": 2}, TWO),
+        *of_seeds({"a": 1}, [0.9]),
+        *of_seeds({"a": 2}, [0.6]),
+    ]
+    record = a_record(trials, {"left": side(over={"a": "best"}), "at_least": 0.5})
+    record.trials[6].config["seed"] = record.trials[7].config["seed"] = 1000
+    low, high = stats.t.interval(0.95, 3, np.mean([*ONE, 0.9]) - 0.5, stats.sem([*ONE, 0.9]))
+    assert (the(record).low, the(record).high) == pytest.approx((low, high), abs=1e-6)
+    del record.trials[7]
+    assert the(record).n == 3
+    del record.trials[4]
+    assert the(record).verdict == UNDECIDED
+    assert the(record).why.startswith("2 of 3 seeds have every value of a for val/accuracy")
+
+
+def test_seeds_that_are_searched_are_reduced_as_any_key() -> None:
+    trials = [*of_seeds({"a": 1}, ONE), *of_seeds({"a": 2}, TWO)]
+    record = a_record(trials, {"left": side(over={"a": "best", "seed": "mean"}), "at_least": 0.5, "every_seed": True})
+    assert (the(record).left, the(record).n, the(record).verdict) == (0.91, 3, HOLDS)
+
+
 def test_the_best_of_a_loss_and_of_epochs_until_is_the_smallest() -> None:
     trials = [
         a_trial({"a": a}, [{"train/loss": loss} for loss in curve], repeat)
