@@ -16,6 +16,7 @@ sides (`FORMULAS`). `orchestrator.analysis.claims` evaluates it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -278,6 +279,8 @@ def _reducer(written: object, at: str) -> Reducer:
 def _number(written: object, at: str) -> float:
     if isinstance(written, bool) or not isinstance(written, int | float):
         raise ClaimError(at, "must be a number", written)
+    if not math.isfinite(written):
+        raise ClaimError(at, "must be a finite number", written)
     return float(written)
 
 
@@ -358,5 +361,5 @@ def alike(one: object, other: object) -> bool:
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, int | float) and isinstance(other, int | float):
-        return abs(one - other) <= 1e-6 * max(abs(one), abs(other))
+        return math.isclose(one, other, rel_tol=1e-6)
     return one == other

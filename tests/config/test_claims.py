@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,14 @@ def damaged(**changes: object) -> dict[str, Any]:
         ([damaged(at_least=None)], "must have either at_least or at_most"),
         ([damaged(margin="much")], r"claims\.A-1\.margin: must be a number"),
         ([damaged(margin=True)], "must be a number"),
+        ([damaged(margin=math.nan)], r"claims\.A-1\.margin: must be a finite number"),
+        ([damaged(at_least=-math.inf)], r"claims\.A-1\.at_least: must be a finite number"),
+        ([damaged(left={"max": [1, math.inf]})], r"claims\.A-1\.left\.max: must be a finite number"),
+        ([damaged(left={"metric": "val/loss", "until": math.nan})], r"left\.until: must be a finite number"),
+        (
+            [damaged(left={"metric": "val/loss", "over": {"model.hidden": {"largest": math.inf}}})],
+            r"over\.model\.hidden\.largest: must be a finite number",
+        ),
         ([damaged(piloted="yes")], "must be true or false"),
         ([damaged(left="__import__('os')")], r"claims\.A-1\.left: must be a number"),
         ([damaged(left={"metric": "val/acuracy"})], r"left\.metric: is not measured"),
@@ -117,6 +126,8 @@ def test_a_claim_about_what_the_sweep_has_not_is_a_problem_of_the_plan(experimen
     assert "known: 1, 2" in found
     found = refused(experiment, "{metric: val/loss, of: {model.hidden: 1, optimizer: sdg}, over: {optimizer.lr: best}}")
     assert "optimizer=sdg: no trial has this value; did you mean sgd?" in found
+    found = refused(experiment, "{metric: val/loss, of: {model.hidden: 1, optimizer.lr: .inf}}")
+    assert "claims.A.of.optimizer.lr=inf: no trial has this value" in found
     found = refused(experiment, "{metric: val/loss, of: {model.hidden: 1}, over: {seed: best}}")
     assert "claims.A.over.seed: is not searched" in found
     assert "claims.A.optimizer.lr: is searched: give its value in `of`" in found
