@@ -19,7 +19,17 @@ from typing import Any, Literal
 from orchestrator.analysis.intervals import t_quantile, welch
 from orchestrator.base.groups import GROUPS
 from orchestrator.base.records import State
-from orchestrator.config.claims import MEASURED, Claim, ClaimError, Measure, Reducer, Side, alike, decode_claims
+from orchestrator.config.claims import (
+    MEASURED,
+    Claim,
+    ClaimError,
+    Measure,
+    Reducer,
+    Side,
+    alike,
+    alternatives,
+    decode_claims,
+)
 from orchestrator.config.plan import SweepPlan, get_key
 from orchestrator.journal.record import SweepRecord, TrialRecord, is_number
 
@@ -256,10 +266,11 @@ _FORMULAS: Mapping[str, Callable[[Sequence[float]], float]] = {
 
 
 def _fits(trial: TrialRecord, of: Mapping[str, Any]) -> bool:
-    return all(
-        any(alike(one, value_of(trial, key)) for one in (wanted if isinstance(wanted, list | tuple) else [wanted]))
-        for key, wanted in of.items()
-    )
+    return all(_is_one(value_of(trial, key), wanted) for key, wanted in of.items())
+
+
+def _is_one(value: object, wanted: object) -> bool:
+    return any(alike(one, value) for one in alternatives(wanted, [value]))
 
 
 def value_of(trial: TrialRecord, key: str) -> Any:
@@ -315,8 +326,11 @@ def _reduced(rows: Sequence[tuple[TrialRecord, float]], measure: Measure) -> flo
 
 def _along(trial: TrialRecord, measure: Measure) -> tuple[Any, ...]:
     """Its values of the keys that are reduced."""
-    values = (value_of(trial, key) for key in measure.over)
-    return tuple(tuple(value) if isinstance(value, list) else value for value in values)
+    return tuple(_hashable(value_of(trial, key)) for key in measure.over)
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
 
 
 def _reduce(reducer: Reducer, points: Sequence[tuple[Any, float]], *, upward: bool) -> float:

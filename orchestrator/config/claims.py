@@ -27,7 +27,7 @@ from orchestrator.base.groups import GROUPS
 from orchestrator.base.records import METRICS
 from orchestrator.config.plan import SweepPlan, get_key
 from orchestrator.space import Interval
-from orchestrator.space.domains import spell
+from orchestrator.space.domains import same, spell
 
 MEASURED = {
     **METRICS,
@@ -71,7 +71,8 @@ class Measure:
         metric: one of `MEASURED`.
         at: the epoch: `last`, `best` (the best over the epochs), or its number.
         until: count instead the epochs until the metric is as good as this; infinite where it never is.
-        of: key -> its value, or a list of values: which trials. Keys are those of a configuration, groups among them.
+        of: key -> its value, or a list of values: which trials. Keys are those of a configuration, groups among them. Where
+            values are lists, a list is one of them where trials have it, and a list of values otherwise.
         over: searched key -> what becomes of the values along it, the first key first.
     """
 
@@ -315,7 +316,7 @@ def _misfits(measure: Measure, plan: SweepPlan) -> Iterator[tuple[str, str, tupl
             )
             continue
         there = _possible(key, plan)
-        for value in wanted if isinstance(wanted, list | tuple) else [wanted]:
+        for value in alternatives(wanted, there):
             if not any(alike(value, one) for one in there):
                 shown = tuple(map(spell, there))
                 yield key, f"of.{key}", ("no trial has this value", value, nearest(str(value), shown), None, shown)
@@ -323,10 +324,11 @@ def _misfits(measure: Measure, plan: SweepPlan) -> Iterator[tuple[str, str, tupl
         if key not in keys:
             yield key, f"over.{key}", ("is not searched", None, nearest(key, keys), None, tuple(keys))
     for parameter in plan.space.parameters:
-        several = isinstance(measure.of.get(parameter.key), list | tuple)
-        told = parameter.key in measure.over or (parameter.key in measure.of and not several)
+        wanted = alternatives(measure.of.get(parameter.key), _possible(parameter.key, plan))
+        told = parameter.key in measure.over or (parameter.key in measure.of and len(wanted) == 1)
         excluded = any(
-            condition.key in measure.of and not any(map(condition.holds, _listed(measure.of[condition.key])))
+            condition.key in measure.of
+            and not any(map(condition.holds, alternatives(measure.of[condition.key], condition.values)))
             for condition in parameter.conditions
         )
         if not told and not excluded:
@@ -346,14 +348,17 @@ def _possible(key: str, plan: SweepPlan) -> list[Any]:
     domains = [parameter.domain for parameter in plan.space.parameters if parameter.key == key]
     if domains:
         finite = [d for d in domains if not isinstance(d, Interval) or points is not None]
-        return list(dict.fromkeys(value for domain in finite for value in domain.grid(points)))
+        values = [value for domain in finite for value in domain.grid(points)]
+        return [value for place, value in enumerate(values) if not any(same(value, one) for one in values[:place])]
     if key in GROUPS:
         return [plan.base["choices"][key]]
     return [get_key(plan.base, key)]
 
 
-def _listed(value: object) -> Sequence[object]:
-    return value if isinstance(value, list | tuple) else [value]
+def alternatives(wanted: object, there: Sequence[object]) -> Sequence[object]:
+    """The values that an entry of `of` stands for: those of a list, unless trials have the list itself as their value."""
+    whole = not isinstance(wanted, list | tuple) or any(alike(wanted, one) for one in there)
+    return [wanted] if whole else wanted  # type: ignore[return-value]
 
 
 def alike(one: object, other: object) -> bool:
@@ -362,4 +367,6 @@ def alike(one: object, other: object) -> bool:
         return one is other
     if isinstance(one, int | float) and isinstance(other, int | float):
         return math.isclose(one, other, rel_tol=1e-6)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(alike, one, other))
     return one == other

@@ -336,6 +336,22 @@ def test_trials_are_chosen_by_searched_keys_groups_and_fixed_values() -> None:
     assert none.why == "there is no trial for val/accuracy [a=0.7]"
 
 
+def test_values_that_are_lists_are_told_apart_and_reduced() -> None:
+    """A list is a value where trials have it, and a list of values otherwise."""
+    trials = [*of_seeds({"a": ["flip"]}, ONE), *of_seeds({"a": ["flip", "cutout"]}, TWO)]
+    found = verdicts(
+        a_record(
+            trials,
+            {"left": side(of={"a": ["flip"]}), "at_least": 0},
+            {"left": side(of={"a": [["flip"]]}), "at_least": 0},
+            {"left": side(of={"a": ["flip", "cutout"]}), "at_least": 0},
+            {"left": side(of={"a": [["flip"], ["flip", "cutout"]]}, over={"a": "worst"}), "at_least": 0},
+            {"left": side(of={"a": "flip"}), "at_least": 0},
+        )
+    )
+    assert [one.left for one in found] == [0.91, 0.91, 0.72, 0.72, None]
+
+
 def test_what_has_no_value_is_undecided_and_says_why() -> None:
     """No claim that was planned can end the sweep with an exception."""
     trials = [*of_seeds({"a": 0, "b": 1}, ONE), *of_seeds({"a": 1, "b": 1}, TWO)]

@@ -133,6 +133,28 @@ def test_a_claim_about_what_the_sweep_has_not_is_a_problem_of_the_plan(experimen
     assert "claims.A.optimizer.lr: is searched: give its value in `of`" in found
 
 
+@pytest.mark.parametrize(
+    ("of", "why"),
+    [
+        ("[[flip]]", None),
+        ("[flip]", None),
+        ("[flip, cutout]", None),
+        ("flip", "claims.A.of.augment.steps=flip: no trial has this value"),
+        ("[cutout]", "claims.A.of.augment.steps=cutout: no trial has this value"),
+        ("[[flip], [flip, cutout]]", "claims.A.augment.steps: is searched: give its value in `of`"),
+    ],
+)
+def test_a_key_whose_values_are_lists_takes_one_of_them(experiment: Path, of: str, why: str | None) -> None:
+    where = write(experiment, CLAIM % f"{{metric: val/loss, of: {{augment.steps: {of}}}}}")
+    text = experiment.read_text().replace(SPACE, "\nspace:\n  augment.steps: choice([flip], [flip, cutout])\n")
+    experiment.write_text(text.replace("defaults:\n", "defaults:\n  - override /augment: sequence\n"))
+    if why is None:
+        assert len(plan(["experiment=mine"], config_dir=where).claims) == 1
+    else:
+        with pytest.raises(ConfigError, match=re.escape(why)):
+            plan(["experiment=mine"], config_dir=where)
+
+
 def test_claims_are_recorded_in_the_plan_and_a_resume_keeps_those_of_before(experiment: Path) -> None:
     side = "{metric: val/loss, of: {model.hidden: 1}, over: {optimizer.lr: best}}"
     made = plan(["experiment=mine"], config_dir=write(experiment, CLAIM % side))
