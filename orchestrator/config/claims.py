@@ -25,7 +25,7 @@ from typing import Any, Literal
 from orchestrator.base.errors import Problem, nearest
 from orchestrator.base.groups import GROUPS
 from orchestrator.base.records import METRICS
-from orchestrator.config.plan import SweepPlan, get_key
+from orchestrator.config.plan import SweepPlan, domain_max, get_key
 from orchestrator.space import Interval
 from orchestrator.space.domains import same, spell
 
@@ -320,6 +320,8 @@ def _misfits(measure: Measure, plan: SweepPlan) -> Iterator[tuple[str, str, tupl
             if not any(alike(value, one) for one in there):
                 shown = tuple(map(spell, there))
                 yield key, f"of.{key}", ("no trial has this value", value, nearest(str(value), shown), None, shown)
+    if isinstance(measure.at, int) and measure.at > (most := _most_epochs(measure, plan)):
+        yield "epochs", "at", (f"no trial has so many epochs; the most are {most}", measure.at)
     for key in measure.over:
         if key not in keys:
             yield key, f"over.{key}", ("is not searched", None, nearest(key, keys), None, tuple(keys))
@@ -353,6 +355,13 @@ def _possible(key: str, plan: SweepPlan) -> list[Any]:
     if key in GROUPS:
         return [plan.base["choices"][key]]
     return [get_key(plan.base, key)]
+
+
+def _most_epochs(measure: Measure, plan: SweepPlan) -> int:
+    """The epochs of the longest trial that a measure may be of."""
+    most = domain_max(plan.space, "epochs") or plan.root.epochs
+    wanted = alternatives(measure.of.get("epochs", most), [])
+    return min(most, max((int(one) for one in wanted if isinstance(one, int | float)), default=most))
 
 
 def alternatives(wanted: object, there: Sequence[object]) -> Sequence[object]:

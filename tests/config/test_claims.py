@@ -133,6 +133,29 @@ def test_a_claim_about_what_the_sweep_has_not_is_a_problem_of_the_plan(experimen
     assert "claims.A.optimizer.lr: is searched: give its value in `of`" in found
 
 
+def test_an_epoch_that_no_trial_reaches_is_refused(experiment: Path) -> None:
+    """Of epochs that are searched the most count, or those that the claim is of."""
+    side = "{metric: val/loss, at: 3, of: {model.hidden: 1}, over: {optimizer.lr: best%s}}"
+    assert "claims.A.at=3: no trial has so many epochs; the most are 1" in refused(experiment, side % "")
+    where = write(experiment, CLAIM % side % "")
+    assert len(plan(["experiment=mine", "epochs=3"], config_dir=where).claims) == 1
+    shorter = plan(["experiment=mine", "epochs=2"], config_dir=where)
+    assert shorter.claims == ()
+    assert "the claim A is left out: epochs is not as the experiment has it" in shorter.notes
+
+    where = write(experiment, CLAIM % side % ", epochs: best")
+    text = experiment.read_text()
+    experiment.write_text(text.replace("space:", "space:\n  epochs: choice(2, 4)"))
+    assert len(plan(["experiment=mine"], config_dir=where).claims) == 1
+    experiment.write_text(text.replace("space:", "space:\n  epochs: choice(1, 2)"))
+    with pytest.raises(ConfigError, match=r"claims\.A\.at=3: no trial has so many epochs; the most are 2"):
+        plan(["experiment=mine"], config_dir=where)
+    text = text.replace("space:", "space:\n  epochs: choice(2, 4)").replace(", epochs: best", "")
+    experiment.write_text(text.replace("of: {", "of: {epochs: 2, "))
+    with pytest.raises(ConfigError, match=r"claims\.A\.at=3: no trial has so many epochs; the most are 2"):
+        plan(["experiment=mine"], config_dir=where)
+
+
 @pytest.mark.parametrize(
     ("of", "why"),
     [
