@@ -120,6 +120,35 @@ def test_what_is_refused(diagnose: Diagnose, words: list[str], told: str) -> Non
     assert told in err
 
 
+BARE = """
+import torch
+from torch import nn
+
+class Bare(nn.Module):
+    def __init__(self, num_classes: int, in_channels: int) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.zeros(num_classes, in_channels))
+
+    def forward(self, x):
+        return nn.functional.linear(x.mean((2, 3)), self.rows)
+
+def bare(num_classes: int, in_channels: int, **_) -> nn.Module:
+    return Bare(num_classes, in_channels)
+"""
+
+
+def test_a_network_without_layers_is_told_as_that(diagnose: Diagnose, tmp_path: Path) -> None:
+    (tmp_path / "bare_of_mine.py").write_text(BARE)
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "bare.yaml").write_text("_target_: bare_of_mine.bare\n")
+    code, _, err = diagnose(
+        *("model=bare", "--config-dir", str(tmp_path / "conf")),
+        *("allowed_targets=[bare_of_mine]", f"import_paths=[{tmp_path}]"),
+    )
+    assert code == errors.EXIT_BAD_INPUT
+    assert "bare: the network has no layer to look at" in err
+
+
 def test_damaged_weights_are_told_with_the_way_out(diagnose: Diagnose, trained: Path) -> None:
     path = trial_folder(trained / "digits-00000001", 0) / "best.safetensors"
     whole = path.read_bytes()

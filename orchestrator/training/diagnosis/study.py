@@ -106,7 +106,7 @@ def diagnosed(subject: Subject, layer: str | None = None) -> Diagnosis:
         layer: whose nearest neighbours are shown; by default the one before the classifier.
 
     Raises:
-        ValueError: the network has no such layer.
+        ValueError: the network has no such layer, or none at all.
     """
     with subject.at_work(), watched(subject.model) as watch:
         loss, _ = subject.forward()
@@ -136,6 +136,11 @@ def diagnosed(subject: Subject, layer: str | None = None) -> Diagnosis:
 
 
 def _chosen(names: Sequence[str], layer: str | None) -> str:
+    if not names:
+        raise ValueError(
+            "the network has no layer to look at: no module with a `weight` of its own, such as nn.Linear or nn.Conv2d,"
+            " was computed; use modules in place of functions on plain parameters"
+        )
     if layer is None:
         return names[-2] if len(names) > 1 else names[0]
     if layer not in names:
