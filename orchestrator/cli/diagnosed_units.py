@@ -32,11 +32,12 @@ def lesion_lines(named: Named, found: Lesion) -> Iterator[str]:
     several = [
         [
             str(one.count),
+            f"all {len(one.errors)}" if one.complete else f"{len(one.errors)} random",
             *map(percent, (sum(one.errors) / len(one.errors), min(one.errors), max(one.errors))),
         ]
         for one in found.several
     ]
-    yield from table(["units deleted", "error (mean)", "least", "most"], several)
+    yield from table(["units deleted", "sets", "error (mean)", "least", "most"], several)
     if found.orders:
         yield ""
         sizes = sorted({one.swaps for one in found.orders})

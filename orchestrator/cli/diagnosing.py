@@ -68,7 +68,9 @@ def lesion_command(argv: Sequence[str]) -> int:
         epilog="for example:  orchestrator diagnose lesion digits/0 digits/1",
     )
     parser.add_argument("trials", nargs="+", metavar="NAME/7", help="a trial of a sweep")
-    parser.add_argument("--draws", type=int, default=5, metavar="N", help="random sets of each size (default: 5)")
+    parser.add_argument(
+        "--draws", type=int, metavar="N", help="sets of each size; all where there are no more (default: 20)"
+    )
     parser.add_argument("--examples", type=int, metavar="N", help="validation images, the first so many (default: all)")
     _add_output(parser)
     options = parser.parse_intermixed_args(argv)
@@ -77,13 +79,13 @@ def lesion_command(argv: Sequence[str]) -> int:
     from orchestrator.cli.diagnosed_units import lesion_lines
     from orchestrator.diagnosis.page import lesion_page
     from orchestrator.diagnosis.subjects import of_trial
-    from orchestrator.training.diagnosis.lesions import lesioned
+    from orchestrator.training.diagnosis.lesions import DRAWS, lesioned
 
     found = []
     for name in dict.fromkeys(options.trials):
         named = of_trial(name, runs_dir=options.runs_dir)
         with named.built() as subject:
-            study = partial(lesioned, subject, draws=options.draws, images=options.examples)
+            study = partial(lesioned, subject, draws=options.draws or DRAWS, images=options.examples)
             found.append((named, _of(named, study)))
     lines = (line for one in found for line in [*lesion_lines(*one), ""])
     _say(options, {named.title: one for named, one in found}, lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,9 @@ def test_a_plain_and_a_residual_network_side_by_side(diagnose: Diagnose, trained
         assert one["residual"] == (index == 1)
         assert len(one["singles"]) == 6
         assert [several["count"] for several in one["several"]] == [1, 2, 3, 4, 5, 6]
+        assert one["several"][0]["errors"] == [unit["error"] for unit in one["singles"]]
+        assert [several["complete"] for several in one["several"]] == [True, False, False, False, False, True]
+        assert [len(several["errors"]) for several in one["several"]] == [6, 2, 2, 2, 2, 1]
         assert all(-1 <= order["tau"] < 1 for order in one["orders"])
     parsed = Parsed(Path("l.html").read_text())
     assert parsed.data["trials"]["name"] == [f"stage1.{place}" for place in range(6)] * 2
@@ -58,11 +62,13 @@ def test_lesions_are_told_as_tables(diagnose: Diagnose) -> None:
     assert code == errors.EXIT_OK
     for header in (
         "deleted unit  keeps its shape  error",
-        "units deleted  error (mean)",
+        "units deleted  sets    error (mean)",
         "pairs swapped  Kendall's tau",
     ):
         assert header in out
-    assert Path("lesion-digits-00000001-1.html").is_file()
+    rows = [line.split()[:3] for line in out.splitlines() if line.split()[1:2] == ["all"]]
+    assert rows == [[str(count), "all", str(math.comb(6, count))] for count in range(1, 7)]
+    assert "error of all sets of each size" in Path("lesion-digits-00000001-1.html").read_text()
 
 
 def test_paths_are_told_as_a_table(diagnose: Diagnose) -> None:

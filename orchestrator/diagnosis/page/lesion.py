@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ def sentence(named: Named, found: Lesion) -> str:
     """The whole network, and what it loses by one unit."""
     kind = "residual" if found.residual else "plain"
     errors = [one.error for one in found.singles if one.error is not None]
-    worst, middle = max(errors), sorted(errors)[len(errors) // 2]
+    worst, middle = max(errors), statistics.median(errors)
     return (
         f"{cut(named.title, 60)} ({kind}, {len(found.singles)} units): validation error {100 * found.error:.1f} % of"
         f" {found.images:,} images; without one unit {100 * middle:.1f} % in the median, {100 * worst:.1f} % at worst."
@@ -129,15 +130,18 @@ def _several(found: Lesions) -> Figure:
             {"mark": {"type": "line", "point": True}, "encoding": {"y": y}},
         ],
     }
-    draws = max(len(several.errors) for _, one in found for several in one.several)
-    text = f"Mean, smallest and largest error of {draws} random sets of each size. Chance is {_chance(found)}."
+    drawn = {len(several.errors) for _, one in found for several in one.several if not several.complete}
+    sets = (
+        f"{max(drawn)} random sets of each size, or all where there are no more" if drawn else "all sets of each size"
+    )
+    text = f"Mean, smallest and largest error of {sets}. Chance is {_chance(found)}."
     return Figure("several", "How does the error grow with the units that are deleted?", text, spec=spec)
 
 
 def _with_whole(found: Lesion) -> list[Any]:
     from orchestrator.training.diagnosis.lesions import Several
 
-    return [Several(0, (found.error,)), *found.several]
+    return [Several(0, True, (found.error,)), *found.several]
 
 
 def _orders(found: Lesions) -> Figure:

@@ -6,6 +6,8 @@ Our deviation: a unit that changes the shape is deleted, too, where it has a sho
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +21,12 @@ from orchestrator.training.evaluate import in_slices
 
 SIZES = 12
 """Numbers of units that are deleted together, and of pairs that are swapped, spread evenly."""
+
+DRAWS = 20
+"""Sets of units of each size; where there are no more, all of them."""
+
+ORDERS = 5
+"""Random orders of each number of swaps."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +44,14 @@ class Single:
 
 @dataclass(frozen=True)
 class Several:
-    """Random sets of `count` units deleted, and the error of each."""
+    """Sets of `count` units deleted, and the error of each.
+
+    Args:
+        complete: whether these are all sets of that size, and not random ones.
+    """
 
     count: int
+    complete: bool
     errors: tuple[float, ...]
 
 
@@ -74,11 +87,11 @@ class Lesion:
     orders: tuple[Order, ...]
 
 
-def lesioned(subject: Subject, *, draws: int = 5, images: int | None = None, seed: int = 0) -> Lesion:
+def lesioned(subject: Subject, *, draws: int = DRAWS, images: int | None = None, seed: int = 0) -> Lesion:
     """Deletes and swaps units of the network.
 
     Args:
-        draws: random sets, and random orders, of each size.
+        draws: random sets of each size; all where there are no more, and always all single units.
         images: of the validation split, the first so many; all by default.
 
     Raises:
@@ -109,15 +122,17 @@ def lesioned(subject: Subject, *, draws: int = 5, images: int | None = None, see
         singles.append(Single(unit.name, unit.keeps_shape, alone))
     several = []
     for count in spread(len(free)):
+        if count == 1:
+            several.append(Several(1, True, tuple(one.error for one in singles if one.error is not None)))
+            continue
         errors = []
-        for _ in range(1 if count == len(free) else draws):
-            chosen = torch.randperm(len(free), generator=draw)[:count].tolist()
+        for chosen in sets(len(free), count, draws, draw):
             with without(model, [free[place] for place in chosen]):
                 errors.append(error())
-        several.append(Several(count, tuple(errors)))
+        several.append(Several(count, math.comb(len(free), count) <= draws, tuple(errors)))
     orders = []
     for swaps in spread(len(units)):
-        for _ in range(draws):
+        for _ in range(ORDERS):
             places = swapped(units, swaps, draw)
             if places == sorted(places):
                 continue
@@ -132,6 +147,16 @@ def spread(most: int) -> list[int]:
     if most <= SIZES:
         return list(range(1, most + 1))
     return sorted({1 + round(number * (most - 1) / (SIZES - 1)) for number in range(SIZES)})
+
+
+def sets(units: int, count: int, most: int, draw: torch.Generator) -> list[tuple[int, ...]]:
+    """All sets of `count` of the units 0, 1, ..., or `most` random ones, each another, where there are more."""
+    if math.comb(units, count) <= most:
+        return list(itertools.combinations(range(units), count))
+    found: dict[tuple[int, ...], None] = {}
+    while len(found) < most:
+        found[tuple(sorted(torch.randperm(units, generator=draw)[:count].tolist()))] = None
+    return list(found)
 
 
 def swapped(units: Sequence[Unit], swaps: int, draw: torch.Generator) -> list[int]:

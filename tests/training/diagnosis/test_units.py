@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models import create
 from models.layers.residual import Residual
-from orchestrator.training.diagnosis.lesions import kendall_tau, spread, swapped
+from orchestrator.training.diagnosis.lesions import kendall_tau, sets, spread, swapped
 from orchestrator.training.diagnosis.paths import LENGTHS, shares, usual, weighed
 from orchestrator.training.diagnosis.units import Unit, along_one_path, replaced, units_of, without
 
@@ -133,6 +133,14 @@ def test_only_units_of_one_shape_are_swapped() -> None:
         places = swapped(units, 1, torch.Generator().manual_seed(seed))
         assert places == [3, 1, 2, 0]
     assert swapped(units[:3], 4, torch.Generator()) == [0, 1, 2]
+
+
+def test_all_sets_are_deleted_where_there_are_few_and_random_ones_where_there_are_more() -> None:
+    draw = torch.Generator().manual_seed(0)
+    assert sets(4, 2, 6, draw) == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
+    found = sets(4, 2, 5, draw)
+    assert len({frozenset(one) for one in found}) == len(found) == 5
+    assert {len(one) for one in sets(54, 30, 20, draw)} == {30}
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [1, 0, 2, 3, 4], [2, 0, 4, 1, 3]])
