@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -187,7 +188,7 @@ def _named(options: argparse.Namespace) -> Named:
 
 
 def _add_output(parser: Parser) -> None:
-    parser.add_argument("--output", type=Path, metavar="FILE", help="the page (default: in the current folder)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the page (default: a new file in this folder)")
     parser.add_argument("--open", action="store_true", help="show the page in the browser")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON instead of tables")
     add_runs_dir(parser)
@@ -199,8 +200,7 @@ def _write(options: argparse.Namespace, kind: str, title: str, made: Callable[[]
 
     from orchestrator.reports.build import write_whole
 
-    name = "-".join(part for part in (kind, title) if part)
-    to: Path = options.output or Path(f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', name)}.html")
+    to: Path = options.output or _free("-".join(part for part in (kind, title) if part))
     try:
         write_whole(to, made)
     except OSError as error:
@@ -210,3 +210,10 @@ def _write(options: argparse.Namespace, kind: str, title: str, made: Callable[[]
         from orchestrator.cli.reporting import open_in_browser
 
         open_in_browser(to)
+
+
+def _free(name: str) -> Path:
+    """The file of that name in the current folder, numbered from 2 on where there is one already."""
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+    numbered = (Path(f"{stem}{'' if number == 1 else f'-{number}'}.html") for number in itertools.count(1))
+    return next(path for path in numbered if not path.exists())

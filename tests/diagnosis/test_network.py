@@ -52,6 +52,17 @@ def test_json_has_the_numbers_of_the_table(diagnose: Diagnose) -> None:
     assert err.startswith("a.html (")
 
 
+def test_a_second_page_does_not_replace_the_first(diagnose: Diagnose) -> None:
+    words = [word for word in SMALL if not word.startswith("model.width")]
+    said = [diagnose(*words, f"model.width={width}")[1] for width in (20, 30, 40)]
+    names = ["diagnosis-mlp.html", "diagnosis-mlp-2.html", "diagnosis-mlp-3.html"]
+    assert [out.splitlines()[-1].split()[0] for out in said] == names
+    for name, width in zip(names, (20, 30, 40), strict=True):
+        assert Parsed(Path(name).read_text()).data["trials"]["features"][0] == width
+    diagnose(*SMALL, "--output", names[0])
+    assert [*map(str, sorted(Path().glob("*.html")))] == sorted(names)
+
+
 def test_a_convolutional_network_with_batch_normalization_and_an_aux_head(diagnose: Diagnose) -> None:
     code, out, _ = diagnose("model=plain_cifar", "model.depth=14", "model.aux=heads", "data=synthetic", "--examples=32")
     assert code == errors.EXIT_OK
