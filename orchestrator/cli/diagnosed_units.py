@@ -79,6 +79,8 @@ def paths_lines(named: Named, found: Paths) -> Iterator[str]:
 
 def trajectories_lines(found: Trajectories) -> Iterator[str]:
     """Steps to the goals, and what noise does."""
+    from orchestrator.training.diagnosis.trajectories import NOISE_WORDS, NOISY_MEASURES
+
     yield "steps at a constant learning rate: to stay below 1 % of the first value (quadratics), to leave the saddle, to come"
     yield "near the pit of the plateau; - where a method diverged or took longer"
     rows = [
@@ -91,6 +93,7 @@ def trajectories_lines(found: Trajectories) -> Iterator[str]:
     ]
     yield from table(["method", "rate", *(surface.name for surface in found.surfaces)], rows)
     yield ""
-    yield "with noise in the gradient, on the quadratic with l = 13:"
+    yield f"under {NOISE_WORDS};"
+    yield NOISY_MEASURES
     noisy = [[one.method, f"{one.rate:.3g}", number(one.roughness), number(one.spread)] for one in found.noisy]
     yield from table(["method", "rate", "roughness of the path", "spread at the end"], noisy)

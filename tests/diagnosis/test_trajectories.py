@@ -20,6 +20,7 @@ def test_steps_of_each_method_as_a_table_and_a_page(diagnose: Diagnose) -> None:
     rows = {line.split("  ")[0]: line.split()[-5:] for line in out.splitlines()[3:11]}
     assert rows["gradient descent"][:3] == ["14", "14", "-"]
     assert rows["RMSprop"][1] == "86"
+    assert "normal noise of standard deviation 1 in each coordinate of the gradient, 20 ways of 300 steps" in out
     parsed = Parsed(Path("trajectories.html").read_text())
     assert parsed.data["trials"]["name"] == [*rows]
     assert parsed.data["trials"]["s1"][0] == 14
@@ -54,3 +55,5 @@ def test_every_figure_is_drawn_without_an_error(diagnose: Diagnose, dark: bool, 
         draw_all(driver)
         assert [name for name, marked in driver.execute_script(PICTURES) if marked < 300] == []
         assert console_errors(driver) == []
+        table = "const box = document.querySelector('#trials .scroll'); return box.scrollWidth - box.clientWidth"
+        assert driver.execute_script(table) <= 0

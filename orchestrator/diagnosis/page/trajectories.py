@@ -26,15 +26,16 @@ WHAT = {
 LEVELS = 40, 28
 """Cells of the background."""
 
-ABOUT = "Steps to the goal of each function; none where a method diverged or did not get there."
+ABOUT = (
+    "Steps to the goal of each function: to stay below 1 % of the first value (quadratics), to leave the saddle, to come near the"
+    " pit of the plateau; none where a method diverged or did not get there."
+)
 
 
 def trajectories_page(found: Trajectories) -> str:
     """As HTML."""
     columns = [("name", "method", "text"), ("rate", "learning rate", "number")]
-    columns += [
-        (f"s{place}", f"{surface.name}: {surface.goal} after", "number") for place, surface in enumerate(found.surfaces)
-    ]
+    columns += [(f"s{place}", surface.name, "number") for place, surface in enumerate(found.surfaces)]
     rows = [
         {"name": method.name, "rate": method.rate}
         | {f"s{place}": way.steps for place, way in enumerate(found.ways_of(method.name))}
@@ -162,6 +163,8 @@ def _noise(found: Trajectories) -> Figure:
         for one in found.noisy
         for measure, value in (("roughness of the path", one.roughness), ("spread at the end", one.spread))
     ]
+    from orchestrator.training.diagnosis.trajectories import NOISE_WORDS, NOISY_MEASURES
+
     names = [row["method"] for row in rows[::2]]
     spec = {
         "data": {"values": rows},
@@ -176,7 +179,7 @@ def _noise(found: Trajectories) -> Figure:
         },
     }
     text = (
-        "On the quadratic with l = 13, with normal noise in the gradient; the learning rate in brackets. At the same rate"
+        f"With {NOISE_WORDS}; the learning rate in brackets. {NOISY_MEASURES.capitalize()}. At the same rate"
         " momentum spreads more than gradient descent, as its effective step is ten times as long; at the same effective step it"
         " spreads no more, and its path is smoother."
     )

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from orchestrator.training.device import set_up_here
 from orchestrator.training.loop import backward_on_cpu
 from orchestrator.training.optimizers import adagrad, adam, gradient_descent, newton, rmsprop, sgd, sign
 
@@ -29,6 +30,16 @@ NOISE = 1.0
 """Standard deviation of the noise in each coordinate of the gradient."""
 
 NOISY_STEPS, NOISY_SEEDS, NOISY_CURVATURE = 300, 20, 13.0
+
+NOISE_WORDS = (
+    f"normal noise of standard deviation {NOISE:g} in each coordinate of the gradient, {NOISY_SEEDS} ways of {NOISY_STEPS}"
+    f" steps on the quadratic with l = {NOISY_CURVATURE:g}"
+)
+
+NOISY_MEASURES = (
+    "roughness: the mean absolute second difference of the path; spread: the root mean square distance from the minimum over"
+    " the last third"
+)
 
 
 @dataclass(frozen=True)
@@ -152,8 +163,10 @@ def trajectories(rate: float = RATE) -> Trajectories:
         ValueError: the learning rate is not above 0.
     """
     compared = methods(rate)
-    ways = tuple(trajectory(surface, method) for surface in SURFACES for method in compared)
-    return Trajectories(rate, SURFACES, compared, ways, tuple(noisy(method) for method in noisy_methods()))
+    with set_up_here(torch.device("cpu"), 1):  # more threads would wait for each other
+        ways = tuple(trajectory(surface, method) for surface in SURFACES for method in compared)
+        under_noise = tuple(noisy(method) for method in noisy_methods())
+    return Trajectories(rate, SURFACES, compared, ways, under_noise)
 
 
 def trajectory(surface: Surface, method: Method, steps: int = STEPS) -> Trajectory:

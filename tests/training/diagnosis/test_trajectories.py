@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from typing import Any
 
 import pytest
+import torch
 
 from orchestrator.training.diagnosis.trajectories import (
     PLATEAU,
@@ -17,6 +20,7 @@ from orchestrator.training.diagnosis.trajectories import (
     noisy,
     noisy_methods,
     quadratic,
+    trajectories,
     trajectory,
 )
 
@@ -92,6 +96,24 @@ def test_the_spread_of_descent_under_noise_is_that_of_its_stationary_law() -> No
 def test_descent_on_a_quadratic_is_a_power_in_each_coordinate() -> None:
     for step, (x, y) in enumerate(descent(quadratic(5), METHODS["gradient descent"], 30), 1):
         assert (x, y) == pytest.approx((-3 * (1 - 0.14) ** step, (1 - 0.14 * 5) ** step))
+
+
+def test_a_single_thread_computes_the_few_numbers_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: set[int] = set()
+
+    def seen(x: Any, y: Any) -> Any:
+        used.add(torch.get_num_threads())
+        return x * x + y * y
+
+    monkeypatch.setattr("orchestrator.training.diagnosis.trajectories.SURFACES", (replace(SADDLE, function=seen),))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        trajectories()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert used == {1}
 
 
 def test_a_method_that_diverges_ends_where_numbers_end() -> None:
