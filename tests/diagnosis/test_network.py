@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,18 @@ def test_damaged_weights_are_told_with_the_way_out(diagnose: Diagnose, trained: 
     assert "this trains it again:  orchestrator train from=digits-00000001/0" in err
 
 
+LABELS = """
+const found = [];
+const walk = (item, role) => {
+  if (item.text !== undefined && role === "axis-label") found.push(String(item.text));
+  for (const inner of item.items || []) walk(inner, item.role || role);
+};
+for (const plot of report.plots) walk(plot.view.scenegraph().root, "");
+return found;
+"""
+"""What is written along the axes of all figures."""
+
+
 @pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("words", [("from=digits/0",), SMALL])
@@ -183,6 +196,9 @@ def test_every_figure_is_drawn_without_an_error(diagnose: Diagnose, words: tuple
         assert [name for name, marked in driver.execute_script(PICTURES) if marked < 300] == []
         assert console_errors(driver) == []
         assert driver.execute_script("return document.documentElement.scrollWidth - innerWidth") <= 0
+        labels = driver.execute_script(LABELS)
+        assert len(labels) > 20
+        assert [label for label in labels if re.fullmatch(r"[−-]?\d+e[+−-]?[0-4]", label)] == []
         driver.find_element("css selector", "#table tbody tr").click()
         line = driver.find_element("id", "filter").text
         assert line.startswith("1 of ")

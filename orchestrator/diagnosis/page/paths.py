@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.diagnosis.page.axes import PLAIN
 from orchestrator.diagnosis.page.build import Table, page
 from orchestrator.reports.data import cut
 from orchestrator.reports.figure import BLUE, CHOSEN, GREEN, ORANGE, Figure, strength
@@ -119,7 +120,7 @@ def _gradients(rows: list[dict[str, Any]]) -> Figure:
                 "title": "gradient along one path",
                 "scale": {"type": "log"},
             }
-            | {"axis": {"format": "~e"}},
+            | {"axis": PLAIN},
             "opacity": strength(),
         },
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.diagnosis.page.axes import PLAIN
 from orchestrator.diagnosis.page.build import Table, page
 from orchestrator.reports.figure import CHOSEN, PALETTE, Figure, strength
 
@@ -148,7 +149,7 @@ def _values(found: Trajectories) -> Figure:
         "encoding": {
             "x": {"field": "step", "type": "quantitative", "title": "step"},
             "y": {"field": "value", "type": "quantitative", "title": "value", "scale": {"type": "log"}}
-            | {"axis": {"format": "~e"}},
+            | {"axis": PLAIN},
             "color": _color(found),
             "opacity": strength(),
         },

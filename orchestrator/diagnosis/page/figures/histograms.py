@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.diagnosis.page.axes import PLAIN
 from orchestrator.reports.figure import BLUE, CHOSEN, ORANGE, Figure, strength
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _spec(title: str, color: str, layers: Sequence[tuple[int, Layer, Histogram |
         if one is not None
         for bin, count in enumerate(one.counts)
     ]
-    axis = {"format": "~g", "tickCount": 3, "grid": False}
+    axis = {**PLAIN, "tickCount": 3, "grid": False}
     x = {"field": "from", "type": "quantitative", "title": None, "axis": axis, "scale": {"zero": False, "nice": False}}
     y = {"field": "share", "type": "quantitative", "title": None, "axis": None}
     order = [layer.statistics.name for _, layer, _ in layers]

@@ -30,5 +30,5 @@ def figure(found: Diagnosis) -> Figure:
         name="idle",
         title="Which units do nothing?",
         text=text,
-        spec=by_layer([one.name for one in each], lines, "share of the layer (%)", domain=(0, 100)),
+        spec=by_layer([one.name for one in each], lines, "share of the layer (%)", share=True),
     )

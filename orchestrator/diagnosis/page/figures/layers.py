@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestrator.diagnosis.page.axes import PLAIN
 from orchestrator.reports.figure import BLUE, CHOSEN, GREEN, ORANGE, PURPLE, strength
 
 COLORS = [BLUE, ORANGE, GREEN, PURPLE]
@@ -17,7 +18,7 @@ def by_layer(
     title: str,
     *,
     log: bool = False,
-    domain: tuple[float, float] | None = None,
+    share: bool = False,
 ) -> dict[str, Any]:
     """The spec of lines over the layers.
 
@@ -25,9 +26,9 @@ def by_layer(
         names: of the layers, in order.
         lines: name -> a value a layer; what is None, or not above 0 on a logarithmic axis, has no point.
         log: whether the axis is logarithmic.
-        domain: both ends of the axis; those of the values where absent.
+        share: whether the axis begins at 0; it then ends at 1 at least.
     """
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"trial": place, "layer": place, "name": names[place], "line": line, "value": value}
         for line, values in lines.items()
         for place, value in enumerate(values)
@@ -40,9 +41,9 @@ def by_layer(
         "axis": {"labelExpr": "names[datum.value]", "labelAngle": -40, "labelOverlap": True, "labelLimit": 90},
     }
     scale: dict[str, Any] = {"type": "log"} if log else {"zero": False}
-    if domain is not None:
-        scale["domain"] = list(domain)
-    y = {"field": "value", "type": "quantitative", "title": title, "scale": scale, "axis": {"format": "~g"}}
+    if share:
+        scale |= {"domain": [0, max([1.0, *(row["value"] for row in rows)])], "nice": True}
+    y = {"field": "value", "type": "quantitative", "title": title, "scale": scale, "axis": PLAIN}
     color = {
         "field": "line",
         "type": "nominal",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.diagnosis.page.axes import PLAIN
 from orchestrator.reports.figure import BLUE, GREEN, GREY, ORANGE, Figure
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def _spec(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "encoding": {
             "x": {"field": "layers", "type": "ordinal", "title": "layers multiplied", "axis": {"labelAngle": 0}},
             "y": {"field": "value", "type": "quantitative", "title": "singular value", "scale": {"type": "log"}}
-            | {"axis": {"format": "~g"}},
+            | {"axis": PLAIN},
             "color": {"field": "of", "type": "nominal", "title": None, "scale": scale, "legend": {"orient": "top"}},
             "tooltip": [{"field": "layers"}, {"field": "of"}, {"field": "value", "format": ".4g"}],
         },
