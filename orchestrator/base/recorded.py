@@ -28,13 +28,15 @@ Spec = Annotated[
 class PretrainedFile(TypedDict):
     """Where the weights are that a value of `pretrained` or `ticket` stands for.
 
-    `trial` is the whole name of the trial that kept them; `seed` that from which the initial weights of a ticket follow.
+    `trial` is the whole name of the trial that kept them; `seed` that from which the initial weights of a ticket follow;
+    `pruned` whether that trial was pruned itself, so that its zeros are its mask.
     """
 
     path: str
     sha256: Annotated[str, Fits(lambda value: isinstance(value, str) and len(value) == 64, "a SHA-256")]
     trial: NotRequired[str]
     seed: NotRequired[Annotated[int, COUNT]]
+    pruned: NotRequired[bool]
 
 
 class _Choice(TypedDict):

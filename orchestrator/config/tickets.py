@@ -73,4 +73,5 @@ def files_of(ticket: KeptWeights) -> dict[str, Any]:
     """What the configurations say of the ticket's file."""
     from orchestrator.training.pretrained import initial_seed, ticket_key
 
-    return {ticket_key(ticket.trial): {**described(ticket), "seed": initial_seed(ticket.config)}}
+    pruned = {"pruned": True} if ticket.config.get(OWN_GROUP) else {}
+    return {ticket_key(ticket.trial): {**described(ticket), "seed": initial_seed(ticket.config), **pruned}}

@@ -250,27 +250,52 @@ def prune(config: Mapping[str, Any], model: nn.Module) -> Pruned | None:
     """Removes weights of an initialized model for good, as `prune` says; None where it keeps all.
 
     Raises:
-        ValueError: there is no ticket, or it is of another network.
+        ValueError: there is no ticket, it is of another network, or it lacks more than is to be removed.
         NotReadyError: its file is not there, or another one than recorded.
     """
     pruning: Pruning | None = build(config.get("prune") or {})
     if pruning is None:
         return None
     weights = prunable(model)
-    trained = trained_weights(config, weights)
-    return Pruned(weights, pruning.removed(trained, generator(derive_seed(config["seed"], "mask"))))
+    return Pruned(weights, _removed(config, pruning, _trained_weights(config, weights)))
 
 
-def trained_weights(config: Mapping[str, Any], weights: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+def check_pruning(config: Mapping[str, Any], model: nn.Module) -> None:
+    """Whether a model, which may be on the meta device, can be pruned as `prune` says.
+
+    Raises:
+        ValueError, NotReadyError: as `prune`.
+    """
+    trained = _trained_weights(config, prunable(model))
+    if _ticket(config).get("pruned") and (pruning := build(config["prune"])) is not None:
+        _removed(config, pruning, trained)
+
+
+def _removed(config: Mapping[str, Any], pruning: Pruning, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The masks; the zeros of a trial that was pruned itself are in them."""
+    pruned = bool(_ticket(config).get("pruned"))
+    gone = {
+        name: weight == 0 if pruned else torch.zeros_like(weight, dtype=torch.bool) for name, weight in trained.items()
+    }
+    found = pruning.removed(trained, gone, generator(derive_seed(config["seed"], "mask")))
+    return {name: mask | gone[name] for name, mask in found.items()}
+
+
+def _ticket(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    file = pretrained.ticket_of(config)
+    if file is None:
+        raise ValueError("takes a trained trial; write search=lottery_ticket from=SWEEP/7")
+    return file
+
+
+def _trained_weights(config: Mapping[str, Any], weights: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
     """What these weights are in the trained network of the ticket.
 
     Raises:
         ValueError: there is no ticket, or it is of another network.
         NotReadyError: its file is not there, or another one than recorded.
     """
-    file = pretrained.ticket_of(config)
-    if file is None:
-        raise ValueError("takes a trained trial; write search=lottery_ticket from=SWEEP/7")
+    file = _ticket(config)
     trained = pretrained.read(Path(file["path"]), file["sha256"])
     for name, weight in weights.items():
         if name not in trained or trained[name].shape != weight.shape:

@@ -45,9 +45,9 @@ from orchestrator.training.build import (
     build_transfer,
     check_clipping,
     check_evaluation,
+    check_pruning,
     load_data,
     prepare_transfer,
-    trained_weights,
 )
 from orchestrator.training.data import Dataset, cache_folder
 from orchestrator.training.data.cache import UndecodedError
@@ -55,7 +55,6 @@ from orchestrator.training.data.source import Progress, Source
 from orchestrator.training.device import check_precision
 from orchestrator.training.losses import Batch
 from orchestrator.training.penalties import refuse_decay_twice
-from orchestrator.training.pruning import prunable
 from orchestrator.training.remarks import of_early_stopping, of_optimizer, of_preprocess, of_schedule
 from orchestrator.training.snapshots import snapshot_epochs
 
@@ -251,7 +250,7 @@ class _Probe:
             self._once("evaluate on model", config, (*PART_KEYS, "evaluate"), asked)
         if config.get("prune"):
             with self._collect(label, config, "prune"):
-                self._once("ticket", config, (*PART_KEYS, "ticket"), partial(trained_weights, config, prunable(model)))
+                self._once("ticket", config, (*PART_KEYS, "ticket", "prune"), partial(check_pruning, config, model))
         if self.costs_s > 0:
             self._once("costs", config, PART_KEYS, partial(self._add_cost, label, config, model, dataset))
         parameters = count_parameters(model)

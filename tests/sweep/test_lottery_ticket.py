@@ -140,3 +140,15 @@ def test_a_trial_without_its_weights_is_trained_again_first(
 def test_a_trial_that_is_not_there_is_refused(source: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["launch", "--plan", "search=lottery_ticket", "from=source/99", "tracking=none"]) == 2
     assert "source" in capsys.readouterr().err
+
+
+def test_tickets_of_a_ticket_remove_more(
+    source: dict[str, Any], tickets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = read_sweep(tickets)
+    wanted = {"prune": "lottery_ticket", "prune.sparsity": 0.5, "prune.mask": "magnitude"}
+    (parent,) = [trial for trial in record.trials.values() if trial.params == wanted]
+    command = ["launch", "--plan", "search=lottery_ticket", f"from=tickets/{parent.index}", "tracking=none"]
+    assert main([*command, "prune.sparsity=0.3,0.8"]) == 2
+    assert "sparsity=0.3 is below the 0.5 of the trial that it comes from" in capsys.readouterr().err
+    assert main([*command, "prune.sparsity=0.5,0.8"]) == 0, capsys.readouterr()

@@ -29,7 +29,15 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 
 
 def masks(trained: dict[str, Tensor], **settings: Any) -> dict[str, Tensor]:
-    return lottery_ticket(**settings).removed(trained, torch.Generator().manual_seed(1))
+    return again(trained, dense(trained), **settings)
+
+
+def again(trained: dict[str, Tensor], gone: dict[str, Tensor], seed: int = 1, **settings: Any) -> dict[str, Tensor]:
+    return lottery_ticket(**settings).removed(trained, gone, torch.Generator().manual_seed(seed))
+
+
+def dense(trained: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: torch.zeros(weight.shape, dtype=torch.bool) for name, weight in trained.items()}
 
 
 def state_of(run: TrialRun) -> dict[str, Tensor]:
@@ -40,14 +48,15 @@ def state_of(run: TrialRun) -> dict[str, Tensor]:
 def trained(trial: MakeTrial) -> Callable[..., tuple[dict[str, Any], dict[str, Tensor]]]:
     """Trains a trial; what a configuration says of its ticket, and the weights that it began with."""
 
-    def make(**changes: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        run = TrialRun(trial("trained", seed=5, **changes))
+    def make(name: str = "trained", **changes: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        run = TrialRun(trial(name, seed=5, **changes))
         began = state_of(run)
         for _ in run:
             pass
         run.finish()
         path = Path(run.trial.folder) / BEST
         file = {"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "seed": 5}
+        file |= {"pruned": True} if changes.get("prune") else {}
         return {"ticket": NAME, "pretrained_files": {ticket_key(NAME): file}}, began
 
     return make
@@ -81,6 +90,44 @@ def test_a_random_mask_is_as_dense_in_each_layer() -> None:
     for name, mask in found.items():
         assert int(random[name].sum()) == int(mask.sum())
         assert not torch.equal(random[name], mask)
+
+
+@pytest.mark.parametrize("mask", ["magnitude", "random"])
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_what_the_trained_network_lacks_stays_removed(mask: str, scope: str) -> None:
+    """A round of iterative pruning: of 150 weights 90 are gone, and 120 are to go; of the others by their size."""
+    trained = {"one": drawn(10, 5), "two": 3 * drawn(5, 20, seed=1)}
+    gone = masks(trained, sparsity=0.6, mask="random", scope="layer")
+    trained = {name: weight.masked_fill(gone[name], 0) for name, weight in trained.items()}
+    found = again(trained, gone, sparsity=0.8, mask=mask, scope=scope)
+    assert sum(int(each.sum()) for each in found.values()) == 120
+    for name in trained:
+        assert not (gone[name] & ~found[name]).any(), name
+    if mask == "magnitude" and scope == "global":
+        sizes = sorted(value for weight in trained.values() for value in weight.abs().flatten().tolist() if value)
+        for name, weight in trained.items():
+            assert torch.equal(found[name], gone[name] | (weight.abs() < sizes[30])), name
+
+
+def test_a_sparsity_below_that_of_the_trained_network_is_refused() -> None:
+    trained = {"one": drawn(10, 5), "two": 3 * drawn(5, 20, seed=1)}
+    gone = masks(trained, sparsity=0.8)
+    assert again(trained, gone, sparsity=0.8).keys() == gone.keys()
+    with pytest.raises(ValueError, match=r"sparsity=0.5 is below the 0.8 of the trial .* at least 0.8"):
+        again(trained, gone, sparsity=0.5)
+    most = max(int(each.sum()) / each.numel() for each in gone.values())
+    with pytest.raises(ValueError, match=rf"below the {most:g} of the trial .* removed of one stays"):
+        again(trained, gone, sparsity=0.8, scope="layer")
+
+
+def test_chance_decides_between_weights_of_equal_size() -> None:
+    """Not the place: the first layer alone would go."""
+    equal = {"one": torch.ones(10, 10), "two": torch.ones(10, 10)}
+    found = masks(equal, sparsity=0.5)
+    assert sum(int(each.sum()) for each in found.values()) == 100
+    assert 20 < int(found["one"].sum()) < 80
+    assert all(torch.equal(mask, masks(equal, sparsity=0.5)[name]) for name, mask in found.items())
+    assert not torch.equal(found["one"], again(equal, dense(equal), seed=2, sparsity=0.5)["one"])
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.95])
@@ -168,6 +215,18 @@ def test_a_stopped_trial_continues_bit_for_bit(trial: MakeTrial, trained: Any, m
     list(second)
     for name, tensor in state_of(whole).items():
         assert torch.equal(tensor, state_of(second)[name]), name
+
+
+@pytest.mark.parametrize("mask", ["magnitude", "random"])
+def test_the_ticket_of_a_ticket_keeps_its_zeros(trial: MakeTrial, trained: Any, mask: str) -> None:
+    first, _ = trained()
+    second, began = trained("sparse", prune=pruned(0.5, "random"), **first)
+    state = state_of(TrialRun(trial("sparser", prune=pruned(0.7, mask), **second)))
+    weights = {name: one for name, one in began.items() if one.ndim > 1}
+    assert sum(int((one == 0).sum()) for one in weights.values()) == sum(one.numel() for one in weights.values()) // 2
+    assert all((state[name][one == 0] == 0).all() for name, one in weights.items())
+    gone = sum(int((state[name] == 0).sum()) for name in weights)
+    assert gone == int(0.7 * sum(one.numel() for one in weights.values()) + 0.5)
 
 
 def test_without_a_ticket_it_says_what_to_write(trial: MakeTrial) -> None:

@@ -15,11 +15,17 @@ from orchestrator.training.optimizers.parameters import named_parameters
 class Pruning(Protocol):
     """Says which weights of a network are removed."""
 
-    def removed(self, trained: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    def removed(
+        self, trained: Mapping[str, Tensor], gone: Mapping[str, Tensor], generator: torch.Generator
+    ) -> dict[str, Tensor]:
         """Masks, true where a weight is removed.
 
         Args:
             trained: by name, the weights of the trained network in the order of its parameters, on the CPU.
+            gone: the masks with which it was trained, all false for a dense network; what is removed stays removed.
+
+        Raises:
+            ValueError: more is gone than is to be removed.
         """
         ...
 
