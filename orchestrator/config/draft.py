@@ -30,7 +30,7 @@ from .rights import KEYS as RIGHTS_KEYS
 from .rights import read_user_rights, rights_of
 from .searching import DEFAULT_SEARCH, Entry, Search, choices_of, is_open, read_entries
 from .specs import Specs
-from .tickets import Recorded, files_of, find_ticket, of_recorded, settings_of, with_ticket
+from .tickets import Recorded, files_of, find_ticket, of_recorded, other_networks, settings_of, with_ticket
 from .weights import FindTrial
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ class Draft:
         }
         search = Search(entries, specs, self.overrides, self.problems, self.notes)
         space = search.space(base)
+        if ticket is not None:
+            self.problems += other_networks(ticket, specs.of, space)
         trials = self._check_parts(specs, space)
         plan = SweepPlan(
             settings={**self.settings, "trials": trials},

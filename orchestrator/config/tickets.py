@@ -10,6 +10,8 @@ from orchestrator.base.build import with_current_arguments
 from orchestrator.base.errors import ConfigError, Problem
 from orchestrator.base.groups import GROUPS
 from orchestrator.base.settings import ROOT_KEYS, TRIAL_KEYS
+from orchestrator.base.upgrades import differing_arguments
+from orchestrator.space import Space
 
 from .composing import Overrides
 from .weights import FindTrial, described
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 SEARCH = "lottery_ticket"
 OWN_GROUP = "prune"
 """What such a sweep decides itself."""
+
+NETWORK = ("model", "norm", "activation", "init")
+"""What decides the initial weights, of which the mask is."""
 
 Recorded = Mapping[str, tuple[str, Mapping[str, Any]]]
 """Group -> (choice, spec)."""
@@ -67,6 +72,40 @@ def of_recorded(config: Mapping[str, Any], overrides: Overrides) -> Recorded:
     taken = [group for group in GROUPS if group != OWN_GROUP and group not in overrides]
     choices = config.get("choices", {})
     return {group: (choices.get(group, "default"), with_current_arguments(config[group])) for group in taken}
+
+
+def other_networks(
+    ticket: KeptWeights, in_play: Mapping[str, Mapping[str, Mapping[str, Any]]], space: Space
+) -> list[Problem]:
+    """What makes another network of the trained one, or begins it in another way.
+
+    Args:
+        in_play: group -> choice -> spec.
+    """
+    problems = []
+    for group in NETWORK:
+        there = with_current_arguments(ticket.config[group])
+        choice = ticket.config.get("choices", {}).get(group, "default")
+        for name, spec in in_play[group].items():
+            if spec.get("_target_") != there.get("_target_"):
+                problems.append(_other(group, name, choice))
+            else:
+                names = differing_arguments(there, spec) if spec else []
+                problems += [_other(f"{group}.{each}", spec.get(each), there.get(each)) for each in names]
+        for parameter in space.parameters:
+            outer, _, inner = parameter.key.partition(".")
+            if outer == group and inner and any(end != there.get(inner) for end in parameter.domain.ends()):
+                problems.append(_other(parameter.key, "a search", there.get(inner)))
+    return problems
+
+
+def _other(key: str, here: object, there: object) -> Problem:
+    why = (
+        f"is {there} in the trial that it comes from: the trained network is another, or began in another way, and its masks"
+        " are of its own initial weights"
+    )
+    again = "for other weights of the same initialization, prune.reinit=true"
+    return Problem(key, why, here, hint=f"leave {key} out; {again}" if key.startswith("init") else f"leave {key} out")
 
 
 def files_of(ticket: KeptWeights) -> dict[str, Any]:

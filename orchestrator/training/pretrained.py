@@ -18,11 +18,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from models import foreign, pretrained
+from orchestrator.base.build import build
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.regular import read_regular
 from orchestrator.base.settings import PRETRAINED_FILES
 from orchestrator.base.targets import resolve
 from orchestrator.training.data.torchvision_sets import timeout
+from orchestrator.training.device import derive_seed
 from orchestrator.training.inputs import of_network
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".tar")
@@ -148,10 +150,13 @@ def ticket_of(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def initial_seed(config: Mapping[str, Any]) -> int:
-    """The seed from which the initial weights follow: the trial's own, or that of its ticket."""
-    ticket = ticket_of(config)
-    seed: int = config["seed"] if ticket is None else ticket["seed"]
-    return seed
+    """The seed from which the initial weights follow: the trial's own, or that of its ticket unless `prune` wants others."""
+    ticket, seed = ticket_of(config), int(config["seed"])
+    if ticket is None:
+        return seed
+    if getattr(build(config.get("prune") or {}), "reinit", False):
+        return derive_seed(seed, "reinit")  # the seed itself may be that of the ticket
+    return int(ticket["seed"])
 
 
 def take_over(config: Mapping[str, Any], model: nn.Module) -> pretrained.Fit | None:

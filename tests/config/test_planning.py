@@ -130,7 +130,7 @@ def test_ready_searches_plan_and_their_draws_are_whole_configurations(search: st
     if search == "lottery_ticket":
         write(tmp_path / "best.safetensors", "weights")
         trained = KeptWeights(tmp_path / "best.safetensors", "trained-0000aaaa/0", plan(["search=none"]).base)
-        made = plan([f"search={search}", f"model={model}", "from=trained/0"], find_trial=lambda runs, name: trained)
+        made = plan([f"search={search}", "from=trained/0"], find_trial=lambda runs, name: trained)
         assert made.base["ticket"] == "trained-0000aaaa/0"
     else:
         made = plan([f"search={search}", f"model={model}"])
@@ -142,6 +142,30 @@ def test_ready_searches_plan_and_their_draws_are_whole_configurations(search: st
             group, _, name = key.partition(".")
             assert (config[group][name] if name else config["choices"][group]) == value
             assert "search" not in config[group]
+
+
+@pytest.mark.parametrize(
+    ("other", "key", "there"),
+    [
+        ("init=xavier", "init=xavier", "default"),
+        ("init=default,xavier", "init=xavier", "default"),
+        ("model=resnet_cifar", "model=resnet_cifar", "mlp"),
+        ("model.width=7", "model.width=7", "16"),
+        ("model.width=7,16", "model.width=a search", "16"),
+        ("norm=none", "norm=none", "batch"),
+        ("activation=tanh", "activation=tanh", "relu"),
+    ],
+)
+def test_a_ticket_is_of_its_own_network_and_initialization(other: str, key: str, there: str, tmp_path: Path) -> None:
+    write(tmp_path / "best.safetensors", "weights")
+    own = plan(["search=none", "model=mlp", "model.width=16", "norm=batch", "activation=relu"]).base
+    trained = KeptWeights(tmp_path / "best.safetensors", "trained-0000aaaa/0", own)
+    texts = ["search=lottery_ticket", "from=trained/0"]
+    same = ["model.width=16", "norm=batch", "prune.reinit=true", "optimizer=adam"]
+    plan([*texts, *same], find_trial=lambda runs, name: trained)
+    with pytest.raises(ConfigError) as error:
+        plan([*texts, other], find_trial=lambda runs, name: trained)
+    assert f"{key}: is {there} in the trial that it comes from" in str(error.value)
 
 
 def test_all_holds_every_other_ready_search() -> None:

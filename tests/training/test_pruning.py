@@ -164,6 +164,24 @@ def test_what_is_left_begins_with_the_bits_with_which_the_trained_trial_began(
     assert gone == int(0.8 * sum(tensor.numel() for tensor in began.values() if tensor.ndim > 1) + 0.5)
 
 
+def test_the_control_begins_with_other_weights_of_the_same_scheme(trial: MakeTrial, trained: Any) -> None:
+    """With the same masks; whether the trial has the seed of the trained one or another."""
+    ticket, began = trained(norm=NORM)
+    states = []
+    for seed in (5, 9):
+        for reinit in (False, True):
+            prune = pruned() | {"reinit": reinit}
+            states.append(state_of(TrialRun(trial(f"{seed}{reinit}", seed=seed, norm=NORM, prune=prune, **ticket))))
+    weights = [name for name, one in began.items() if one.ndim > 1]
+    for name in weights:
+        first, *others = [state[name] for state in states]
+        assert all(torch.equal(first == 0, other == 0) for other in others), name
+        kept = first != 0
+        assert torch.equal(first[kept], others[1][kept])
+        assert (others[0][kept] != first[kept]).all()
+        assert (others[2][kept] != others[0][kept]).all()
+
+
 @pytest.mark.parametrize(
     "optimizer",
     [

@@ -21,12 +21,15 @@ Mask = Literal["magnitude", "random"]
 Scope = Literal["global", "layer"]
 
 
-def lottery_ticket(*, sparsity: float = 0.8, mask: Mask = "magnitude", scope: Scope = "global") -> LotteryTicket:
+def lottery_ticket(
+    *, sparsity: float = 0.8, mask: Mask = "magnitude", scope: Scope = "global", reinit: bool = False
+) -> LotteryTicket:
     """Removes the share `sparsity` of all weights, exactly so many, those that the trained network lacks among them.
 
     Args:
         mask: `magnitude` removes those that are smallest after training; `random` as many in each layer, whichever are left.
         scope: the smallest of the whole network (the paper for deep networks), or the same share of each layer (for LeNet).
+        reinit: the control of the paper: what is left begins with other weights, drawn in the same way from the trial's own seed.
 
     Raises:
         ValueError: a value is out of range.
@@ -37,7 +40,7 @@ def lottery_ticket(*, sparsity: float = 0.8, mask: Mask = "magnitude", scope: Sc
         raise ValueError(f"mask must be one of {', '.join(get_args(Mask))}, got {mask}")
     if scope not in get_args(Scope):
         raise ValueError(f"scope must be one of {', '.join(get_args(Scope))}, got {scope}")
-    return LotteryTicket(sparsity, mask, scope)
+    return LotteryTicket(sparsity, mask, scope, reinit)
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class LotteryTicket:
     sparsity: float
     mask: Mask
     scope: Scope
+    reinit: bool = False
 
     def removed(
         self, trained: Mapping[str, Tensor], gone: Mapping[str, Tensor], generator: torch.Generator
