@@ -22,24 +22,31 @@ WHAT = {
 }
 
 
-def divergence_words(told: Divergence) -> str:
-    """What left the finite range first, where and at which learning rate, in one sentence."""
+def divergence_words(told: Divergence, reason: str | None = None) -> str:
+    """What left the finite range first, where and at which learning rate, in one sentence.
+
+    Args:
+        reason: how the trial ended, which says where it was noticed; often later than it began.
+    """
     if not told["replayed"]:
         why = told.get("why") or "trained again from the last checkpoint, it did not diverge, as may be on a GPU"
         return f"where it began is not known: {why}"
     where = f"epoch {told['epoch']}, step {told['step']} of {told.get('steps')}"
-    if told.get("validation"):
-        where = f"the validation after epoch {told['epoch']}"
     good = told.get("last_good")
     before = f"the last good step was step {good[1]} of epoch {good[0]}" if good else "there was no good step before"
+    if told.get("validation"):
+        where = f"the validation after epoch {told['epoch']}"
+        before = f"all {told.get('steps')} steps of that epoch were good"
     what = WHAT.get(told.get("signal", ""))
     left = "the loss was the first that was not finite, though all outputs were"
     if what is not None:
         kind = "not finite" if told.get("signal") == "weights" else "were not finite first"
         left = f"{what} layer {told.get('layer')} {kind}"
-    sentence = f"at {where}, {left}, at learning rate {told.get('lr', 0.0):.3g}; {before}"
+    sentence = f"it began at {where}: {left}, at learning rate {told.get('lr', 0.0):.3g}; {before}"
     if gradient := told.get("gradient"):
         sentence += f"; the gradient had length {gradient[1]:.2g} there, and usually {gradient[0]:.2g} in that epoch"
+    if reason and not told.get("validation") and not reason.endswith(f" epoch {told['epoch']}, step {told['step']}"):
+        sentence += f"; it was noticed later ({reason})"
     return sentence
 
 

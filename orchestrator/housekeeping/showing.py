@@ -35,7 +35,7 @@ def trial_lines(story: TrialStory) -> list[str]:
         ("attempts", "\n".join(_attempts(story)) or "none"),
         *([("computed on", _ran_on(trial.ran_on))] if trial.ran_on else []),
         *([("init health", health_words(trial.init_health))] if trial.init_health else []),
-        *([("diverged", divergence_words(trial.divergence))] if trial.divergence else []),
+        *([("diverged", divergence_words(trial.divergence, trial.reason))] if trial.divergence else []),
         *([("try", "\n".join(divergence_advice(trial)))] if trial.divergence else []),
         *_files(story),
         *([("look inside", _diagnose(story))] if config.get("diagnostics") else []),

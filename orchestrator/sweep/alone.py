@@ -204,7 +204,7 @@ def _train(trial: Trial, until: int | None = None, keeper: Keeper | None = None)
             if keeper:
                 keeper.diverged(run, ended, told)
             say(f"no result: {ended}")
-            say(divergence_words(told))
+            say(divergence_words(told, str(ended)))
             return _Trained(EXIT_NO_RESULT, history, {}, str(ended))
         except Infeasible as ended:
             if keeper:

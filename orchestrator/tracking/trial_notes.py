@@ -58,7 +58,7 @@ def _text(record: SweepRecord, trial: TrialRecord, rank: int | None, of: int) ->
         health = visible(redact(health_words(trial.init_health)))[:LONGEST_REASON].replace("```", "'''")
         parts.append(f"Its initialization:\n\n```\n{health}\n```")
     if trial.divergence:
-        story = [divergence_words(trial.divergence), *divergence_advice(trial)]
+        story = [divergence_words(trial.divergence, trial.reason), *divergence_advice(trial)]
         told, *advice = [visible(redact(line))[:LONGEST_REASON].replace("```", "'''") for line in story]
         parts.append("\n".join(["```", told, *(f"try {line}" for line in advice), "```"]))
     uid = f"{record.uid}/{trial.index}"

@@ -14,14 +14,17 @@ class Diverged(Exception):  # noqa: N818 - a result, not an error
     Args:
         epoch: from 1.
         step: within the epoch, from 1; the last one where validation showed it.
-        value: the loss, inf or nan.
+        value: inf or nan.
+        what: whose value; what is not `loss` is known after the epoch.
     """
 
-    def __init__(self, epoch: int, step: int, value: float) -> None:
-        super().__init__(epoch, step, value)
-        self.epoch, self.step, self.value = epoch, step, value
+    def __init__(self, epoch: int, step: int, value: float, what: str = "loss") -> None:
+        super().__init__(epoch, step, value, what)
+        self.epoch, self.step, self.value, self.what = epoch, step, value, what
 
     def __str__(self) -> str:
+        if self.what != "loss":
+            return f"the {self.what} is {self.value} after epoch {self.epoch}"
         return f"the loss is {self.value} at epoch {self.epoch}, step {self.step}"
 
 

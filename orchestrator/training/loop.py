@@ -191,7 +191,7 @@ def train_epoch(learner: Learner, epoch: int) -> dict[str, float]:
     metrics = totals.close()
     grad_norm = sum(norm.item() for norm in norms) / len(norms)
     if not math.isfinite(grad_norm):
-        raise Diverged(epoch, steps, grad_norm)
+        raise Diverged(epoch, steps, grad_norm, "length of the gradient")
     return {
         **metrics,
         "lr": optimizer.param_groups[0]["lr"],

@@ -105,7 +105,7 @@ class TrialRun:
                 logits = self._logits("val")
             numbers |= metrics.evaluated("val", logits, self._learner.data.splits["val"].labels)
         if not math.isfinite(numbers["val/loss"]):
-            raise Diverged(epoch, len(self._learner.sizes), numbers["val/loss"])
+            raise Diverged(epoch, len(self._learner.sizes), numbers["val/loss"], "validation loss")
         result = EpochResult(epoch, int(self._clock() * 1000), numbers)
         with feasible():
             self._record(result, logits)

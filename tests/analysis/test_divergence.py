@@ -32,16 +32,26 @@ def config(**changes: Any) -> dict[str, Any]:
 
 def test_the_story_says_what_left_first_where_and_how_fast() -> None:
     assert divergence_words(LATE) == (
-        "at epoch 3, step 18 of 40, the gradients of layer fc6 were not finite first, at learning rate 0.3; the last good step "
-        "was step 17 of epoch 3; the gradient had length 4e+03 there, and usually 1.5 in that epoch"
+        "it began at epoch 3, step 18 of 40: the gradients of layer fc6 were not finite first, at learning rate 0.3; the last "
+        "good step was step 17 of epoch 3; the gradient had length 4e+03 there, and usually 1.5 in that epoch"
     )
     after = {**LATE, "validation": True, "signal": "outputs", "last_good": (3, 40)}
     assert divergence_words(after).startswith(
-        "at the validation after epoch 3, the outputs of layer fc6 were not finite"
+        "it began at the validation after epoch 3: the outputs of layer fc6 were not finite"
     )  # type: ignore[arg-type]
+    assert "all 40 steps of that epoch were good" in divergence_words(after)  # type: ignore[arg-type]
+    assert "last good step" not in divergence_words(after)  # type: ignore[arg-type]
     first = {**LATE, "signal": "loss", "last_good": None}
     assert "the loss was the first that was not finite" in divergence_words(first)  # type: ignore[arg-type]
     assert "there was no good step before" in divergence_words(first)  # type: ignore[arg-type]
+
+
+def test_where_it_began_and_where_it_was_noticed_are_told_apart() -> None:
+    noticed = "the loss is nan at epoch 3, step 23"
+    assert divergence_words(LATE, noticed).endswith(f"; it was noticed later ({noticed})")
+    assert "noticed" not in divergence_words(LATE, "the loss is nan at epoch 3, step 18")
+    after: Divergence = {**LATE, "validation": True, "last_good": (3, 40)}
+    assert "noticed" not in divergence_words(after, "the validation loss is nan after epoch 3")
 
 
 def test_a_replay_that_found_nothing_says_why() -> None:

@@ -138,7 +138,8 @@ def test_a_validation_that_is_not_finite_follows_a_good_epoch(
     trial: MakeTrial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build_module, "build_model", lambda *_: (NanInValidation(), False))
-    told, _, _ = diverged(trial())
+    told, _, error = diverged(trial())
+    assert str(error) == "the validation loss is nan after epoch 1"
     assert (told["signal"], told["layer"], told["validation"], told["last_good"]) == ("outputs", "odd", True, (1, 7))
 
 
