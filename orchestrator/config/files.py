@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from omegaconf.errors import GrammarParseError
+from omegaconf.grammar_parser import parse
 
 from orchestrator.base import yaml_files
 from orchestrator.base.errors import ConfigError, Problem, nearest, spelled_otherwise
@@ -14,6 +17,8 @@ from orchestrator.base.groups import GROUPS, PARTS, SEARCHES
 from orchestrator.base.settings import CONF
 
 from .words import choice_meant
+
+UNREADABLE = r"holds a ${ that begins no interpolation such as ${epochs}; for these characters themselves write \${"
 
 
 def open_catalogue(config_dir: str | Path | None) -> Catalogue:
@@ -98,9 +103,14 @@ class Catalogue:
             files = [path for group in self.files.values() for path in group.values() if folder in path.parents]
             for path in [*folder.glob(f"{config_name}.yaml"), *files]:
                 try:
-                    yaml_files.read(path)
+                    values = yaml_files.read(path)
                 except ConfigError as error:
                     problems += error.problems
+                    continue
+                for key, value in values.items():
+                    problems += [
+                        Problem(at, UNREADABLE, text, where=_place(path, key)) for at, text in _torn(value, key)
+                    ]
         return problems
 
     def primary(self, config_name: str) -> tuple[Path, list[Path]]:
@@ -126,6 +136,21 @@ class Catalogue:
         why, command = f"not in conf/{group}", f"orchestrator list {group}"
         hint = None if spelled_otherwise(name, known) else choice_meant(group, name)
         return Problem(group, why, name, nearest(name, known), known=tuple(known), hint=hint, listed_by=command)
+
+
+def _torn(value: object, at: str) -> Iterator[tuple[str, str]]:
+    """(key, text) of the texts whose interpolations cannot be read."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _torn(inner, f"{at}.{key}")
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield from _torn(inner, f"{at}[{place}]")
+    elif isinstance(value, str) and "${" in value:
+        try:
+            parse(value)
+        except GrammarParseError:
+            yield at, value
 
 
 def _place(path: Path, key: str) -> str:

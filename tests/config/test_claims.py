@@ -178,6 +178,21 @@ def test_a_key_whose_values_are_lists_takes_one_of_them(experiment: Path, of: st
             plan(["experiment=mine"], config_dir=where)
 
 
+def test_a_text_with_half_an_interpolation_is_named_with_its_file(experiment: Path) -> None:
+    side = "{metric: val/loss, of: {model.hidden: 1}, over: {optimizer.lr: best}}"
+    where = write(experiment, CLAIM % side)
+    text = experiment.read_text()
+    experiment.write_text(text.replace("more is better", '"${runs_dir} costs ${"'))
+    with pytest.raises(ConfigError) as caught:
+        plan(["experiment=mine"], config_dir=where)
+    (problem,) = caught.value.problems
+    assert (problem.key, problem.value) == ("claims[0].says", "${runs_dir} costs ${")
+    assert r"write \${" in problem.why
+    assert str(problem.where).startswith(f"{experiment}:")
+    experiment.write_text(text.replace("more is better", r"'${epochs} costs \${'"))
+    assert plan(["experiment=mine"], config_dir=where).claims[0]["says"] == "1 costs ${"
+
+
 def test_claims_are_recorded_in_the_plan_and_a_resume_keeps_those_of_before(experiment: Path) -> None:
     side = "{metric: val/loss, of: {model.hidden: 1}, over: {optimizer.lr: best}}"
     made = plan(["experiment=mine"], config_dir=write(experiment, CLAIM % side))
