@@ -1,9 +1,10 @@
 """Whether what an experiment claims holds in its sweep: a record in, a row for each claim out. Pure functions.
 
-Each side of a claim is worked out for each seed by itself. Shown are the medians over seeds. What decides is the 95 % interval of
-`left - right - margin`: Student's t over the differences of seeds that both sides share, Welch's where they share none, and the
-range of the seeds where a value is infinite. A trial that diverged is a result and not missing: it has the accuracy of chance and
-an infinite loss. A claim is undecided where the interval holds 0, where a run is missing, and where one seed gives no interval.
+Each side of a claim is worked out for each seed by itself; a seed counts where it has every point along the keys of `over`. Shown
+are the medians over seeds. What decides is the 95 % interval of `left - right - margin`: Student's t over the differences
+of seeds that both sides share, Welch's where they share none, and the range of the seeds where a value is infinite.
+A trial that diverged is a result and not missing: it has the accuracy of chance and an infinite loss. A claim is undecided
+where the interval holds 0, where a run is missing, and where one seed gives no interval.
 """
 
 from __future__ import annotations
