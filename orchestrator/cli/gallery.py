@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,12 @@ class Entry:
     title: str
     photographs: bool
     overrides: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> str:
+        """What launches it, as it is typed; folders are the reader's."""
+        root = ["data.root=FOLDER"] if self.photographs else []
+        return shlex.join(["orchestrator", "launch", f"experiment={self.name}", *root, *self.overrides])
 
     @property
     def sweep(self) -> str:
@@ -167,20 +174,40 @@ def as_markdown(found: Sequence[tuple[Entry, Sequence[Verdict], str]], made_on: 
         made_on: the machines and versions that computed it.
     """
     from orchestrator.analysis.claims import tally
+    from orchestrator.tracking.markdown import code
 
     every = [one for _, verdicts, _ in found for one in verdicts]
     computed = [f"Computed on: {'; '.join(made_on)}."] if made_on else []
-    parts = ["# The claims of the lectures", _PREFACE, f"**{tally(every)}.**", *computed]
+    overrides = next((entry.overrides for entry, _, _ in found), ())
+    preface = _preface(overrides, on_photographs=any(entry.photographs and verdicts for entry, verdicts, _ in found))
+    parts = ["# The claims of the lectures", preface, f"**{tally(every)}.**", *computed]
     for entry, verdicts, _ in found:
         if verdicts:
-            parts += [f"## {entry.title}", _table(verdicts), f"`orchestrator launch experiment={entry.name}`"]
+            parts += [f"## {entry.title}", _table(verdicts), code(entry.command, 400)]
     left_out = {f"{entry.title} (`{entry.name}`)": why for entry, _, why in found if why}
     rows = [f"- {what}: {why}" for what, why in {**left_out, **NOT_HERE}.items()]
     return "\n\n".join([*parts, "## Left out", "\n".join(rows)])
 
 
+def _preface(overrides: Sequence[str], *, on_photographs: bool) -> str:
+    """What the page is and how it was made.
+
+    Args:
+        overrides: with which every experiment was run.
+        on_photographs: whether those on photographs were run, too.
+    """
+    from orchestrator.tracking.markdown import code
+
+    data = ["--data", "FOLDER"] if on_photographs else []
+    command = code(shlex.join(["orchestrator", "claims", "--all", *data, *overrides, "--write", "FILE"]), 400)
+    text = _PREFACE.format(command=command)
+    if not overrides:
+        return text
+    return f"{text}\n\nEvery experiment was run with {code(shlex.join(overrides), 400)} in place of what its file says."
+
+
 _PREFACE = """\
-What the lectures say of training, each an inequality between measures of a sweep. `orchestrator claims --all --write FILE` runs
+What the lectures say of training, each an inequality between measures of a sweep. {command} runs
 the experiments and writes this page. A claim holds where the 95 % interval of left - right - margin is on its side of 0
 (Student's t over seeds, unless its cell says otherwise), and is undecided where it holds 0. Left and right are medians over
 seeds. A trial that diverged has the accuracy of chance and an infinite loss. Margins that were not piloted are guesses: what

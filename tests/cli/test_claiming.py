@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.analysis.claims import HOLDS, Verdict
 from orchestrator.base.errors import ConfigError
 from orchestrator.base.layout import CONF, JOURNAL
 from orchestrator.cli import gallery, main
 from orchestrator.cli.claiming import claims_command
 from orchestrator.cli.gallery import Entry, as_markdown, entries
+from orchestrator.config.claims import decode_claims
 from orchestrator.journal.finding import find_sweep, name_of
 from orchestrator.journal.record import read_sweep
 from tests.simulated import simulated_sweep
@@ -127,6 +129,36 @@ def test_the_gallery_goes_on_where_one_fails_and_names_what_is_left_out(
     assert main(["claims", "--all", "--runs-dir", str(tmp_path), "--data", str(tmp_path), "--no-run"]) == 0
     assert not ran
     assert "- E1: one (`one`): was not run" in capsys.readouterr().out
+
+
+def test_the_page_shows_each_command_with_the_overrides_that_it_was_run_with() -> None:
+    (claim,) = decode_claims([{"id": "A", "lecture": "004 L1", "says": "so", "left": 1, "at_least": 0}])
+    found = [Verdict(claim, HOLDS, 1.0, 0.0)]
+    named = [Entry("one", "E1: one", photographs=False), Entry("two", "E2: two", photographs=True)]
+    plain = as_markdown([(one, found, "") for one in named[:1]])
+    assert "`orchestrator launch experiment=one`" in plain
+    assert "`orchestrator claims --all --write FILE`" in plain
+    assert "in place of" not in plain
+    given = ("repeat=5", "name=a b")
+    page = as_markdown([(replace(one, overrides=given), found, "") for one in named])
+    assert "`orchestrator launch experiment=one repeat=5 'name=a b'`" in page
+    assert "`orchestrator launch experiment=two data.root=FOLDER repeat=5 'name=a b'`" in page
+    assert "`orchestrator claims --all --data FOLDER repeat=5 'name=a b' --write FILE`" in page
+    assert "Every experiment was run with `repeat=5 'name=a b'` in place of what its file says." in page
+
+
+def test_the_table_comes_after_all_that_the_sweeps_print(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each child writes to the terminal itself, as the sweeps do."""
+    monkeypatch.setattr(gallery, "entries", lambda _: [Entry(name, f"E: {name}", False) for name in ("one", "two")])
+    monkeypatch.setattr(gallery, "_command", lambda *_: ["list", "experiment"])
+    assert main(["claims", "--all", "--runs-dir", str(tmp_path)]) == 0
+    printed = capfd.readouterr().out
+    assert printed.count("e01_weight_scale") == 2
+    first, one, two = (printed.index(text) for text in ("[1/2] one", "e01_weight_scale", "[2/2] two"))
+    last = printed.rindex("e01_weight_scale")
+    assert first < one < two < last < printed.index("# The claims of the lectures")
 
 
 def test_other_seeds_are_sweeps_of_their_own() -> None:
