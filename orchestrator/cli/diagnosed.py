@@ -34,21 +34,22 @@ def lines_of(named: Named, found: Diagnosis) -> Iterator[str]:
 
 
 HEADER = [
-    *("layer", "", "features", "mean", "std", "dead", "saturated"),
-    *("gradient std", "Var(dW)", "update/weight", "1-NN"),
+    *("layer", "module", "activation", "features", "mean", "std", "dead", "saturated"),
+    *("gradient std", "Var(dW)", "update/weight", "1-NN", "ends in"),
 ]
 
 
 def _inputs(found: Diagnosis) -> list[str]:
     rest = [NONE] * 5
     moments = [f"{found.inputs.mean:.6f}", number(found.inputs.std)]
-    return ["input", "", "", *moments, *rest, percent(found.neighbours.pixels)]
+    return ["input", "", "", "", *moments, *rest, percent(found.neighbours.pixels), ""]
 
 
 def _layer(layer: Layer) -> list[str]:
     one = layer.statistics
     gradient, weight = one.gradients, one.weight_gradient
     return [
+        str(layer.number),
         one.name,
         one.activation,
         str(one.features),
@@ -60,6 +61,7 @@ def _layer(layer: Layer) -> list[str]:
         NONE if weight is None else number(weight.std**2),
         NONE if layer.update_ratio is None else number(layer.update_ratio),
         percent(layer.neighbours),
+        one.end,
     ]
 
 

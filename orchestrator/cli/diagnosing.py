@@ -45,7 +45,9 @@ def network_command(argv: Sequence[str]) -> int:
     parser.add_argument("--config-name", default="launch", help="the root file, without .yaml")
     parser.add_argument("--initial", action="store_true", help="with from=: at initialization, not with its weights")
     parser.add_argument("--examples", type=int, metavar="N", help="training images (default: 1000, fewer for maps)")
-    parser.add_argument("--layer", metavar="NAME", help="whose nearest neighbours are shown (default: the last hidden)")
+    parser.add_argument(
+        "--layer", metavar="MODULE", help="whose nearest neighbours are shown (default: the last hidden)"
+    )
     _add_output(parser)
     options = parser.parse_overrides(argv)
     from orchestrator.training.diagnosis.study import diagnosed

@@ -27,9 +27,11 @@ def test_a_row_a_layer_and_a_page(diagnose: Diagnose) -> None:
     assert code == errors.EXIT_OK
     lines = out.splitlines()
     header = next(line for line in lines if line.startswith("layer"))
-    assert header.split()[:4] == ["layer", "features", "mean", "std"]
+    assert header.split()[:5] == ["layer", "module", "activation", "features", "mean"]
     rows = lines[lines.index(header) + 1 :][:4]
-    assert [row.split()[0] for row in rows] == ["input", "1", "3", "5"]
+    assert [row.split()[0] for row in rows] == ["input", "1", "2", "3"]
+    assert [row.split()[1:3] for row in rows[1:]] == [["1", "Tanh"], ["3", "Tanh"], ["5", "10"]]
+    assert [row.split()[-1] for row in rows[1:]] == ["2", "4", "5"]
     assert "singular values of the product of the first 3 weights: rms" in out
     assert "sign agreement in the first layer: " in out
     parsed = Parsed(Path("diagnosis-mlp.html").read_text())
@@ -40,7 +42,9 @@ def test_a_row_a_layer_and_a_page(diagnose: Diagnose) -> None:
     sections = [attributes["id"] for tag, attributes in parsed.elements if tag == "section"]
     whole = "activations histograms gradients idle products signs updates filters neighbours trials"
     assert sections == whole.split()
+    assert parsed.data["trials"]["number"] == [1, 2, 3]
     assert parsed.data["trials"]["name"] == ["1", "3", "5"]
+    assert "of layer 2 (3) the nearest other image" in Path("diagnosis-mlp.html").read_text()
 
 
 def test_json_has_the_numbers_of_the_table(diagnose: Diagnose) -> None:
@@ -48,6 +52,7 @@ def test_json_has_the_numbers_of_the_table(diagnose: Diagnose) -> None:
     assert code == errors.EXIT_OK
     found = json.loads(out)
     assert [layer["statistics"]["name"] for layer in found["layers"]] == ["1", "3", "5"]
+    assert [layer["number"] for layer in found["layers"]] == [1, 2, 3]
     assert found["examples"] == 64
     assert "images" not in found["neighbours"]
     assert err.startswith("a.html (")
@@ -122,7 +127,7 @@ def test_the_first_update_is_the_gradient_times_the_learning_rate() -> None:
         (["from=digits/9"], "has the trials 0 to 2"),
         (["--initial"], "--initial: is about a trial, and none is named; add  from=NAME/7"),
         (["--examples", "100000"], "examples must be from 2 to the 1151 training images, got 100000"),
-        (["--layer", "nine"], "the network has no layer nine; its layers are 1, 3, 5"),
+        (["--layer", "nine"], "the network has no layer nine; the modules of its layers are 1, 3, 5"),
         (["model=resnet81"], "did you mean"),
     ],
 )
@@ -190,12 +195,14 @@ return found;
 @pytest.mark.parametrize("words", [("from=digits/0",), SMALL])
 def test_every_figure_is_drawn_without_an_error(diagnose: Diagnose, words: tuple[str, ...], tmp_path: Path) -> None:
     assert diagnose(*words, "--output", "page.html")[0] == errors.EXIT_OK
-    with browser(tmp_path / "profile", offline=True) as driver:
+    with browser(tmp_path / "profile", offline=True, width=1300) as driver:
         driver.get((tmp_path / "page.html").as_uri())
         draw_all(driver)
         assert [name for name, marked in driver.execute_script(PICTURES) if marked < 300] == []
         assert console_errors(driver) == []
         assert driver.execute_script("return document.documentElement.scrollWidth - innerWidth") <= 0
+        table = "const box = document.querySelector('#trials .scroll'); return box.scrollWidth - box.clientWidth"
+        assert driver.execute_script(table) <= 0
         labels = driver.execute_script(LABELS)
         assert len(labels) > 20
         assert [label for label in labels if re.fullmatch(r"[−-]?\d+e[+−-]?[0-4]", label)] == []

@@ -50,7 +50,7 @@ def test_what_is_refused(diagnose: Diagnose, words: list[str], told: str) -> Non
 @pytest.mark.parametrize("dark", [False, True])
 def test_every_figure_is_drawn_without_an_error(diagnose: Diagnose, dark: bool, tmp_path: Path) -> None:
     assert diagnose("trajectories", "--output", "page.html")[0] == errors.EXIT_OK
-    with browser(tmp_path / "profile", offline=True, dark=dark) as driver:
+    with browser(tmp_path / "profile", offline=True, width=1300, dark=dark) as driver:
         driver.get((tmp_path / "page.html").as_uri())
         draw_all(driver)
         assert [name for name, marked in driver.execute_script(PICTURES) if marked < 300] == []

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from orchestrator.training.diagnosis.study import Diagnosis, Layer
 
 COLUMNS = [
-    ("name", "layer", "text"),
+    ("number", "layer", "number"),
+    ("name", "module", "text"),
     ("activation", "activation", "text"),
     ("features", "features", "number"),
     ("mean", "mean", "number"),
@@ -24,12 +25,15 @@ COLUMNS = [
     ("gradient", "gradient std", "number"),
     ("variance", "Var(dW)", "number"),
     ("update", "update/weight", "number"),
-    ("neighbours", "1-NN accuracy (%)", "number"),
+    ("neighbours", "1-NN (%)", "number"),
+    ("end", "ends in", "text"),
 ]
 
 ABOUT = (
-    "In the order of computation. A layer's activations are what the last normalization or activation returned before the next"
-    " layer was computed. A click on a row chooses the layer; a click on a column's name sorts."
+    "In the order of computation, each under the name of its module in the network. A layer's activations are what the last"
+    " normalization or activation returned before the next layer was computed: the module in which it ends. 1-NN: images whose"
+    " nearest other image by these features is of their class."
+    " A click on a row chooses the layer; a click on a column's name sorts."
 )
 
 
@@ -49,8 +53,10 @@ def row(layer: Layer) -> dict[str, Any]:
     """Of the table."""
     one = layer.statistics
     return {
+        "number": layer.number,
         "name": one.name,
         "activation": one.activation,
+        "end": one.end,
         "features": one.features,
         "mean": one.activations.mean,
         "std": one.activations.std,

@@ -36,6 +36,7 @@ class LayerStatistics:
         name: of its module in the network.
         weight: the name of its weight, as in `update_ratios`.
         activation: the class of the activation that gave its activations; "" where none did.
+        end: the name of the module that gave them, which is its own where nothing follows.
         features: how many there are, over which `dead` is a share.
         activations: of all examples, features and positions.
         gradients: of the loss with respect to these; None where none came back.
@@ -47,6 +48,7 @@ class LayerStatistics:
     name: str
     weight: str
     activation: str
+    end: str
     features: int
     activations: Summary
     gradients: Summary | None
@@ -89,6 +91,7 @@ class _Seen:
     """What came out of a layer so far, and of its gradient what is kept."""
 
     outputs: Tensor
+    name: str
     module: nn.Module
     gradients: Summary | None = None
     _handle: RemovableHandle | None = None
@@ -126,7 +129,7 @@ class Watch:
         if self._newest is not None:
             if (before := self._seen.get(self._newest)) is not None:
                 before.forget()
-            self._seen[self._newest] = _Seen(outputs, module)
+            self._seen[self._newest] = _Seen(outputs, name, module)
 
     def activations(self) -> dict[str, Tensor]:
         """By the name of the layer, what came out of it, in the order of computation."""
@@ -149,6 +152,7 @@ class Watch:
         with torch.no_grad():
             return LayerStatistics(
                 name=name,
+                end=seen.name,
                 weight=weight.name,
                 activation=type(seen.module).__name__ if isinstance(seen.module, ACTIVATIONS) else "",
                 features=outputs.shape[axis],

@@ -34,13 +34,20 @@ class Layer:
     """A layer of the network.
 
     Args:
+        number: in the order of computation, from 1.
         update_ratio: the length of its weight's first update over that of the weight; None of a trained network.
         neighbours: the share of images whose nearest other image by its features is of the same class.
     """
 
+    number: int
     statistics: LayerStatistics
     update_ratio: float | None
     neighbours: float
+
+    @property
+    def label(self) -> str:
+        """Its number, and its module's name: `2 (stage1.0)`."""
+        return f"{self.number} ({self.statistics.name})"
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,10 @@ def diagnosed(subject: Subject, layer: str | None = None) -> Diagnosis:
         classes=_classes(subject) if subject.trained else None,
     )
     ratios = {} if subject.trained else first_step(subject)
-    layers = tuple(Layer(row, ratios.get(row.weight), accuracy(by_features[row.name], labels)) for row in rows)
+    layers = tuple(
+        Layer(number, row, ratios.get(row.weight), accuracy(by_features[row.name], labels))
+        for number, row in enumerate(rows, 1)
+    )
     return Diagnosis(**{**vars(found), "layers": layers})
 
 
@@ -144,7 +154,7 @@ def _chosen(names: Sequence[str], layer: str | None) -> str:
     if layer is None:
         return names[-2] if len(names) > 1 else names[0]
     if layer not in names:
-        raise ValueError(f"the network has no layer {layer}; its layers are {', '.join(names)}")
+        raise ValueError(f"the network has no layer {layer}; the modules of its layers are {', '.join(names)}")
     return layer
 
 

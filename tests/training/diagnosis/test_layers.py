@@ -37,6 +37,7 @@ def test_a_layer_is_seen_after_its_activation_with_its_gradient() -> None:
     assert hidden.weight_gradient is not None
     assert hidden.weight_gradient.std**2 == pytest.approx(first.weight.grad.double().var(correction=0).item())
     assert (logits.name, logits.activation, logits.features) == ("2", "", 3)
+    assert (hidden.end, logits.end) == ("1", "2")
     assert logits.gradients is not None
 
 

@@ -15,7 +15,7 @@ SHRINKS, GROWS = 0.1, 10.0
 
 
 def figure(found: Diagnosis) -> Figure:
-    names = [layer.statistics.name for layer in found.layers]
+    names = [layer.label for layer in found.layers]
     each = [layer.statistics.activations for layer in found.layers]
     stds = by_layer(names, {"standard deviation": [one.std for one in each]}, "standard deviation", log=True)
     means = by_layer(names, {"mean": [one.mean for one in each]}, "mean")
@@ -31,7 +31,7 @@ def figure(found: Diagnosis) -> Figure:
 def _text(found: Diagnosis) -> str:
     hidden = [layer.statistics.activations for layer in found.layers[:-1]] or [found.layers[0].statistics.activations]
     first, last = hidden[0].std, hidden[-1].std
-    lost = [layer.statistics.name for layer in found.layers if layer.statistics.activations.nonfinite]
+    lost = [layer.label for layer in found.layers if layer.statistics.activations.nonfinite]
     said = f"Over the {len(hidden):,} hidden layers the standard deviation goes from {first:.4g} to {last:.4g}"
     if lost:
         return f"{said}. Activations that are no finite numbers begin at layer {lost[0]}."

@@ -25,7 +25,7 @@ def figure(found: Diagnosis) -> Figure | None:
     return Figure(
         name="filters",
         title="What does the first layer look for?",
-        text=f"The weights into {shown} features of layer {found.layers[0].statistics.name}, each from its smallest value (black)"
+        text=f"The weights into {shown} features of layer {found.layers[0].label}, each from its smallest value (black)"
         " to its largest (white).",
         html=f'<div class="pictures">{pictures}</div>',
     )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def figure(found: Diagnosis) -> Figure | None:
     """None where no gradient came back."""
-    names = [layer.statistics.name for layer in found.layers]
+    names = [layer.label for layer in found.layers]
     each = [layer.statistics.gradients for layer in found.layers]
     known = [one for one in each if one is not None]
     if not known:

@@ -53,7 +53,7 @@ def _spec(title: str, color: str, layers: Sequence[tuple[int, Layer, Histogram |
     rows = [
         {
             "trial": place,
-            "layer": layer.statistics.name,
+            "layer": layer.label,
             "from": one.low + bin * (one.high - one.low) / len(one.counts),
             "to": one.low + (bin + 1) * (one.high - one.low) / len(one.counts),
             "share": count / max(1, sum(one.counts)),
@@ -65,7 +65,7 @@ def _spec(title: str, color: str, layers: Sequence[tuple[int, Layer, Histogram |
     axis = {**PLAIN, "tickCount": 3, "grid": False}
     x = {"field": "from", "type": "quantitative", "title": None, "axis": axis, "scale": {"zero": False, "nice": False}}
     y = {"field": "share", "type": "quantitative", "title": None, "axis": None}
-    order = [layer.statistics.name for _, layer, _ in layers]
+    order = [layer.label for _, layer, _ in layers]
     tooltip = [
         {"field": "layer"},
         {"field": "from", "type": "quantitative", "format": ".4g"},

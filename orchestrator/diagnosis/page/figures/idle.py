@@ -21,7 +21,7 @@ def figure(found: Diagnosis) -> Figure:
         lines["saturated activations"] = bounded
     worst = max(range(len(each)), key=lambda place: dead[place])
     text = f"A unit is dead that is 0 for each of the {found.examples:,} images: "
-    text += f"at most {dead[worst]:.1f} % of a layer ({each[worst].name})." if dead[worst] else "none is."
+    text += f"at most {dead[worst]:.1f} %, of layer {found.layers[worst].label}." if dead[worst] else "none is."
     if known:
         text += (
             f" An activation is saturated within 1 % of its bounds: {min(known):.1f} to {max(known):.1f} % of a layer."
@@ -30,5 +30,5 @@ def figure(found: Diagnosis) -> Figure:
         name="idle",
         title="Which units do nothing?",
         text=text,
-        spec=by_layer([one.name for one in each], lines, "share of the layer (%)", share=True),
+        spec=by_layer([layer.label for layer in found.layers], lines, "share of the layer (%)", share=True),
     )

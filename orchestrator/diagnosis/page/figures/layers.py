@@ -23,7 +23,7 @@ def by_layer(
     """The spec of lines over the layers.
 
     Args:
-        names: of the layers, in order.
+        names: of the layers, in order; the axis has their numbers, and what is under the mouse is named.
         lines: name -> a value a layer; what is None, or not above 0 on a logarithmic axis, has no point.
         log: whether the axis is logarithmic.
         share: whether the axis begins at 0; it then ends at 1 at least.
@@ -38,7 +38,7 @@ def by_layer(
         "field": "layer",
         "type": "ordinal",
         "title": "layer",
-        "axis": {"labelExpr": "names[datum.value]", "labelAngle": -40, "labelOverlap": True, "labelLimit": 90},
+        "axis": {"labelExpr": "datum.value + 1", "labelAngle": 0, "labelOverlap": True},
     }
     scale: dict[str, Any] = {"type": "log"} if log else {"zero": False}
     if share:
@@ -57,7 +57,7 @@ def by_layer(
         {"field": "value", "type": "quantitative", "format": ".4g"},
     ]
     return {
-        "params": [CHOSEN, {"name": "names", "value": list(names)}],
+        "params": [CHOSEN],
         "data": {"values": rows},
         "width": "container",
         "height": 240,

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 def figure(found: Diagnosis) -> Figure:
     near = found.neighbours
-    names = [layer.statistics.name for layer in found.layers]
+    names = [layer.label for layer in found.layers]
     shares: list[float | None] = [100 * layer.neighbours for layer in found.layers]
-    chosen = found.layers[names.index(near.layer)]
+    chosen = next(layer for layer in found.layers if layer.statistics.name == near.layer)
     text = (
-        f"By the features of layer {near.layer} the nearest other image is of the same class for {100 * chosen.neighbours:.1f} %"
-        f" of {found.examples:,} images, by pixels for {100 * near.pixels:.1f} %."
+        f"By the features of layer {chosen.label} the nearest other image is of the same class for"
+        f" {100 * chosen.neighbours:.1f} % of {found.examples:,} images, by pixels for {100 * near.pixels:.1f} %."
     )
     if near.images is None:
         spec = by_layer(names, {"1-NN accuracy": shares}, "nearest neighbour of the same class (%)")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def figure(found: Diagnosis) -> Figure | None:
     """None where no gradient of a weight is known."""
-    names = [layer.statistics.name for layer in found.layers]
+    names = [layer.label for layer in found.layers]
     kept = [layer.statistics.weight_gradient for layer in found.layers]
     variances = [None if one is None else one.std**2 for one in kept]
     ratios = [layer.update_ratio for layer in found.layers]
