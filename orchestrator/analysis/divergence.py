@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from orchestrator.analysis.health import health_words
-from orchestrator.base.records import Divergence
+from orchestrator.base.records import CAN_BE_BEST, Divergence
 from orchestrator.journal.record import TrialRecord
 
 EARLY = 10
@@ -50,12 +52,50 @@ def divergence_words(told: Divergence, reason: str | None = None) -> str:
     return sentence
 
 
-def divergence_advice(trial: TrialRecord) -> list[str]:
+Rates = Mapping[str, Sequence[tuple[float, int]]]
+"""Target of an optimizer -> learning rates with which a trial did not diverge, ascending, each with a trial's number."""
+
+
+def good_rates(trials: Iterable[TrialRecord]) -> Rates:
+    """The learning rates of the trials of a sweep that gave a result."""
+    found: dict[str, dict[float, int]] = {}
+    for trial in trials:
+        lr = _argument(trial.config, "optimizer", "lr")
+        if trial.state in CAN_BE_BEST and lr is not None:
+            found.setdefault(str(trial.config["optimizer"].get("_target_")), {}).setdefault(lr, trial.index)
+    return {target: sorted(rates.items()) for target, rates in found.items()}
+
+
+def divergence_advice(trial: TrialRecord, good: Rates = MappingProxyType({})) -> list[str]:
     """What to try, the most promising first, as overrides with a word why; from what was found and is not set yet.
 
     A learning rate that diverges is divided by 3 until it does not: Bengio 2012, Practical Recommendations, arXiv:1206.5533,
     section 3.1.1. A trial that diverges at once is far off, and takes two such divisions.
+
+    Args:
+        good: of the other trials of its sweep; what is known to train comes before what may.
     """
+    known = _known_to_train(trial, good)
+    untried = _untried(trial)
+    if len(untried) > 1 or (known and untried):
+        untried.append("several of these together: each alone may not be enough")
+    return [*known, *untried]
+
+
+def _known_to_train(trial: TrialRecord, good: Rates) -> list[str]:
+    """The largest learning rate below its own with which a trial of the same optimizer did not diverge."""
+    lr = _argument(trial.config, "optimizer", "lr")
+    if lr is None:
+        return []
+    rates = good.get(str(trial.config["optimizer"].get("_target_")), ())
+    place = bisect_left(rates, (lr, -1))
+    if place == 0:
+        return []
+    rate, index = rates[place - 1]
+    return [f"optimizer.lr={rate:.6g}: trial {index} of this sweep did not diverge with it"]
+
+
+def _untried(trial: TrialRecord) -> list[str]:
     told, config = trial.divergence, trial.config
     health = trial.init_health
     advice = []

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.analysis.divergence import divergence_advice, divergence_words
+from orchestrator.analysis.divergence import divergence_advice, divergence_words, good_rates
 from orchestrator.analysis.health import health_words
 from orchestrator.base.layout import BEST, CHECKPOINT, trial_folder
 from orchestrator.base.recorded import read_plan
@@ -18,6 +18,7 @@ from orchestrator.housekeeping.overview import block, plan_settings, when
 from orchestrator.housekeeping.reading import TrialStory
 from orchestrator.journal.finding import runs_dir_option
 from orchestrator.journal.place import located_file
+from orchestrator.journal.record import read_sweep
 from orchestrator.stores.opening import local_run, store_settings
 
 
@@ -36,7 +37,7 @@ def trial_lines(story: TrialStory) -> list[str]:
         *([("computed on", _ran_on(trial.ran_on))] if trial.ran_on else []),
         *([("init health", health_words(trial.init_health))] if trial.init_health else []),
         *([("diverged", divergence_words(trial.divergence, trial.reason))] if trial.divergence else []),
-        *([("try", "\n".join(divergence_advice(trial)))] if trial.divergence else []),
+        *([("try", "\n".join(_advice(story)))] if trial.divergence else []),
         *_files(story),
         *([("look inside", _diagnose(story))] if config.get("diagnostics") else []),
         ("MLflow", _mlflow(story)),
@@ -47,6 +48,11 @@ def trial_lines(story: TrialStory) -> list[str]:
     if trial.error:
         rows.append(("error", trial.error.strip()))
     return block(rows)
+
+
+def _advice(story: TrialStory) -> list[str]:
+    """What to try, from the other trials of its sweep too."""
+    return divergence_advice(story.trial, good_rates(read_sweep(story.folder).trials.values()))
 
 
 def commands(story: TrialStory) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestrator.analysis.divergence import divergence_advice, divergence_words
+from orchestrator.analysis.divergence import Rates, divergence_advice, divergence_words, good_rates
 from orchestrator.analysis.health import health_words
 from orchestrator.base.records import CAN_BE_BEST, State
 from orchestrator.base.secrets import redact
@@ -37,15 +37,16 @@ def trial_notes(record: SweepRecord) -> Iterator[Published]:
     ranks: dict[float, int] = {}
     for rank, value in enumerate(ordered, 1):
         ranks.setdefault(value, rank)
+    good = good_rates(record.trials.values())
     for trial in record.trials.values():
         if trial.ended:
             place = ranks[values[trial.index]] if trial.index in values else None
-            event = text_event(f"{record.uid}/{trial.index}", NOTE, _text(record, trial, place, len(values)))
+            event = text_event(f"{record.uid}/{trial.index}", NOTE, _text(record, trial, place, len(values), good))
             if record.published.get((event.run, event.key)) != event:
                 yield event
 
 
-def _text(record: SweepRecord, trial: TrialRecord, rank: int | None, of: int) -> str:
+def _text(record: SweepRecord, trial: TrialRecord, rank: int | None, of: int, good: Rates) -> str:
     parts = []
     if rank is not None:
         metric = record.opened.metric
@@ -58,7 +59,7 @@ def _text(record: SweepRecord, trial: TrialRecord, rank: int | None, of: int) ->
         health = visible(redact(health_words(trial.init_health)))[:LONGEST_REASON].replace("```", "'''")
         parts.append(f"Its initialization:\n\n```\n{health}\n```")
     if trial.divergence:
-        story = [divergence_words(trial.divergence, trial.reason), *divergence_advice(trial)]
+        story = [divergence_words(trial.divergence, trial.reason), *divergence_advice(trial, good)]
         told, *advice = [visible(redact(line))[:LONGEST_REASON].replace("```", "'''") for line in story]
         parts.append("\n".join(["```", told, *(f"try {line}" for line in advice), "```"]))
     uid = f"{record.uid}/{trial.index}"

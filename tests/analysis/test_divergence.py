@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.analysis.divergence import divergence_advice, divergence_words
+from orchestrator.analysis.divergence import divergence_advice, divergence_words, good_rates
 from orchestrator.analysis.health import health_words
-from orchestrator.base.records import Divergence
+from orchestrator.base.records import Divergence, State
 from orchestrator.journal.record import TrialRecord
 
 LATE: Divergence = {
@@ -17,7 +17,7 @@ LATE: Divergence = {
 
 def advice(told: Divergence | None, config: dict[str, Any], **known: Any) -> list[str]:
     trial = TrialRecord(0, {}, config, 0, 0, 0, divergence=told, **known)
-    return [line.partition(":")[0].partition(",")[0] for line in divergence_advice(trial)]
+    return [line.partition(":")[0].partition(",")[0] for line in divergence_advice(trial) if "together" not in line]
 
 
 def config(**changes: Any) -> dict[str, Any]:
@@ -73,6 +73,25 @@ def test_the_advice_follows_from_what_was_found() -> None:
 
 def test_what_is_set_already_is_not_advised() -> None:
     assert "clip_grad_norm=1.5" not in advice(LATE, config(clip_grad_norm=1.0))
+
+
+def test_a_learning_rate_that_trained_in_the_sweep_comes_first() -> None:
+    """The largest below its own of the same optimizer; trials that diverged, or are under way, say nothing."""
+
+    def other(index: int, lr: float, state: State = State.COMPLETED, target: str = "sgd") -> TrialRecord:
+        optimizer = {"_target_": target, "lr": lr}
+        return TrialRecord(index, {}, config(optimizer=optimizer), 0, 0, 0, state=state)
+
+    fine = [other(1, 0.01), other(2, 0.02, State.STOPPED), other(6, 1.0), other(7, 0.3)]
+    silent = [other(3, 0.05, State.DIVERGED), other(4, 0.1, target="adam"), other(5, 0.2, State.RUNNING)]
+    good = good_rates([*fine, *silent])
+    diverged = TrialRecord(0, {}, config(), 0, 0, 0, divergence=LATE)
+    first, second, *_, last = divergence_advice(diverged, good)
+    assert first == "optimizer.lr=0.02: trial 2 of this sweep did not diverge with it"
+    assert second.startswith("optimizer.lr=0.1: a third")
+    assert last == "several of these together: each alone may not be enough"
+    smallest = TrialRecord(0, {}, config(optimizer={"_target_": "sgd", "lr": 0.01}), 0, 0, 0, divergence=LATE)
+    assert "did not diverge" not in divergence_advice(smallest, good)[0]
 
 
 def test_an_exploding_initialization_comes_first() -> None:
