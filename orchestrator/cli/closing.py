@@ -57,6 +57,9 @@ def _next(result: Result, rights: Rights) -> list[str]:
         lines.append(
             f"  orchestrator compare {result.uid}{runs_dir}    ensembles of the trials: which is best, how sure, at what cost"
         )
+    if result.diverged is not None:
+        trial = f"{result.uid}/{result.diverged}"
+        lines.append(f"  orchestrator show {trial}{runs_dir}    where that trial diverged, and what to try")
     if result.best:
         trial = f"from={result.uid}/{result.best[0]['trial']}"
         lines.append(f"  orchestrator train {trial}{runs_dir}{allowed}    the best trial again, alone")

@@ -65,6 +65,7 @@ class Result:
         claims: what the claims of its experiment came to.
         page: where its report for people lies; None where there is none.
         mlflow: address of the store; None where the sweep is not tracked.
+        diverged: the first trial that diverged; None where none did.
     """
 
     uid: str
@@ -82,6 +83,7 @@ class Result:
     report: Report
     claims: Sequence[Verdict] = ()
     page: Path | None = None
+    diverged: int | None = None
 
     @property
     def has_result(self) -> bool:
@@ -256,6 +258,7 @@ class Session:
             waiting_events=waiting,
             claims=claims,
             page=page,
+            diverged=min((t.index for t in record.trials.values() if t.state is State.DIVERGED), default=None),
             report=verify(self.folder, own=True),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ def test_the_end_says_who_won_by_how_much_what_mattered_and_where_to_go(
         waiting_events=0,
         page=folder / "published" / "report-3.html",
         report=Report(),
+        diverged=7,
     )
     lines = closing_lines(result, "val/accuracy", Rights())
     text = "\n".join(lines)
@@ -47,6 +49,8 @@ def test_the_end_says_who_won_by_how_much_what_mattered_and_where_to_go(
     assert "  choice" in text
     assert "diverged: train/loss is nan at step 37" in text
     assert '  orchestrator.results("sim-00000000")    a pandas frame of the trials' in lines
+    assert "  orchestrator show sim-00000000/7    where that trial diverged, and what to try" in lines
+    assert not any("orchestrator show" in line for line in closing_lines(replace(result, diverged=None), "x", Rights()))
     assert "tags.sweep_uid = 'sim-00000000'" in lines[-1]
     assert f"its report is      {folder}/published/report-3.html" in lines
     why = lines[lines.index("best trials:") : lines.index(f"everything lies in  {folder}")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def test_health_and_stories_reach_every_record(
     assert main(["launch", "name=story", *net, *space]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "verified: 26/26" in said
+    assert re.search(r"next: .*orchestrator show story-[0-9a-f]+/2 where that trial diverged", said)
     assert "; 1 began with exploding signals (init health)" in said
 
     folder = find_sweep(Path("runs"), "story")
