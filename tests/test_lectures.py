@@ -12,7 +12,7 @@ from orchestrator.base.layout import CONF
 from orchestrator.cli import COMMANDS, main
 from orchestrator.cli.completing import candidates
 from orchestrator.config.catalogue import file_of
-from orchestrator.config.planning import compose_job
+from orchestrator.config.planning import compose_job, plan
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 ROWS = [line for line in (DOCS / "lectures.md").read_text().splitlines() if re.match(r"\| (?!what|---)", line)]
@@ -24,6 +24,13 @@ ANYTHING = {
     for text in re.findall(r"`(orchestrator [^`]+)`", row)
     if "not yet:" not in row
 }
+PLANNED = sorted(
+    words
+    for words in ANYTHING
+    if words[0] == "launch"
+    and not any(re.search("SWEEP|^experiment=|^data[.]root=|^data=(?!synthetic)", w) for w in words)
+)
+"""Those that need nothing that is not here; the experiments are planned with the catalogue."""
 
 
 def test_every_row_has_a_lecture_a_command_and_what_is_to_be_seen() -> None:
@@ -62,3 +69,19 @@ def test_what_would_be_launched_or_diagnosed_composes(
         assert main([command, overrides[0], "--help"]) == 0
     else:
         assert "epochs:" in compose_job([*overrides, "search=none"] if command == "diagnose" else overrides)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [pytest.param(one, marks=pytest.mark.slow) if "search=all" in one else one for one in PLANNED],
+    ids=" ".join,
+)
+def test_what_would_be_launched_plans(words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every part built, and every combination that some network refuses refused."""
+    monkeypatch.chdir(tmp_path)
+    made = plan(words[1:], fetch=False)
+    assert made.root.trials > 0
+
+
+def test_rows_without_an_experiment_are_planned() -> None:
+    assert len(PLANNED) > 12
