@@ -57,8 +57,7 @@ def _advice(story: TrialStory) -> list[str]:
 
 def commands(story: TrialStory) -> list[str]:
     """The commands that do the trial again: from the journal, and from today's files."""
-    rights = retyped_for(read_plan(story.begun_by.plan)) if story.begun_by.plan else ""
-    found = [f"orchestrator train from={story.name}{runs_dir_option(story.folder)}{rights}"]
+    found = [f"orchestrator train from={story.name}{runs_dir_option(story.folder)}{_rights(story)}"]
     if request := request_of(story.begun_by):
         found.append(train_command(request, story.trial, searched_keys(story.begun_by.plan)))
     return found
@@ -68,7 +67,11 @@ def _diagnose(story: TrialStory) -> str:
     """The command for what no metric of an epoch holds: histograms, classes, filters."""
     kept = (trial_folder(story.folder, story.trial.index) / BEST).is_file()
     initial = "" if kept else " --initial"
-    return f"orchestrator diagnose from={story.name}{runs_dir_option(story.folder)}{initial}"
+    return f"orchestrator diagnose from={story.name}{runs_dir_option(story.folder)}{initial}{_rights(story)}"
+
+
+def _rights(story: TrialStory) -> str:
+    return retyped_for(read_plan(story.begun_by.plan)) if story.begun_by.plan else ""
 
 
 def _state(story: TrialStory) -> str:

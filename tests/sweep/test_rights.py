@@ -47,6 +47,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
         "tracking=none",
         "norm=default",
         "max_concurrent=1",
+        "diagnostics=true",
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -93,10 +94,13 @@ def test_a_command_needs_the_rights_on_its_own_line(
 def test_commands_that_are_shown_can_be_pasted(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A sweep of the user's own model: each printed command has the rights without which it would be refused."""
     assert main(["show", "own/0"]) == 0
-    (again,) = [line for line in capsys.readouterr().out.splitlines() if "orchestrator train from=" in line]
+    shown = capsys.readouterr().out.splitlines()
+    (again,) = [line for line in shown if "orchestrator train from=" in line]
+    (inside,) = [line for line in shown if "orchestrator diagnose from=" in line]
+    assert main(shlex.split(inside[inside.index("orchestrator") :])[1:]) == 0, capsys.readouterr()
     assert main(["resume", "own", ALLOWED, "import_paths=[mine]"]) == 0
     (more,) = [line for line in capsys.readouterr().out.splitlines() if "orchestrator resume" in line]
-    for line in (again, more):
+    for line in (again, inside, more):
         words = shlex.split(line[line.index("orchestrator") :].partition("    adds")[0])
         assert "allowed_targets=[own_net_of_rights.net]" in words
         assert any(word.startswith("import_paths=[") for word in words)
