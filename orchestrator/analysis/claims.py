@@ -42,6 +42,8 @@ UNDECIDED: Outcome = "undecided"
 ENDED = ("finished", "exhausted")
 """The reasons for which a sweep is closed that leave no run out."""
 
+RANGE = "range of the seeds"
+
 Seeds = Mapping[int, float]
 """Seed -> value."""
 
@@ -126,7 +128,8 @@ def _verdict(claim: Claim, trials: _Trials, reason: str | None) -> Verdict:
         return replace(made, why="both sides are infinite")
     sign = 1.0 if claim.relation == "at_least" else -1.0
     if claim.every_seed and shared:
-        return replace(made, verdict=HOLDS if all(sign * one >= 0 for one in differences) else FAILS)
+        verdict = HOLDS if all(sign * one >= 0 for one in differences) else FAILS
+        return replace(made, verdict=verdict, low=min(differences), high=max(differences), interval=RANGE)
     if low is None or high is None:
         return replace(made, why="one seed, or infinite values, give no interval")
     near, far = (low, high) if sign > 0 else (-high, -low)
@@ -156,7 +159,7 @@ def _interval(
     """Its two ends, and how it was made."""
     if any(not math.isfinite(one) for one in differences):
         known = [one for one in differences if not math.isnan(one)]
-        return (min(known), max(known), "range of the seeds") if known else (None, None, "")
+        return (min(known), max(known), RANGE) if known else (None, None, "")
     if not differences and not isinstance(left, float) and not isinstance(right, float):
         if max(len(left), len(right)) < 2 or not all(map(math.isfinite, [*left.values(), *right.values()])):
             return None, None, ""
@@ -377,20 +380,21 @@ def _within_share(reducer: Reducer, ordered: Sequence[tuple[float, float]], best
 
 # In words -------------------------------------------------------------------------------------------------------------
 
-HEADS = ("claim", "verdict", "left", "right", "margin", "interval", "n")
+HEADS = ("claim", "verdict", "left", "right", "interval", "n")
+
+LEGEND = "left and right (with its margin): medians over n seeds; interval: of left - right - margin over seeds, 95 %"
 
 
 def claim_row(verdict: Verdict) -> tuple[str, ...]:
     """A claim's cells under `HEADS`."""
-    margin = f"{verdict.claim.margin:+g}" if verdict.claim.margin else ""
+    margin = f" {verdict.claim.margin:+g}" if verdict.claim.margin else ""
     sign = ">=" if verdict.claim.relation == "at_least" else "<="
-    right = "" if verdict.right is None else f"{sign} {shown(verdict.right)}"
+    right = "" if verdict.right is None else f"{sign} {shown(verdict.right)}{margin}"
     return (
         verdict.claim.id,
         verdict.verdict,
         shown(verdict.left),
         right,
-        margin,
         interval_words(verdict),
         str(verdict.n) if verdict.n else "",
     )
@@ -402,9 +406,10 @@ def shown(value: float | None) -> str:
 
 
 def interval_words(verdict: Verdict) -> str:
+    """`-0.0123 to 0.456`; nothing where there is none, as `why` says."""
     if verdict.low is None or verdict.high is None:
-        return verdict.why
-    return f"{shown(verdict.low)} to {shown(verdict.high)}"
+        return ""
+    return f"{verdict.low:.3g} to {verdict.high:.3g}"
 
 
 def tally(found: Sequence[Verdict]) -> str:

@@ -98,14 +98,20 @@ def why_lines(found: Findings, *, causes: int, choices: int) -> list[str]:
 
 def claim_lines(claims: Sequence[Verdict]) -> list[str]:
     """A line for each claim with both sides, then what those say that do not hold, or are undecided."""
-    from orchestrator.analysis.claims import HEADS, HOLDS, claim_row, tally
+    from orchestrator.analysis.claims import HEADS, HOLDS, LEGEND, claim_row, tally
 
     rows = [claim_row(one) for one in claims]
     columns = {name: [row[place] for row in rows] for place, name in enumerate(HEADS)}
-    lines, _ = fitting(columns, [*(name for name in HEADS if name != "margin"), "margin"])
+    lines, left_out = fitting(columns, ("claim", "verdict", "left", "right", "n", "interval"))
+    legend = [LEGEND, *([f"no room for {', '.join(left_out)}: a wider terminal shows them"] if left_out else [])]
     told = [f"{one.claim.id} {one.verdict}: {one.claim.says}" for one in claims if one.verdict != HOLDS]
     reasons = [f" ({one.why})" if one.why else "" for one in claims if one.verdict != HOLDS]
-    return [tally(claims), *lines, *wrapped([line + why for line, why in zip(told, reasons, strict=True)])]
+    return [
+        tally(claims),
+        *lines,
+        *wrapped(legend),
+        *wrapped([line + why for line, why in zip(told, reasons, strict=True)]),
+    ]
 
 
 def best_table(best: Sequence[Mapping[str, Any]], metric: str, tied: Sequence[int] = ()) -> list[str]:

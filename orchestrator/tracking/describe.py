@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from orchestrator.analysis.claims import HEADS, Verdict, claim_row, tally
+from orchestrator.analysis.claims import HEADS, LEGEND, Verdict, claim_row, tally
 from orchestrator.analysis.findings import CHOICE_HEADS, Findings, choice_rows, what_failed, what_mattered, who_won
 from orchestrator.base.groups import GROUPS
 from orchestrator.base.layout import RUN_CONFIG
@@ -175,7 +175,7 @@ def _claims(claims: Sequence[Verdict]) -> str:
     """The claims of the lectures, each with both sides, and what they say in words."""
     rows = [tuple(map(plain, claim_row(one))) for one in claims]
     said = [f"- {plain(one.claim.id)} ({plain(one.claim.lecture)}): {plain(one.claim.says, 300)}" for one in claims]
-    return "\n\n".join([f"**{tally(claims)}.**", table(HEADS, rows), "\n".join(said)])
+    return "\n\n".join([f"**{tally(claims)}.**", table(HEADS, rows), f"{LEGEND}.", "\n".join(said)])
 
 
 def _sentence(text: str) -> str:

@@ -13,6 +13,7 @@ from scipy import stats
 
 from orchestrator.analysis.claims import FAILS, HOLDS, UNDECIDED, Verdict, claim_row, tally, verdicts
 from orchestrator.base.records import State
+from orchestrator.cli.closing import claim_lines
 from orchestrator.journal.events import SweepClosed, SweepOpened
 from orchestrator.journal.record import SweepRecord, TrialRecord
 
@@ -196,9 +197,25 @@ def test_one_seed_gives_no_interval_unless_the_claim_is_of_every_seed() -> None:
 def test_what_must_hold_in_every_seed_may_be_equal_and_fails_with_one_seed() -> None:
     trials = [*of_seeds({"a": 1}, ONE), *of_seeds({"a": 2}, [0.91, 0.92, 0.89])]
     claim = {"left": side(of={"a": 1}), "at_least": side(of={"a": 2}), "every_seed": True}
-    assert the(a_record(trials, claim)).verdict == HOLDS
+    found = the(a_record(trials, claim))
+    assert found.verdict == HOLDS
+    differences = [one - other for one, other in zip(ONE, [0.91, 0.92, 0.89], strict=True)]
+    assert (found.low, found.high) == (pytest.approx(min(differences)), pytest.approx(max(differences)))
+    assert found.interval == "range of the seeds"
     trials[5] = a_trial({"a": 2}, accuracies(0.95), 2)
     assert the(a_record(trials, claim)).verdict == FAILS
+
+
+@pytest.mark.parametrize(("columns", "said"), [(70, "no room for interval"), (140, "0.05 to 0.05")])
+def test_the_table_has_its_margin_and_says_what_has_no_room(
+    columns: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    claim = {"left": side(of={"a": 1}), "at_least": 0.5, "margin": -0.05, "id": "E99-a-name-as-long-as-they-come"}
+    record = a_record(of_seeds({"a": 1}, [0.5, 0.5, 0.5]), claim)
+    lines = claim_lines(verdicts(record))
+    assert ">= 0.5 -0.05" in lines[2]
+    assert said in " ".join(" ".join(lines).split())
 
 
 GRID = {0.001: 0.1, 0.01: 0.5, 0.1: 0.9, 1.0: 0.8, 10.0: 0.3, 100.0: 0.75}
