@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.base.build import with_current_arguments
 from orchestrator.base.errors import ConfigError, Problem
-from orchestrator.base.groups import GROUPS
+from orchestrator.base.groups import GROUPS, OF_MODEL
 from orchestrator.base.settings import ROOT_KEYS, TRIAL_KEYS
 from orchestrator.base.upgrades import differing_arguments
 from orchestrator.space import Space
@@ -23,7 +23,7 @@ SEARCH = "lottery_ticket"
 OWN_GROUP = "prune"
 """What such a sweep decides itself."""
 
-NETWORK = ("model", "norm", "activation", "init")
+NETWORK = ("model", *OF_MODEL, "init")
 """What decides the initial weights, of which the mask is."""
 
 Recorded = Mapping[str, tuple[str, Mapping[str, Any]]]

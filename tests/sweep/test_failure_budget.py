@@ -27,7 +27,7 @@ def result(totals: Mapping[State, int], max_failed: float = 0.5) -> Result:
     values = {
         "uid": "s-0", "folder": Path("runs/s-0").resolve(), "totals": totals, "best": [BEST], "seconds": 1.0,
         "closed_for": "finished", "last_error": "Traceback ...\nOSError: no data", "max_failed": max_failed, "ship": None,
-        "waiting_events": 0, "report": Report(), "page": None, "mlflow": None, "claims": (),
+        "waiting_events": 0, "report": Report(), "page": None, "mlflow": None, "claims": (), "diverged": None,
         "found": Findings("val/accuracy", "max", [], 1, None, [], [], []),
     }  # fmt: skip
     assert set(values) == {field.name for field in fields(Result)}
