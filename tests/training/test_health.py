@@ -239,7 +239,7 @@ def test_a_trial_that_goes_on_from_a_checkpoint_still_knows(trial: Callable[...,
 
 def test_a_trial_that_diverges_in_its_first_epoch_tells_all_the_same(trial: Callable[..., Trial]) -> None:
     run = TrialRun(trial("", **deep(init={"_target_": "models.initializers.gaussian.gaussian", "std": 1e6})))
-    with pytest.raises(Diverged):
+    with pytest.raises(Diverged, match=r"at epoch 1, step 1$"):
         next(iter(run))
     assert run.init_health is not None
     assert run.init_health["verdict"] == "exploding"
