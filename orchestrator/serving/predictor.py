@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, overload
@@ -13,6 +13,7 @@ from orchestrator.serving.images import Read, Size, read_image, single_images
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from orchestrator.training.restored import Restored
 
@@ -149,20 +150,9 @@ class Predictor:
         Args:
             first: the place of the first image among all that are asked about, which decides its dropout masks.
         """
-        import torch
-
         from orchestrator.training.evaluate import logits_of
 
-        stored = torch.from_numpy(pixels)
-        found = logits_of(
-            self.network,
-            stored,
-            self._transform,
-            channels_last=self._channels_last,
-            evaluation=self._evaluation,
-            first=first,
-        )
-        return self._checked(found.numpy())
+        return self._asked(logits_of, pixels, first)
 
     @property
     def passes(self) -> int:
@@ -206,12 +196,16 @@ class Predictor:
 
     def _probabilities(self, pixels: np.ndarray, first: int) -> np.ndarray:
         """Class probabilities [N, K] of stored images [N, C, H, W], of which the first has this place among all."""
-        import torch
-
         from orchestrator.training.evaluate import probabilities
 
+        return self._asked(probabilities, pixels, first)
+
+    def _asked(self, about: Callable[..., Tensor], pixels: np.ndarray, first: int) -> np.ndarray:
+        """What a function of `training.evaluate` gives of stored images."""
+        import torch
+
         stored = torch.from_numpy(pixels)
-        found = probabilities(
+        found = about(
             self.network,
             stored,
             self._transform,
