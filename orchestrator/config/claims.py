@@ -11,7 +11,7 @@ A claim is written in the `claims:` list of an experiment:
       piloted: true
 
 It holds where `left >= at_least + margin`, or `left <= at_most + margin`. A side is a number, a measure as above, or a formula of
-sides (`FORMULAS`). `orchestrator.analysis.claims` evaluates it.
+sides (`FORMULAS`). `claims_of_sweep` checks it against the sweep, `orchestrator.analysis.claims` evaluates it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from orchestrator.base.errors import Problem, nearest
-from orchestrator.base.groups import GROUPS
 from orchestrator.base.records import METRICS
-from orchestrator.config.plan import SweepPlan, domain_max, get_key
-from orchestrator.space import Interval
-from orchestrator.space.domains import same, spell
+from orchestrator.space.domains import spell
 
 MEASURED = {
     **METRICS,
@@ -292,90 +289,3 @@ def _mapping(written: object, at: str, known: Sequence[str] | None = None) -> Ma
         if not isinstance(key, str) or (known is not None and key not in known):
             raise ClaimError(f"{at}.{key}", "unknown key", near=nearest(str(key), known or ()), known=known or ())
     return written
-
-
-# Against the sweep ----------------------------------------------------------------------------------------------------
-
-
-def misfits(claim: Claim, plan: SweepPlan) -> list[tuple[str, Problem]]:
-    """(key of a configuration, what is wrong with a claim about it in this sweep); empty where it can be evaluated."""
-    found: list[tuple[str, Problem]] = []
-    for measure in claim.measures():
-        found += [(key, Problem(f"claims.{claim.id}.{at}", *why)) for key, at, why in _misfits(measure, plan)]
-    return found
-
-
-def _misfits(measure: Measure, plan: SweepPlan) -> Iterator[tuple[str, str, tuple[Any, ...]]]:
-    keys = list(plan.space.keys)
-    for key, wanted in measure.of.items():
-        if key not in keys and not _is_key(key, plan):
-            yield (
-                key,
-                f"of.{key}",
-                ("is no key of this sweep's trials", None, nearest(key, [*keys, *GROUPS]), None, tuple(keys)),
-            )
-            continue
-        there = _possible(key, plan)
-        for value in alternatives(wanted, there):
-            if not any(alike(value, one) for one in there):
-                shown = tuple(map(spell, there))
-                yield key, f"of.{key}", ("no trial has this value", value, nearest(str(value), shown), None, shown)
-    if isinstance(measure.at, int) and measure.at > (most := _most_epochs(measure, plan)):
-        yield "epochs", "at", (f"no trial has so many epochs; the most are {most}", measure.at)
-    for key in measure.over:
-        if key not in keys:
-            yield key, f"over.{key}", ("is not searched", None, nearest(key, keys), None, tuple(keys))
-    for parameter in plan.space.parameters:
-        wanted = alternatives(measure.of.get(parameter.key), _possible(parameter.key, plan))
-        told = parameter.key in measure.over or (parameter.key in measure.of and len(wanted) == 1)
-        excluded = any(
-            condition.key in measure.of
-            and not any(map(condition.holds, alternatives(measure.of[condition.key], condition.values)))
-            for condition in parameter.conditions
-        )
-        if not told and not excluded:
-            why = "is searched: give its value in `of`, or say in `over` what becomes of its values"
-            yield parameter.key, parameter.key, (why,)
-
-
-def _is_key(key: str, plan: SweepPlan) -> bool:
-    group, _, name = key.partition(".")
-    specs = [plan.base.get(group), *plan.choices.get(group, {}).values()]
-    return key in GROUPS or key in plan.base or any(isinstance(spec, Mapping) and name in spec for spec in specs)
-
-
-def _possible(key: str, plan: SweepPlan) -> list[Any]:
-    """The values of a key that trials have."""
-    points = getattr(plan.part("sampler"), "points", None)
-    domains = [parameter.domain for parameter in plan.space.parameters if parameter.key == key]
-    if domains:
-        finite = [d for d in domains if not isinstance(d, Interval) or points is not None]
-        values = [value for domain in finite for value in domain.grid(points)]
-        return [value for place, value in enumerate(values) if not any(same(value, one) for one in values[:place])]
-    if key in GROUPS:
-        return [plan.base["choices"][key]]
-    return [get_key(plan.base, key)]
-
-
-def _most_epochs(measure: Measure, plan: SweepPlan) -> int:
-    """The epochs of the longest trial that a measure may be of."""
-    most = domain_max(plan.space, "epochs") or plan.root.epochs
-    wanted = alternatives(measure.of.get("epochs", most), [])
-    return min(most, max((int(one) for one in wanted if isinstance(one, int | float)), default=most))
-
-
-def alternatives(wanted: object, there: Sequence[object]) -> Sequence[object]:
-    """The values that an entry of `of` stands for: those of a list, unless trials have the list itself as their value."""
-    whole = not isinstance(wanted, list | tuple) or any(alike(wanted, one) for one in there)
-    return [wanted] if whole else wanted  # type: ignore[return-value]
-
-
-def alike(one: object, other: object) -> bool:
-    """Whether two values of a key are the same, but for the rounding of a float."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, int | float) and isinstance(other, int | float):
-        return math.isclose(one, other, rel_tol=1e-6)
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(alike, one, other))
-    return one == other

@@ -20,7 +20,8 @@ from orchestrator.base.targets import resolve
 from orchestrator.config.plan import SweepPlan
 from orchestrator.space import Choice, Space
 
-from .claims import Claim, ClaimError, decode_claims, misfits
+from .claims import Claim, ClaimError, decode_claims
+from .claims_of_sweep import misfits
 from .composing import Composed, Overrides, compose, read_overrides
 from .files import open_catalogue
 from .foreign import list_of
