@@ -10,10 +10,12 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+from orchestrator.base.costs import key_of, known_costs
 from orchestrator.base.groups import GROUPS
 from orchestrator.base.records import State
-from orchestrator.config.claims import MEASURED, Measure, Reducer, Side
+from orchestrator.config.claims import Measure, Reducer, Side
 from orchestrator.config.claims_of_sweep import alike, alternatives
+from orchestrator.config.measured import MEASURED, OF_NETWORK
 from orchestrator.config.plan import SweepPlan, get_key
 from orchestrator.journal.record import SweepRecord, TrialRecord, is_number
 
@@ -32,6 +34,7 @@ class Trials:
         self._trials = [record.trials[index] for index in sorted(record.trials)]
         self._repeat = int(plan.settings.get("repeat") or 1)
         self._classes = int(plan.facts.get("num_classes") or 10)
+        self._costs = known_costs(plan.facts, {key_of(trial.config) for trial in self._trials})
 
     def side(self, side: Side) -> Seeds | float:
         """A number, or one for each seed.
@@ -74,6 +77,8 @@ class Trials:
 
     def _value(self, trial: TrialRecord, measure: Measure) -> float:
         """A trial's number before anything is reduced."""
+        if measure.metric in OF_NETWORK:
+            return self._of_network(trial, measure.metric)
         if trial.state is State.DIVERGED:
             return _first_reach(trial, measure) if measure.until is not None else self._of_chance(measure.metric)
         if trial.state not in (State.COMPLETED, State.STOPPED):
@@ -94,6 +99,13 @@ class Trials:
         if epoch not in curve:
             raise MissingError(f"trial {trial.index} has no epoch {epoch}")
         return curve[int(epoch)]
+
+    def _of_network(self, trial: TrialRecord, metric: str) -> float:
+        parameters, macs = self._costs.get(key_of(trial.config), (None, None))
+        found = parameters if metric == "parameters" else macs
+        if found is None:
+            raise MissingError(f"the {metric} of trial {trial.index} were not counted when the sweep was planned")
+        return float(found)
 
     def _of_chance(self, metric: str) -> float:
         """What a trial that diverged counts as."""

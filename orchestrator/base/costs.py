@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeGuard
 
 from orchestrator.base.groups import OF_COSTS, SEARCHABLE_ARGUMENTS
 
@@ -19,6 +19,35 @@ def key_of(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=list).encode()).hexdigest()[:16]
 
 
+COSTS = "costs"
+"""The fact: [label, parameters, each epoch, once] of the same networks, in the same order."""
+
+Costs = tuple[int | None, int | None]
+"""Parameters, and multiply-adds of the prediction of an image; None where they are not known."""
+
+LONGEST_COUNT = 2**62
+
+
+def known_costs(facts: Mapping[str, Any], keys: Collection[str] = ()) -> dict[str, Costs]:
+    """What networks cost, by `key_of` their configurations; empty where the plan did not work it out.
+
+    Args:
+        facts: of the plan; whatever a journal holds.
+        keys: of all trials of the sweep; where there is but one, the largest network is that of all.
+    """
+    adds, rows = facts.get(MULTIPLY_ADDS), facts.get(COSTS)
+    adds = {str(key): pair for key, pair in adds.items() if _is_pair(pair)} if isinstance(adds, Mapping) else {}
+    found: dict[str, Costs] = {key: (None, sum(pair)) for key, pair in adds.items()}
+    if isinstance(rows, list) and len(rows) == len(adds):
+        for (key, pair), row in zip(adds.items(), rows, strict=True):
+            if isinstance(row, list) and len(row) == 4 and row[2:] == pair and is_count(row[1]):
+                found[key] = (row[1], sum(pair))
+    if len(keys) == 1 and is_count(largest := facts.get("parameters")):
+        (key,) = keys
+        found[key] = (largest, found.get(key, (None, None))[1])
+    return found
+
+
 def trial_multiply_adds(facts: Mapping[str, Any], config: Mapping[str, Any], epochs: int) -> float | None:
     """Forward multiply-adds of a trial's training images; None where the plan did not work them out.
 
@@ -28,10 +57,10 @@ def trial_multiply_adds(facts: Mapping[str, Any], config: Mapping[str, Any], epo
     """
     known, images = facts.get(MULTIPLY_ADDS), facts.get("train")
     found = known.get(key_of(config)) if isinstance(known, Mapping) else None
-    if not isinstance(found, list | tuple) or len(found) != 2 or not all(map(_counts, (*found, images))):
+    if not _is_pair(found) or not is_count(images):
         return None
     each, once = found
-    return float(each * epochs + once) * float(images or 0)
+    return float(each * epochs + once) * float(images)
 
 
 def _of_network(group: str, spec: Any) -> Any:
@@ -41,5 +70,10 @@ def _of_network(group: str, spec: Any) -> Any:
     return {name: value for name, value in spec.items() if f"{group}.{name}" not in SEARCHABLE_ARGUMENTS}
 
 
-def _counts(number: object) -> bool:
-    return isinstance(number, int) and 0 <= number < 2**62
+def _is_pair(pair: object) -> TypeGuard[Sequence[int]]:
+    return isinstance(pair, list | tuple) and len(pair) == 2 and all(map(is_count, pair))
+
+
+def is_count(number: object) -> TypeGuard[int]:
+    """Whether what a record holds can be a number of things."""
+    return type(number) is int and 0 <= number < LONGEST_COUNT

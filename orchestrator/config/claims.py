@@ -23,20 +23,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from orchestrator.base.errors import Problem, nearest
-from orchestrator.base.records import METRICS
+from orchestrator.config.measured import MEASURED, has_epochs
 from orchestrator.space.domains import spell
-
-MEASURED = {
-    **METRICS,
-    "test/accuracy": "max",
-    "test/loss": "min",
-    "test/nll": "min",
-    "test/top5_accuracy": "max",
-    "gap": "min",
-    "grad_norm": "min",
-    "images_per_s": "max",
-}
-"""What a measure can be of, and which way is better. `gap` is training less validation accuracy."""
 
 FORMULAS = {"difference": 2, "ratio": 2, "product": 2, "absolute": 1, "max": None, "min": None}
 """Formula -> how many sides it takes; None for one or more."""
@@ -65,7 +53,7 @@ class Measure:
     """A number for each seed.
 
     Args:
-        metric: one of `MEASURED`.
+        metric: one of `measured.MEASURED`.
         at: the epoch: `last`, `best` (the best over the epochs), or its number.
         until: count instead the epochs until the metric is as good as this; infinite where it never is.
         of: key -> its value, or a list of values: which trials. Keys are those of a configuration, groups among them. Where
@@ -245,9 +233,12 @@ def _measure(written: Mapping[str, Any], at: str) -> Measure:
     epoch = plain.get("at", "last")
     if epoch not in ("last", "best") and not (isinstance(epoch, int) and not isinstance(epoch, bool) and epoch > 0):
         raise ClaimError(f"{at}.at", "must be last, best or the number of an epoch", epoch)
-    if "at" in plain and (metric.startswith("test/") or "until" in plain):
-        raise ClaimError(f"{at}.at", "has no meaning with metrics of the test, or with until", epoch)
+    for key in ("at", "until"):
+        if key in plain and not has_epochs(metric):
+            raise ClaimError(f"{at}.{key}", f"has no meaning: {metric} is not measured in each epoch", plain[key])
     until = plain.get("until")
+    if until is not None and "at" in plain:
+        raise ClaimError(f"{at}.at", "has no meaning with until", epoch)
     of = _mapping(plain.get("of", {}), f"{at}.of")
     over = _mapping(plain.get("over", {}), f"{at}.over")
     return Measure(

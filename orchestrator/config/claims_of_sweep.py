@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.base.errors import Problem, nearest
-from orchestrator.base.groups import GROUPS
+from orchestrator.base.groups import GROUPS, OF_COSTS, SEARCHABLE_ARGUMENTS
 from orchestrator.config.claims import Claim, Measure
+from orchestrator.config.measured import OF_NETWORK
 from orchestrator.config.plan import SweepPlan, domain_max, get_key
-from orchestrator.space import Interval
+from orchestrator.space import Interval, Space
 from orchestrator.space.domains import same, spell
 
 
@@ -42,6 +43,8 @@ def _misfits(measure: Measure, plan: SweepPlan) -> Iterator[tuple[str, str, tupl
     for key in measure.over:
         if key not in keys:
             yield key, f"over.{key}", ("is not searched", None, nearest(key, keys), None, tuple(keys))
+    if measure.metric in OF_NETWORK and (uncounted := _uncounted(plan)):
+        yield uncounted
     for parameter in plan.space.parameters:
         wanted = alternatives(measure.of.get(parameter.key), _possible(parameter.key, plan))
         told = parameter.key in measure.over or (parameter.key in measure.of and len(wanted) == 1)
@@ -53,6 +56,42 @@ def _misfits(measure: Measure, plan: SweepPlan) -> Iterator[tuple[str, str, tupl
         if not told and not excluded:
             why = "is searched: give its value in `of`, or say in `over` what becomes of its values"
             yield parameter.key, parameter.key, (why,)
+
+
+MOST_NETWORKS = 500
+"""Different ones of a sweep that are built while it is planned, to count what they cost."""
+
+
+def networks(plan: SweepPlan) -> Iterator[dict[str, Any]]:
+    """The searched values that decide a trial's network, of each network; none where they are too many, or continuous."""
+    space, points = _of_networks(plan.space), getattr(plan.part("sampler"), "points", None)
+    if (count := space.count(points)) is not None and count <= MOST_NETWORKS:
+        yield from space.grid(points)
+
+
+def _uncounted(plan: SweepPlan) -> tuple[str, str, tuple[Any, ...]] | None:
+    """Why the networks of a sweep cannot all be counted while it is planned."""
+    space, points = _of_networks(plan.space), getattr(plan.part("sampler"), "points", None)
+    count = space.count(points)
+    if count is None:
+        key = next(p.key for p in space.parameters if p.domain.size is None)
+        return key, "metric", (f"is counted before a launch: give {key} single values, with choice(...)",)
+    if count > MOST_NETWORKS:
+        key = max(space.parameters, key=lambda p: len(_possible(p.key, plan))).key
+        why = f"is counted before a launch, and the sweep has {count:,} networks; the most are {MOST_NETWORKS}"
+        return key, "metric", (why,)
+    return None
+
+
+def _of_networks(space: Space) -> Space:
+    """What decides the networks of trials: the parameters of such groups, and those that their conditions name."""
+    deciding = [
+        p for p in space.parameters if p.key.partition(".")[0] in OF_COSTS and p.key not in SEARCHABLE_ARGUMENTS
+    ]
+    keys = {p.key for p in deciding}
+    while more := {c.key for p in space.parameters if p.key in keys for c in p.conditions} - keys:
+        keys |= more
+    return Space(tuple(p for p in space.parameters if p.key in keys))
 
 
 def _is_key(key: str, plan: SweepPlan) -> bool:

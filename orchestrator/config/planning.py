@@ -22,7 +22,7 @@ from orchestrator.config.plan import SweepPlan
 from .draft import Draft
 from .joint import Joint
 from .machine import Footprint, check_space, check_writable, footprint, gpus
-from .probes import BUDGET_S, EVERY_TRIAL, probes, untried
+from .probes import BUDGET_S, EVERY_TRIAL, claimed_networks, probes, untried
 from .weights import FindTrial, Found, left_to_init, with_weights
 
 
@@ -174,7 +174,13 @@ def _with_probes(draft: Draft, found: Found, wishes: _Wishes) -> SweepPlan:
     configs = probes(made, joint)
     fetch = wishes.fetch and not told
     result = preflight.check(
-        configs, wishes.say, fetch=fetch, costs=wishes.costs, budget_s=BUDGET_S, weights=found.complete
+        configs,
+        wishes.say,
+        fetch=fetch,
+        costs=wishes.costs,
+        networks=claimed_networks(made),
+        budget_s=BUDGET_S,
+        weights=found.complete,
     )
     for problem in (*told, *(problem for problem in result.problems if not joint.tells(problem))):
         if problem.key == "pretrained" and (differs := found.differing.get(str(problem.value))):

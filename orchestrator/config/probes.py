@@ -7,6 +7,9 @@ from itertools import combinations, product
 from typing import Any
 
 from orchestrator.base.groups import GROUPS
+from orchestrator.config.claims import decode_claims
+from orchestrator.config.claims_of_sweep import networks
+from orchestrator.config.measured import OF_NETWORK
 from orchestrator.config.plan import SweepPlan, trial_config
 from orchestrator.space import Parameter, Space
 
@@ -37,6 +40,13 @@ def untried(labels: list[str], tried: int) -> str | None:
     if left <= 0:
         return None
     return f"{left:,} of {len(labels):,} combinations were not tried beforehand (after {BUDGET_S:g} s), from {labels[tried]} on"
+
+
+def claimed_networks(made: SweepPlan) -> list[tuple[str, dict[str, Any]]]:
+    """A configuration of each network of the sweep, with its label, where a claim is about what networks cost."""
+    if not any(measure.metric in OF_NETWORK for claim in decode_claims(made.claims) for measure in claim.measures()):
+        return []
+    return [(_label(params), trial_config(made, params)) for params in networks(made)]
 
 
 def _label(params: Mapping[str, Any]) -> str:

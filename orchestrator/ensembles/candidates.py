@@ -9,17 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
-from orchestrator.base.costs import MULTIPLY_ADDS, key_of
+from orchestrator.base.costs import Costs, key_of, known_costs
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.layout import PREDICTIONS, UID, trial_folder
 from orchestrator.base.records import State
 from orchestrator.ensembles.filters import runs_of
-from orchestrator.ensembles.networks import Costs, Networks, Shape
+from orchestrator.ensembles.networks import Networks, Shape
 from orchestrator.ensembles.pool import Member
 from orchestrator.journal.record import SweepRecord, TrialRecord, is_number, read_sweep
 from orchestrator.stores.runs import StoredRun, safe_name
 
-LONGEST_COUNT = 2**62
 UNKNOWN = "unknown"
 """An architecture that nothing names."""
 
@@ -100,7 +99,7 @@ def trials_of(folder: Path) -> SweepTrials:
         raise NotReadyError(f"the journal in {folder.name} names no sweep; put a copy in its place")
     source = Source(opened.uid, opened.metric, opened.mode, folder)
     facts = _facts(record)
-    costs = _known_costs(facts, {key_of(trial.config) for trial in record.trials.values()})
+    costs = known_costs(facts, {key_of(trial.config) for trial in record.trials.values()})
     networks = Networks(Shape.of(facts))
     configurations = first_of_equals((trial.config_index, trial.config) for trial in record.trials.values())
     candidates, left_out = [], []
@@ -198,30 +197,3 @@ def priced(known: Costs, config: Mapping[str, Any], networks: Networks) -> Price
         why = "how often an image goes through its network is not known"
     adds = None if adds is None or passes is None else adds * passes
     return {"parameters": parameters, "multiply_adds": adds, "unpriced": why, "passes": passes or 1}
-
-
-def _known_costs(facts: Mapping[str, Any], keys: set[str]) -> dict[str, Costs]:
-    """What networks cost, by `base.costs.key_of` their configurations.
-
-    Args:
-        keys: of all trials of the sweep; where there is but one, the largest network is that of all.
-    """
-    adds, rows = facts.get(MULTIPLY_ADDS), facts.get("costs")
-    adds = {str(key): pair for key, pair in adds.items() if _is_pair(pair)} if isinstance(adds, Mapping) else {}
-    found: dict[str, Costs] = {key: (None, sum(pair)) for key, pair in adds.items()}
-    if isinstance(rows, list) and len(rows) == len(adds):  # both are of the same networks in the same order
-        for (key, pair), row in zip(adds.items(), rows, strict=True):
-            if isinstance(row, list) and len(row) == 4 and row[2:] == pair and _is_count(row[1]):
-                found[key] = (row[1], sum(pair))
-    if len(keys) == 1 and _is_count(largest := facts.get("parameters")):
-        (key,) = keys
-        found[key] = (largest, found.get(key, (None, None))[1])
-    return found
-
-
-def _is_pair(pair: object) -> bool:
-    return isinstance(pair, list) and len(pair) == 2 and all(map(_is_count, pair))
-
-
-def _is_count(number: object) -> bool:
-    return type(number) is int and 0 <= number < LONGEST_COUNT

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.base.costs import key_of
+from orchestrator.base.costs import Costs, key_of
 from orchestrator.base.groups import OF_MODEL
 from orchestrator.base.recorded import check_config
 from orchestrator.base.upgrades import current_config
@@ -20,9 +20,6 @@ LARGEST = 100_000
 
 BUILDS = ("model", *OF_MODEL, "transfer")
 """The groups of a configuration that make a network."""
-
-Costs = tuple[int | None, int | None]
-"""Parameters, and multiply-adds of the prediction of an image; None where they are not known."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from models.outputs import Outputs
 from models.pretrained import described
 from models.tracing import Tracer, trace
 from orchestrator.base.build import build
-from orchestrator.base.costs import MULTIPLY_ADDS, key_of
+from orchestrator.base.costs import COSTS, MULTIPLY_ADDS, key_of
 from orchestrator.base.errors import ConfigError, OrchestratorError, Problem
 from orchestrator.base.groups import OF_MODEL, TRIAL_GROUPS
 from orchestrator.base.settings import TRIAL_KEYS
@@ -115,6 +115,7 @@ def check(
     *,
     fetch: bool = True,
     costs: bool = False,
+    networks: Sequence[tuple[str, Mapping[str, Any]]] = (),
     budget_s: float = math.inf,
     weights: bool = True,
     clock: Callable[[], float] = time.monotonic,
@@ -126,9 +127,10 @@ def check(
     Args:
         say: told how far the decoding of images is, where it takes long.
         fetch: bring data that are not here, and decode them; otherwise nothing is tried on them, and the facts are empty.
-        costs: work out what each model costs, as the fact `costs`: of each its label, its parameters, and the multiply-adds
+        costs: work out what each model costs, as the fact `COSTS`: of each its label, its parameters, and the multiply-adds
             of an image in each epoch and once. Otherwise those that take less than `COSTS_S` in all are worked out, as the
             fact of `base.costs`.
+        networks: further (label, configuration) of which only the network is built, however long it takes, to know its costs.
         weights: whether the weights to begin with are here; nothing is tried with them otherwise.
         budget_s: seconds for all configurations after the first, with which modules and data are loaded.
         clock: in seconds, never backwards.
@@ -136,10 +138,12 @@ def check(
     Raises:
         NotReadyError: the data are missing or damaged.
     """
-    probe = _Probe(say, math.inf if costs else COSTS_S, weights, decode=fetch)
+    probe = _Probe(say, math.inf if costs or networks else COSTS_S, weights, decode=fetch)
     tried = _try(probe.check_without_data, configs, budget_s / 2, clock)
     if not probe.found and (fetch or all(data_are_here(config) for _, config in configs)):
         tried = _try(probe.check_on_data, configs[:tried], budget_s / 2, clock)
+        for label, config in networks:
+            probe.count_network(label, config)
     return Preflight(probe.problems(), probe.facts, tried, tuple(dict.fromkeys(probe.notes)))
 
 
@@ -270,8 +274,18 @@ class _Probe:
             if (about_it := of_optimizer(config, optimizer)) is not None:
                 self.notes.append(about_it)
 
+    def count_network(self, label: str, config: Mapping[str, Any]) -> None:
+        """Add what a network costs to the facts, whether or not its configuration was tried."""
+        with self._collect(label, config, "data"), suppress(UndecodedError):
+            dataset = self._once("data", config, ("data",), partial(load_data, config, None, decode=self.decode))
+            with self._collect(label, config, "model"):
+                model = self._once("network", config, PART_KEYS, partial(probe_model, config, dataset))
+                self._once("costs", config, PART_KEYS, partial(self._add_cost, label, config, model, dataset))
+
     def _add_cost(self, label: str, config: Mapping[str, Any], model: nn.Module, dataset: Dataset) -> None:
         began = time.monotonic()
+        if key_of(config) in self.facts.get(MULTIPLY_ADDS, {}):
+            return  # the same network on data of other labels
         shown = [part for part in label.split(", ") if part.split("=")[0].split(".")[0] in PART_KEYS]
         for group in ("transfer", "model"):  # the model stands first
             chosen = config["choices"].get(group, "default")
@@ -289,7 +303,7 @@ class _Probe:
             once = sum(a.multiply_adds for a in affine if a.module.partition(".")[0] != last)
             each_epoch -= once
         cost = [", ".join(shown), count_parameters(model), each_epoch, once]
-        self.facts.setdefault("costs", []).append(cost)
+        self.facts.setdefault(COSTS, []).append(cost)
         self.facts.setdefault(MULTIPLY_ADDS, {})[key_of(config)] = [each_epoch, once]
         self.costs_s -= time.monotonic() - began
 

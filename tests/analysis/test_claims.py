@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 from orchestrator.analysis.claims import FAILS, HOLDS, UNDECIDED, Verdict, claim_row, tally, verdicts
+from orchestrator.base.costs import key_of
 from orchestrator.base.records import State
 from orchestrator.cli.closing import claim_lines
 from orchestrator.journal.events import SweepClosed, SweepOpened
@@ -351,6 +352,23 @@ def test_trials_are_chosen_by_searched_keys_groups_and_fixed_values() -> None:
     )
     assert (by_value.left, by_group.left, by_list.left) == (0.91, 0.91, 0.72)
     assert none.why == "there is no trial for val/accuracy [a=0.7]"
+
+
+def test_what_networks_cost_is_taken_from_the_plan() -> None:
+    """Of the one network that was counted; a trial that diverged has its parameters all the same."""
+    trials = [*of_seeds({"a": 1}, ONE), *of_seeds({"a": 2}, TWO)]
+    trials[1]["state"] = State.DIVERGED
+    claims = [{"left": side(metric, of={"a": a}), "at_least": 100} for a in (1, 2) for metric in ("parameters", "macs")]
+    record = a_record(trials, *claims, {"left": {"ratio": [side("macs", of={"a": 1}), 50]}, "at_least": 8})
+    for trial in list(record.trials.values())[3:]:
+        trial.config["model"] = {"width": 9}
+    facts = {"costs": [["model=mlp", 123, 400, 56]], "multiply_adds": {key_of(record.trials[0].config): [400, 56]}}
+    plan = json.loads(record.plan)
+    record.plan = json.dumps(plan | {"facts": plan["facts"] | facts})
+    parameters, macs, unknown, _, ratio = verdicts(record)
+    assert (parameters.left, macs.left, ratio.left) == (123, 456, 456 / 50)
+    assert (parameters.verdict, parameters.low, parameters.high) == (HOLDS, 23, 23)
+    assert unknown.why == "the parameters of trial 3 were not counted when the sweep was planned"
 
 
 def test_values_that_are_lists_are_told_apart_and_reduced() -> None:

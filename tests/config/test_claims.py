@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.base import yaml_files
+from orchestrator.base.costs import key_of, known_costs
 from orchestrator.base.errors import ConfigError
 from orchestrator.base.settings import CONF
 from orchestrator.config.claims import ClaimError, Measure, decode_claims
-from orchestrator.config.plan import SweepPlan, describe_plan
+from orchestrator.config.plan import SweepPlan, describe_plan, trial_config
 from orchestrator.config.planning import plan
 from orchestrator.config.resuming import checked
 
@@ -66,7 +68,13 @@ def damaged(**changes: object) -> dict[str, Any]:
         ([damaged(left={"metric": "val/acuracy"})], r"left\.metric: is not measured"),
         ([damaged(left={"metric": "val/loss", "fo": {}})], r"left\.fo: unknown key"),
         ([damaged(left={"metric": "val/loss", "at": "lats"})], "must be last, best or the number of an epoch"),
-        ([damaged(left={"metric": "test/loss", "at": "best"})], "has no meaning"),
+        (
+            [damaged(left={"metric": "test/loss", "at": "best"})],
+            r"left\.at: has no meaning: test/loss is not measured in",
+        ),
+        ([damaged(left={"metric": "macs", "at": 1})], r"left\.at: has no meaning: macs is not measured in each epoch"),
+        ([damaged(left={"metric": "parameters", "until": 1})], r"left\.until: has no meaning: parameters is not"),
+        ([damaged(left={"metric": "val/loss", "at": 1, "until": 1})], r"left\.at: has no meaning with until"),
         ([damaged(left={"metric": "val/loss", "over": {"model.hidden": "bets"}})], "is no way to reduce"),
         ([damaged(left={"metric": "val/loss", "over": {"model.hidden": {"plateau": 2}}})], "must be above 0"),
         ([damaged(left={"difference": [1]})], r"left\.difference: takes 2 sides, got 1"),
@@ -154,6 +162,35 @@ def test_an_epoch_that_no_trial_reaches_is_refused(experiment: Path) -> None:
     experiment.write_text(text.replace("of: {", "of: {epochs: 2, "))
     with pytest.raises(ConfigError, match=r"claims\.A\.at=3: no trial has so many epochs; the most are 2"):
         plan(["experiment=mine"], config_dir=where)
+
+
+def test_every_network_is_counted_where_a_claim_is_about_its_size(experiment: Path) -> None:
+    """Pairs of values among them, which no other check builds; each network once, whatever else is searched."""
+    side = "{metric: parameters, of: {model.hidden: 2, model.width: 8}, over: {optimizer.lr: best}}"
+    where = write(experiment, CLAIM % side)
+    text = experiment.read_text().replace(
+        "space:", "space:\n  model.width: choice(6, 8)\n  data.label_noise: choice(0, 0.2)"
+    )
+    experiment.write_text(text.replace("model.width: 8}", "model.width: 8, data.label_noise: 0}"))
+    made = plan(["experiment=mine", "norm=none", "data=digits", "model=mlp"], config_dir=where)
+    counted = known_costs(made.facts)
+    assert len(counted) == len(made.facts["costs"])
+    for hidden, width in product((1, 2), (6, 8)):
+        config = trial_config(made, {"model.hidden": hidden, "model.width": width, "data.label_noise": 0.2})
+        weights = 64 * width + (hidden - 1) * width**2 + 10 * width  # of digits of 8 x 8
+        assert counted[key_of(config)] == (weights + hidden * width + 10, weights)
+
+
+def test_a_network_that_cannot_be_counted_beforehand_is_a_problem_of_a_claim_about_its_size(experiment: Path) -> None:
+    side = "{metric: macs, of: {model.hidden: 1}, over: {model.dropout: min, optimizer.lr: min}}"
+    where = write(experiment, CLAIM % side)
+    text = experiment.read_text().replace("/sampler: grid", "/sampler: random")
+    experiment.write_text(text.replace("space:", "space:\n  model.dropout: interval(0.0, 0.5)"))
+    with pytest.raises(ConfigError, match=r"give model.dropout single values, with choice"):
+        plan(["experiment=mine", "trials=4"], config_dir=where)
+    experiment.write_text(text.replace("space:", "space:\n  model.dropout: range(0, 0.256, 0.001)"))
+    with pytest.raises(ConfigError, match=r"the sweep has 512 networks; the most are 500"):
+        plan(["experiment=mine", "trials=4"], config_dir=where)
 
 
 @pytest.mark.parametrize(
