@@ -15,7 +15,7 @@ from orchestrator.base.groups import GROUPS
 from orchestrator.base.records import State
 from orchestrator.config.claims import Measure, Reducer, Side
 from orchestrator.config.claims_of_sweep import alike, alternatives
-from orchestrator.config.measured import MEASURED, OF_NETWORK
+from orchestrator.config.measured import FIRST, LAST, OF_NETWORK, better, needs_diagnostics, of_layer
 from orchestrator.config.plan import SweepPlan, get_key
 from orchestrator.journal.record import SweepRecord, TrialRecord, is_number
 
@@ -70,35 +70,37 @@ class Trials:
         if len(complete) < self._repeat:
             keys = " and ".join(measure.over)
             raise MissingError(f"{len(complete)} of {self._repeat} seeds have every value of {keys} for {measure}")
-        return {
-            seed: _reduced([(trial, self._value(trial, measure)) for trial in trials], measure)
-            for seed, trials in complete.items()
-        }
+        return {seed: self._of_seed(trials, measure) for seed, trials in complete.items()}
+
+    def _of_seed(self, trials: Sequence[TrialRecord], measure: Measure) -> float:
+        """The one number of a seed's trials."""
+        if measure.chosen_at is None:
+            return _reduced([(trial, self._value(trial, measure)) for trial in trials], measure)
+        then = replace(measure, at=measure.chosen_at)
+        sign = 1 if better(measure.metric) == "max" else -1
+        return self._value(max(trials, key=lambda trial: sign * self._value(trial, then)), measure)
 
     def _value(self, trial: TrialRecord, measure: Measure) -> float:
         """A trial's number before anything is reduced."""
-        if measure.metric in OF_NETWORK:
-            return self._of_network(trial, measure.metric)
-        if trial.state is State.DIVERGED:
-            return _first_reach(trial, measure) if measure.until is not None else self._of_chance(measure.metric)
-        if trial.state not in (State.COMPLETED, State.STOPPED):
+        diverged, metric = trial.state is State.DIVERGED, measure.metric
+        if not diverged and trial.state not in (State.COMPLETED, State.STOPPED):
             raise MissingError(f"trial {trial.index} {'has not ended' if not trial.ended else f'is {trial.state}'}")
+        if metric in OF_NETWORK:
+            return self._of_network(trial, metric)
+        if metric == "epochs":
+            return float(trial.epoch)
+        if needs_diagnostics(metric):
+            return _looked_at(trial, measure)
         if measure.until is not None:
             return _first_reach(trial, measure)
-        if measure.metric.startswith("test/"):
-            found: object = trial.metrics.get(measure.metric)
+        if diverged:
+            return self._of_chance(metric)
+        if metric.startswith("test/"):
+            found: object = trial.metrics.get(metric)
             if not is_number(found):
-                raise MissingError(f"trial {trial.index} has no {measure.metric}")
+                raise MissingError(f"trial {trial.index} has no {metric}")
             return float(found)
-        curve = _curve(trial, measure.metric)
-        if not curve:
-            raise MissingError(f"trial {trial.index} has no {measure.metric}")
-        if measure.at == "best":
-            return max(curve.values()) if MEASURED[measure.metric] == "max" else min(curve.values())
-        epoch = max(curve) if measure.at == "last" else measure.at
-        if epoch not in curve:
-            raise MissingError(f"trial {trial.index} has no epoch {epoch}")
-        return curve[int(epoch)]
+        return _at_epoch(trial, measure, _curve(trial, metric))
 
     def _of_network(self, trial: TrialRecord, metric: str) -> float:
         parameters, macs = self._costs.get(key_of(trial.config), (None, None))
@@ -111,7 +113,7 @@ class Trials:
         """What a trial that diverged counts as."""
         if metric in ("gap", "images_per_s"):
             return 0.0
-        if MEASURED[metric] == "min":
+        if better(metric) == "min":
             return math.inf
         return min(1.0, (5 if "top5" in metric else 1) / self._classes)
 
@@ -164,11 +166,60 @@ def _curve(trial: TrialRecord, metric: str) -> dict[int, float]:
     return found
 
 
+def _at_epoch(trial: TrialRecord, measure: Measure, curve: Mapping[int, float]) -> float:
+    if not curve:
+        raise MissingError(f"trial {trial.index} has no {measure.metric}")
+    if measure.at == "best":
+        return max(curve.values()) if better(measure.metric) == "max" else min(curve.values())
+    epoch = max(curve) if measure.at == "last" else int(measure.at)
+    if epoch not in curve:
+        raise MissingError(f"trial {trial.index} has no epoch {epoch}")
+    return curve[epoch]
+
+
+def _looked_at(trial: TrialRecord, measure: Measure) -> float:
+    """A metric of `diagnostics=true`. An epoch lacks it where it was not finite or its layer was skipped; no other stands for it.
+
+    Of a trial that diverged, what was measured before counts, but it has no last epoch.
+    """
+    curve = _looked_at_curve(trial, measure.metric)
+    if measure.metric.startswith("init/"):
+        return curve[min(curve)]  # of the first step alone
+    if measure.until is not None:
+        return _first_reach(trial, measure)
+    if trial.state is State.DIVERGED and not isinstance(measure.at, int):
+        raise MissingError(f"trial {trial.index} diverged, and has no last epoch for {measure.metric}")
+    if measure.at == "last" and max(curve) != trial.epoch:
+        raise MissingError(
+            f"trial {trial.index} has no {measure.metric} in its last epoch: it was not finite, or not reached"
+        )
+    return _at_epoch(trial, measure, curve)
+
+
+def _looked_at_curve(trial: TrialRecord, metric: str) -> dict[int, float]:
+    """Epoch -> value. `first` and `last` are those of the layers that the step of an epoch reached."""
+    asked, curve, layers = of_layer(metric), {}, dict[str, None]()
+    for epoch in trial.epochs:
+        names = [one for name in epoch["metrics"] if asked and (one := of_layer(name)) and one.prefix == asked.prefix]
+        reached = list(dict.fromkeys(one.layer for one in names))
+        layers |= dict.fromkeys(reached)
+        own = metric
+        if asked and asked.layer in (FIRST, LAST) and reached:
+            own = str(asked._replace(layer=reached[0 if asked.layer == FIRST else -1]))
+        if is_number(value := epoch["metrics"].get(own)):
+            curve[int(epoch["epoch"])] = float(value)
+    if not curve:
+        there = f": its layers are {', '.join(layers)}" if layers else ""
+        raise MissingError(f"trial {trial.index} has no {metric}{there}")
+    return curve
+
+
 def _first_reach(trial: TrialRecord, measure: Measure) -> float:
     """The epoch at which the metric is as good as asked for; infinite where it never is."""
     assert measure.until is not None
-    sign = 1 if MEASURED[measure.metric] == "max" else -1
-    reached = [epoch for epoch, value in _curve(trial, measure.metric).items() if sign * value >= sign * measure.until]
+    sign = 1 if better(measure.metric) == "max" else -1
+    curve = (_looked_at_curve if needs_diagnostics(measure.metric) else _curve)(trial, measure.metric)
+    reached = [epoch for epoch, value in curve.items() if sign * value >= sign * measure.until]
     return float(min(reached, default=math.inf))
 
 
@@ -184,9 +235,9 @@ def _complete(by_seed: Mapping[int, list[TrialRecord]], measure: Measure) -> dic
 
 
 def _reduced(rows: Sequence[tuple[TrialRecord, float]], measure: Measure) -> float:
-    """The one number of a seed."""
+    """One number of the values along the keys."""
     table = {_along(trial, measure): value for trial, value in reversed(rows)}
-    upward = MEASURED[measure.metric] == "max" and measure.until is None
+    upward = better(measure.metric) == "max" and measure.until is None
     for reducer in measure.over.values():
         along: dict[tuple[Any, ...], list[tuple[Any, float]]] = defaultdict(list)
         for (first, *rest), value in table.items():
@@ -212,6 +263,7 @@ def _reduce(reducer: Reducer, points: Sequence[tuple[Any, float]], *, upward: bo
         "worst": min if upward else max,
         "max": max,
         "min": min,
+        "sum": math.fsum,
         "mean": statistics.fmean,
         "median": statistics.median,
     }

@@ -23,18 +23,21 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from orchestrator.base.errors import Problem, nearest
-from orchestrator.config.measured import MEASURED, has_epochs
+from orchestrator.config.measured import EXAMPLES, better, has_epochs, is_measured
 from orchestrator.space.domains import spell
 
 FORMULAS = {"difference": 2, "ratio": 2, "product": 2, "absolute": 1, "max": None, "min": None}
 """Formula -> how many sides it takes; None for one or more."""
 
-REDUCERS = ("best", "worst", "max", "min", "mean", "median", "argbest", "rise", "fall")
+REDUCERS = ("best", "worst", "max", "min", "sum", "mean", "median", "argbest", "rise", "fall")
 """What becomes of the values along a searched key. `argbest` is the key's value where the measure is best; `rise` and `fall` are
 the largest step up or down from one value of the key to the next."""
 
 SHARED_REDUCERS = ("plateau", "largest")
 """With a share s: how many decades of the key, around the best, have at least s times the best; and the largest such value."""
+
+OF_THE_BEST = ("best", "worst", "argbest", *SHARED_REDUCERS)
+"""They go by which way of a metric is better."""
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}")
 
@@ -53,17 +56,20 @@ class Measure:
     """A number for each seed.
 
     Args:
-        metric: one of `measured.MEASURED`.
+        metric: what `measured.is_measured`.
         at: the epoch: `last`, `best` (the best over the epochs), or its number.
         until: count instead the epochs until the metric is as good as this; infinite where it never is.
         of: key -> its value, or a list of values: which trials. Keys are those of a configuration, groups among them. Where
             values are lists, a list is one of them where trials have it, and a list of values otherwise.
         over: searched key -> what becomes of the values along it, the first key first.
+        chosen_at: the trial that is best at this epoch is taken along all keys of `over`, and its value is that of `at`; where
+            None, the best is that of the values themselves.
     """
 
     metric: str
     at: str | int = "last"
     until: float | None = None
+    chosen_at: int | None = None
     of: Mapping[str, Any] = field(default_factory=dict)
     over: Mapping[str, Reducer] = field(default_factory=dict)
 
@@ -71,7 +77,10 @@ class Measure:
         name = self.metric if self.until is None else f"epochs until {self.metric} {_sign(self.metric)} {self.until:g}"
         name += "" if self.at == "last" else " (best epoch)" if self.at == "best" else f" (epoch {self.at})"
         parts = [f"{key}={_values(value)}" for key, value in self.of.items()]
-        parts += [f"{reducer} over {key}" for key, reducer in self.over.items()]
+        if self.chosen_at is not None:
+            parts.append(f"best at epoch {self.chosen_at} over {' and '.join(self.over)}")
+        else:
+            parts += [f"{reducer} over {key}" for key, reducer in self.over.items()]
         return f"{name} [{', '.join(parts)}]" if parts else name
 
 
@@ -137,7 +146,7 @@ def _measures(side: Side) -> Iterator[Measure]:
 
 
 def _sign(metric: str) -> str:
-    return ">=" if MEASURED[metric] == "max" else "<="
+    return ">=" if better(metric) == "max" else "<="
 
 
 def _values(value: object) -> str:
@@ -175,7 +184,7 @@ def decode_claims(written: object) -> list[Claim]:
 
 
 _CLAIM_KEYS = ("id", "lecture", "says", "left", "at_least", "at_most", "margin", "piloted", "every_seed")
-_MEASURE_KEYS = ("metric", "at", "until", "of", "over")
+_MEASURE_KEYS = ("metric", "at", "until", "chosen_at", "of", "over")
 
 
 def _claim(written: object, at: str) -> Claim:
@@ -228,26 +237,48 @@ def _side(written: object, at: str) -> Side:
 def _measure(written: Mapping[str, Any], at: str) -> Measure:
     plain = _mapping(written, at, _MEASURE_KEYS)
     metric = plain["metric"]
-    if metric not in list(MEASURED):
-        raise ClaimError(f"{at}.metric", "is not measured", metric, nearest(str(metric), MEASURED), list(MEASURED))
+    if not is_measured(metric):
+        raise ClaimError(f"{at}.metric", "is not measured", metric, nearest(str(metric), EXAMPLES), EXAMPLES)
     epoch = plain.get("at", "last")
-    if epoch not in ("last", "best") and not (isinstance(epoch, int) and not isinstance(epoch, bool) and epoch > 0):
+    if epoch not in ("last", "best") and not _is_epoch(epoch):
         raise ClaimError(f"{at}.at", "must be last, best or the number of an epoch", epoch)
-    for key in ("at", "until"):
-        if key in plain and not has_epochs(metric):
-            raise ClaimError(f"{at}.{key}", f"has no meaning: {metric} is not measured in each epoch", plain[key])
-    until = plain.get("until")
-    if until is not None and "at" in plain:
-        raise ClaimError(f"{at}.at", "has no meaning with until", epoch)
-    of = _mapping(plain.get("of", {}), f"{at}.of")
+    until, chosen_at = plain.get("until"), plain.get("chosen_at")
+    if chosen_at is not None and not _is_epoch(chosen_at):
+        raise ClaimError(f"{at}.chosen_at", "must be the number of an epoch", chosen_at)
     over = _mapping(plain.get("over", {}), f"{at}.over")
-    return Measure(
+    measure = Measure(
         metric=metric,
         at=epoch,
         until=None if until is None else _number(until, f"{at}.until"),
-        of=of,
+        chosen_at=chosen_at,
+        of=_mapping(plain.get("of", {}), f"{at}.of"),
         over={key: _reducer(value, f"{at}.over.{key}") for key, value in over.items()},
     )
+    for key, why in _without_meaning(measure, plain):
+        raise ClaimError(f"{at}.{key}", why, plain.get(key))
+    return measure
+
+
+def _is_epoch(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _without_meaning(measure: Measure, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(key, why) of what a measure gives and cannot have."""
+    epochs = [key for key in ("at", "until", "chosen_at") if key in given]
+    if epochs and not has_epochs(measure.metric):
+        yield epochs[0], f"has no meaning: {measure.metric} is not measured in each epoch"
+    if len(epochs) > 1 and "until" in epochs:
+        yield epochs[0] if epochs[0] != "until" else epochs[1], "has no meaning with until"
+    if measure.chosen_at is not None and {one.name for one in measure.over.values()} != {"best"}:
+        yield "chosen_at", "chooses the best trial: give the searched keys as best in `over`"
+    if better(measure.metric) is None:
+        why = f"neither more nor less of {measure.metric} is better: "
+        if measure.at == "best" or "until" in given or "chosen_at" in given:
+            yield next(key for key in epochs if given[key] is not None), f"{why}give the number of an epoch in `at`"
+        for key, reducer in measure.over.items():
+            if reducer.name in OF_THE_BEST:
+                yield f"over.{key}", f"{why}take max, min, mean or median"
 
 
 def _reducer(written: object, at: str) -> Reducer:

@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.base.errors import Problem, nearest
 from orchestrator.base.groups import GROUPS, OF_COSTS, SEARCHABLE_ARGUMENTS
 from orchestrator.config.claims import Claim, Measure
-from orchestrator.config.measured import OF_NETWORK
+from orchestrator.config.measured import OF_NETWORK, needs_diagnostics
 from orchestrator.config.plan import SweepPlan, domain_max, get_key
 from orchestrator.space import Interval, Space
 from orchestrator.space.domains import same, spell
@@ -38,8 +38,12 @@ def _misfits(measure: Measure, plan: SweepPlan) -> Iterator[tuple[str, str, tupl
             if not any(alike(value, one) for one in there):
                 shown = tuple(map(spell, there))
                 yield key, f"of.{key}", ("no trial has this value", value, nearest(str(value), shown), None, shown)
-    if isinstance(measure.at, int) and measure.at > (most := _most_epochs(measure, plan)):
-        yield "epochs", "at", (f"no trial has so many epochs; the most are {most}", measure.at)
+    most = _most_epochs(measure, plan)
+    for at, epoch in (("at", measure.at), ("chosen_at", measure.chosen_at)):
+        if isinstance(epoch, int) and epoch > most:
+            yield "epochs", at, (f"no trial has so many epochs; the most are {most}", epoch)
+    if needs_diagnostics(measure.metric) and not plan.base.get("diagnostics"):
+        yield "diagnostics", "metric", ("is measured by trials with diagnostics: true; set it", measure.metric)
     for key in measure.over:
         if key not in keys:
             yield key, f"over.{key}", ("is not searched", None, nearest(key, keys), None, tuple(keys))

@@ -232,6 +232,7 @@ GRID = {0.001: 0.1, 0.01: 0.5, 0.1: 0.9, 1.0: 0.8, 10.0: 0.3, 100.0: 0.75}
         ("min", 0.1),
         ("mean", np.mean([*GRID.values()])),
         ("median", np.median([*GRID.values()])),
+        ("sum", 3.35),
         ("argbest", 0.1),
         ("rise", 0.45),
         ("fall", 0.5),
@@ -369,6 +370,89 @@ def test_what_networks_cost_is_taken_from_the_plan() -> None:
     assert (parameters.left, macs.left, ratio.left) == (123, 456, 456 / 50)
     assert (parameters.verdict, parameters.low, parameters.high) == (HOLDS, 23, 23)
     assert unknown.why == "the parameters of trial 3 were not counted when the sweep was planned"
+
+
+def layers(**of: float) -> dict[str, float]:
+    """Activations' std, by layer in the order of computation; `init_b` is of the first step."""
+    return {
+        f"{'init' if 'init' in name else 'layers'}/{name.removeprefix('init_')}/activation_std": value
+        for name, value in of.items()
+    }
+
+
+def test_metrics_of_layers_are_found_by_name_and_place() -> None:
+    """In epoch 2 the step skipped layer b of the first trial; `last` is c all the same."""
+    curve = [layers(init_b=1, init_a=2, init_c=3, b=4, a=5, c=6), layers(a=7, c=8)]
+    trials = [a_trial({"a": 1}, curve, repeat) for repeat in range(3)]
+    wanted = {
+        "init/first/activation_std": 1,
+        "init/last/activation_std": 3,
+        "init/a/activation_std": 2,
+        "layers/first/activation_std": 7,
+        "layers/last/activation_std": 8,
+    }
+    record = a_record(
+        trials,
+        *({"left": side(metric), "at_least": 0} for metric in wanted),
+        {"left": side("layers/first/activation_std", at=1), "at_least": 0},
+        {"left": side("layers/b/activation_std"), "at_least": 0},
+        {"left": side("layers/d/activation_std"), "at_least": 0},
+        {"left": side("layers/small_weights"), "at_least": 0},
+    )
+    for trial in record.trials.values():
+        trial.epoch = 2
+    *found, first, skipped, unknown, small = verdicts(record)
+    assert [one.left for one in found] == [*wanted.values()]
+    assert first.left == 4
+    assert skipped.why == "trial 0 has no layers/b/activation_std in its last epoch: it was not finite, or not reached"
+    assert unknown.why == "trial 0 has no layers/d/activation_std: its layers are b, a, c"
+    assert small.why == "trial 0 has no layers/small_weights"
+
+
+def test_of_a_trial_that_diverged_the_layers_count_that_were_measured_before() -> None:
+    curve = [layers(init_a=1, a=2)]
+    trials = [a_trial({"a": 1}, curve, repeat, state=State.DIVERGED) for repeat in range(3)]
+    begun, at_one, at_last = verdicts(
+        a_record(
+            trials,
+            {"left": side("init/last/activation_std"), "at_least": 0},
+            {"left": side("layers/last/activation_std", at=1), "at_least": 0},
+            {"left": side("layers/last/activation_std"), "at_least": 0},
+        )
+    )
+    assert (begun.left, at_one.left) == (1, 2)
+    assert at_last.why == "trial 0 diverged, and has no last epoch for layers/last/activation_std"
+
+
+def test_epochs_are_counted_and_summed_also_of_trials_that_were_stopped_or_diverged() -> None:
+    trials = [one for a in (1, 2, 3) for one in of_seeds({"a": a}, ONE)]
+    for trial, state in zip(trials, [State.COMPLETED] * 3 + [State.STOPPED] * 3 + [State.DIVERGED] * 3, strict=True):
+        trial["state"] = state
+    record = a_record(trials, {"left": side("epochs", over={"a": "sum"}), "at_most": 15})
+    for index, trial in record.trials.items():
+        trial.epoch = (10, 3, 1)[index // 3]
+    assert (the(record).left, the(record).verdict) == (14, HOLDS)
+
+
+CURVES = {1: [0.9, 0.3, 0.2], 2: [0.5, 0.7, 0.6], 3: [0.4, 0.95, 0.8]}
+
+
+def test_the_trial_that_is_best_at_an_epoch_is_followed_to_another() -> None:
+    """Of a=1 that is ahead after one epoch, the last epoch; one that diverged is at chance, 0.25, and never ahead."""
+    trials = [a_trial({"a": a}, accuracies(*curve), repeat) for a, curve in CURVES.items() for repeat in range(3)]
+    claims = [
+        {"left": side(chosen_at=epoch, at=at, over={"a": "best"}), "at_least": 0}
+        for epoch, at in ((1, "last"), (1, "best"), (2, "last"), (3, 1), (3, "best"))
+    ]
+    assert [one.left for one in verdicts(a_record(trials, *claims))] == [0.2, 0.9, 0.8, 0.4, 0.95]
+    for trial in trials[:3]:
+        trial["state"] = State.DIVERGED
+    assert the(a_record(trials, claims[0])).left == 0.6
+    losses = [a_trial({"a": a}, [{"val/loss": v} for v in c], repeat) for a, c in CURVES.items() for repeat in range(3)]
+    best = {"left": side("val/loss", chosen_at=1, over={"a": "best"}), "at_least": 0}
+    assert the(a_record(losses, best)).left == 0.8
+    trials[8] |= {"epochs": []}
+    assert the(a_record(trials, claims[0])).why == "trial 8 has no val/accuracy"
 
 
 def test_values_that_are_lists_are_told_apart_and_reduced() -> None:

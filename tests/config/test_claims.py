@@ -15,7 +15,7 @@ from orchestrator.base import yaml_files
 from orchestrator.base.costs import key_of, known_costs
 from orchestrator.base.errors import ConfigError
 from orchestrator.base.settings import CONF
-from orchestrator.config.claims import ClaimError, Measure, decode_claims
+from orchestrator.config.claims import ClaimError, Measure, decode_claims, words
 from orchestrator.config.plan import SweepPlan, describe_plan, trial_config
 from orchestrator.config.planning import plan
 from orchestrator.config.resuming import checked
@@ -75,6 +75,27 @@ def damaged(**changes: object) -> dict[str, Any]:
         ([damaged(left={"metric": "macs", "at": 1})], r"left\.at: has no meaning: macs is not measured in each epoch"),
         ([damaged(left={"metric": "parameters", "until": 1})], r"left\.until: has no meaning: parameters is not"),
         ([damaged(left={"metric": "val/loss", "at": 1, "until": 1})], r"left\.at: has no meaning with until"),
+        ([damaged(left={"metric": "epochs", "at": 3})], r"left\.at: has no meaning: epochs is not measured in each"),
+        ([damaged(left={"metric": "init/3/dead", "at": 1})], r"left\.at: has no meaning: init/3/dead is not"),
+        ([damaged(left={"metric": "layers/last/ded"})], r"left\.metric: is not measured"),
+        ([damaged(left={"metric": "layers/dead"})], r"left\.metric: is not measured"),
+        ([damaged(left={"metric": 3})], r"left\.metric: is not measured"),
+        ([damaged(left={"metric": "layers/3/activation_std", "at": "best"})], r"left\.at: neither more nor less of"),
+        ([damaged(left={"metric": "layers/small_weights", "until": 0.5})], r"left\.until: neither more nor less of"),
+        (
+            [damaged(left={"metric": "layers/last/activation_std", "over": {"optimizer.lr": "best"}})],
+            r"left\.over\.optimizer\.lr: neither more nor less of layers/last/activation_std is better: take max, min",
+        ),
+        ([damaged(left={"metric": "val/loss", "chosen_at": 0})], r"left\.chosen_at: must be the number of an epoch"),
+        ([damaged(left={"metric": "val/loss", "chosen_at": 1})], r"left\.chosen_at: chooses the best trial: give"),
+        (
+            [damaged(left={"metric": "val/loss", "chosen_at": 1, "over": {"a": "best", "b": "median"}})],
+            r"left\.chosen_at: chooses the best trial: give the searched keys as best",
+        ),
+        (
+            [damaged(left={"metric": "val/loss", "chosen_at": 1, "until": 1, "over": {"a": "best"}})],
+            r"left\.chosen_at: has no meaning with until",
+        ),
         ([damaged(left={"metric": "val/loss", "over": {"model.hidden": "bets"}})], "is no way to reduce"),
         ([damaged(left={"metric": "val/loss", "over": {"model.hidden": {"plateau": 2}}})], "must be above 0"),
         ([damaged(left={"difference": [1]})], r"left\.difference: takes 2 sides, got 1"),
@@ -99,6 +120,12 @@ def test_an_inequality_is_told_in_words() -> None:
         "(train/loss [model.hidden=2, best over optimizer.lr] - epochs until val/loss <= 0.5 [model.hidden=1]) >= 0.5 - 0.01"
     )
     assert len(list(claim.measures())) == 2
+
+
+def test_how_a_trial_is_chosen_is_told_in_words() -> None:
+    side = {"metric": "val/accuracy", "chosen_at": 1, "over": {"optimizer.lr": "best", "model.hidden": "best"}}
+    (claim,) = decode_claims([damaged(left=side)])
+    assert words(claim.left) == "val/accuracy [best at epoch 1 over optimizer.lr and model.hidden]"
 
 
 @pytest.fixture
@@ -191,6 +218,22 @@ def test_a_network_that_cannot_be_counted_beforehand_is_a_problem_of_a_claim_abo
     experiment.write_text(text.replace("space:", "space:\n  model.dropout: range(0, 0.256, 0.001)"))
     with pytest.raises(ConfigError, match=r"the sweep has 512 networks; the most are 500"):
         plan(["experiment=mine", "trials=4"], config_dir=where)
+
+
+def test_what_diagnostics_measures_needs_them(experiment: Path) -> None:
+    side = "{metric: init/last/activation_std, of: {model.hidden: 1}, over: {optimizer.lr: max}}"
+    found = refused(experiment, side)
+    assert "claims.A.metric=init/last/activation_std: is measured by trials with diagnostics: true; set it" in found
+    where = write(experiment, CLAIM % side)
+    experiment.write_text(experiment.read_text().replace("epochs: 1", "epochs: 1\ndiagnostics: true"))
+    assert len(plan(["experiment=mine"], config_dir=where).claims) == 1
+    without = plan(["experiment=mine", "diagnostics=false"], config_dir=where)
+    assert "the claim A is left out: diagnostics is not as the experiment has it" in without.notes
+
+
+def test_an_epoch_of_choice_that_no_trial_reaches_is_refused(experiment: Path) -> None:
+    side = "{metric: val/loss, chosen_at: 2, of: {model.hidden: 1}, over: {optimizer.lr: best}}"
+    assert "claims.A.chosen_at=2: no trial has so many epochs; the most are 1" in refused(experiment, side)
 
 
 @pytest.mark.parametrize(

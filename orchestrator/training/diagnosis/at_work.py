@@ -2,7 +2,8 @@
 
 The last step of each epoch is looked at, and the very first of all, as `init/...`: of each layer the mean and standard
 deviation of its activations and gradients, the shares of dead units and of saturated activations, and how far the step changed
-the weight; of the first layer, how far gradients agree in sign. Nothing is drawn, and no number of the training changes.
+the weight; of the first layer, how far gradients agree in sign; and of all layers together, the share of weights that are
+nearly 0 at the end of the epoch. Nothing is drawn, and no number of the training changes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from orchestrator.training.diagnosis.layers import LayerStatistics, Watch, watched
 from orchestrator.training.diagnosis.signs import agreement_of, is_plain
-from orchestrator.training.diagnosis.statistics import copied_weights, update_ratios
+from orchestrator.training.diagnosis.statistics import copied_weights, small_weights, update_ratios
 from orchestrator.training.step_watch import StepWatch
 
 
@@ -98,6 +99,8 @@ class Look(StepWatch):
         if any(ratios.values()):  # with a full batch the weights change in an epoch's last step alone
             for row in self._rows:
                 self._add(row.name, {"update_ratio": ratios[row.weight]})
+        if self._prefix == "layers":
+            self._metrics["layers/small_weights"] = small_weights(self._model)
         self._before, self._rows = {}, []
 
     def _add(self, layer: str, numbers: dict[str, float]) -> None:

@@ -27,6 +27,9 @@ BOUNDS: dict[type[nn.Module], tuple[float, float]] = {
 }
 """The range of each bounded activation."""
 
+SMALL = 1e-3
+"""A weight below it in magnitude is as good as none (E26)."""
+
 
 @dataclass(frozen=True)
 class Histogram:
@@ -99,6 +102,15 @@ def saturated(outputs: Tensor, activation: nn.Module) -> float | None:
     margin = SATURATED_WITHIN * ((high - low) if math.isfinite(high - low) else high)
     values = outputs.detach()
     return float(((values < low + margin) | (values > high - margin)).float().mean())
+
+
+def small_weights(model: nn.Module) -> float:
+    """The share of the weights of all layers that are below `SMALL` in magnitude: what a penalty has all but removed."""
+    tensors = [weight.tensor.detach() for weight in weights(model)]
+    count = sum(tensor.numel() for tensor in tensors)
+    if not count:
+        return math.nan
+    return float(sum((tensor.abs() < SMALL).sum() for tensor in tensors)) / count
 
 
 def copied_weights(model: nn.Module) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from orchestrator.base.records import Trial
+from orchestrator.config.measured import needs_diagnostics
 from orchestrator.training.batches import batches
 from orchestrator.training.build import build_learner
 from orchestrator.training.device import derive_seed, generator, seed_everything
@@ -18,6 +19,7 @@ from orchestrator.training.trial import TrialRun
 
 MakeTrial = Callable[..., Trial]
 OWN = "orchestrator.training.optimizers"
+PENALTIES = "orchestrator.training.penalties"
 TIMED = "images_per_s"
 KEYS = {"activation_mean", "activation_std", "dead", "gradient_mean", "gradient_std", "update_ratio"}
 
@@ -33,8 +35,22 @@ def test_the_training_is_the_same_with_and_without(trial: MakeTrial) -> None:
         assert {key: having[key] for key in without} == without
     first, second = (set(having) - set(plain[0]) for having in looked_at)
     layers = {f"layers/{name}/{key}" for name in "13" for key in KEYS} | {"layers/sign_agreement"}
-    assert second == layers
-    assert first == layers | {key.replace("layers/", "init/") for key in layers}
+    assert second == layers | {"layers/small_weights"}
+    assert first == second | {key.replace("layers/", "init/") for key in layers}
+    assert all(map(needs_diagnostics, first)), "a claim can measure each"
+    assert not any(map(needs_diagnostics, plain[0]))
+
+
+def test_the_share_of_small_weights_is_that_of_the_weights_at_the_end(trial: MakeTrial) -> None:
+    """Of 64 x 12 + 12 x 4 weights and no bias, some of which the penalty has brought near 0."""
+    run = TrialRun(trial("", epochs=3, diagnostics=True, penalty={"_target_": f"{PENALTIES}.l1", "strength": 0.1}))
+    found = [result.metrics["layers/small_weights"] for result in run]
+    flat = torch.cat(
+        [module.weight.flatten() for module in run.learner.model.modules() if isinstance(module, nn.Linear)]
+    )
+    assert len(flat) == 64 * 12 + 12 * 4
+    assert found[-1] == (flat.abs() < 1e-3).double().mean().item()
+    assert 0 < found[0] < found[-1] < 1
 
 
 def test_the_first_step_is_that_of_a_loop_by_hand(trial: MakeTrial) -> None:
