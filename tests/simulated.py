@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,9 @@ def simulated_sweep(
     stops: bool = True,
     tracking: str = "none",
     rules: int = RULES,
+    claims: Sequence[Mapping[str, Any]] = (),
+    request: Mapping[str, Any] | None = None,
+    ends: str = "finished",
 ) -> Path:
     """Makes the folder of a finished sweep, with a journal and nothing else; returns it.
 
@@ -50,6 +54,9 @@ def simulated_sweep(
         stops: whether a scheduler stops about half of the trials at epoch 5.
         tracking: its kind.
         rules: those that it began with.
+        claims: those of its experiment.
+        request: what was typed for it, as its journal records it.
+        ends: why it was closed.
     """
     draw = random.Random(seed)
     folder.mkdir(parents=True)
@@ -69,13 +76,14 @@ def simulated_sweep(
         mode="max",
         trials=trials,
         folder=".",
-        plan=_plan(epochs, rules),
+        plan=_plan(epochs, rules, claims),
         config=_config({}, epochs, 0),
         space=SPACE,
         sampler={"_target_": "orchestrator.scheduling.samplers.random.random"},
         scheduler=scheduler,
         tracking={"kind": tracking},
         environment={"command": "orchestrator launch search=all", "torch": "2.15.0"},
+        request=request or {},
     )
     free = [START_MS] * workers
     totals: dict[str, int] = {}
@@ -156,12 +164,12 @@ def simulated_sweep(
     if best is not None:
         found = {"trial": best[1], "value": best[0], "params": best[2], "repeats": repeat}
     seconds = (max(free) - START_MS) / 1000
-    append(max(free), "sweep_closed", reason="finished", totals=totals, best=found, seconds=seconds, weights=[])
+    append(max(free), "sweep_closed", reason=ends, totals=totals, best=found, seconds=seconds, weights=[])
     _write(folder, events)
     return folder
 
 
-def _plan(epochs: int, rules: int) -> str:
+def _plan(epochs: int, rules: int, claims: Sequence[Mapping[str, Any]]) -> str:
     """The plan, with as much in it as a reader of finished sweeps looks for."""
     choices = {
         "optimizer": {name: _config({"optimizer": name}, epochs, 0)["optimizer"] for name in ("sgd", "adam")},
@@ -178,7 +186,7 @@ def _plan(epochs: int, rules: int) -> str:
     ]
     facts = {"val": VALIDATION, "num_classes": 10, "fingerprint": "0123456789abcdef" * 4}
     plan = {"settings": {}, "base": base, "choices": choices, "space": space, "facts": facts}
-    return json.dumps(plan | {"rules": rules})
+    return json.dumps(plan | {"rules": rules} | ({"claims": list(claims)} if claims else {}))
 
 
 def _searched(key: str, optimizer: str = "", **domain: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """claims --all: every experiment with claims as a sweep of its own, and the table of what they came to.
 
-A sweep that is closed is not run again, one that was interrupted goes on, and one that fails does not end the rest.
+A sweep that is closed is not run again, under whatever name it was launched; one that was interrupted goes on, and one that fails
+does not end the rest.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.base import errors, yaml_files
 from orchestrator.base.errors import ConfigError, NotReadyError, Problem
 from orchestrator.base.processes import python
-from orchestrator.base.settings import CONF
+from orchestrator.base.settings import CONF, FREE_KEYS, KEPT_KEYS
 from orchestrator.base.text import say
 
 if TYPE_CHECKING:
     from orchestrator.analysis.claims import Verdict
+    from orchestrator.journal.events import SweepOpened
 
 PHOTOGRAPHS = "image_folder"
 
@@ -36,6 +38,9 @@ NOT_HERE = {
     "E18 compound scaling": "needs another image size in each trial, and a sweep has one data set",
 }
 """What the lectures' experiments name and no sweep of today can run, with the reason."""
+
+BESIDE = {"tracking", "cluster", *(key for key in (*FREE_KEYS, *KEPT_KEYS) if key not in ("trials", "time_budget_s"))}
+"""Keys of a command line on which no result depends."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +120,47 @@ def run_gallery(runs_dir: Path, overrides: Sequence[str], *, data: Path | None, 
 
 
 def _sweep_of(entry: Entry, runs_dir: Path) -> Path | None:
-    """The newest sweep of an experiment there."""
-    from orchestrator.journal.finding import name_of, sweeps_in
+    """The newest sweep of an experiment there that is closed, under whatever name; else the one that can go on."""
+    from orchestrator.analysis.claims import ENDED
+    from orchestrator.journal.finding import opening_of, sweeps_in
 
-    return next((path for path in sweeps_in(runs_dir) if name_of(path) == entry.sweep), None)
+    named, closed = [], []
+    for folder in sweeps_in(runs_dir):
+        opened = opening_of(folder)
+        if opened is None:
+            continue
+        if opened.name == entry.sweep:
+            named.append(folder)
+            if _closed(folder):
+                closed.append(folder)
+        elif _launches(opened, entry) and _closed(folder) in ENDED:
+            closed.append(folder)
+    return next(iter([*closed, *named]), None)
+
+
+def _closed(folder: Path) -> str | None:
+    """Why a sweep is closed; None where it is not."""
+    from orchestrator.journal.record import read_sweep
+
+    closed = read_sweep(folder).closed
+    return closed.reason if closed else None
+
+
+def _launches(opened: SweepOpened, entry: Entry) -> bool:
+    """Whether what was typed for a sweep launches the experiment as the gallery does, wherever its files lie."""
+    from orchestrator.housekeeping.commands import request_of
+
+    request = request_of(opened)
+    if request is None or request.config_dir or request.config_name != "launch":
+        return False
+    wanted = _computed([f"experiment={entry.name}", *entry.overrides])
+    return _computed(request.overrides) == wanted
+
+
+def _computed(overrides: Sequence[str]) -> dict[str, str]:
+    """Key -> value of those on which results depend; photographs are those of the reader."""
+    pairs = (text.lstrip("+").partition("=") for text in overrides)
+    return {key: value for key, _, value in pairs if key.partition(".")[0] not in BESIDE and key != "data.root"}
 
 
 def _command(entry: Entry, runs_dir: Path, data: Path | None) -> list[str] | None:
@@ -137,9 +179,12 @@ def _command(entry: Entry, runs_dir: Path, data: Path | None) -> list[str] | Non
 
 def _verdicts(entry: Entry, runs_dir: Path) -> list[Verdict]:
     from orchestrator.analysis.claims import verdicts
+    from orchestrator.journal.finding import name_of
     from orchestrator.journal.record import read_sweep
 
     folder = _sweep_of(entry, runs_dir)
+    if folder is not None and name_of(folder) != entry.sweep:
+        say(f"{entry.name}: as in the sweep {folder.name}")
     try:
         return verdicts(read_sweep(folder, keep_epochs=True)) if folder is not None else []
     except NotReadyError as error:

@@ -72,9 +72,16 @@ def find_exactly(runs_dir: Path, name: str) -> Path:
     raise _not_found(runs_dir, name, folders)
 
 
+def opening_of(folder: Path) -> SweepOpened | None:
+    """What a sweep was opened with; None where its journal does not say."""
+    with contextlib.suppress(NotReadyError), contextlib.closing(Reader(folder / JOURNAL)) as reader:
+        return reader.opened()
+    return None
+
+
 def name_of(folder: Path) -> str | None:
     """The name that a sweep was given, or made from the time; None where its journal does not say."""
-    opened = _opening(folder)
+    opened = opening_of(folder)
     return opened.name if opened else None
 
 
@@ -92,7 +99,7 @@ def newest_tracked(runs_dir: Path) -> Path:
     """
     folders = sweeps_in(runs_dir)
     for folder in folders:
-        opened = _opening(folder)
+        opened = opening_of(folder)
         if opened is not None and opened.tracking.get("kind") != "none":
             return folder
     if folders:
@@ -105,7 +112,7 @@ def newest_tracked(runs_dir: Path) -> Path:
 
 def tracking_of(folder: Path) -> Mapping[str, Any]:
     """The tracking settings of a sweep, with the store where it lies now."""
-    opened = _opening(folder)
+    opened = opening_of(folder)
     return located_tracking(opened, folder.resolve()) if opened else {}
 
 
@@ -139,12 +146,6 @@ def _page_of_comparison(runs_dir: Path, name: str) -> Path | None:
     folders = (path for path in (runs_dir / COMPARISONS).glob("*") if (path / COMPARISON).is_file())
     named = [path for path in folders if name in (path.name, path.name.rpartition("-")[0])]
     return max(named, key=lambda path: (path / COMPARISON).stat().st_mtime_ns) / COMPARISON_PAGE if named else None
-
-
-def _opening(folder: Path) -> SweepOpened | None:
-    with contextlib.suppress(NotReadyError), contextlib.closing(Reader(folder / JOURNAL)) as reader:
-        return reader.opened()
-    return None
 
 
 def _opened_ms(folder: Path) -> float:

@@ -183,6 +183,48 @@ def test_a_sweep_that_was_interrupted_goes_on_and_a_closed_one_stays(
     assert gallery._command(entry, tmp_path, None) == ["resume", folder.name, "--runs-dir", str(tmp_path)]
 
 
+def _typed(folder: Path, *overrides: str, reason: str = "finished", config_dir: str | None = None) -> Path:
+    """A closed sweep that was launched with these overrides, as its journal says."""
+    request = {"overrides": list(overrides), "config_dir": config_dir, "config_name": "launch"}
+    return simulated_sweep(folder, trials=3, epochs=2, request=request, ends=reason)
+
+
+def test_a_sweep_of_an_experiment_under_its_own_name_is_not_run_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = Entry("e05_xavier_kaiming", "E05: Xavier and Kaiming", photographs=False)
+    where = ["runs_dir=elsewhere", "max_concurrent=2", "+tracking=none", "data.root=mine"]
+    folder = _typed(tmp_path / "mine-00000000", "name=mine", f"experiment={entry.name}", *where)
+    assert read_sweep(folder).closed is not None
+    assert gallery._command(entry, tmp_path, None) is None
+    assert gallery._verdicts(entry, tmp_path) == []  # a simulated sweep has no claims
+    assert "e05_xavier_kaiming: as in the sweep mine-00000000" in capsys.readouterr().out
+    seeds = replace(entry, overrides=("repeat=5",))
+    assert gallery._command(seeds, tmp_path, None) is not None
+    assert gallery._command(replace(entry, name="e06_relu_bn_residual"), tmp_path, None) is not None
+    _typed(tmp_path / "five-00000000", "name=five", "repeat=5", f"experiment={entry.name}")
+    assert gallery._command(seeds, tmp_path, None) is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason", "config_dir"),
+    [
+        (["experiment=e05_xavier_kaiming", "seed=2"], "finished", None),
+        (["experiment=e05_xavier_kaiming", "trials=3"], "finished", None),
+        (["experiment=e05_xavier_kaiming"], "stopped", None),
+        (["experiment=e05_xavier_kaiming"], "finished", "/their/conf"),
+    ],
+)
+def test_a_sweep_that_computed_something_else_does_not_stand_for_an_experiment(
+    tmp_path: Path, overrides: list[str], reason: str, config_dir: str | None
+) -> None:
+    entry = Entry("e05_xavier_kaiming", "E05: Xavier and Kaiming", photographs=False)
+    _typed(tmp_path / "mine-00000000", *overrides, reason=reason, config_dir=config_dir)
+    command = gallery._command(entry, tmp_path, None)
+    assert command is not None
+    assert command[0] == "launch"
+
+
 def test_every_experiment_of_the_lectures_is_run_or_left_out_with_a_reason() -> None:
     """The 29 sweeps of the lectures' experiments, by number."""
     here = {entry.name[:3].upper() for entry in entries()}
