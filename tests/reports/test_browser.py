@@ -139,6 +139,30 @@ def test_every_figure_is_drawn_without_an_error(
         assert back == ("rgb(22, 24, 28)" if dark else "rgb(255, 255, 255)")
 
 
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_claims_are_a_table_that_fits(width: int, tmp_path: Path) -> None:
+    learns = {"lecture": "004 L1", "says": "a trial learns more than chance would let it, in every seed"}
+    measure = {"metric": "val/accuracy", "over": {"optimizer.lr": "best"}}
+    claims = [
+        {"id": "S-learns-more-than-chance", "left": measure, "at_least": 0.1, "margin": 0.05, **learns},
+        {"id": "S-perfect", "left": measure, "at_least": 1.0, **learns},
+        {"id": "S-nothing", "left": {"metric": "val/accuracy", "of": {"epochs": 99}}, "at_most": 0.5, **learns},
+    ]
+    folder = simulated_sweep(tmp_path / "sim-00000000", trials=3, repeat=3, seed=3, epochs=8, claims=claims)
+    write_report(folder, page := tmp_path / "report.html")
+    with shown(page, tmp_path / "profile", width=width) as driver:
+        section = driver.find_element("id", "claims")
+        rows = [row.text for row in section.find_elements("css selector", "tbody tr")]
+        assert [name for name in ("holds", "does not hold", "undecided") for row in rows if f" {name} " in row] == [
+            "holds",
+            "does not hold",
+            "undecided",
+        ]
+        assert section.find_elements("css selector", "[title*='val/accuracy']")
+        assert console_errors(driver) == []
+        assert driver.execute_script("return document.documentElement.scrollWidth - innerWidth") <= 0
+
+
 @pytest.mark.parametrize("trials", [16, 500])
 def test_brushes_of_several_axes_filter_all_figures(trials: int, swept: Callable[[int], Path], tmp_path: Path) -> None:
     from selenium.webdriver.common.keys import Keys

@@ -9,6 +9,7 @@ from orchestrator.reports.data import SweepData, cut
 from orchestrator.reports.figure import Figure
 
 ORDER = [
+    "claims",
     "best",
     "parallel",
     "importance",
@@ -26,7 +27,7 @@ ORDER = [
     "confusion",
     "mistakes",
 ]
-"""By what a reader asks first: which won, what mattered, how it went, what failed, what it cost. Others follow."""
+"""By what a reader asks first: what the experiment shows, which won, what mattered, how it went, what failed, what it cost. Others follow."""
 
 
 def modules() -> list[str]:
