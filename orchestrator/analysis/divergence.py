@@ -43,7 +43,7 @@ def divergence_words(told: Divergence, reason: str | None = None) -> str:
     left = "the loss was the first that was not finite, though all outputs were"
     if what is not None:
         kind = "not finite" if told.get("signal") == "weights" else "were not finite first"
-        left = f"{what} layer {told.get('layer')} {kind}"
+        left = f"{what} module {told.get('layer')} {kind}"
     sentence = f"it began at {where}: {left}, at learning rate {told.get('lr', 0.0):.3g}; {before}"
     if gradient := told.get("gradient"):
         sentence += f"; the gradient had length {gradient[1]:.2g} there, and usually {gradient[0]:.2g} in that epoch"

@@ -9,16 +9,18 @@ from orchestrator.journal.record import TrialRecord
 
 
 def health_words(health: InitHealth) -> str:
-    """In one line: `ok`, or `vanishing: outputs shrink to 1.3e-06 times their strength ..., out of bounds from layer fc3 on`."""
+    """In one line: `ok`, or `vanishing: outputs shrink to 1.3e-06 times their strength ..., out of bounds from module fc3 on`."""
     verdict, layer = health["verdict"], health.get("layer")
     if layer is None:
         return verdict
     signal, ratio = health.get("signal"), health.get("ratio")
     way = "back to the first layer" if signal == "gradients" else "on the way to the last layer"
     if ratio is None:
-        return f"{verdict}: {signal} at layer {layer} were not finite at the first step"
+        return f"{verdict}: {signal} at module {layer} were not finite at the first step"
     moved = "shrink" if verdict == "vanishing" else "grow"
-    return f"{verdict}: {signal} {moved} to {ratio:.2g} times their strength {way}, out of bounds from layer {layer} on"
+    return (
+        f"{verdict}: {signal} {moved} to {ratio:.2g} times their strength {way}, out of bounds from module {layer} on"
+    )
 
 
 def unhealthy(trials: Iterable[TrialRecord]) -> dict[str, int]:

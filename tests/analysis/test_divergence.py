@@ -32,12 +32,12 @@ def config(**changes: Any) -> dict[str, Any]:
 
 def test_the_story_says_what_left_first_where_and_how_fast() -> None:
     assert divergence_words(LATE) == (
-        "it began at epoch 3, step 18 of 40: the gradients of layer fc6 were not finite first, at learning rate 0.3; the last "
+        "it began at epoch 3, step 18 of 40: the gradients of module fc6 were not finite first, at learning rate 0.3; the last "
         "good step was step 17 of epoch 3; the gradient had length 4e+03 there, and usually 1.5 in that epoch"
     )
     after = {**LATE, "validation": True, "signal": "outputs", "last_good": (3, 40)}
     assert divergence_words(after).startswith(
-        "it began at the validation after epoch 3: the outputs of layer fc6 were not finite"
+        "it began at the validation after epoch 3: the outputs of module fc6 were not finite"
     )  # type: ignore[arg-type]
     assert "all 40 steps of that epoch were good" in divergence_words(after)  # type: ignore[arg-type]
     assert "last good step" not in divergence_words(after)  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ def test_health_is_told_in_one_line() -> None:
     assert health_words({"verdict": "ok"}) == "ok"
     lost = health_words({"verdict": "vanishing", "layer": "fc3", "signal": "outputs", "ratio": 1.3e-6})
     assert lost == (
-        "vanishing: outputs shrink to 1.3e-06 times their strength on the way to the last layer, out of bounds from layer fc3 on"
+        "vanishing: outputs shrink to 1.3e-06 times their strength on the way to the last layer, out of bounds from module fc3 on"
     )
     back = health_words({"verdict": "exploding", "layer": "fc3", "signal": "gradients", "ratio": 7.2e4})
     assert "gradients grow to 7.2e+04 times their strength back to the first layer" in back

@@ -70,7 +70,7 @@ def test_health_and_stories_reach_every_record(
 
     assert main(["show", "story/2"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "the outputs of layer 9 were not finite first, at learning rate 0.01" in shown
+    assert "the outputs of module 9 were not finite first, at learning rate 0.01" in shown
     assert "a smaller initialization" in shown
     assert f"orchestrator diagnose from={folder.name}/2 --initial" in shown
     assert main(["verify", "story", "--deep"]) == 0

@@ -27,7 +27,8 @@ ORDER = [
     "confusion",
     "mistakes",
 ]
-"""By what a reader asks first: what the experiment shows, which won, what mattered, how it went, what failed, what it cost. Others follow."""
+"""By what a reader asks first: do the claims hold, which won, what mattered, how it went, what failed, what it cost. Others
+follow."""
 
 
 def modules() -> list[str]:

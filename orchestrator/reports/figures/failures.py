@@ -204,7 +204,9 @@ def _row(sweep: SweepData, cause: Cause) -> str:
 def _left_first(sweep: SweepData, cause: Cause) -> str:
     """What left the finite range first in the trials that diverged, the most frequent first."""
     stories = [told for index in cause.trials if (told := sweep.record.trials[index].divergence) and "signal" in told]
-    counts = Counter(f"{told['signal']} of {told['layer']}" if "layer" in told else told["signal"] for told in stories)
+    counts = Counter(
+        f"{told['signal']} of module {told['layer']}" if "layer" in told else told["signal"] for told in stories
+    )
     if not counts:
         return ""
     shown = ", ".join(f"{what} ({count:,})" for what, count in counts.most_common(EXAMPLES))

@@ -91,7 +91,7 @@ def test_what_left_the_finite_range_first_is_counted_over_the_trials_that_diverg
     found = figure(sweep(*bad))
     assert found is not None
     assert found.html is not None
-    assert "Not finite first: outputs of fc6 (2), outputs of &lt;b&gt; (1)." in found.html
+    assert "Not finite first: outputs of module fc6 (2), outputs of module &lt;b&gt; (1)." in found.html
 
 
 def test_errors_of_strangers_are_text() -> None:
