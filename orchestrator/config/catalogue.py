@@ -16,11 +16,11 @@ def groups(extra: Path | None = None) -> list[str]:
 
 
 def choices(group: str, extra: Path | None = None) -> list[tuple[str, str]]:
-    """The choices of a group with the first line of their comment, sorted; the user's own among them."""
+    """The choices of a group with the first line of their comment, sorted; the user's own among them, with what breaks them."""
     found: dict[str, str] = {}
     for root in _roots(extra):
         for path in sorted(path for path in (root / group).glob("*.yaml") if path.is_file()):
-            found[path.stem] = _first_comment(path)
+            found[path.stem] = (_broken(path) if root != CONF else "") or _first_comment(path)
     return sorted(found.items())
 
 
@@ -42,6 +42,14 @@ def file_of(group: str, choice: str, extra: Path | None = None) -> Path:
 
 def _roots(extra: Path | None) -> list[Path]:
     return [root for root in (CONF, extra) if root is not None and root.is_dir()]
+
+
+def _broken(path: Path) -> str:
+    """What keeps a file of the user's from being read; "" where nothing does."""
+    from .files import damage
+
+    problems = damage(path)
+    return f"broken: {problems[0]}" if problems else ""
 
 
 def _first_comment(path: Path) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,14 +41,32 @@ class Catalogue:
     """The choice files of every group, in our own `conf` and in the user's folder.
 
     Raises:
-        ConfigError: a file of the user's that is no YAML, or has the name of one of ours.
+        ConfigError: a file of the user's has the name of one of ours.
     """
 
     folders: tuple[Path, ...]
 
     @cached_property
     def files(self) -> dict[str, dict[str, Path]]:
-        """group -> choice -> file."""
+        """group -> choice -> file, but for the user's that cannot be read."""
+        return {
+            group: {name: path for name, path in files.items() if (group, name) not in self.broken}
+            for group, files in self._all.items()
+        }
+
+    @cached_property
+    def broken(self) -> dict[tuple[str, str], list[Problem]]:
+        """(group, choice) of the user's files that cannot be read -> why."""
+        found = {
+            (group, name): damage(path)
+            for group, files in self._all.items()
+            for name, path in files.items()
+            if path.parents[1] in self.folders[1:]
+        }
+        return {choice: problems for choice, problems in found.items() if problems}
+
+    @cached_property
+    def _all(self) -> dict[str, dict[str, Path]]:
         problems: list[Problem] = []
         files: dict[str, dict[str, Path]] = {}
         for group in (*GROUPS, *PARTS, *SEARCHES):
@@ -96,22 +115,34 @@ class Catalogue:
                 raise ConfigError(Problem(f"search.{role}", why, argument, nearest(str(argument), search), str(path)))
         return {key: value for key, value in spec.items() if value != "???"}, search
 
-    def check(self, config_name: str) -> list[Problem]:
-        """What keeps the user's files from being read; those that are no group's or root file are not looked at."""
+    def check(self, config_name: str, picked: Iterable[tuple[str, str]]) -> list[Problem]:
+        """What keeps the user's files that are composed from being read: the root file, what was picked, and what their defaults
+        lists name.
+
+        Args:
+            picked: (group, choice) of the command line.
+        """
         problems: list[Problem] = []
-        for folder in self.folders[1:]:
-            files = [path for group in self.files.values() for path in group.values() if folder in path.parents]
-            for path in [*folder.glob(f"{config_name}.yaml"), *files]:
-                try:
-                    values = yaml_files.read(path)
-                except ConfigError as error:
-                    problems += error.problems
-                    continue
-                for key, value in values.items():
-                    problems += [
-                        Problem(at, UNREADABLE, text, where=_place(path, key)) for at, text in _torn(value, key)
-                    ]
+        asked = [config_name, *(f"{group}/{name}" for group, name in picked)]
+        seen: set[Path] = set()
+        while asked:
+            for path in set(self._named(asked.pop())) - seen:
+                seen.add(path)
+                if found := damage(path):
+                    problems += found
+                else:
+                    asked += _defaults(yaml_files.read(path).get("defaults"))
         return problems
+
+    def _named(self, name: str) -> Iterator[Path]:
+        """The user's files that a defaults list may mean by `model/mine`, or by a part of it."""
+        for folder in self.folders[1:]:
+            with suppress(OSError, ValueError):  # no name of a file
+                if (path := folder / f"{name}.yaml").exists():
+                    yield path
+            for group, files in self._all.items():
+                inside = [path for path in files.values() if folder in path.parents]
+                yield from (path for path in inside if "${" in name or f"/{group}/{path.stem}".endswith(f"/{name}"))
 
     def primary(self, config_name: str) -> tuple[Path, list[Path]]:
         """The folder that holds the root file, and the other ones.
@@ -131,11 +162,34 @@ class Catalogue:
         known = sorted(self.files[group])
         if name in known:
             return None
+        if damaged := self.broken.get((group, str(name))):
+            return damaged[0]
         if not isinstance(name, str) or not name:
             return Problem(group, f"must name a choice: {', '.join(known)}", "null" if name is None else repr(name))
         why, command = f"not in conf/{group}", f"orchestrator list {group}"
         hint = None if spelled_otherwise(name, known) else choice_meant(group, name)
         return Problem(group, why, name, nearest(name, known), known=tuple(known), hint=hint, listed_by=command)
+
+
+def damage(path: Path) -> list[Problem]:
+    """What keeps a file of the user's from being read."""
+    try:
+        values = yaml_files.read(path)
+    except ConfigError as error:
+        return list(error.problems)
+    torn = [(key, at, text) for key, value in values.items() for at, text in _torn(value, key)]
+    return [Problem(at, UNREADABLE, text, where=_place(path, key)) for key, at, text in torn]
+
+
+def _defaults(entries: object) -> Iterator[str]:
+    """The names in a defaults list: `model/mine` of `- override /model: mine`."""
+    for entry in entries if isinstance(entries, list) else []:
+        pairs = entry.items() if isinstance(entry, Mapping) else [("", entry)]
+        for key, value in pairs:
+            group = (str(key).split() or [""])[-1].partition("@")[0].strip("/")
+            for name in value if isinstance(value, list) else [value]:
+                name = str(name).partition("@")[0].strip("/").removesuffix(".yaml")
+                yield f"{group}/{name}" if group else name
 
 
 def _torn(value: object, at: str) -> Iterator[tuple[str, str]]:

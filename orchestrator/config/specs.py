@@ -107,9 +107,7 @@ class Specs:
         """Whether any choice of the catalogue, in play or not, has an argument."""
         if self.having(group, name):
             return True
-        return any(
-            name in self.arguments(group, self.catalogue.choice(group, c)[0]) for c in self.catalogue.files[group]
-        )
+        return any(self._has(group, choice, name) for choice in self.catalogue.files[group])
 
     def set_fixed(self, overrides: Overrides, notes: list[str]) -> None:
         """Set the values for which the chosen search is meant, unless an experiment or the command line says otherwise."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -82,8 +83,49 @@ def test_a_file_that_hydra_alone_reads_is_refused_too(here: Path) -> None:
     """A defaults list may name files of a user's that are no group's."""
     write(here / "conf" / "extra" / "x.yaml", "a: !!int abc\n")
     write(here / "conf" / "mine.yaml", "defaults: [launch, extra: x, _self_]\n")
-    with pytest.raises(ConfigError, match="mine"):
+    with pytest.raises(ConfigError, match=r"extra/x\.yaml:1:4: is not YAML"):
         plan([], config_dir=here / "conf", config_name="mine")
+
+
+BROKEN = "model:\n\twidth: 3\n"
+SMALL = ["--config-dir", "conf", "data=synthetic", "search=none"]
+
+
+def test_a_broken_file_stops_only_those_who_ask_for_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(here / "conf" / "experiment" / "torn.yaml", BROKEN)
+    write(here / "conf" / "model" / "odd.yaml", "_target_: models.mlp.mlp\nwidth: ${\n")
+    write(here / "conf" / "experiment" / "fine.yaml", "# @package _global_\n# a fine one\nepochs: 7\n")
+    assert main(["launch", *SMALL, "experiment=fine", "--plan"]) == 0
+    shown = capsys.readouterr().out
+    assert "torn.yaml:2:1: is not YAML: " in shown
+    assert shown.count("the file is left out") == 2
+    for given, told in (
+        ("experiment=torn", r"torn\.yaml:2:1: is not YAML"),
+        ("model=odd", r"width=\$\{: holds a \$\{"),
+    ):
+        assert main(["launch", *SMALL, given, "--plan"]) == 2
+        assert re.search(told, capsys.readouterr().err)
+    assert main(["launch", *SMALL, "model=mlp,odd", "--plan"]) == 2
+    assert "holds a ${" in capsys.readouterr().err
+    assert main(["list", "experiment", "--config-dir", "conf"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in listed if "broken: " in line] == ["torn"]
+    assert any(line.split() == ["fine", "a", "fine", "one"] for line in listed)
+
+
+@pytest.mark.parametrize(
+    "defaults",
+    ["override /model: odd", "override model@_global_.model: odd.yaml", "override /model: ${oc.env:HOME}", "/extra/x"],
+)
+def test_a_broken_file_that_a_defaults_list_asks_for_is_never_composed(defaults: str, here: Path) -> None:
+    """Directly, by an interpolation, or by a file between; a file that is merely there does not matter."""
+    write(here / "conf" / "model" / "odd.yaml", BROKEN)
+    write(here / "conf" / "extra" / "x.yaml", "# @package _global_\ndefaults: [override /model: odd]\n")
+    write(here / "conf" / "experiment" / "asks.yaml", f"# @package _global_\ndefaults:\n  - {defaults}\n")
+    with pytest.raises(ConfigError, match=r"odd\.yaml:2:1: is not YAML"):
+        plan(["experiment=asks", "data=synthetic", "search=none"], config_dir="conf")
+    notes = plan(["data=synthetic", "search=none"], config_dir="conf").notes
+    assert any("odd.yaml:2:1: is not YAML" in note for note in notes)
 
 
 OWN = """
