@@ -48,6 +48,16 @@ def known_costs(facts: Mapping[str, Any], keys: Collection[str] = ()) -> dict[st
     return found
 
 
+def training_images(facts: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
+    """How many images a trial sees in an epoch, as far as the facts say."""
+    data = config.get("data")
+    each = data.get("examples_per_class") if isinstance(data, Mapping) else None
+    if each is None:
+        return facts.get("train")
+    classes = facts.get("num_classes")
+    return each * classes if is_count(each) and is_count(classes) else None
+
+
 def trial_multiply_adds(facts: Mapping[str, Any], config: Mapping[str, Any], epochs: int) -> float | None:
     """Forward multiply-adds of a trial's training images; None where the plan did not work them out.
 
@@ -55,7 +65,7 @@ def trial_multiply_adds(facts: Mapping[str, Any], config: Mapping[str, Any], epo
         facts: of the plan; whatever a journal holds.
         epochs: that the trial trained.
     """
-    known, images = facts.get(MULTIPLY_ADDS), facts.get("train")
+    known, images = facts.get(MULTIPLY_ADDS), training_images(facts, config)
     found = known.get(key_of(config)) if isinstance(known, Mapping) else None
     if not _is_pair(found) or not is_count(images):
         return None

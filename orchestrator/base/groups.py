@@ -14,8 +14,8 @@ class Group:
         provided: arguments that the engine supplies to the group's targets, so that no YAML sets them.
         of_model: built for the model and passed to it, by a model that takes an argument of this name.
         searchable: whether a search space may hold the group and its arguments.
-        searchable_arguments: arguments that a search space may hold although it may not hold the group; neither examples and
-            their ids, nor what trials are compared by, nor the network depends on them.
+        searchable_arguments: arguments that a search space may hold although it may not hold the group; neither the ids of
+            examples, nor what trials are compared by, nor the network depends on them.
         places: arguments that say where things lie, and not what is computed; they may change when a sweep is resumed.
         resumable: whether another choice, or other arguments, may be given when a sweep is resumed.
         called: the engine calls what a target returns.
@@ -39,7 +39,7 @@ TRIAL_GROUPS = (
     Group(
         "data",
         searchable=False,
-        searchable_arguments=("label_noise",),
+        searchable_arguments=("label_noise", "examples_per_class"),
         places=("root", "download"),
         costs=True,
         shown=9,

@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrator.base import yaml_files
 from orchestrator.base.build import build
+from orchestrator.base.costs import training_images
 from orchestrator.base.errors import NotReadyError
 from orchestrator.base.groups import GROUPS, PARTS, SEARCHES
 from orchestrator.base.recorded import read_plan
@@ -215,7 +216,7 @@ def _costs(plan: SweepPlan, epochs: int) -> list[str]:
 
     Of each the cheapest and the dearest configuration that was tried are shown where there are too many.
     """
-    images = plan.facts.get("train", 0)
+    images = training_images(plan.facts, plan.base) or 0
     # a norm or activation costs no multiply-adds: of equal ones of a model the first stands for all
     different = {
         (name.partition(",")[0], each, once): (name, parameters, each * images * epochs + once * images, each + once)

@@ -98,8 +98,9 @@ def place(
     Args:
         spec: of the preprocessing that `build_preprocess` gives when nothing is kept.
     """
-    noise = (dataset.label_noise, dataset.split_seed)  # of which the fingerprint knows nothing
-    key = json.dumps([dataset.fingerprint, noise, spec, str(device)], sort_keys=True)
+    # what is trained on depends on more than the fingerprint knows of
+    train = (len(dataset.train_ids), dataset.label_noise, dataset.split_seed)
+    key = json.dumps([dataset.fingerprint, train, spec, str(device)], sort_keys=True)
     if key not in _kept:
         _kept.clear()  # one data set at a time: memory matters more than going back and forth
         _kept[key] = _place(dataset, fitted(build_preprocess(), dataset), device)
@@ -176,7 +177,7 @@ def fitted(preprocess: Preprocess | None, dataset: Dataset) -> Transform:
     """The transform of a preprocessing method for this data set, fitted on its training split."""
     if preprocess is None:
         return unit(dataset.images.dtype, dataset.in_channels)
-    return preprocess(dataset.images, dataset.splits["train"])
+    return preprocess(dataset.images, dataset.train_ids)
 
 
 def _place(dataset: Dataset, transform: Transform, device: torch.device) -> DeviceData:
@@ -184,8 +185,8 @@ def _place(dataset: Dataset, transform: Transform, device: torch.device) -> Devi
     if device.type == "cuda" and images.nbytes <= GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
         images = images.to(device)
     splits = {}
-    for name, ids in dataset.splits.items():
-        ids = np.array(ids, dtype=np.int64)
+    for name, whole in dataset.splits.items():
+        ids = np.array(dataset.train_ids if name == "train" else whole, dtype=np.int64)
         rows = torch.from_numpy(ids)
         told = dataset.train_labels if name == "train" else dataset.labels[ids]
         labels = torch.from_numpy(np.asarray(told, dtype=np.int64)).to(device)

@@ -83,7 +83,7 @@ def build_learner(config: Mapping[str, Any], beat: Callable[[], None] = lambda: 
         schedule=build_schedule(config, steps_per_epoch=1 if takes_whole_split(optimizer) else len(sizes)),
         loss=build_loss(config),
         penalty=build(config["penalty"]),
-        augment=augment.fitted(build(config["augment"]), dataset.images, dataset.splits["train"]),
+        augment=augment.fitted(build(config["augment"]), dataset.images, dataset.train_ids),
         data=data,
         device=device,
         seed=config["seed"],

@@ -221,7 +221,7 @@ class _Probe:
             self._once("preprocess on data", config, ("data", "preprocess"), partial(check_preprocess, config, dataset))
         images = PROBE_IMAGES
         with self._collect(label, config, "batch_size"):
-            images = min([PROBE_IMAGES, *batch_sizes(len(dataset.splits["train"]), config["batch_size"])])
+            images = min([PROBE_IMAGES, *batch_sizes(len(dataset.train_ids), config["batch_size"])])
         model: nn.Module | None = None
         with self._collect(label, config, "model", dataset):
             whole = {**config, "transfer": {}}

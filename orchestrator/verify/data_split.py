@@ -46,16 +46,34 @@ def _split(trial: TrialEvidence, spec: Mapping[str, Any]) -> Split:
     from orchestrator.training.data import load
 
     config = trial.suggested.config
+    target = str(spec.get("_target_"))
+    by_rule = target.startswith(OURS) and not target.startswith(OWN_VALIDATION)
+    chosen = spec.get("classes") if target.startswith(OURS) else None
+    if isinstance(chosen, list):
+        spec = {**spec, "classes": None}  # the classes that are left are reckoned here, too
+    else:
+        chosen = None  # the number of them, or an argument of the user's
     try:
         dataset = load(spec, cache=config.get("data_cache"), entry=config.get("data_entry") or "")
         split = {name: spec.get(name, _default(spec, name)) for name in DEFAULTS}
     except (OrchestratorError, ImportError, ValueError, OSError) as error:
         raise NotChecked(f"the data set is not at hand ({' '.join(str(error).split())[:400]})") from error
     parts = {name: dataset.splits[name] for name in ("train", "val", "test")}
-    target = str(spec.get("_target_"))
-    by_rule = target.startswith(OURS) and not target.startswith(OWN_VALIDATION)
     val = _held_out(dataset.labels, parts, len(dataset.classes), **split) if by_rule else parts["val"]
-    return {name: (ids, dataset.labels[ids]) for name, ids in (("val", val), ("test", parts["test"]))}
+    held = {name: (ids, dataset.labels[ids]) for name, ids in (("val", val), ("test", parts["test"]))}
+    return held if chosen is None else _of_classes(held, chosen, dataset.classes)
+
+
+def _of_classes(split: Split, chosen: list[Any], names: tuple[str, ...]) -> Split:
+    """The examples of some classes alone, each labelled with its class's place among those."""
+    import numpy as np
+
+    numbers = np.array([names.index(one) if isinstance(one, str) else one for one in chosen])
+    found = {}
+    for name, (ids, labels) in split.items():
+        is_one = labels[:, None] == numbers
+        found[name] = (ids[is_one.any(axis=1)], is_one.argmax(axis=1)[is_one.any(axis=1)])
+    return found
 
 
 def _default(spec: Mapping[str, Any], name: str) -> Any:

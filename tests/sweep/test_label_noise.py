@@ -34,7 +34,7 @@ def test_label_noise_is_searched(
 
 def test_nothing_else_of_the_data_is_searched(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["launch", "--plan", "data=synthetic", "data.noise=0.1,0.2", "tracking=none"]) == 2
-    assert "only data.label_noise can be searched" in capsys.readouterr().err
+    assert "only data.label_noise, data.examples_per_class can be searched" in capsys.readouterr().err
 
 
 def test_noise_that_cannot_be_is_a_problem_of_the_data(capsys: pytest.CaptureFixture[str]) -> None:

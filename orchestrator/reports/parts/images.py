@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import io
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -44,12 +45,12 @@ def stored_images(config: Mapping[str, Any], fingerprint: str) -> Array | str:
         return NOT_CACHED
     if not (isinstance(entry, str) and ENTRY.fullmatch(entry) and isinstance(data, Mapping)):
         return GONE
-    split = (data.get("val_fraction", 0.2), data.get("split_seed", 0))
+    split = json.dumps([data.get("val_fraction", 0.2), data.get("split_seed", 0), data.get("classes")], default=str)
     return _stored(entry, cache if isinstance(cache, str) else None, split, fingerprint)
 
 
 @functools.lru_cache(maxsize=1)
-def _stored(entry: str, cache: str | None, split: tuple[Any, Any], fingerprint: str) -> Array | str:
+def _stored(entry: str, cache: str | None, split: str, fingerprint: str) -> Array | str:
     from orchestrator.training.data.cache import cache_folder, read_entry
     from orchestrator.training.data.dataset import assemble
 
@@ -61,7 +62,8 @@ def _stored(entry: str, cache: str | None, split: tuple[Any, Any], fingerprint: 
         if found is None:
             return GONE
         contents, digest = found
-        dataset = assemble("", contents, digest, val_fraction=split[0], split_seed=split[1])
+        val_fraction, split_seed, classes = json.loads(split)
+        dataset = assemble("", contents, digest, val_fraction=val_fraction, split_seed=split_seed, chosen=classes)
     except (OSError, ValueError, TypeError, RuntimeError):
         return GONE
     if dataset.fingerprint != fingerprint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from orchestrator.base.errors import NotReadyError
 from orchestrator.training.data.label_noise import check_label_noise, with_label_noise
 from orchestrator.training.data.source import SPLITS, Contents
 from orchestrator.training.data.splits import check_split, stratified_holdout
+from orchestrator.training.data.subset import check_examples_per_class, class_numbers, first_of_each_class
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,10 +22,11 @@ class Dataset:
 
     Args:
         images: uint8 in [0, 255] or finite float32, NCHW; memory-mapped where it comes from the cache.
-        labels: int64 [N], in [0, num_classes); the right ones.
+        labels: int64 [N], in [0, num_classes); the right ones. -1 where `data.classes` leaves the example out of all splits.
         splits: sorted int64 ids (rows of `images`) of `train`, `val` and `test`; disjoint, every class in each.
         fingerprint: SHA-256 of images, labels, class names and splits: equal exactly where predictions fit together.
-            Noise in the labels of training leaves it as it is.
+            How many examples are trained on, and noise in their labels, leave it as it is.
+        train_ids: those of `splits["train"]` that are trained on, sorted.
         entry: name of its entry in the cache; "" where it was made in memory.
         label_noise: the share of `train_labels` that are wrong; which ones follows from `split_seed`.
     """
@@ -34,14 +37,15 @@ class Dataset:
     splits: Mapping[str, np.ndarray]
     classes: tuple[str, ...]
     fingerprint: str
+    train_ids: np.ndarray
     entry: str = ""
     label_noise: float = 0.0
     split_seed: int = 0
 
     @property
     def train_labels(self) -> np.ndarray:
-        """The labels that training is told, in the order of `splits["train"]`."""
-        right = self.labels[self.splits["train"]]
+        """The labels that training is told, in the order of `train_ids`."""
+        right = self.labels[self.train_ids]
         return with_label_noise(right, self.num_classes, self.label_noise, self.split_seed)
 
     @property
@@ -72,6 +76,7 @@ def make_dataset(
     val_fraction: float = 0.2,
     split_seed: int = 0,
     label_noise: float = 0.0,
+    examples_per_class: int | None = None,
 ) -> Dataset:
     """A checked Dataset from arrays; without `val`, a stratified `val_fraction` of `train` becomes the validation set.
 
@@ -79,14 +84,16 @@ def make_dataset(
         train: images (uint8, or float; [N, C, H, W], or [N, H, W] for one channel) and integer labels [N].
         classes: names by class id; without them, "0", "1", ... up to the largest training label.
         label_noise: the share of the training labels that are replaced by another class.
+        examples_per_class: train on so many images of each class; None takes all.
 
     Raises:
-        ValueError: the split leaves a class without an example, or `val_fraction`, `split_seed` or `label_noise` is out of
-            range.
+        ValueError: the split leaves a class without an example, a class has too few, or `val_fraction`, `split_seed`,
+            `label_noise` or `examples_per_class` is out of range.
         NotReadyError: shapes, labels or pixels are wrong; the first wrong row is named.
     """
     check_split(val_fraction, split_seed)
     check_label_noise(label_noise)
+    check_examples_per_class(examples_per_class)
     parts = {"train": train, "val": val, "test": test} if val is not None else {"train": train, "test": test}
     images = {split: _checked_images(f"{name}, {split}", pair[0]) for split, pair in parts.items()}
     for split, array in images.items():
@@ -113,6 +120,7 @@ def make_dataset(
         val_fraction=val_fraction,
         split_seed=split_seed,
         label_noise=label_noise,
+        examples_per_class=examples_per_class,
     )
 
 
@@ -124,12 +132,19 @@ def assemble(
     val_fraction: float,
     split_seed: int,
     label_noise: float = 0.0,
+    chosen: Sequence[str | int] | None = None,
+    examples_per_class: int | None = None,
     entry: str = "",
 ) -> Dataset:
     """The Dataset of checked contents: a validation split is made where they have none, and every class must be in each.
 
+    Examples keep their ids, and stay in the same split, whichever classes are chosen.
+
+    Args:
+        chosen: the classes that are left, by name or number; None leaves all.
+
     Raises:
-        ValueError: a class has no example in a split; it is named.
+        ValueError: a class has no example in a split, or too few, or is not there; it is named.
     """
     ids = {split: np.flatnonzero(contents.part == number).astype(np.int64) for number, split in enumerate(SPLITS)}
     for split in ("train", "test") if not len(ids["val"]) else SPLITS:
@@ -140,21 +155,36 @@ def assemble(
         ids["train"], ids["val"] = stratified_holdout(
             contents.labels, ids["train"], val_fraction, split_seed, contents.classes
         )
+    numbers, labels = class_numbers(chosen, contents.classes), contents.labels
     fingerprint = hashlib.sha256(contents_digest.encode())
+    if chosen is not None:
+        labels = _renumbered(labels, numbers, len(contents.classes))
+        ids = {split: rows[labels[rows] >= 0] for split, rows in ids.items()}
+        fingerprint.update(f"classes:{json.dumps(numbers)}:".encode())
+    classes = tuple(contents.classes[number] for number in numbers)
     for split in SPLITS:
         fingerprint.update(f"{split}:{len(ids[split])}:".encode())
         fingerprint.update(ids[split].astype("<i8").tobytes())
     return Dataset(
         name,
         contents.images,
-        contents.labels,
+        labels,
         ids,
-        contents.classes,
+        classes,
         fingerprint.hexdigest(),
+        first_of_each_class(labels, ids["train"], examples_per_class, split_seed, classes, numbers),
         entry,
         label_noise,
         split_seed,
     )
+
+
+def _renumbered(labels: np.ndarray, numbers: Sequence[int], count: int) -> np.ndarray:
+    """Labels by their place in `numbers`, -1 where they are not there."""
+    places = np.full(count, -1, np.int64)
+    places[list(numbers)] = np.arange(len(numbers))
+    found: np.ndarray = places[labels]
+    return found
 
 
 def digest(contents: Contents) -> str:

@@ -18,12 +18,26 @@ TEST_SEED = 0
 """The test split is the same whatever `split_seed` is: the set has none of its own."""
 
 
-def digits(*, val_fraction: float = 0.2, split_seed: int = 0, label_noise: float = 0.0) -> Source:
+def digits(
+    *,
+    val_fraction: float = 0.2,
+    split_seed: int = 0,
+    label_noise: float = 0.0,
+    classes: list[str | int] | None = None,
+    examples_per_class: int | None = None,
+) -> Source:
     """The digits; a fixed stratified fifth is the test set.
 
     Source: Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI.
     """
-    return _Digits(name="digits", val_fraction=val_fraction, split_seed=split_seed, label_noise=label_noise)
+    return _Digits(
+        name="digits",
+        val_fraction=val_fraction,
+        split_seed=split_seed,
+        label_noise=label_noise,
+        classes=classes,
+        examples_per_class=examples_per_class,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

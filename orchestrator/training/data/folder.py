@@ -27,6 +27,8 @@ def image_folder(
     val_fraction: float = 0.2,
     split_seed: int = 0,
     label_noise: float = 0.0,
+    classes: list[str | int] | None = None,
+    examples_per_class: int | None = None,
 ) -> Source:
     """Images below `root`; a folder's name is the class, and classes are numbered in the order of their names.
 
@@ -53,6 +55,8 @@ def image_folder(
         val_fraction=val_fraction,
         split_seed=split_seed,
         label_noise=label_noise,
+        classes=classes,
+        examples_per_class=examples_per_class,
     )
 
 

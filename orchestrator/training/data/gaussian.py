@@ -16,6 +16,7 @@ def gaussian(
     val_fraction: float = 0.2,
     split_seed: int = 0,
     label_noise: float = 0.0,
+    examples_per_class: int | None = None,
 ) -> Dataset:
     """Standard normal vectors as images of one channel and one row, [N, 1, 1, dimensions], with classes in turn.
 
@@ -43,4 +44,5 @@ def gaussian(
         val_fraction=val_fraction,
         split_seed=split_seed,
         label_noise=label_noise,
+        examples_per_class=examples_per_class,
     )

@@ -89,6 +89,8 @@ def _load(spec: Mapping[str, Any], folder: Path, entry: str, progress: Progress 
         val_fraction=made.val_fraction,
         split_seed=made.split_seed,
         label_noise=made.label_noise,
+        chosen=made.classes,
+        examples_per_class=made.examples_per_class,
         entry=entry,
     )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from orchestrator.training.data.label_noise import check_label_noise
 from orchestrator.training.data.splits import check_split
+from orchestrator.training.data.subset import check_classes, check_examples_per_class
 
 SPLITS = ("train", "val", "test")
 
@@ -45,10 +46,14 @@ class Source(ABC):
     val_fraction: float
     split_seed: int
     label_noise: float = 0.0
+    classes: Sequence[str | int] | None = None
+    examples_per_class: int | None = None
 
     def __post_init__(self) -> None:
         check_split(self.val_fraction, self.split_seed)
         check_label_noise(self.label_noise)
+        check_classes(self.classes)
+        check_examples_per_class(self.examples_per_class)
 
     @property
     def carried(self) -> bool:

@@ -18,6 +18,7 @@ def synthetic(
     val_fraction: float = 0.2,
     split_seed: int = 0,
     label_noise: float = 0.0,
+    examples_per_class: int | None = None,
 ) -> Dataset:
     """Images of `classes` patterns in equal shares; every fifth example of a class is for the test.
 
@@ -51,6 +52,7 @@ def synthetic(
         val_fraction=val_fraction,
         split_seed=split_seed,
         label_noise=label_noise,
+        examples_per_class=examples_per_class,
     )
 
 

@@ -83,9 +83,11 @@ def mnist(
     val_fraction: float = 0.2,
     split_seed: int = 0,
     label_noise: float = 0.0,
+    classes: list[str | int] | None = None,
+    examples_per_class: int | None = None,
 ) -> Source:
     """MNIST: 70,000 grey 28x28 images of digits. Source: LeCun et al. 1998, Gradient-Based Learning."""
-    return _source("mnist", root, download, val_fraction, split_seed, label_noise)
+    return _source("mnist", root, download, _Taken(val_fraction, split_seed, label_noise, classes, examples_per_class))
 
 
 def fashion_mnist(
@@ -95,9 +97,13 @@ def fashion_mnist(
     val_fraction: float = 0.2,
     split_seed: int = 0,
     label_noise: float = 0.0,
+    classes: list[str | int] | None = None,
+    examples_per_class: int | None = None,
 ) -> Source:
     """Fashion-MNIST: 70,000 grey 28x28 images of clothes. Source: Xiao et al. 2017, arXiv:1708.07747."""
-    return _source("fashion_mnist", root, download, val_fraction, split_seed, label_noise)
+    return _source(
+        "fashion_mnist", root, download, _Taken(val_fraction, split_seed, label_noise, classes, examples_per_class)
+    )
 
 
 def cifar10(
@@ -107,9 +113,13 @@ def cifar10(
     val_fraction: float = 0.2,
     split_seed: int = 0,
     label_noise: float = 0.0,
+    classes: list[str | int] | None = None,
+    examples_per_class: int | None = None,
 ) -> Source:
     """CIFAR-10: 60,000 colour 32x32 images in 10 classes. Source: Krizhevsky 2009, Learning Multiple Layers of Features."""
-    return _source("cifar10", root, download, val_fraction, split_seed, label_noise)
+    return _source(
+        "cifar10", root, download, _Taken(val_fraction, split_seed, label_noise, classes, examples_per_class)
+    )
 
 
 def cifar100(
@@ -119,9 +129,13 @@ def cifar100(
     val_fraction: float = 0.2,
     split_seed: int = 0,
     label_noise: float = 0.0,
+    classes: list[str | int] | None = None,
+    examples_per_class: int | None = None,
 ) -> Source:
     """CIFAR-100: as CIFAR-10, in 100 (fine) classes. Source: Krizhevsky 2009, Learning Multiple Layers of Features."""
-    return _source("cifar100", root, download, val_fraction, split_seed, label_noise)
+    return _source(
+        "cifar100", root, download, _Taken(val_fraction, split_seed, label_noise, classes, examples_per_class)
+    )
 
 
 def svhn(
@@ -131,20 +145,26 @@ def svhn(
     val_fraction: float = 0.2,
     split_seed: int = 0,
     label_noise: float = 0.0,
+    classes: list[str | int] | None = None,
+    examples_per_class: int | None = None,
 ) -> Source:
     """SVHN: 99,289 colour 32x32 images of house numbers (without `extra`). Source: Netzer et al. 2011, Reading Digits."""
-    return _source("svhn", root, download, val_fraction, split_seed, label_noise)
+    return _source("svhn", root, download, _Taken(val_fraction, split_seed, label_noise, classes, examples_per_class))
 
 
-def _source(name: str, root: str, download: bool, val_fraction: float, split_seed: int, label_noise: float) -> Source:
-    return _TorchvisionSet(
-        name=name,
-        root=absolute(root),
-        download=download,
-        val_fraction=val_fraction,
-        split_seed=split_seed,
-        label_noise=label_noise,
-    )
+@dataclass(frozen=True)
+class _Taken:
+    """What of a data set is taken for what; see `Source`."""
+
+    val_fraction: float
+    split_seed: int
+    label_noise: float
+    classes: list[str | int] | None
+    examples_per_class: int | None
+
+
+def _source(name: str, root: str, download: bool, taken: _Taken) -> Source:
+    return _TorchvisionSet(name=name, root=absolute(root), download=download, **vars(taken))
 
 
 @dataclass(frozen=True, kw_only=True)
