@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from math import prod
+from math import ceil, prod
 from typing import Any, Literal, get_args
 
 import torch
@@ -13,8 +13,9 @@ from torch.nn.utils import parametrize
 
 from models.initializers.parameters import Weight, named_parameters
 from models.layers.residual import Residual
+from models.layers.resize import Resize
 from models.outputs import main_output
-from models.tracing import Call, Tracer, saved_bytes, trace
+from models.tracing import Call, Reach, Tracer, saved_bytes, trace
 
 Convention = Literal["plain", "lecture_vgg", "lecture_resnet"]
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
@@ -25,7 +26,7 @@ BATCH = 2  # batch normalization in training cannot take one example
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer with parameters, or a pooling or normalization layer.
+    """A layer with parameters, or a pooling or normalization layer, or one that resizes.
 
     Args:
         name: of the module.
@@ -112,11 +113,17 @@ def describe_network(
         multiply_adds=sum(affine.multiply_adds for affine in tracer.affine),
         activation_bytes=kept,
         depth=reach.depth if reach else 0,
-        receptive_field=reach.field if reach else (0, 0),
+        receptive_field=_pixels(reach) if reach else (0, 0),
         smallest_image=smallest_image,
         layers=layers,
         units=units,
     )
+
+
+def _pixels(reach: Reach) -> tuple[int, int]:
+    """The whole pixels of its field."""
+    height, width = (ceil(round(length, 6)) for length in reach.field)
+    return height, width
 
 
 def _images(batch: int, in_channels: int, image_size: tuple[int, int]) -> Tensor:
@@ -132,7 +139,7 @@ def _layers(calls: list[Call], tracer: Tracer, units: set[str]) -> Iterator[Laye
         own = [] if call.name in counted else list(_own(call.module))
         counted.add(call.name)
         operations = multiply_adds.pop(call.name, 0)
-        if not (own or operations or isinstance(call.module, (*POOLS, nn.LocalResponseNorm))):
+        if not (own or operations or isinstance(call.module, (*POOLS, nn.LocalResponseNorm, Resize))):
             continue
         yield Layer(
             call.name,
@@ -175,6 +182,8 @@ def kind_of(module: nn.Module) -> str:
         return f"{kind} pool {_size(module.kernel_size)}{_stride(module.stride)}"
     if isinstance(module, nn.AdaptiveAvgPool2d):
         return "global average pool" if module.output_size in (1, (1, 1)) else "average pool"
+    if isinstance(module, Resize):
+        return "resize"
     return "local response norm" if isinstance(module, nn.LocalResponseNorm) else type(module).__name__
 
 

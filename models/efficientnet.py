@@ -4,7 +4,8 @@ One baseline, B0, is scaled in depth, width and resolution together (equation 3)
 gamma^phi, so that the work grows by (alpha beta^2 gamma^2)^phi, about 2^phi (more up to phi 1, since layers are rounded up).
 The published B1 to B7 are not exactly of that form: their coefficients are those of the authors' code, rounded by hand; width
 1.6 and depth 2.2 of B5 belong to no common phi. So there are two ways to scale, of which one is taken: `phi`, by the
-formula, or `depth_coefficient` and `width_coefficient`.
+formula, or `depth_coefficient` and `width_coefficient`. The resolution is a recommendation, or, with `resize`, what the
+network makes of its images: a sweep has one data set, and its trials may then differ in resolution, too.
 
 Our deviations: weights are drawn with variance 2 / fan-in. As in torchvision, B0 to B4 have the batch normalization of
 PyTorch and B5 to B7 that of the paper, with eps 1e-3 and momentum 0.01.
@@ -27,6 +28,7 @@ from models.layers.activation import Activation, silu
 from models.layers.block import conv_block
 from models.layers.inverted_residual import inverted_residual, torchvision_rules
 from models.layers.norm import Norm, batch_norm
+from models.layers.resize import Resize
 from models.layers.squeeze_excite import SqueezeExcite
 from models.layers.width import scaled_to_eight
 from models.network import Network
@@ -62,16 +64,19 @@ class Scale(NamedTuple):
     resolution: int
 
 
-def compound_scale(phi: float, alpha: float, beta: float, gamma: float) -> Scale:
-    """Equation 3: depth alpha^phi, width beta^phi, resolution gamma^phi.
+def compound_scale(
+    phi: float, alpha: float, beta: float, gamma: float, base_resolution: int = BASELINE_RESOLUTION
+) -> Scale:
+    """Equation 3: depth alpha^phi, width beta^phi, resolution gamma^phi times that of the baseline.
 
     Raises:
         ValueError: phi is below 0, or a base below 1 or not finite.
     """
+    checks.at_least("base_resolution", base_resolution, 1)
     for name, value, minimum in (("phi", phi, 0), ("alpha", alpha, 1), ("beta", beta, 1), ("gamma", gamma, 1)):
         if not (value >= minimum and isfinite(value)):
             raise ValueError(f"{name} must be finite and at least {minimum}, got {value}")
-    return Scale(alpha**phi, beta**phi, round(BASELINE_RESOLUTION * gamma**phi))
+    return Scale(alpha**phi, beta**phi, round(base_resolution * gamma**phi))
 
 
 class EfficientNet(Network):
@@ -94,9 +99,11 @@ def efficientnet(
     alpha: float | None = 1.2,
     beta: float | None = 1.1,
     gamma: float | None = 1.15,
+    base_resolution: int | None = None,
     depth_coefficient: float | None = None,
     width_coefficient: float | None = None,
     resolution: int | None = None,
+    resize: bool = False,
     stem: Literal["imagenet", "cifar"] = "imagenet",
     dropout: float = 0.2,
     drop_path: float = 0.2,
@@ -106,13 +113,15 @@ def efficientnet(
 ) -> Network:
     """The baseline of table 1, scaled; by default with batch normalization and SiLU (swish).
 
-    The image size is what it is given: `models.facts` has the recommended one.
+    Without `resize` the image size is what it is given: `models.facts` has the recommended one.
 
     Args:
         phi: the compound coefficient, with `alpha`, `beta` and `gamma`; without it all four are None.
+        base_resolution: with `phi`: the image size at phi 0; None is the paper's, 224.
         depth_coefficient: without `phi`: multiplies the layers of each stage, rounded up.
         width_coefficient: without `phi`: multiplies all channels, which are multiples of 8.
         resolution: without `phi`: the recommended image size.
+        resize: bring the shorter side of images to the recommended size, on their way in.
         stem: the first convolution has stride 2, or 1 for small images.
         dropout: probability with which an input of the classifier is set to 0 in training.
         drop_path: probability of drop-path; unit i of n, from 0, gets `drop_path * i / n`.
@@ -121,12 +130,16 @@ def efficientnet(
         norm_momentum: as `norm_eps`.
 
     Raises:
-        ValueError: both ways to scale are mixed, or neither is complete.
+        ValueError: both ways to scale are mixed, or neither is complete; `resize` leaves images too small.
     """
-    scale = _scale(phi, alpha, beta, gamma, depth_coefficient, width_coefficient, resolution)
+    scale = _scale(phi, alpha, beta, gamma, base_resolution, depth_coefficient, width_coefficient, resolution)
     checks.one_of("stem", stem, ("imagenet", "cifar"))
     # Padding gives every layer a position of any image; of smaller ones the last stages would see nothing but padding.
-    checks.image_at_least(f"efficientnet with the {stem} stem", image_size, 32 if stem == "imagenet" else 16)
+    minimum = 32 if stem == "imagenet" else 16
+    if resize:
+        checks.at_least(f"with resize and the {stem} stem, the resolution", scale.resolution, minimum)
+    else:
+        checks.image_at_least(f"efficientnet with the {stem} stem", image_size, minimum)
     checks.probability("dropout", dropout)
     checks.probability("drop_path", drop_path)
     checks.positive("width", width)
@@ -136,9 +149,10 @@ def efficientnet(
     factor = scale.width * width
     channels = scaled_to_eight(32, factor)
     first_stride = 2 if stem == "imagenet" else 1
-    parts = OrderedDict[str, nn.Module](
-        stem=conv_block(in_channels, channels, 3, stride=first_stride, norm=norm, activation=activation)
-    )
+    parts = OrderedDict[str, nn.Module]()
+    if resize:
+        parts["resize"] = Resize(scale.resolution)
+    parts["stem"] = conv_block(in_channels, channels, 3, stride=first_stride, norm=norm, activation=activation)
     rates = iter(drop_rates(drop_path, sum(layers_of(row, scale.depth) for row in BASELINE)))
     for stage, row in enumerate(BASELINE):
         units, out_channels = [], scaled_to_eight(row.channels, factor)
@@ -172,6 +186,7 @@ def _scale(
     alpha: float | None,
     beta: float | None,
     gamma: float | None,
+    base_resolution: int | None,
     depth: float | None,
     width: float | None,
     resolution: int | None,
@@ -179,11 +194,15 @@ def _scale(
     """The scale by the formula or by coefficients, whichever is there; nothing of the other may be."""
     formula, coefficients = (phi, alpha, beta, gamma), (depth, width, resolution)
     if depth is width is resolution is None and not (phi is None or alpha is None or beta is None or gamma is None):
-        return compound_scale(phi, alpha, beta, gamma)
+        return compound_scale(
+            phi, alpha, beta, gamma, BASELINE_RESOLUTION if base_resolution is None else base_resolution
+        )
     if phi is alpha is beta is gamma is None and not (depth is None or width is None or resolution is None):
         checks.positive("depth_coefficient", depth)
         checks.positive("width_coefficient", width)
         checks.at_least("resolution", resolution, 1)
+        if base_resolution is not None:
+            raise ValueError(f"base_resolution goes with phi; set resolution instead, got {base_resolution}")
         return Scale(depth, width, resolution)
     raise ValueError(
         "either phi, alpha, beta and gamma are set, or depth_coefficient, width_coefficient and resolution, and the others "

@@ -90,7 +90,7 @@ def _pooled(x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, ce
     return [*x.shape[:-2], *sizes]
 
 
-def _adaptive(x: Tensor, size: Sequence[int]) -> Tensor:
+def _to_size(x: Tensor, size: Sequence[int], *_: Any) -> Tensor:
     return _empty(x, (*x.shape[:-2], *size))
 
 
@@ -196,7 +196,8 @@ RULES: Mapping[Any, Callable[..., Any]] = {
     aten.max_pool2d_with_indices.default: _max_pool,
     aten.avg_pool2d.default: _average_pool,
     aten.avg_pool3d.default: _average_pool_3d,
-    aten._adaptive_avg_pool2d.default: _adaptive,
+    aten._adaptive_avg_pool2d.default: _to_size,
+    aten._upsample_bilinear2d_aa.default: _to_size,
     aten.constant_pad_nd.default: _padded,
     aten.mean.dim: _reduced,
     aten.sum.dim_IntList: _reduced,

@@ -28,14 +28,14 @@ class Reach:
     Args:
         depth: affine maps with weights on the longest way from the image; those within squeeze-excite stand beside it.
         field: (height, width) in pixels of what one position depends on, by convolutions and local pooling.
-        stride: (height, width) in pixels between neighboring positions.
+        stride: (height, width) in pixels between neighboring positions; not whole where images were resized, as is `field`.
     """
 
     depth: int = 0
-    field: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
+    field: tuple[float, float] = (1, 1)
+    stride: tuple[float, float] = (1, 1)
 
-    def through(self, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Reach:
+    def through(self, kernel: Sequence[float], stride: Sequence[float], dilation: Sequence[int]) -> Reach:
         """After a window that is moved over the positions."""
         (height, width), (down, across) = self.field, self.stride
         field = (height + dilation[0] * (kernel[0] - 1) * down, width + dilation[1] * (kernel[1] - 1) * across)
@@ -127,6 +127,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func in POOLS:
             kernel, stride = args[1], args[2] if len(args) > 2 and args[2] else args[1]
             return reach.through(pair(kernel), pair(stride), pair(args[4]) if len(args) > 4 and func is MAX else (1, 1))
+        if func is RESIZE:
+            steps = [before / after for before, after in zip(args[0].shape[2:], out.shape[2:], strict=True)]
+            return reach.through([2 * max(step, 1) for step in steps], steps, (1, 1))  # a triangle, antialiased
         return reach
 
 
@@ -134,6 +137,7 @@ PRODUCTS = {aten.addmm.default: 1, aten.mm.default: 0, aten.bmm.default: 0}
 """Operation -> which of its arguments has the summed axis last."""
 MAX = aten.max_pool2d_with_indices.default
 POOLS = frozenset({MAX, aten.avg_pool2d.default})
+RESIZE = aten._upsample_bilinear2d_aa.default
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -12,6 +12,7 @@ from torch import nn
 
 import models
 from models.description import Description, describe_network, rows, total
+from models.layers.resize import Resize
 from models.network import Network
 from models.tracing import saved_bytes, trace
 
@@ -134,6 +135,22 @@ def test_receptive_field_is_the_support_of_the_gradient() -> None:
     assert all(field - 2 <= seen <= field for field, seen in zip(reach.field, support, strict=True))
     assert reach.field == (2 + 2 * 4 + 2 * 2 + 2, 2 + 2 * 4 + 2 * 2 + 4)
     assert reach.stride == (4, 4)
+
+
+@pytest.mark.parametrize(("size", "support"), [(32, (30, 22)), (128, (9, 7))])
+def test_receptive_field_after_resizing_is_the_support_of_the_gradient(size: int, support: tuple[int, int]) -> None:
+    """Of 14 x 10 resized pixels: two apart and four wide where halved, half a pixel apart and two wide where doubled."""
+    features = nn.Sequential(Resize(size), nn.Conv2d(1, 2, (5, 3)), nn.AvgPool2d(2), nn.Conv2d(2, 2, (5, 4)))
+    image = torch.rand(1, 1, 64, 64, requires_grad=True)
+    features(image)[0, :, 4, 4].sum().backward()
+    assert image.grad is not None
+    seen = [int((image.grad[0, 0].abs().sum(axis) > 0).sum()) for axis in (1, 0)]
+
+    with torch.device("meta"):
+        network = Network({"resize": features[0], "features": features[1:].to("meta"), "classifier": nn.Flatten()})
+    found = describe_network(network, in_channels=1, image_size=(64, 64))
+
+    assert found.receptive_field == tuple(seen) == support
 
 
 def test_saved_bytes_are_those_that_a_real_pass_keeps() -> None:

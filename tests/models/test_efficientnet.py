@@ -92,6 +92,7 @@ def test_the_bases_of_the_paper_about_double_the_work() -> None:
     scale = compound_scale(1, 1.2, 1.1, 1.15)
 
     assert scale.depth * scale.width**2 * (1.15) ** 2 == pytest.approx(2, abs=0.1)
+    assert scale.depth * scale.width**2 * (1.15) ** 2 == pytest.approx(1.920, abs=5e-4)
     assert scale.resolution == 258
 
 
@@ -136,6 +137,64 @@ def test_phi_of_nothing_is_the_baseline() -> None:
     assert baseline == formula
     assert deeper != baseline
     assert second == published, "B2 is phi 1"
+
+
+@pytest.mark.parametrize(("phi", "size"), [(0.0, 16), (2.0, 21)])  # 16 x 1.15^2 = 21.16
+def test_resizing_equals_images_that_were_resized_before(phi: float, size: int) -> None:
+    """Bit for bit; torchvision's own resizing. The weights are the same, so that either can go on from the other's."""
+    from torchvision.transforms.v2.functional import resize
+
+    own: dict[str, Any] = {"stem": "cifar", "width": 0.25, "phi": phi, "base_resolution": 16}
+    plain, resizing = create(size=size, **own).eval(), create(resize=True, **own).eval()
+    resizing.load_state_dict(plain.state_dict())
+    images = torch.rand(2, 3, 32, 40, generator=torch.Generator().manual_seed(0))
+    smaller = resize(images, [size], antialias=True)
+
+    with torch.no_grad():
+        assert torch.equal(resizing(images), plain(smaller))
+        assert torch.equal(resizing(smaller), plain(smaller)), "what has the size already stays as it is"
+    assert models.facts(resizing) == {"recommended_image_size": [size], "resized_to": [size]}
+
+
+@pytest.mark.parametrize("scaling", [{"phi": 1.0, "base_resolution": 20}, {}])
+def test_multiply_adds_and_layers_are_those_of_the_resized_images(scaling: dict[str, Any]) -> None:
+    own: dict[str, Any] = {"stem": "cifar", "width": 0.25, **scaling}
+    size = 23 if scaling else 224  # 20 x 1.15, and the paper's where no base is named
+
+    found = models.describe("efficientnet_b0", num_classes=10, image_size=(32, 32), resize=True, **own)
+    resized = models.describe("efficientnet_b0", num_classes=10, image_size=(size, size), **own)
+
+    assert found.multiply_adds == resized.multiply_adds
+    assert found.parameters == resized.parameters
+    assert (found.image_size, found.smallest_image) == ((32, 32), 1), "it takes images of any size"
+    assert (found.layers[0].kind, found.layers[0].volume) == ("resize", (3, size, size))
+    assert [layer.volume for layer in found.layers[1:]] == [layer.volume for layer in resized.layers]
+
+
+def test_the_resolution_of_coefficients_resizes_too() -> None:
+    with torch.device("meta"):
+        assert models.facts(create("efficientnet_b1", resize=True, resolution=48))["resized_to"] == [48]
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "message"),
+    [
+        (
+            "efficientnet_b0",
+            {"resize": True, "stem": "cifar", "base_resolution": 15},
+            "with resize and the cifar stem, the resolution must be at least 16, got 15",
+        ),
+        ("efficientnet_b0", {"base_resolution": 0}, "base_resolution must be at least 1, got 0"),
+        (
+            "efficientnet_b1",
+            {"base_resolution": 32},
+            "base_resolution goes with phi; set resolution instead, got 32",
+        ),
+    ],
+)
+def test_resolutions_are_checked(name: str, own: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        create(name, **own)
 
 
 def shapes(model: nn.Module) -> list[tuple[int, ...]]:

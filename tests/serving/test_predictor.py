@@ -124,6 +124,28 @@ def test_files_are_read_as_the_data_set_reads_them(folders: tuple[Sweep, list[Pa
     assert found[0].resized_from == (48, 64)
 
 
+def test_a_network_that_resizes_answers_as_its_trial_did(
+    one_thread: None, cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files become the images of the data set, crops are cut from those, and only the network sees another size."""
+    monkeypatch.setenv("ORCHESTRATOR_CACHE", cache)
+    files = photographs(tmp_path / "pictures")["val"]
+    data = {"_target_": f"{OWN}.data.folder.image_folder", "root": str(tmp_path / "pictures"), "image_size": 24}
+    scaled = {"stem": "cifar", "width": 0.25, "phi": 1.0, "base_resolution": 16, "resize": True}
+    crops = {"_target_": f"{OWN}.evaluation.ten_crops.ten_crops", "size": 20}
+    model = {"_target_": "models.efficientnet.efficientnet", **scaled}
+    sweep = trained_sweep(tmp_path / "runs" / "scaled-0a1b2c3d", config(data=data, model=model, evaluate=crops))
+
+    predictor = loaded(sweep)
+
+    assert predictor.image_size == (24, 24)
+    assert np.abs(predictor.predict(files).probabilities - stored_predictions(sweep)[0]).max() < 1e-5
+    network = predictor.network.eval()
+    given = torch.rand(2, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(network(given), network(vision.resize(given, [18], antialias=True)))
+
+
 def test_an_image_is_cropped_and_scaled_as_torchvision_does(folders: tuple[Sweep, list[Path]]) -> None:
     predictor = loaded(folders[0])
     image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (32, 48, 3)).astype(np.uint8))

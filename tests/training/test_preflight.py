@@ -8,8 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+import models
 from orchestrator.base.errors import NotReadyError
 from orchestrator.training import preflight
+from orchestrator.training.counted import network_costs
 from orchestrator.training.data import decoding, loading
 from orchestrator.training.preflight import check, decoding_progress
 
@@ -36,6 +38,28 @@ def test_facts_tell_the_groups_of_group_norm_in_force(config: MakeConfig) -> Non
     group = {"_target_": "models.layers.norm.group_norm"}
     found = check([(f"num_groups={n}", config(norm={**group, "num_groups": n})) for n in (8, 5, 8)])
     assert found.facts["group_norm"] == [[12, 5, 4], [12, 8, 6]]
+
+
+def test_trials_on_one_data_set_may_differ_in_the_size_of_images(config: MakeConfig) -> None:
+    """Each costs what its own size does; the size of the data is a fact of the data."""
+    own = {"stem": "cifar", "width": 0.25}
+    resizing = {"_target_": "models.efficientnet.efficientnet", "resize": True, "base_resolution": 16, **own}
+    of = {"data": "synthetic", "model": "efficientnet_b0"}
+    labels = [f"model.phi={phi}" for phi in (0.0, 1.0)]
+    configs = [config(model={**resizing, "phi": phi}, choices=of) for phi in (0.0, 1.0)]
+
+    found = check([*zip(labels, configs, strict=True)], costs=True)
+
+    assert found.problems == []
+    assert found.facts["image_size"] == (8, 8)
+    assert found.facts["resized_to"] == [16, 18]
+    expected = [
+        models.describe("efficientnet_b0", num_classes=4, in_channels=1, image_size=(size, size), phi=phi, **own)
+        for phi, size in ((0.0, 16), (1.0, 18))
+    ]
+    assert [cost[1:3] for cost in found.facts["costs"]] == [[one.parameters, one.multiply_adds] for one in expected]
+    shape = {"num_classes": 4, "in_channels": 1, "image_size": (8, 8)}
+    assert [network_costs(one, **shape)[1] for one in configs] == [one.multiply_adds for one in expected]
 
 
 def test_image_too_small_is_told_with_the_name_of_the_data(config: MakeConfig) -> None:
