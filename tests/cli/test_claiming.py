@@ -30,6 +30,7 @@ defaults:
   - override /search: none
 epochs: 4
 repeat: 2
+diagnostics: true
 model: {width: 12}
 space:
   optimizer.lr: choice(1e-6, 0.1)
@@ -46,6 +47,28 @@ claims:
     left: {metric: val/accuracy, of: {optimizer.lr: 1e-6}}
     at_least: 1.1
     every_seed: true
+  - id: M-counts
+    lecture: 004 L3
+    says: two trials of four epochs, of a network of 64 * 12 + 12, 12 * 12 + 12 and 12 * 4 + 4 parameters
+    left:
+      absolute:
+        difference:
+          - product: [{metric: epochs, over: {optimizer.lr: sum}}, {metric: parameters, of: {optimizer.lr: 0.1}}]
+          - 7904
+    at_most: 0
+    every_seed: true
+  - id: M-moves
+    lecture: 004 L4
+    says: the classifier's weights move further with the larger learning rate
+    left: {metric: layers/last/update_ratio, of: {optimizer.lr: 0.1}}
+    at_least: {metric: layers/last/update_ratio, of: {optimizer.lr: 1e-6}}
+    every_seed: true
+  - id: M-chosen
+    lecture: 004 L5
+    says: what learns sooner is the best at the end
+    left: {metric: train/loss, chosen_at: 1, over: {optimizer.lr: best}}
+    at_most: {metric: train/loss, over: {optimizer.lr: best}}
+    every_seed: true
 """
 
 
@@ -59,7 +82,7 @@ def test_an_experiment_shows_its_claims_at_the_end_in_mlflow_and_by_the_command(
     (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(EXPERIMENT)
     assert main(["launch", "--config-dir", "conf", "experiment=mine", "name=mine"]) == 0
     printed = capfd.readouterr().out
-    assert "2 claims: 1 hold, 1 do not hold" in printed
+    assert "5 claims: 4 hold, 1 do not hold" in printed
     assert "M-impossible does not hold: it is always right" in printed
 
     folder = find_sweep(Path("runs"), "mine")
@@ -71,17 +94,21 @@ def test_an_experiment_shows_its_claims_at_the_end_in_mlflow_and_by_the_command(
             if "M-learns" in row[0]
         )
     db.close()
-    assert tags == {"claim.M-learns": "holds", "claim.M-impossible": "does not hold"}
+    holding = [f"claim.{name}" for name in ("M-learns", "M-counts", "M-moves", "M-chosen")]
+    assert tags == {"claim.M-impossible": "does not hold"} | dict.fromkeys(holding, "holds")
     assert "| M-impossible | does not hold |" in text
 
     (tmp_path / "conf" / "experiment" / "mine.yaml").unlink()  # what was recorded counts
     assert main(["claims"]) == 0
-    assert f"{folder.name}, 2 claims: 1 hold, 1 do not hold" in capfd.readouterr().out
+    assert f"{folder.name}, 5 claims: 4 hold, 1 do not hold" in capfd.readouterr().out
     assert main(["claims", "mine", "--json"]) == 0
     rows = json.loads(capfd.readouterr().out)
     assert [(row["id"], row["verdict"], row["n"]) for row in rows] == [
         ("M-learns", "holds", 2),
         ("M-impossible", "does not hold", 2),
+        ("M-counts", "holds", 2),
+        ("M-moves", "holds", 2),
+        ("M-chosen", "holds", 2),
     ]
     _the_gallery_takes_a_closed_sweep_as_it_is(tmp_path, monkeypatch, capfd)
 
@@ -97,7 +124,7 @@ def _the_gallery_takes_a_closed_sweep_as_it_is(
     assert main(["claims", "--all", "--write", str(page)]) == 0
     assert "written" in capfd.readouterr().out
     text = page.read_text()
-    assert "**2 claims: 1 hold, 1 do not hold.**" in text
+    assert "**5 claims: 4 hold, 1 do not hold.**" in text
     assert "## M: a small one" in text
     row = next(line for line in text.splitlines() if line.startswith("| M-impossible "))
     assert row.endswith("| no | **does not hold** |")
