@@ -31,7 +31,17 @@ from .rights import KEYS as RIGHTS_KEYS
 from .rights import read_user_rights, rights_of
 from .searching import DEFAULT_SEARCH, Entry, Search, choices_of, is_open, read_entries
 from .specs import Specs
-from .tickets import Recorded, files_of, find_ticket, of_recorded, other_networks, settings_of, with_ticket
+from .tickets import (
+    Recorded,
+    files_of,
+    find_ticket,
+    keep_removed,
+    narrowed,
+    of_recorded,
+    other_networks,
+    settings_of,
+    with_ticket,
+)
 from .weights import FindTrial
 
 if TYPE_CHECKING:
@@ -92,8 +102,12 @@ class Draft:
         ticket = self._read_ticket()
         entries = self._without_what_the_model_lacks(entries)
         entries = [self._usable(entry) if self._may_be_narrowed(entry) else entry for entry in entries]
+        if ticket is not None:
+            entries = narrowed(entries, ticket, self.catalogue, self.notes)
         recorded = {} if ticket is None else of_recorded(ticket.config, self.overrides)
         specs = self._read_specs(composed, entries, recorded)
+        if ticket is not None:
+            keep_removed(specs.of, ticket, self.catalogue, self.overrides)
         base = {
             "choices": {group: specs.chosen[group] for group in GROUPS},
             **{group: specs.of[group][specs.chosen[group]] for group in GROUPS},

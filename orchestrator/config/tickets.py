@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,12 @@ from orchestrator.base.errors import ConfigError, Problem
 from orchestrator.base.groups import GROUPS, OF_MODEL
 from orchestrator.base.settings import ROOT_KEYS, TRIAL_KEYS
 from orchestrator.base.upgrades import differing_arguments
-from orchestrator.space import Space
+from orchestrator.space import Choice, Space
 
 from .composing import Overrides
+from .files import Catalogue
+from .grammar import USUAL, to_domain, written_sweep
+from .searching import Entry
 from .weights import FindTrial, described
 
 if TYPE_CHECKING:
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 SEARCH = "lottery_ticket"
 OWN_GROUP = "prune"
 """What such a sweep decides itself."""
+
+SPARSITY = f"{OWN_GROUP}.sparsity"
 
 NETWORK = ("model", *OF_MODEL, "init")
 """What decides the initial weights, of which the mask is."""
@@ -106,6 +112,40 @@ def _other(key: str, here: object, there: object) -> Problem:
     )
     again = "for other weights of the same initialization, prune.reinit=true"
     return Problem(key, why, here, hint=f"leave {key} out; {again}" if key.startswith("init") else f"leave {key} out")
+
+
+def narrowed(entries: Sequence[Entry], ticket: KeptWeights, catalogue: Catalogue, notes: list[str]) -> list[Entry]:
+    """The entries, of which the usual sparsities are those above the trial's own: what is removed there stays removed."""
+    own = _sparsity(ticket)
+    return [_above(own, entry, catalogue, notes) if entry.key == SPARSITY else entry for entry in entries]
+
+
+def _above(own: float, entry: Entry, catalogue: Catalogue, notes: list[str]) -> Entry:
+    if entry.sweep != USUAL:
+        return entry
+    usual = to_domain(written_sweep(SPARSITY, catalogue.choice(OWN_GROUP, SEARCH)[1]["sparsity"]))
+    values = usual.values if isinstance(usual, Choice) else ()
+    left = tuple(value for value in values if value > own)
+    if left == values or not left:  # where none is left each is refused, with what to write
+        return entry
+    listed = ", ".join(f"{value:g}" for value in left)
+    notes.append(f"{SPARSITY} is {listed}: the trial that it comes from lacks {own:g} of its weights already")
+    return replace(entry, sweep=Choice(left))
+
+
+def keep_removed(
+    in_play: Mapping[str, Mapping[str, dict[str, Any]]], ticket: KeptWeights, catalogue: Catalogue, overrides: Overrides
+) -> None:
+    """Removes at least what the trial lacks already where nobody gave a sparsity."""
+    spec = in_play[OWN_GROUP].get(SEARCH)
+    usual = catalogue.choice(OWN_GROUP, SEARCH)[0]["sparsity"]
+    if spec is not None and SPARSITY not in overrides.fixed and spec.get("sparsity") == usual:
+        spec["sparsity"] = max(usual, _sparsity(ticket))
+
+
+def _sparsity(ticket: KeptWeights) -> float:
+    """The share of its weights that a trial lacks."""
+    return float((ticket.config.get(OWN_GROUP) or {}).get("sparsity", 0.0))
 
 
 def files_of(ticket: KeptWeights) -> dict[str, Any]:

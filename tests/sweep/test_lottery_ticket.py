@@ -152,3 +152,18 @@ def test_tickets_of_a_ticket_remove_more(
     assert main([*command, "prune.sparsity=0.3,0.8"]) == 2
     assert "sparsity=0.3 is below the 0.5 of the trial that it comes from" in capsys.readouterr().err
     assert main([*command, "prune.sparsity=0.5,0.8"]) == 0, capsys.readouterr()
+
+
+def test_the_usual_tickets_of_a_ticket_are_those_that_remove_more(
+    source: dict[str, Any], tickets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = read_sweep(tickets)
+    wanted = {"prune": "lottery_ticket", "prune.sparsity": 0.9, "prune.mask": "random"}
+    (parent,) = [trial for trial in record.trials.values() if trial.params == wanted]
+    command = ["launch", "--plan", "search=lottery_ticket", f"from=tickets/{parent.index}", "tracking=none"]
+    assert main(command) == 0, capsys.readouterr()
+    said = " ".join(capsys.readouterr().out.split())
+    assert "configurations 3 " in said, "the whole network, and two masks of one density"
+    assert "prune.sparsity is 0.95: the trial that it comes from lacks 0.9 of its weights already" in said
+    assert main([*command, "prune.sparsity=0.8,0.95"]) == 2
+    assert "sparsity=0.8 is below the 0.9 of the trial that it comes from" in capsys.readouterr().err
