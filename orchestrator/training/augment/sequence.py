@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +14,10 @@ import torch
 from torch import Tensor
 
 import orchestrator.training.augment as methods
+from orchestrator.base import yaml_files
 from orchestrator.base.build import build
 from orchestrator.base.errors import ConfigError, nearest
+from orchestrator.base.settings import CONF
 from orchestrator.training.augment import Augment, Mixing, fitted
 
 HELPERS = ("pixels", "sequence", "warp", "window")
@@ -26,12 +30,14 @@ def sequence(*, steps: Sequence[str | Mapping[str, Any]]) -> Augment:
     """The steps in their order.
 
     Args:
-        steps: names of augmentations, as in `[flip, cutout]`, or with arguments, as in `[flip, {cutout: {size: 0.25}}]`. What
-            mixes examples (mixup) comes last: it works on preprocessed images.
+        steps: names of augmentations, as in `[flip, cutout]`, or with arguments, as in `[flip, {cutout: {size: 0.25}}]`; a list
+            of the catalogue, such as `standard_cifar`, stands for its steps. What mixes examples (mixup) comes last: it works on
+            preprocessed images.
 
     Raises:
         ValueError: there is no such augmentation, one refuses its arguments, or something follows a step that mixes.
     """
+    steps = [single for step in steps for single in _singles(step)]
     made = tuple(_step(step) for step in steps)
     for place, step in enumerate(made[:-1]):
         if isinstance(step, Mixing):
@@ -39,22 +45,54 @@ def sequence(*, steps: Sequence[str | Mapping[str, Any]]) -> Augment:
     return (_MixingSequence if made and isinstance(made[-1], Mixing) else _Sequence)(made)
 
 
-def _name(step: str | Mapping[str, Any]) -> str:
+Step = str | Mapping[str, Any]
+
+
+def _singles(step: Step) -> list[Step]:
+    """The steps of a list of the catalogue; any other step is itself."""
+    name = _name(step)
+    if name in _single_names() or name not in _lists():
+        return [step]
+    inside = _lists()[name]
+    if not isinstance(step, str) and step[name]:
+        raise ValueError(f"{name} is a list and takes no arguments; write its steps instead: {_typed(inside)}")
+    return inside
+
+
+@functools.cache
+def _single_names() -> frozenset[str]:
+    """The augmentations that are no list."""
+    return frozenset({module.name for module in pkgutil.iter_modules(methods.__path__)} - {*HELPERS} | {*ALSO_CALLED})
+
+
+@functools.cache
+def _lists() -> dict[str, list[Step]]:
+    """The choices of the catalogue that are lists themselves, by name."""
+    specs = {path.stem: yaml_files.read(path) for path in sorted((CONF / "augment").glob("*.yaml"))}
+    of_lists = {name: spec["steps"] for name, spec in specs.items() if spec.get("_target_", "").endswith(".sequence")}
+    return {name: steps for name, steps in of_lists.items() if name != "sequence"}
+
+
+def _typed(steps: Sequence[Step]) -> str:
+    """As it is typed: `[{crop: {padding: 4}},flip]`."""
+    return json.dumps(steps).replace('"', "").replace(", ", ",")
+
+
+def _name(step: Step) -> str:
     return step if isinstance(step, str) else ", ".join(map(str, step))
 
 
-def _step(step: str | Mapping[str, Any]) -> Augment:
+def _step(step: Step) -> Augment:
     if isinstance(step, str):
         step = {step: {}}
     if len(step) != 1:
         raise ValueError(f"a step is a name, or a name with its arguments; got {dict(step)}")
     ((name, arguments),) = step.items()
-    known = sorted({module.name for module in pkgutil.iter_modules(methods.__path__)} - {*HELPERS} | {*ALSO_CALLED})
-    if name not in known:
+    if name not in _single_names():
+        known = sorted({*_single_names(), *_lists()})
         near = nearest(str(name), known)
         raise ValueError(
-            f"there is no augmentation {name!r} for a list, which takes single ones{f'; nearest: {near}' if near else ''};"
-            f" known: {', '.join(known)}"
+            f"there is no augmentation {name!r} for a list{f'; nearest: {near}' if near else ''}; known: {', '.join(known)}"
         )
     if not isinstance(arguments or {}, Mapping):
         raise ValueError(

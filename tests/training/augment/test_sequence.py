@@ -32,6 +32,24 @@ def test_the_words_of_the_lectures_stand_for_what_has_landed(name: str, landed: 
     assert torch.equal(one, other)
 
 
+def test_a_list_of_the_catalogue_stands_for_its_steps() -> None:
+    batch = torch.randint(0, 256, (9, 3, 32, 32), dtype=torch.uint8)
+    short, long = (
+        sequence(steps=steps)(batch, torch.Generator().manual_seed(2))
+        for steps in (["rotation", "standard_cifar", {"cutout": {"size": 0.25}}], LONG)
+    )
+    assert torch.equal(short, long)
+
+
+LONG = ["rotation", "crop", "flip", {"cutout": {"size": 0.25}}]
+"""The same by hand: standard_cifar crops, then flips."""
+
+
+@pytest.mark.parametrize("name", ["standard_cifar", "alexnet", "resnet"])
+def test_lists_of_the_catalogue_may_stand_in_lists(name: str) -> None:
+    assert isinstance(sequence(steps=[name, {name: {}}, "mixup"]), Mixing)
+
+
 def test_without_steps_images_stay() -> None:
     batch = torch.zeros(2, 1, 3, 3)
     assert torch.equal(sequence(steps=[])(batch, torch.Generator()), batch)
@@ -47,7 +65,7 @@ def test_it_mixes_where_its_last_step_does() -> None:
     [
         (
             ["flop"],
-            "there is no augmentation 'flop' for a list, which takes single ones; nearest: flip; known: contrast_and_",
+            "there is no augmentation 'flop' for a list; nearest: flip; known: alexnet, contrast_and_",
         ),
         (["sequence"], "there is no augmentation 'sequence'"),
         (["warp"], "there is no augmentation 'warp'"),
@@ -58,6 +76,11 @@ def test_it_mixes_where_its_last_step_does() -> None:
             r"the arguments of cutout must be a mapping, as in \{cutout: \{argument: value\}\}; got 0.5",
         ),
         ([{"flip": {}, "cutout": {}}], "a step is a name, or a name with its arguments"),
+        (
+            [{"alexnet": {"size": 3}}],
+            r"a list and takes no arguments; .*: \[\{scale_jitter: \{.*\}\},flip,pca_lighting\]",
+        ),
+        (["mixup", "standard_cifar"], "mixup mixes preprocessed images: put it last"),
         (["mixup", "flip"], "mixup mixes preprocessed images: put it last"),
     ],
 )
