@@ -108,6 +108,10 @@ class FractalBlock(nn.Module):
         numbers = range(1, len(self.columns) + 1)
         return {row: tuple(c for c in numbers if row % self.step(c) == 0) for row in range(1, self.rows + 1)}
 
+    def only(self, column: int) -> dict[int, tuple[int, ...]]:
+        """Of each join the input by one column alone."""
+        return dict.fromkeys(self.joins(), (column,))
+
     def forward(self, x: Tensor, kept: Kept | None = None) -> Tensor:
         """(N, C, H, W) -> (N, C', H, W); only what reaches the output is computed.
 
@@ -183,7 +187,7 @@ class FractalNetwork(Network):
 
     def _kept(self, block: FractalBlock, column: int | None, drop_path: float) -> Kept | None:
         if column is not None:
-            return dict.fromkeys(block.joins(), (column,))
+            return block.only(column)
         return {row: _sampled(ends, drop_path) for row, ends in block.joins().items()} if drop_path else None
 
 

@@ -65,7 +65,7 @@ def build_learner(config: Mapping[str, Any], beat: Callable[[], None] = lambda: 
     transferred = prepare_transfer(config, model)
     pruned = prune(config, model)
     evaluation = build_evaluation(config)
-    check_evaluation(config, evaluation, model, dataset.image_size)
+    check_evaluation(config, evaluation, model, dataset)
     optimizer = build_optimizer(config, model)
     check_clipping(config, optimizer)
     if pruned is not None and getattr(optimizer, "needs_graph", False):
@@ -330,7 +330,7 @@ def build_evaluation(config: Mapping[str, Any]) -> Evaluation | None:
 
 
 def check_evaluation(
-    config: Mapping[str, Any], evaluation: Evaluation | None, model: nn.Module, image_size: tuple[int, int]
+    config: Mapping[str, Any], evaluation: Evaluation | None, model: nn.Module, dataset: Dataset
 ) -> None:
     """
     Args:
@@ -346,7 +346,7 @@ def check_evaluation(
             "looks at images in several ways, and this transfer computes their features once; set evaluate=single_crop,"
             " or train the classifier with transfer=few_layers transfer.layers=1"
         )
-    evaluation.check(model, image_size)
+    evaluation.check(model, (dataset.in_channels, *dataset.image_size))
 
 
 def _takes(spec: Mapping[str, Any], name: str) -> bool:

@@ -250,7 +250,7 @@ class _Probe:
                     self.notes.append(RANDOM_FEATURES.format(config["choices"].get("transfer")))
         with self._collect(label, config, "evaluate", dataset):
             evaluation = build_evaluation(config)
-            asked = partial(check_evaluation, config, evaluation, model, dataset.image_size)
+            asked = partial(check_evaluation, config, evaluation, model, dataset)
             self._once("evaluate on model", config, (*PART_KEYS, "evaluate"), asked)
         if config.get("prune"):
             with self._collect(label, config, "prune"):

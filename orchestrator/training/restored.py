@@ -105,7 +105,7 @@ def restored(
     model.load_state_dict(weights_of_network)
     evaluation = build_evaluation(config)
     if evaluation is not None:
-        evaluation.check(model, shape.image_size)
+        evaluation.check(model, (shape.in_channels, *shape.image_size))
     return Restored(model.eval(), channels_last, inputs, transform, evaluation)
 
 

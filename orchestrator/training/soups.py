@@ -85,7 +85,7 @@ class Kitchen:
         self._evaluation = build_evaluation(config)
         if self._evaluation is not None:
             try:
-                self._evaluation.check(self._model, dataset.image_size)
+                self._evaluation.check(self._model, (dataset.in_channels, *dataset.image_size))
             except ValueError as error:
                 raise Unasked(str(error)) from error
 

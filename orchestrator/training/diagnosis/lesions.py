@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from models.outputs import main_output
 from orchestrator.training.diagnosis.subject import Subject
-from orchestrator.training.diagnosis.units import Unit, replaced, units_of, without
 from orchestrator.training.evaluate import in_slices
+from orchestrator.training.units import Unit, alike, replaced, units_of, without
 
 SIZES = 12
 """Numbers of units that are deleted together, and of pairs that are swapped, spread evenly."""
@@ -99,7 +99,7 @@ def lesioned(subject: Subject, *, draws: int = DRAWS, images: int | None = None,
     """
     model = subject.model.eval()
     units = units_of(model, subject.batch.images)
-    free = [unit for unit in units if unit.residual or unit.keeps_shape]
+    free = [unit for unit in units if unit.free]
     if not free:
         raise ValueError(
             "the network has no units that can be left out: no residual blocks, and no stages of equal layers"
@@ -162,12 +162,7 @@ def sets(units: int, count: int, most: int, draw: torch.Generator) -> list[tuple
 def swapped(units: Sequence[Unit], swaps: int, draw: torch.Generator) -> list[int]:
     """Which unit stands at each place after random pairs of units of one shape, that keep it, were swapped."""
     places = list(range(len(units)))
-    pairs = [
-        (first, second)
-        for first in places
-        for second in places[first + 1 :]
-        if units[first].keeps_shape and units[second].keeps_shape and units[first].inputs == units[second].inputs
-    ]
+    pairs = alike(units)
     for _ in range(swaps if pairs else 0):
         first, second = pairs[int(torch.randint(len(pairs), (), generator=draw))]
         places[first], places[second] = places[second], places[first]

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 
 from orchestrator.training.diagnosis.subject import Subject
-from orchestrator.training.diagnosis.units import along_one_path, units_of
 from orchestrator.training.losses.base import Batch
+from orchestrator.training.units import along_one_path, units_of
 
 IMAGES = 32
 """In the batch of each sample, drawn anew from the training images that are looked at."""

@@ -14,15 +14,22 @@ from torch import Tensor, nn
 Look = Callable[[Tensor], Tensor]
 """From images as they are stored, [N, C, H, W], to the logits [N, K] of the network, which is in evaluation mode."""
 
+Image = tuple[int, int, int]
+"""The shape (C, H, W) of an image."""
+
 
 @runtime_checkable
 class Evaluation(Protocol):
     """Several answers of one network about each image, or one that differs from the ordinary inference."""
 
-    def check(self, model: nn.Module, image_size: tuple[int, int]) -> None:
-        """
+    def check(self, model: nn.Module, image: Image) -> None:
+        """Leaves the network, its mode and the generators of random numbers as they are.
+
+        Args:
+            model: may be on the meta device.
+
         Raises:
-            ValueError: it makes no sense for this network, or for images [C, H, W] of this H and W.
+            ValueError: it makes no sense for this network, or for such images.
         """
 
     def passes(self, image_size: tuple[int, int]) -> int:

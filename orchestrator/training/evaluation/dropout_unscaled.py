@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from orchestrator.training.evaluation.base import Evaluation, Look
+from orchestrator.training.evaluation.base import Evaluation, Image, Look
 from orchestrator.training.evaluation.dropout import check_dropout, dropout_layers, instead
 
 
@@ -25,8 +25,8 @@ def dropout_unscaled() -> Evaluation:
 
 @dataclass(frozen=True)
 class _Unscaled:
-    def check(self, model: nn.Module, image_size: tuple[int, int]) -> None:
-        del image_size
+    def check(self, model: nn.Module, image: Image) -> None:
+        del image
         check_dropout(model)
         if any(layer.p == 1 for layer in dropout_layers(model)):
             raise ValueError("cannot leave out the factor of a dropout layer that keeps nothing (rate 1)")

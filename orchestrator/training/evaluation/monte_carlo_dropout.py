@@ -8,16 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from orchestrator.training.device import derive_seed, generator
-from orchestrator.training.evaluation.base import Evaluation, Look
+from orchestrator.training.device import derive_seed
+from orchestrator.training.evaluation.base import Evaluation, Image, Look
+from orchestrator.training.evaluation.drawn import uniform
 from orchestrator.training.evaluation.dropout import check_dropout, instead
-
-BLOCK = 64
-"""Images whose masks one generator draws: to make one for each image would take longer than the network."""
 
 
 def monte_carlo_dropout(*, masks: int = 10, seed: int = 0) -> Evaluation:
@@ -42,8 +39,8 @@ class _MonteCarlo:
     masks: int
     seed: int
 
-    def check(self, model: nn.Module, image_size: tuple[int, int]) -> None:
-        del image_size
+    def check(self, model: nn.Module, image: Image) -> None:
+        del image
         check_dropout(model)
 
     def passes(self, image_size: tuple[int, int]) -> int:
@@ -58,7 +55,7 @@ class _MonteCarlo:
                     raise ValueError(
                         f"needs dropout layers that get one row for each of {len(stored)} images, got {len(given)}"
                     )
-                drawn = _drawn(derive_seed(self.seed, f"mask {number} of layer {call}"), first, _shape(layer, given))
+                drawn = uniform(derive_seed(self.seed, f"mask {number} of layer {call}"), first, _shape(layer, given))
                 keep = 1 - layer.p
                 return given * (drawn < keep).to(given.device, given.dtype) / (keep or 1)
 
@@ -72,11 +69,3 @@ def _shape(layer: _DropoutNd, given: Tensor) -> tuple[int, ...]:
     if isinstance(layer, nn.Dropout):
         return tuple(given.shape)
     return (*given.shape[:2], *(1 for _ in given.shape[2:]))
-
-
-def _drawn(seed: int, first: int, shape: tuple[int, ...]) -> Tensor:
-    """Numbers uniform in [0, 1) for images at the places from `first`; a row depends on the seed and its place alone."""
-    count, *others = shape
-    blocks = range(first // BLOCK, (first + count - 1) // BLOCK + 1)
-    drawn = [torch.rand(BLOCK, *others, generator=generator(derive_seed(seed, "block", block))) for block in blocks]
-    return torch.cat(drawn)[first - blocks.start * BLOCK :][:count]

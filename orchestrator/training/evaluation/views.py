@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchestrator.training.augment.pixels import as_floats, like
-from orchestrator.training.evaluation.base import Look
+from orchestrator.training.evaluation.base import Image, Look
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Views(ABC):
     def listed(self, height: int, width: int) -> list[View]:
         """All views of images of this size, some maybe several times."""
 
-    def check(self, model: nn.Module, image_size: tuple[int, int]) -> None:
+    def check(self, model: nn.Module, image: Image) -> None:
         del model
-        self.listed(*image_size)
+        self.listed(*image[1:])
 
     def passes(self, image_size: tuple[int, int]) -> int:
         return len(distinct(self.listed(*image_size)))

@@ -15,7 +15,7 @@ from models import create
 from models.layers.residual import Residual
 from orchestrator.training.diagnosis.lesions import kendall_tau, sets, spread, swapped
 from orchestrator.training.diagnosis.paths import LENGTHS, shares, usual, weighed
-from orchestrator.training.diagnosis.units import Unit, along_one_path, replaced, units_of, without
+from orchestrator.training.units import Unit, along_one_path, replaced, units_of, without
 
 
 class Times(nn.Module):

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from orchestrator.training import evaluate
 from orchestrator.training.batches import Split
+from orchestrator.training.evaluation.drawn import BLOCK
 from orchestrator.training.evaluation.dropout_unscaled import dropout_unscaled
-from orchestrator.training.evaluation.monte_carlo_dropout import BLOCK, monte_carlo_dropout
+from orchestrator.training.evaluation.monte_carlo_dropout import monte_carlo_dropout
 
 RATE = 0.3
 
@@ -166,14 +167,14 @@ def test_layers_that_drop_channels_drop_them_whole() -> None:
 )
 def test_a_network_without_dropout_is_refused(evaluation: Any, model: nn.Module, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        evaluation.check(model, (8, 8))
+        evaluation.check(model, (1, 8, 8))
 
 
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="masks must be from 1 to 10000, got 0"):
         monte_carlo_dropout(masks=0)
     with pytest.raises(ValueError, match=r"keeps nothing \(rate 1\)"):
-        dropout_unscaled().check(nn.Sequential(nn.Dropout(1.0)), (8, 8))
+        dropout_unscaled().check(nn.Sequential(nn.Dropout(1.0)), (1, 8, 8))
 
 
 def test_a_layer_of_4096_units_has_about_10_to_the_1233_masks() -> None:

@@ -31,11 +31,20 @@ OF = f"{OWN}.evaluation"
 MASKS = {"_target_": f"{OF}.monte_carlo_dropout.monte_carlo_dropout", "masks": 5}
 CROPS = {"_target_": f"{OF}.ten_crops.ten_crops", "size": 0.75}
 MODEL = {"_target_": "models.mlp.mlp", "hidden": 1, "width": 24, "dropout": 0.5}
+UNITS = {"_target_": "models.residual_mlp.residual_mlp", "units": 3, "width": 16}
+FRACTAL = {"_target_": "models.fractalnet.fractalnet", "columns": 2, "blocks": 1, "filters": 4}
 CONFIGS = [
     config(model=MODEL, seed=4, evaluate=MASKS),
     config(model=MODEL, seed=4, evaluate=CROPS),
     config(model=MODEL, seed=4),
+    config(model=UNITS, seed=4, evaluate={"_target_": f"{OF}.lesion.lesion", "deleted": 1}),
+    config(model=UNITS, seed=4, evaluate={"_target_": f"{OF}.lesion.lesion", "deleted": 0, "swapped": 1}),
+    config(model=UNITS, seed=4),
+    config(model=FRACTAL, seed=4, evaluate={"_target_": f"{OF}.column.column", "column": 2}),
+    config(model=FRACTAL, seed=4),
 ]
+SAME_TRAINING = ((0, 1, 2), (3, 4, 5), (6, 7))
+OF_ONE_PASS = (3, 4, 6)
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +75,12 @@ def images() -> np.ndarray:
     return found
 
 
-def test_training_is_the_same_whatever_the_test_does(sweep: Sweep) -> None:
-    weights = [load_file(trial_folder(sweep.folder, index) / BEST) for index in range(3)]
+@pytest.mark.parametrize("trials", SAME_TRAINING)
+def test_training_is_the_same_whatever_the_test_does(sweep: Sweep, trials: tuple[int, ...]) -> None:
+    weights = [load_file(trial_folder(sweep.folder, index) / BEST) for index in trials]
     for others in weights[1:]:
         assert all(torch.equal(one, others[name]) for name, one in weights[0].items())
-    assert len({stored(sweep, index).tobytes() for index in range(3)}) == 3
+    assert len({stored(sweep, index).tobytes() for index in trials}) == len(trials)
 
 
 def test_the_stored_predictions_are_the_mean_over_torchvisions_ten_crops(sweep: Sweep, images: np.ndarray) -> None:
@@ -81,12 +91,12 @@ def test_the_stored_predictions_are_the_mean_over_torchvisions_ten_crops(sweep: 
     np.testing.assert_allclose(stored(sweep, 1), np.mean(each, 0), atol=1e-5 if images.dtype != np.uint8 else 0.02)
 
 
-@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("index", [0, 1, *OF_ONE_PASS])
 def test_predict_asks_as_the_trial_was_evaluated(sweep: Sweep, images: np.ndarray, tmp_path: Path, index: int) -> None:
-    """The sweep's trial, the same as a model of MLflow, and as a member of an ensemble; masks follow the places of the images."""
+    """The sweep's trial, the same as a model of MLflow, and as a member of an ensemble; draws follow the images' places."""
     shown, expected = images.transpose(0, 2, 3, 1), stored(sweep, index)
     predictor = loaded(sweep, index)
-    assert predictor.passes == (5 if index == 0 else 10)
+    assert predictor.passes == {0: 5, 1: 10}.get(index, 1)
     np.testing.assert_allclose(predictor.predict(shown).probabilities, expected, atol=1e-6)
     trial = trial_folder(sweep.folder, index) / BEST
     alone = Ensemble(members=(0,), weights=(1.0,), pooling="probabilities")
@@ -104,9 +114,28 @@ def test_a_written_model_says_how_it_is_asked(tmp_path: Path, images: np.ndarray
     np.testing.assert_allclose(said, stored(sweep, 0), atol=1e-6)
 
 
-@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("index", [0, 1, *OF_ONE_PASS])
 def test_kept_weights_evaluated_again_give_the_recorded_numbers(sweep: Sweep, index: int) -> None:
     trial = read_sweep(sweep.folder).trials[index]
     found, _ = evaluated_again(CONFIGS[index], trial_folder(sweep.folder, index) / BEST, uid=f"{sweep.uid}/{index}")
     assert found["val/accuracy"] == trial.value
     assert {name: value for name, value in found.items() if name.startswith("test/")} == trial.metrics
+
+
+def test_the_stored_predictions_lack_one_unit_each(sweep: Sweep, images: np.ndarray) -> None:
+    """The same weights with the last layer of a branch at 0: three networks, one of which gave each answer."""
+    predictor = loaded(sweep, 5)
+    stage = predictor.network.stage1
+    found = []
+    for unit in stage:
+        norm = unit.branch[1].norm
+        kept = [parameter.clone() for parameter in norm.parameters()]
+        with torch.no_grad():
+            for parameter in norm.parameters():
+                parameter.zero_()
+            found.append(predictor.predict(images.transpose(0, 2, 3, 1)).probabilities)
+            for parameter, before in zip(norm.parameters(), kept, strict=True):
+                parameter.copy_(before)
+    close = np.abs(np.stack(found) - stored(sweep, 3)).max(2) < 1e-6
+    assert close.any(0).all()
+    assert close.sum(1).tolist() == pytest.approx([len(images) / 3] * 3, abs=1)

@@ -145,7 +145,7 @@ def test_improbable_classes_have_finite_logarithms() -> None:
     [
         (lambda: ten_crops(size=0), "size must be a share above 0 and at most 1, or whole pixels, got 0"),
         (lambda: ten_crops(size=5.5), "whole pixels, got 5.5"),
-        (lambda: ten_crops(size=9).check(nn.Identity(), (8, 12)), "size=9 is larger than the images, got 8x12"),
+        (lambda: ten_crops(size=9).check(nn.Identity(), (1, 8, 12)), "size=9 is larger than the images, got 8x12"),
         (lambda: multi_scale(scales=[]), "1 to 100 numbers from 1 to 16, got"),
         (lambda: multi_scale(scales=[1, 0.5]), "from 1 to 16, got"),
     ],

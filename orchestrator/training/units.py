@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models.layers.residual import Residual
 from models.network import Network
+from models.tracing import Tracer
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,18 @@ class Unit:
     def keeps_shape(self) -> bool:
         return self.inputs == self.outputs
 
+    @property
+    def free(self) -> bool:
+        """Whether the network computes something without it."""
+        return self.residual or self.keeps_shape
+
 
 def units_of(model: nn.Module, images: Tensor) -> list[Unit]:
     """In the order of computation; none where the network has neither residual blocks nor stages of several modules.
 
     Of residual blocks within residual blocks only the outer ones count.
     """
-    residual = list(_outer_residual(model))
-    names = residual or _of_stages(model)
+    residual, names = _named(model)
     shapes: dict[str, tuple[torch.Size, torch.Size]] = {}
 
     def hook_of(name: str) -> Any:
@@ -56,7 +61,28 @@ def units_of(model: nn.Module, images: Tensor) -> list[Unit]:
     finally:
         for handle in handles:
             handle.remove()
-    return [Unit(name, bool(residual), *found) for name, found in shapes.items()]
+    return [Unit(name, residual, *found) for name, found in shapes.items()]
+
+
+def units_for(model: nn.Module, image: Sequence[int]) -> list[Unit]:
+    """`units_of`, for images [C, H, W], of a network in whatever mode, which may be on the meta device; nothing is drawn."""
+    if not _named(model)[1]:
+        return []
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    modes = {module: module.training for module in model.modules()}
+    try:
+        # the tracer knows shapes, for which torch would import its compiler
+        with Tracer() if device.type == "meta" else nullcontext():
+            return units_of(model.eval(), torch.zeros(1, *image, device=device))
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _named(model: nn.Module) -> tuple[bool, list[str]]:
+    """Whether the units are residual, and their names."""
+    residual = list(_outer_residual(model))
+    return bool(residual), residual or _of_stages(model)
 
 
 def _outer_residual(model: nn.Module) -> Iterator[str]:
@@ -72,6 +98,12 @@ def _of_stages(model: nn.Module) -> list[str]:
         return []
     stages = [(name, model.get_submodule(name)) for name in model.parts if name.startswith("stage")]
     return [f"{name}.{child}" for name, stage in stages if isinstance(stage, nn.Sequential) for child in stage._modules]
+
+
+def alike(units: Sequence[Unit]) -> list[tuple[int, int]]:
+    """The places of all pairs of units that keep the same shape."""
+    keep = [place for place, unit in enumerate(units) if unit.keeps_shape]
+    return [(one, two) for one in keep for two in keep if one < two and units[one].inputs == units[two].inputs]
 
 
 @contextmanager
