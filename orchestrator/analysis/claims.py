@@ -5,6 +5,7 @@ are the medians over seeds. What decides is the 95 % interval of `left - right -
 of seeds that both sides share, Welch's where they share none, and the range of the seeds where a value is infinite.
 A trial that diverged is a result and not missing: it has the accuracy of chance and an infinite loss. A claim is undecided
 where the interval holds 0, where a run is missing, and where one seed gives no interval.
+In claims about groups of seeds a group stands in the place of a seed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Literal
 
 from orchestrator.analysis.intervals import t_quantile, welch
 from orchestrator.analysis.measures import MissingError, Seeds, Trials, at_seed
+from orchestrator.analysis.pooled import Predictions
 from orchestrator.config.claims import Claim, ClaimError, decode_claims
 from orchestrator.config.plan import SweepPlan
 from orchestrator.journal.record import SweepRecord
@@ -73,12 +75,15 @@ class Verdict:
         }
 
 
-def verdicts(record: SweepRecord, *, closed_for: str | None = None) -> list[Verdict]:
+def verdicts(
+    record: SweepRecord, *, closed_for: str | None = None, predictions: Predictions | None = None
+) -> list[Verdict]:
     """One for each claim that the sweep's plan records, in its order.
 
     Args:
         record: with the epochs of its trials (`keep_epochs`).
         closed_for: why the sweep ends, where the record does not say so yet.
+        predictions: called for claims about ensembles alone, see `analysis.predicted`.
     """
     if not record.plan or '"claims"' not in record.plan:
         return []
@@ -88,7 +93,8 @@ def verdicts(record: SweepRecord, *, closed_for: str | None = None) -> list[Verd
         claims = decode_claims(plan.claims)
     except ClaimError:  # a newer version wrote them
         return []
-    return [_verdict(claim, Trials(record, plan), reason) for claim in claims]
+    trials = Trials(record, plan, predictions)
+    return [_verdict(claim, trials, reason) for claim in claims]
 
 
 def _verdict(claim: Claim, trials: Trials, reason: str | None) -> Verdict:
@@ -103,19 +109,28 @@ def _verdict(claim: Claim, trials: Trials, reason: str | None) -> Verdict:
     low, high, how = _interval(left, right, claim.margin, differences)
     sides = [one for one in (left, right) if not isinstance(one, float)]
     n = len(shared) or min(map(len, sides), default=0)
-    made = Verdict(claim, UNDECIDED, _median(left), _median(right), low, high, how, n)
+    made = Verdict(claim, UNDECIDED, _median(left), _median(right), low, high, _told(how, claim), n)
     if any(map(math.isnan, differences)):
         return replace(made, why="both sides are infinite")
     sign = 1.0 if claim.relation == "at_least" else -1.0
     if claim.every_seed and shared:
         verdict = HOLDS if all(sign * one >= 0 for one in differences) else FAILS
-        return replace(made, verdict=verdict, low=min(differences), high=max(differences), interval=RANGE)
+        return replace(made, verdict=verdict, low=min(differences), high=max(differences), interval=_told(RANGE, claim))
     if low is None or high is None:
-        return replace(made, why="one seed, or infinite values, give no interval")
+        return replace(made, why=f"one {_unit(claim)}, or infinite values, give no interval")
     near, far = (low, high) if sign > 0 else (-high, -low)
     if near <= 0 <= far:
         return replace(made, why="the interval holds 0")
     return replace(made, verdict=HOLDS if near > 0 else FAILS)
+
+
+def _told(interval: str, claim: Claim) -> str:
+    """How an interval was made, of groups where a claim is about them."""
+    return interval if claim.group is None else interval.replace("seeds", f"groups of {claim.group} seeds")
+
+
+def _unit(claim: Claim) -> str:
+    return "seed" if claim.group is None else f"group of {claim.group} seeds"
 
 
 def _median(side: Seeds | float) -> float:
@@ -152,7 +167,7 @@ def _interval(
 
 HEADS = ("claim", "verdict", "left", "right", "interval", "n")
 
-LEGEND = "left and right (with its margin): medians over n seeds; interval: of left - right - margin over seeds, 95 %"
+LEGEND = "left and right (with its margin): medians over n seeds or groups; interval: of left - right - margin over seeds, 95 %"
 
 
 def claim_row(verdict: Verdict) -> tuple[str, ...]:

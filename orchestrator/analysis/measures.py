@@ -10,17 +10,18 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+from orchestrator.analysis.pooled import NoMemberError, Predictions, ensemble, groups_of_seeds
 from orchestrator.base.costs import key_of, known_costs
 from orchestrator.base.groups import GROUPS
 from orchestrator.base.records import State
-from orchestrator.config.claims import Measure, Reducer, Side
+from orchestrator.config.claims import ENSEMBLE, SEED, Measure, Reducer, Side
 from orchestrator.config.claims_of_sweep import alike, alternatives
 from orchestrator.config.measured import FIRST, LAST, OF_NETWORK, better, needs_diagnostics, of_layer
 from orchestrator.config.plan import SweepPlan, get_key
 from orchestrator.journal.record import SweepRecord, TrialRecord, is_number
 
 Seeds = Mapping[int, float]
-"""Seed -> value."""
+"""Seed, or number of a group of seeds -> value."""
 
 
 class MissingError(Exception):
@@ -30,10 +31,12 @@ class MissingError(Exception):
 class Trials:
     """The trials of a sweep, of which sides are made."""
 
-    def __init__(self, record: SweepRecord, plan: SweepPlan) -> None:
+    def __init__(self, record: SweepRecord, plan: SweepPlan, predictions: Predictions | None = None) -> None:
         self._trials = [record.trials[index] for index in sorted(record.trials)]
         self._repeat = int(plan.settings.get("repeat") or 1)
         self._classes = int(plan.facts.get("num_classes") or 10)
+        self._predictions = predictions
+        self._ensembles: dict[tuple[int, ...], Mapping[str, float]] = {}
         self._costs = known_costs(plan.facts, {key_of(trial.config) for trial in self._trials})
 
     def side(self, side: Side) -> Seeds | float:
@@ -59,7 +62,8 @@ class Trials:
         chosen = [trial for trial in self._trials if _fits(trial, measure.of)]
         if not chosen:
             raise MissingError(f"there is no trial for {measure}")
-        if len({trial.config_index for trial in chosen}) > len({_along(trial, measure) for trial in chosen}):
+        by_itself = _of_one_seed(measure) if measure.group else measure
+        if len({trial.config_index for trial in chosen}) > len({_along(trial, by_itself) for trial in chosen}):
             raise MissingError(f"several configurations fit {measure}")
         by_seed: dict[int, list[TrialRecord]] = defaultdict(list)
         for trial in chosen:
@@ -70,15 +74,39 @@ class Trials:
         if len(complete) < self._repeat:
             keys = " and ".join(measure.over)
             raise MissingError(f"{len(complete)} of {self._repeat} seeds have every value of {keys} for {measure}")
-        return {seed: self._of_seed(trials, measure) for seed, trials in complete.items()}
+        units = groups_of_seeds(complete, measure.group) if measure.group else complete
+        if not units:
+            raise MissingError(f"{len(complete)} seeds are no whole group for {measure}")
+        return {unit: self._of_unit(trials, measure) for unit, trials in units.items()}
 
-    def _of_seed(self, trials: Sequence[TrialRecord], measure: Measure) -> float:
-        """The one number of a seed's trials."""
+    def _of_unit(self, trials: Sequence[TrialRecord], measure: Measure) -> float:
+        """The one number of the trials of a seed, or of a group of seeds."""
+        if measure.pools:
+            return self._of_ensembles(trials, measure)
         if measure.chosen_at is None:
-            return _reduced([(trial, self._value(trial, measure)) for trial in trials], measure)
+            table = {_along(trial, measure): self._value(trial, measure) for trial in reversed(trials)}
+            return _reduced(table, measure)
         then = replace(measure, at=measure.chosen_at)
         sign = 1 if better(measure.metric) == "max" else -1
         return self._value(max(trials, key=lambda trial: sign * self._value(trial, then)), measure)
+
+    def _of_ensembles(self, trials: Sequence[TrialRecord], measure: Measure) -> float:
+        rest = replace(measure, over={key: one for key, one in measure.over.items() if one.name != ENSEMBLE})
+        members: dict[tuple[Any, ...], dict[tuple[Any, ...], TrialRecord]] = defaultdict(dict)
+        for trial in trials:
+            members[_along(trial, rest)].setdefault(_along(trial, measure), trial)
+        return _reduced({along: self._ensemble([*ones.values()], measure) for along, ones in members.items()}, rest)
+
+    def _ensemble(self, members: Sequence[TrialRecord], measure: Measure) -> float:
+        if self._predictions is None:
+            raise MissingError("predictions are not read here")
+        key = tuple(sorted(trial.index for trial in members))
+        if key not in self._ensembles:
+            try:
+                self._ensembles[key] = ensemble(members, self._predictions)
+            except NoMemberError as error:
+                raise MissingError(str(error)) from error
+        return self._ensembles[key][measure.metric]
 
     def _value(self, trial: TrialRecord, measure: Measure) -> float:
         """A trial's number before anything is reduced."""
@@ -171,9 +199,9 @@ def _at_epoch(trial: TrialRecord, measure: Measure, curve: Mapping[int, float]) 
         raise MissingError(f"trial {trial.index} has no {measure.metric}")
     if measure.at == "best":
         return max(curve.values()) if better(measure.metric) == "max" else min(curve.values())
-    epoch = max(curve) if measure.at == "last" else int(measure.at)
-    if epoch not in curve:
-        raise MissingError(f"trial {trial.index} has no epoch {epoch}")
+    epoch = max(curve) if measure.at == "last" else trial.best_epoch if measure.at == "kept" else int(measure.at)
+    if epoch is None or epoch not in curve:
+        raise MissingError(f"trial {trial.index} has no epoch {measure.at if epoch is None else epoch}")
     return curve[epoch]
 
 
@@ -228,15 +256,18 @@ def _first_reach(trial: TrialRecord, measure: Measure) -> float:
 
 def _complete(by_seed: Mapping[int, list[TrialRecord]], measure: Measure) -> dict[int, list[TrialRecord]]:
     """The seeds with every point along the keys that are reduced: a few configurations may have been given more seeds."""
-    others = replace(measure, over={key: reducer for key, reducer in measure.over.items() if key != "seed"})
+    others = _of_one_seed(measure)
     points = {seed: {_along(trial, others) for trial in trials} for seed, trials in by_seed.items()}
     every = set.union(*points.values())
     return {seed: trials for seed, trials in by_seed.items() if points[seed] == every}
 
 
-def _reduced(rows: Sequence[tuple[TrialRecord, float]], measure: Measure) -> float:
-    """One number of the values along the keys."""
-    table = {_along(trial, measure): value for trial, value in reversed(rows)}
+def _of_one_seed(measure: Measure) -> Measure:
+    return replace(measure, over={key: reducer for key, reducer in measure.over.items() if key != SEED})
+
+
+def _reduced(table: Mapping[tuple[Any, ...], float], measure: Measure) -> float:
+    """One number of a table of the values along the keys."""
     upward = better(measure.metric) == "max" and measure.until is None
     for reducer in measure.over.values():
         along: dict[tuple[Any, ...], list[tuple[Any, float]]] = defaultdict(list)

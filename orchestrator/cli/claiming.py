@@ -70,13 +70,14 @@ def claims_command(argv: Sequence[str]) -> int:
 
 def _of_sweep(runs_dir: Path, name: str | None, *, as_json: bool) -> int:
     from orchestrator.analysis.claims import verdicts
+    from orchestrator.analysis.predicted import predictions_in
     from orchestrator.journal.finding import named_or_newest
     from orchestrator.journal.record import read_sweep
 
     folder = named_or_newest(runs_dir, name)
     record = read_sweep(folder, keep_epochs=True)
     record.check_opened()
-    found = verdicts(record)
+    found = verdicts(record, predictions=predictions_in(folder, record))
     if as_json:
         say(json.dumps([one.to_json() for one in found], indent=2, allow_nan=False))
         return errors.EXIT_OK

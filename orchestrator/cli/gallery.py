@@ -31,7 +31,6 @@ INTERRUPTED = 128
 """Exit codes from here on are those of signals."""
 
 NOT_HERE = {
-    "E12 ensembles of networks": "is about predictions, which no claim measures: see `orchestrator compare NAME`",
     "E14 residual networks as ensembles": "is about units deleted at test time: see `orchestrator diagnose lesion`",
     "E16 transfer": "needs the weights of another sweep: `orchestrator launch search=transfer pretrained=SWEEP/TRIAL`",
     "E17 controller of an architecture search": "needs the controller, a sampler that learns by reinforcement",
@@ -179,14 +178,18 @@ def _command(entry: Entry, runs_dir: Path, data: Path | None) -> list[str] | Non
 
 def _verdicts(entry: Entry, runs_dir: Path) -> list[Verdict]:
     from orchestrator.analysis.claims import verdicts
+    from orchestrator.analysis.predicted import predictions_in
     from orchestrator.journal.finding import name_of
     from orchestrator.journal.record import read_sweep
 
     folder = _sweep_of(entry, runs_dir)
-    if folder is not None and name_of(folder) != entry.sweep:
+    if folder is None:
+        return []
+    if name_of(folder) != entry.sweep:
         say(f"{entry.name}: as in the sweep {folder.name}")
     try:
-        return verdicts(read_sweep(folder, keep_epochs=True)) if folder is not None else []
+        record = read_sweep(folder, keep_epochs=True)
+        return verdicts(record, predictions=predictions_in(folder, record))
     except NotReadyError as error:
         say(f"{entry.name}: {error}")
         return []

@@ -12,6 +12,10 @@ A claim is written in the `claims:` list of an experiment:
 
 It holds where `left >= at_least + margin`, or `left <= at_most + margin`. A side is a number, a measure as above, or a formula of
 sides (`FORMULAS`). `claims_of_sweep` checks it against the sweep, `orchestrator.analysis.claims` evaluates it.
+
+`over: {model: ensemble}` pools the predictions of the trials along a key, and `over: {seed: {ensemble: 7}}` those of each seven
+seeds in their order. What it is compared with is of the same trials and the same epoch (`at: kept`): `over: {model: mean}`, or
+`over: {seed: {mean: 7}}`.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from orchestrator.base.errors import Problem, nearest
@@ -39,15 +43,35 @@ SHARED_REDUCERS = ("plateau", "largest")
 OF_THE_BEST = ("best", "worst", "argbest", *SHARED_REDUCERS)
 """They go by which way of a metric is better."""
 
+ENSEMBLE = "ensemble"
+"""A reducer: the metric of the mean of the members' probabilities, which are stored with the weights that are kept."""
+
+POOLED = ("val/accuracy", "val/nll")
+"""What is measured of an ensemble; the test is read once, by trials."""
+
+SEED = "seed"
+
+OF_SEEDS = (ENSEMBLE, "mean", "median", "best", "worst")
+"""What may become of groups of seeds: `{ensemble: 7}` of each seven, `{ensemble: 3, of: 7}` of the first three of each seven."""
+
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}")
 
 
 @dataclass(frozen=True)
 class Reducer:
+    """
+    Args:
+        members, of: of groups of seeds: the first so many of each so many.
+    """
+
     name: str
     share: float | None = None
+    members: int | None = None
+    of: int | None = None
 
     def __str__(self) -> str:
+        if self.members is not None:
+            return f"{self.name} of {self.members}" + (f" (of each {self.of})" if self.of != self.members else "")
         return self.name if self.share is None else f"{self.name} of {self.share:g} x best"
 
 
@@ -57,7 +81,8 @@ class Measure:
 
     Args:
         metric: what `measured.is_measured`.
-        at: the epoch: `last`, `best` (the best over the epochs), or its number.
+        at: the epoch: `last`, `best` (the best over the epochs), `kept` (that of the weights that are kept: the best by the
+            sweep's metric), or its number. Of ensembles it is `kept`.
         until: count instead the epochs until the metric is as good as this; infinite where it never is.
         of: key -> its value, or a list of values: which trials. Keys are those of a configuration, groups among them. Where
             values are lists, a list is one of them where trials have it, and a list of values otherwise.
@@ -75,13 +100,26 @@ class Measure:
 
     def __str__(self) -> str:
         name = self.metric if self.until is None else f"epochs until {self.metric} {_sign(self.metric)} {self.until:g}"
-        name += "" if self.at == "last" else " (best epoch)" if self.at == "best" else f" (epoch {self.at})"
+        name += (
+            "" if self.at == "last" else f" ({self.at} epoch)" if self.at in ("best", "kept") else f" (epoch {self.at})"
+        )
         parts = [f"{key}={_values(value)}" for key, value in self.of.items()]
         if self.chosen_at is not None:
             parts.append(f"best at epoch {self.chosen_at} over {' and '.join(self.over)}")
         else:
             parts += [f"{reducer} over {key}" for key, reducer in self.over.items()]
         return f"{name} [{', '.join(parts)}]" if parts else name
+
+    @property
+    def pools(self) -> bool:
+        """Whether it is of ensembles, and needs predictions."""
+        return any(reducer.name == ENSEMBLE for reducer in self.over.values())
+
+    @property
+    def group(self) -> Reducer | None:
+        """What becomes of groups of seeds; None where each seed is by itself."""
+        found = self.over.get(SEED)
+        return found if found is not None and found.of is not None else None
 
 
 @dataclass(frozen=True)
@@ -126,7 +164,13 @@ class Claim:
         """In words, with the metrics' names."""
         sign = ">=" if self.relation == "at_least" else "<="
         margin = f" {'+' if self.margin > 0 else '-'} {abs(self.margin):g}" if self.margin else ""
-        return f"{words(self.left)} {sign} {words(self.right)}{margin}" + (" in every seed" if self.every_seed else "")
+        every = f" in every {'group' if self.group else 'seed'}" if self.every_seed else ""
+        return f"{words(self.left)} {sign} {words(self.right)}{margin}{every}"
+
+    @property
+    def group(self) -> int | None:
+        """How many seeds there are in a group; None where each seed is by itself."""
+        return next((one.group.of for one in self.measures() if one.group is not None), None)
 
     def measures(self) -> Iterator[Measure]:
         yield from _measures(self.left)
@@ -204,7 +248,7 @@ def _claim(written: object, at: str) -> Claim:
     for key in ("piloted", "every_seed"):
         if not isinstance(plain.get(key, False), bool):
             raise ClaimError(f"{at}.{key}", "must be true or false", plain[key])
-    return Claim(
+    made = Claim(
         id=plain["id"],
         lecture=plain["lecture"],
         says=plain["says"],
@@ -215,6 +259,10 @@ def _claim(written: object, at: str) -> Claim:
         piloted=plain.get("piloted", False),
         every_seed=plain.get("every_seed", False),
     )
+    if len({measure.group.of if measure.group else None for measure in made.measures()}) > 1:
+        why = "its measures must all be of single seeds, or of groups of equally many: say over: {seed: {mean: 7}} of the others"
+        raise ClaimError(at, why)
+    return made
 
 
 def _side(written: object, at: str) -> Side:
@@ -240,8 +288,8 @@ def _measure(written: Mapping[str, Any], at: str) -> Measure:
     if not is_measured(metric):
         raise ClaimError(f"{at}.metric", "is not measured", metric, nearest(str(metric), EXAMPLES), EXAMPLES)
     epoch = plain.get("at", "last")
-    if epoch not in ("last", "best") and not _is_epoch(epoch):
-        raise ClaimError(f"{at}.at", "must be last, best or the number of an epoch", epoch)
+    if epoch not in ("last", "best", "kept") and not _is_epoch(epoch):
+        raise ClaimError(f"{at}.at", "must be last, best, kept or the number of an epoch", epoch)
     until, chosen_at = plain.get("until"), plain.get("chosen_at")
     if chosen_at is not None and not _is_epoch(chosen_at):
         raise ClaimError(f"{at}.chosen_at", "must be the number of an epoch", chosen_at)
@@ -252,11 +300,11 @@ def _measure(written: Mapping[str, Any], at: str) -> Measure:
         until=None if until is None else _number(until, f"{at}.until"),
         chosen_at=chosen_at,
         of=_mapping(plain.get("of", {}), f"{at}.of"),
-        over={key: _reducer(value, f"{at}.over.{key}") for key, value in over.items()},
+        over={key: _reducer(value, f"{at}.over.{key}", key) for key, value in over.items()},
     )
     for key, why in _without_meaning(measure, plain):
         raise ClaimError(f"{at}.{key}", why, plain.get(key))
-    return measure
+    return _checked_ensemble(measure, at, given="at" in plain) if measure.pools else measure
 
 
 def _is_epoch(value: object) -> bool:
@@ -281,10 +329,35 @@ def _without_meaning(measure: Measure, given: Mapping[str, Any]) -> Iterator[tup
                 yield f"over.{key}", f"{why}take max, min, mean or median"
 
 
-def _reducer(written: object, at: str) -> Reducer:
-    known = [*REDUCERS, *(f"{{{name}: 0.8}}" for name in SHARED_REDUCERS)]
-    if isinstance(written, str) and written in REDUCERS:
+def _checked_ensemble(measure: Measure, at: str, *, given: bool) -> Measure:
+    """A measure of ensembles, whose epoch is that of the weights that are kept.
+
+    Args:
+        given: whether it says an epoch.
+    """
+    if measure.metric not in POOLED:
+        raise ClaimError(f"{at}.metric", "is not measured of ensembles", measure.metric, known=POOLED)
+    if measure.until is not None:
+        raise ClaimError(f"{at}.until", "has no meaning for ensembles: of one epoch alone predictions are stored")
+    if given and measure.at != "kept":
+        why = "of ensembles must be kept, or left out: the predictions that are stored are of the weights that are kept"
+        raise ClaimError(f"{at}.at", why, measure.at)
+    names = [reducer.name for reducer in measure.over.values()]
+    if ENSEMBLE in names[names.count(ENSEMBLE) :]:
+        raise ClaimError(f"{at}.over", "must name keys with ensemble first: what is reduced has no predictions")
+    return replace(measure, at="kept")
+
+
+def _reducer(written: object, at: str, key: str) -> Reducer:
+    known = [*REDUCERS, ENSEMBLE, *(f"{{{name}: 0.8}}" for name in SHARED_REDUCERS)]
+    if key == SEED:
+        known += [f"{{{name}: 7}}" for name in OF_SEEDS]
+    if key == SEED and written == ENSEMBLE:
+        raise ClaimError(at, "must say of how many seeds, such as {ensemble: 7}", written)
+    if isinstance(written, str) and written in (*REDUCERS, ENSEMBLE):
         return Reducer(written)
+    if isinstance(written, Mapping) and key == SEED and next(iter(written), None) in OF_SEEDS:
+        return _group(written, at)
     if isinstance(written, Mapping) and len(written) == 1:
         name, share = next(iter(written.items()))
         if name in SHARED_REDUCERS:
@@ -294,6 +367,19 @@ def _reducer(written: object, at: str) -> Reducer:
             return Reducer(str(name), share)
     near = nearest(written, REDUCERS) if isinstance(written, str) else None
     raise ClaimError(at, "is no way to reduce a key's values to one", written, near, known)
+
+
+def _group(written: Mapping[str, Any], at: str) -> Reducer:
+    """`{ensemble: 3, of: 7}`; without `of` the groups have as many seeds as members."""
+    name, members = next(iter(written.items()))
+    plain = _mapping(written, at, (name, "of"))
+    of = plain.get("of", members)
+    for entry, count in ((name, members), ("of", of)):
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise ClaimError(f"{at}.{entry}", "must be how many seeds, 1 or more", count)
+    if members > of:
+        raise ClaimError(f"{at}.{name}", f"must be at most the {of} seeds of a group", members)
+    return Reducer(name, members=members, of=of)
 
 
 def _number(written: object, at: str) -> float:

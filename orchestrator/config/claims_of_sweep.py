@@ -8,10 +8,10 @@ from typing import Any
 
 from orchestrator.base.errors import Problem, nearest
 from orchestrator.base.groups import GROUPS, OF_COSTS, SEARCHABLE_ARGUMENTS
-from orchestrator.config.claims import Claim, Measure
+from orchestrator.config.claims import SEED, Claim, Measure, Reducer
 from orchestrator.config.measured import OF_NETWORK, needs_diagnostics
 from orchestrator.config.plan import SweepPlan, domain_max, get_key
-from orchestrator.space import Interval, Space
+from orchestrator.space import Choice, Interval, Space
 from orchestrator.space.domains import same, spell
 
 
@@ -44,8 +44,10 @@ def _misfits(measure: Measure, plan: SweepPlan) -> Iterator[tuple[str, str, tupl
             yield "epochs", at, (f"no trial has so many epochs; the most are {most}", epoch)
     if needs_diagnostics(measure.metric) and not plan.base.get("diagnostics"):
         yield "diagnostics", "metric", ("is measured by trials with diagnostics: true; set it", measure.metric)
-    for key in measure.over:
-        if key not in keys:
+    for key, reducer in measure.over.items():
+        if reducer.of is not None:
+            yield from _misfits_of_groups(reducer, plan)
+        elif key not in keys:
             yield key, f"over.{key}", ("is not searched", None, nearest(key, keys), None, tuple(keys))
     if measure.metric in OF_NETWORK and (uncounted := _uncounted(plan)):
         yield uncounted
@@ -57,9 +59,18 @@ def _misfits(measure: Measure, plan: SweepPlan) -> Iterator[tuple[str, str, tupl
             and not any(map(condition.holds, alternatives(measure.of[condition.key], condition.values)))
             for condition in parameter.conditions
         )
-        if not told and not excluded:
+        one_value = isinstance(parameter.domain, Choice) and len(parameter.domain.values) == 1
+        if not told and not excluded and not one_value:
             why = "is searched: give its value in `of`, or say in `over` what becomes of its values"
             yield parameter.key, parameter.key, (why,)
+
+
+def _misfits_of_groups(reducer: Reducer, plan: SweepPlan) -> Iterator[tuple[str, str, tuple[Any, ...]]]:
+    assert reducer.of is not None
+    if SEED in plan.space.keys:
+        yield SEED, "over.seed", ("is searched, and groups are of the seeds of `repeat`",)
+    elif plan.root.repeat < reducer.of:
+        yield "repeat", "over.seed", (f"takes {reducer.of} seeds a group; set repeat to a multiple", plan.root.repeat)
 
 
 MOST_NETWORKS = 500

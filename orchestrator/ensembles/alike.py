@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.base.stored_predictions import Header
 from orchestrator.ensembles.candidates import Candidate, LeftOut
-from orchestrator.ensembles.stored import Header
 
 if TYPE_CHECKING:
     import numpy as np

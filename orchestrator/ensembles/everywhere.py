@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from orchestrator.base.layout import PREDICTIONS
-from orchestrator.ensembles.stored import LARGEST
+from orchestrator.base.stored_predictions import LARGEST
 from orchestrator.stores.client import ClientStore
 from orchestrator.stores.runs import StoredRun, UnavailableError, chunks
 

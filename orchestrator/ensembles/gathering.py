@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.base.errors import ConfigError, NotReadyError, Problem
 from orchestrator.base.layout import JOURNAL, UID
+from orchestrator.base.stored_predictions import UnfitError, read_header
 from orchestrator.ensembles.alike import Read, of_one_kind
 from orchestrator.ensembles.candidates import Candidate, LeftOut, Source, SweepTrials, trials_of
 from orchestrator.ensembles.loading import load_test, load_validation
 from orchestrator.ensembles.pool import Pool
-from orchestrator.ensembles.stored import UnfitError, read_header
 from orchestrator.journal.finding import find_sweep
 from orchestrator.journal.record import is_number
 

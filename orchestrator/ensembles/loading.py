@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from orchestrator.base.errors import NotReadyError
+from orchestrator.base.stored_predictions import SPLITS, Header, UnfitError, examples, logits, parse_header, read_whole
 from orchestrator.ensembles.alike import Read, most_frequent, other_examples
 from orchestrator.ensembles.candidates import Candidate, LeftOut
-from orchestrator.ensembles.stored import SPLITS, Header, UnfitError, examples, logits, parse_header, read_whole
 
 if TYPE_CHECKING:
     import numpy as np

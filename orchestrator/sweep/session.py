@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.analysis.claims import Verdict, verdicts
 from orchestrator.analysis.findings import Findings, findings
+from orchestrator.analysis.predicted import predictions_in
 from orchestrator.base.errors import NotReadyError, ResumableError
 from orchestrator.base.failpoints import failpoint
 from orchestrator.base.layout import LOCK, STOP, TUNE, trial_folder
@@ -278,7 +279,7 @@ class Session:
         failpoint("closing.before")
         closed = SweepClosed(reason, totals, best_of(best), seconds, retention.kept())
         found = findings(record, self.folder)
-        claims = verdicts(read_sweep(self.folder, keep_epochs=True), closed_for=reason) if self.plan.claims else []
+        claims = self._claims(reason) if self.plan.claims else []
         self.journal.append(note(record, self.folder, closed, found, claims))
         for event in claim_tags(record.uid, claims):
             self.journal.append(event)
@@ -287,6 +288,10 @@ class Session:
         self.journal.append(closed, sync=True)
         failpoint("closing.after")
         return found, claims
+
+    def _claims(self, reason: str) -> list[Verdict]:
+        record = read_sweep(self.folder, keep_epochs=True)
+        return verdicts(record, closed_for=reason, predictions=predictions_in(self.folder, record))
 
     def _progress(self, concurrent: int) -> Progress:
         root, base = self.plan.root, self.plan.base

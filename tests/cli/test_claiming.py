@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from orchestrator.analysis.claims import HOLDS, Verdict
 from orchestrator.base.errors import ConfigError
-from orchestrator.base.layout import CONF, JOURNAL
+from orchestrator.base.layout import CONF, JOURNAL, PREDICTIONS, trial_folder
 from orchestrator.cli import gallery, main
 from orchestrator.cli.claiming import claims_command
 from orchestrator.cli.gallery import Entry, as_markdown, entries
@@ -46,6 +50,12 @@ claims:
     says: it is always right
     left: {metric: val/accuracy, of: {optimizer.lr: 1e-6}}
     at_least: 1.1
+    every_seed: true
+  - id: M-pooled
+    lecture: 001 L280
+    says: two networks together are at most as wrong as by themselves
+    left: {metric: val/nll, over: {optimizer.lr: ensemble, seed: {ensemble: 2}}}
+    at_most: {metric: val/nll, at: kept, over: {optimizer.lr: mean, seed: {mean: 2}}}
     every_seed: true
   - id: M-counts
     lecture: 004 L3
@@ -82,7 +92,7 @@ def test_an_experiment_shows_its_claims_at_the_end_in_mlflow_and_by_the_command(
     (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(EXPERIMENT)
     assert main(["launch", "--config-dir", "conf", "experiment=mine", "name=mine"]) == 0
     printed = capfd.readouterr().out
-    assert "5 claims: 4 hold, 1 do not hold" in printed
+    assert "6 claims: 5 hold, 1 do not hold" in printed
     assert "M-impossible does not hold: it is always right" in printed
 
     folder = find_sweep(Path("runs"), "mine")
@@ -94,23 +104,45 @@ def test_an_experiment_shows_its_claims_at_the_end_in_mlflow_and_by_the_command(
             if "M-learns" in row[0]
         )
     db.close()
-    holding = [f"claim.{name}" for name in ("M-learns", "M-counts", "M-moves", "M-chosen")]
+    holding = [f"claim.{name}" for name in ("M-learns", "M-pooled", "M-counts", "M-moves", "M-chosen")]
     assert tags == {"claim.M-impossible": "does not hold"} | dict.fromkeys(holding, "holds")
     assert "| M-impossible | does not hold |" in text
 
     (tmp_path / "conf" / "experiment" / "mine.yaml").unlink()  # what was recorded counts
     assert main(["claims"]) == 0
-    assert f"{folder.name}, 5 claims: 4 hold, 1 do not hold" in capfd.readouterr().out
+    assert f"{folder.name}, 6 claims: 5 hold, 1 do not hold" in capfd.readouterr().out
     assert main(["claims", "mine", "--json"]) == 0
     rows = json.loads(capfd.readouterr().out)
     assert [(row["id"], row["verdict"], row["n"]) for row in rows] == [
         ("M-learns", "holds", 2),
         ("M-impossible", "does not hold", 2),
+        ("M-pooled", "holds", 1),
         ("M-counts", "holds", 2),
         ("M-moves", "holds", 2),
         ("M-chosen", "holds", 2),
     ]
+    _the_ensemble_is_of_what_is_stored(folder, rows[2])
     _the_gallery_takes_a_closed_sweep_as_it_is(tmp_path, monkeypatch, capfd)
+    _predictions_that_are_not_there_leave_a_claim_undecided(folder, capfd)
+
+
+def _the_ensemble_is_of_what_is_stored(folder: Path, row: Mapping[str, Any]) -> None:
+    """All four trials, with numpy alone."""
+    stored = [load_file(trial_folder(folder, index) / PREDICTIONS) for index in range(4)]
+    odds = [np.exp(one["val_logits"].astype(np.float64)) for one in stored]
+    shares = [one / one.sum(axis=1, keepdims=True) for one in odds]
+    labels = stored[0]["val_labels"]
+    rows = np.arange(len(labels))
+    assert row["left"] == pytest.approx(-np.log(np.mean(shares, axis=0)[rows, labels]).mean())
+    assert row["right"] == pytest.approx(np.mean([-np.log(one[rows, labels]).mean() for one in shares]), rel=1e-5)
+
+
+def _predictions_that_are_not_there_leave_a_claim_undecided(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (trial_folder(folder, 3) / PREDICTIONS).unlink()
+    assert main(["claims", "mine", "--json"]) == 0
+    rows = json.loads(capfd.readouterr().out)
+    assert [row["verdict"] for row in rows] == ["holds", "does not hold", "undecided", "holds", "holds", "holds"]
+    assert rows[2]["why"] == "trial 3 cannot be a member: its predictions cannot be read (No such file or directory)"
 
 
 def _the_gallery_takes_a_closed_sweep_as_it_is(
@@ -124,7 +156,7 @@ def _the_gallery_takes_a_closed_sweep_as_it_is(
     assert main(["claims", "--all", "--write", str(page)]) == 0
     assert "written" in capfd.readouterr().out
     text = page.read_text()
-    assert "**5 claims: 4 hold, 1 do not hold.**" in text
+    assert "**6 claims: 5 hold, 1 do not hold.**" in text
     assert "## M: a small one" in text
     row = next(line for line in text.splitlines() if line.startswith("| M-impossible "))
     assert row.endswith("| no | **does not hold** |")

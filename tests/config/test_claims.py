@@ -42,6 +42,11 @@ def damaged(**changes: object) -> dict[str, Any]:
     return {key: value for key, value in {**GOOD, **changes}.items() if value is not None}
 
 
+def ensemble(**changes: object) -> dict[str, Any]:
+    """A side about ensembles with other entries."""
+    return {"metric": "val/nll", "over": {"model": "ensemble"}, **changes}
+
+
 @pytest.mark.parametrize(
     ("written", "why"),
     [
@@ -67,7 +72,7 @@ def damaged(**changes: object) -> dict[str, Any]:
         ([damaged(left="__import__('os')")], r"claims\.A-1\.left: must be a number"),
         ([damaged(left={"metric": "val/acuracy"})], r"left\.metric: is not measured"),
         ([damaged(left={"metric": "val/loss", "fo": {}})], r"left\.fo: unknown key"),
-        ([damaged(left={"metric": "val/loss", "at": "lats"})], "must be last, best or the number of an epoch"),
+        ([damaged(left={"metric": "val/loss", "at": "lats"})], "must be last, best, kept or the number of an epoch"),
         (
             [damaged(left={"metric": "test/loss", "at": "best"})],
             r"left\.at: has no meaning: test/loss is not measured in",
@@ -98,6 +103,38 @@ def damaged(**changes: object) -> dict[str, Any]:
         ),
         ([damaged(left={"metric": "val/loss", "over": {"model.hidden": "bets"}})], "is no way to reduce"),
         ([damaged(left={"metric": "val/loss", "over": {"model.hidden": {"plateau": 2}}})], "must be above 0"),
+        ([damaged(left=ensemble(metric="val/loss"))], r"left\.metric: is not measured of ensembles"),
+        ([damaged(left=ensemble(metric="test/accuracy"))], r"left\.metric: is not measured of ensembles"),
+        (
+            [damaged(left=ensemble(at="best"))],
+            r"left\.at: of ensembles must be kept, or left out: the predictions that",
+        ),
+        ([damaged(left=ensemble(at="last"))], r"left\.at: of ensembles must be kept"),
+        ([damaged(left=ensemble(at=3))], r"left\.at: of ensembles must be kept"),
+        ([damaged(left=ensemble(until=0.5))], r"left\.until: has no meaning for ensembles"),
+        (
+            [damaged(left=ensemble(over={"optimizer.lr": "best", "model": "ensemble"}))],
+            r"left\.over: must name keys with ensemble first",
+        ),
+        ([damaged(left=ensemble(over={"seed": "ensemble"}))], r"over\.seed: must say of how many seeds"),
+        ([damaged(left=ensemble(over={"model": {"ensemble": 7}}))], r"left\.over\.model: is no way to reduce"),
+        ([damaged(left=ensemble(over={"seed": {"ensemble": 0}}))], r"over\.seed\.ensemble: must be how many seeds"),
+        ([damaged(left=ensemble(over={"seed": {"ensemble": 2.0}}))], r"over\.seed\.ensemble: must be how many seeds"),
+        ([damaged(left=ensemble(over={"seed": {"mean": 3, "of": True}}))], r"over\.seed\.of: must be how many seeds"),
+        (
+            [damaged(left=ensemble(over={"seed": {"mean": 3, "of": 2}}))],
+            r"over\.seed\.mean: must be at most the 2 seeds",
+        ),
+        ([damaged(left=ensemble(over={"seed": {"mean": 3, "fo": 7}}))], r"over\.seed\.fo: unknown key"),
+        ([damaged(left=ensemble(over={"seed": {"rise": 7}}))], r"over\.seed: is no way to reduce"),
+        (
+            [damaged(left=ensemble(over={"seed": {"ensemble": 7}}), at_least={"metric": "val/nll"})],
+            r"claims\.A-1: its measures must all be of single seeds, or of groups of equally many",
+        ),
+        (
+            [damaged(left=ensemble(over={"seed": {"mean": 7}}), at_least=ensemble(over={"seed": {"ensemble": 3}}))],
+            r"claims\.A-1: its measures must all be of single seeds, or of groups of equally many",
+        ),
         ([damaged(left={"difference": [1]})], r"left\.difference: takes 2 sides, got 1"),
         ([damaged(left={"eval": "1"})], r"left\.eval: unknown key"),
     ],
@@ -120,6 +157,20 @@ def test_an_inequality_is_told_in_words() -> None:
         "(train/loss [model.hidden=2, best over optimizer.lr] - epochs until val/loss <= 0.5 [model.hidden=1]) >= 0.5 - 0.01"
     )
     assert len(list(claim.measures())) == 2
+
+
+def test_ensembles_are_told_in_words() -> None:
+    of_seeds = ensemble(over={"seed": {"ensemble": 3, "of": 7}, "model": "mean"})
+    singles = ensemble(over={"seed": {"median": 7}, "model": "mean"}, at="kept")
+    (claim,) = decode_claims([damaged(left=of_seeds, at_least=singles, every_seed=True)])
+    assert claim.inequality == (
+        "val/nll (kept epoch) [ensemble of 3 (of each 7) over seed, mean over model]"
+        " >= val/nll (kept epoch) [median of 7 over seed, mean over model] in every group"
+    )
+    assert claim.group == 7
+    (pool,) = decode_claims([damaged(left=ensemble(at="kept"))])
+    assert pool.inequality == "val/nll (kept epoch) [ensemble over model] >= 0.5"
+    assert pool.group is None
 
 
 def test_how_a_trial_is_chosen_is_told_in_words() -> None:
@@ -188,6 +239,35 @@ def test_an_epoch_that_no_trial_reaches_is_refused(experiment: Path) -> None:
     text = text.replace("space:", "space:\n  epochs: choice(2, 4)").replace(", epochs: best", "")
     experiment.write_text(text.replace("of: {", "of: {epochs: 2, "))
     with pytest.raises(ConfigError, match=r"claims\.A\.at=3: no trial has so many epochs; the most are 2"):
+        plan(["experiment=mine"], config_dir=where)
+
+
+def test_groups_take_as_many_seeds_as_there_are_at_most(experiment: Path) -> None:
+    side = "{metric: val/nll, of: {model.hidden: 1, optimizer.lr: 0.1}, over: {seed: {ensemble: 3}}}"
+    assert "claims.A.over.seed=1: takes 3 seeds a group; set repeat to a multiple" in refused(experiment, side)
+    where = write(experiment, CLAIM % side)
+    assert len(plan(["experiment=mine", "repeat=3"], config_dir=where).claims) == 1
+    fewer = plan(["experiment=mine", "repeat=2"], config_dir=where)
+    assert "the claim A is left out: repeat is not as the experiment has it" in fewer.notes
+    searched = experiment.read_text().replace("space:", "space:\n  seed: choice(1, 2, 3)")
+    experiment.write_text(searched)
+    with pytest.raises(
+        ConfigError, match=r"claims\.A\.over\.seed: is searched, and groups are of the seeds of `repeat`"
+    ):
+        plan(["experiment=mine"], config_dir=where)
+
+
+def test_a_key_with_one_value_needs_not_be_told(experiment: Path) -> None:
+    """So a pool of architectures may have settings of their own."""
+    side = "{metric: val/nll, of: {optimizer.lr: 0.1}, over: {model: ensemble}}"
+    where = write(experiment, CLAIM % side)
+    space = "\nspace:\n  model: choice(mlp, convnet)\n  optimizer.lr: choice(0.01, 0.1)\n"
+    when = "when:\n  model=mlp:\n    model.hidden: choice(%s)\n"
+    text = experiment.read_text()
+    experiment.write_text(text.replace(SPACE, space + when % "1"))
+    assert len(plan(["experiment=mine"], config_dir=where).claims) == 1
+    experiment.write_text(text.replace(SPACE, space + when % "1, 2"))
+    with pytest.raises(ConfigError, match=r"claims\.A\.model\.hidden: is searched"):
         plan(["experiment=mine"], config_dir=where)
 
 

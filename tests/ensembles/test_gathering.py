@@ -20,9 +20,9 @@ import pytest
 from orchestrator.base.costs import MULTIPLY_ADDS, key_of
 from orchestrator.base.errors import EXIT_BAD_INPUT, EXIT_OK, ConfigError, NotReadyError
 from orchestrator.base.layout import PREDICTIONS, trial_folder
+from orchestrator.base.stored_predictions import SPLITS, UnfitError, examples, logits, parse_header
 from orchestrator.cli import main
 from orchestrator.ensembles.gathering import Gathered, gather
-from orchestrator.ensembles.stored import SPLITS, UnfitError, examples, logits, parse_header
 from orchestrator.journal.record import read_sweep
 from tests.ensembles.finished import CLASSES, FINGERPRINT, TEST, VAL, Made, finished_sweep, packed, predictions
 
