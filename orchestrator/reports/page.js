@@ -248,6 +248,9 @@
   const word = (value) => (typeof value === "number" ? String(Number(value.toPrecision(5))) : value === null ? "" : String(value));
   const quoted = (text) => (/^[\w.\-/]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
+  // A dotted name that may go on in the next line after each of its dots.
+  const wrapping = (text) => text.split(/(?<=\.)/).flatMap((part) => [part, document.createElement("wbr")]).slice(0, -1);
+
   function fillLine() {
     const line = document.getElementById("filter");
     line.replaceChildren();
@@ -289,7 +292,11 @@
       row.tabIndex = 0;
       row.dataset.number = trial.trial;
       row.classList.toggle("picked", chosen !== null);
-      for (const [name, , kind] of columns) element("td", word(trial[name] ?? null), row).className = kind;
+      for (const [name, , kind] of columns) {
+        const cell = element("td", undefined, row), text = word(trial[name] ?? null);
+        cell.className = kind;
+        cell.append(...(kind === "name" ? wrapping(text) : [text]));
+      }
       return row;
     }));
     const more = document.getElementById("more");

@@ -210,3 +210,24 @@ def test_every_figure_is_drawn_without_an_error(diagnose: Diagnose, words: tuple
         line = driver.find_element("id", "filter").text
         assert line.startswith("1 of ")
         assert "orchestrator show" not in line
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.parametrize(("activation", "width"), [("relu", 1280), ("tanh", 1280), ("relu", 400)])
+def test_long_names_take_a_second_line(diagnose: Diagnose, activation: str, width: int, tmp_path: Path) -> None:
+    words = ("model=resnet20", f"activation={activation}", "data=synthetic", "--examples", "16")
+    assert diagnose(*words, "--output", "page.html")[0] == errors.EXIT_OK
+    with browser(tmp_path / "profile", offline=True, width=width) as driver:
+        driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
+        )
+        driver.get((tmp_path / "page.html").as_uri())
+        names = [cell.text.replace("\n", "") for cell in driver.find_elements("css selector", "#table td.name")]
+        assert names[4:6] == ["stage1.0.branch.1.affine", "stage1.0.activation"]
+        assert driver.execute_script("return document.documentElement.scrollWidth - innerWidth") <= 0
+        box = "document.querySelector('#trials .scroll')"
+        columns = driver.execute_script(f"return {box}.scrollWidth - {box}.clientWidth")
+        module = driver.execute_script("return document.querySelector('#table td.name').offsetWidth")
+        assert columns <= 0 if width == 1280 else module <= 160

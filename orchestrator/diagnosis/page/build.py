@@ -20,6 +20,9 @@ STYLE = """
 .near img { width: 56px; }
 .near img.asked { margin-right: 16px; }
 .near img.other { border: 3px solid #D55E00; }
+#table th { white-space: normal; overflow-wrap: normal; vertical-align: bottom; }
+#table th button { text-align: inherit; }
+#table th, #table td { padding-inline: 0.4rem; }
 """
 
 
@@ -30,7 +33,7 @@ class Table:
     Args:
         name: what they are: Layers.
         about: one or two sentences above.
-        columns: (key, title, `number` or `text`).
+        columns: (key, title, `number`, `text`, or `name`, which is dotted and may take several lines).
     """
 
     name: str

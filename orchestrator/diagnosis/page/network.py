@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 COLUMNS = [
     ("number", "layer", "number"),
-    ("name", "module", "text"),
+    ("name", "module", "name"),
     ("activation", "activation", "text"),
     ("features", "features", "number"),
     ("mean", "mean", "number"),
@@ -26,7 +26,7 @@ COLUMNS = [
     ("variance", "Var(dW)", "number"),
     ("update", "update/weight", "number"),
     ("neighbours", "1-NN (%)", "number"),
-    ("end", "ends in", "text"),
+    ("end", "ends in", "name"),
 ]
 
 ABOUT = (
@@ -44,7 +44,9 @@ def network_page(named: Named, found: Diagnosis) -> str:
         " ".join(named.words),
         f"{short(found.parameters)} parameters {when}, looked at with {found.examples:,} training images; loss {found.loss:.4g}.",
     ]
-    table = Table("Layers", ABOUT, COLUMNS, [row(layer) for layer in found.layers])
+    rows = [row(layer) for layer in found.layers]
+    columns = [column for column in COLUMNS if any(one[column[0]] not in (None, "") for one in rows)]
+    table = Table("Layers", ABOUT, columns, rows)
     title = f"{cut(named.title, 100)}: diagnosis"
     return page(title, [line for line in lines if line], figures(found), table)
 
