@@ -15,22 +15,36 @@ EXACTLY = "the sweep's name with its id (digits-0a1b2c3d), or its name alone whe
 
 
 def status_command(argv: Sequence[str]) -> int:
-    parser = Parser(prog="orchestrator status", description="All sweeps of a folder, or one in full.")
+    parser = Parser(prog="orchestrator status", description="All sweeps and comparisons of a folder, or one in full.")
     parser.add_argument(
-        "name", nargs="?", metavar="NAME", help="a sweep's name, or its name with the id: digits-0a1b2c3d"
+        "name",
+        nargs="?",
+        metavar="NAME",
+        help="a sweep's or a comparison's name, or its name with the id: digits-0a1b2c3d",
     )
     parser.add_argument(
         "--check", action="store_true", help="also check the journals and the MLflow database for damage"
     )
     add_runs_dir(parser)
     options = parser.parse_args(argv)
+    from orchestrator.housekeeping.comparisons import comparisons_in, find_comparison
     from orchestrator.housekeeping.databases import check_databases
-    from orchestrator.housekeeping.overview import detail_lines, look, survey, table_lines
+    from orchestrator.housekeeping.overview import (
+        comparison_detail,
+        comparison_lines,
+        detail_lines,
+        look,
+        survey,
+        table_lines,
+    )
     from orchestrator.journal.finding import find_sweep
     from orchestrator.journal.place import note
 
     if warning := note(options.runs_dir):
         say(warning)
+    if options.name is not None and (comparison := find_comparison(options.runs_dir, options.name)) is not None:
+        _say_all(comparison_detail(comparison))
+        return errors.EXIT_OK
     if options.name is not None:
         sweeps = [look(find_sweep(options.runs_dir, options.name))]
         _say_all(detail_lines(sweeps[0]))
@@ -40,6 +54,8 @@ def status_command(argv: Sequence[str]) -> int:
         say(
             f"there is no sweep in {options.runs_dir}; `orchestrator launch` makes one, --runs-dir names another folder"
         )
+    if options.name is None and (comparisons := comparisons_in(options.runs_dir)):
+        _say_all(["", *comparison_lines(comparisons)])
     code = errors.EXIT_OK
     if options.check and sweeps:
         say("")

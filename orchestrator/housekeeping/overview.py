@@ -1,4 +1,4 @@
-"""Where sweeps stand: `orchestrator status`, as a table of all and as the details of one."""
+"""Where sweeps stand: `orchestrator status`, as a table of all and as the details of one; and what comparisons there are."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from orchestrator.base.recorded import read_plan
 from orchestrator.base.records import State
 from orchestrator.base.secrets import redact
 from orchestrator.base.text import duration, table, word
+from orchestrator.housekeeping.comparisons import is_made
 from orchestrator.housekeeping.disk import Disk, disk_use, size
 from orchestrator.housekeeping.reading import Outline, read_outline
 from orchestrator.journal.cursor import is_shipping, read_status
@@ -169,6 +170,36 @@ def detail_lines(sweep: Overview, *, now: float | None = None) -> list[str]:
     if sweep.state == INTERRUPTED:
         rows.append(("go on", f"orchestrator resume {sweep.folder.name}{runs_dir_option(sweep.folder)}"))
     return block(rows)
+
+
+# Comparisons ----------------------------------------------------------------------------------------------------------
+
+
+def comparison_lines(folders: list[Path]) -> list[str]:
+    """A line a comparison."""
+    rows = [[path.name, _made(path), size(disk_use(path).total), _page(path)] for path in folders]
+    return table(["comparison", "made", "disk", "page"], rows)
+
+
+def comparison_detail(folder: Path) -> list[str]:
+    """One comparison: where it lies, and what finishes it where it was interrupted."""
+    rows = [("comparison", folder.name), ("made", _made(folder)), ("disk", str(disk_use(folder)))]
+    rows += [("folder", str(folder)), ("page", _page(folder))]
+    if not is_made(folder):
+        rows.append(("go on", f"orchestrator sync {folder.name}{runs_dir_option(folder.parent)}"))
+    return block(rows)
+
+
+def _page(folder: Path) -> str:
+    page = folder / layout.COMPARISON_PAGE
+    return str(page) if page.is_file() else "was not made"
+
+
+def _made(folder: Path) -> str:
+    return when((folder / layout.COMPARISON).stat().st_mtime_ns // 1_000_000)
+
+
+# One sweep ------------------------------------------------------------------------------------------------------------
 
 
 def _progress(sweep: Overview) -> str:

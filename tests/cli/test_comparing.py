@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -160,6 +162,35 @@ def test_json_is_the_record(compared: Compare, tmp_path: Path) -> None:
     assert json.loads(out) == read(path)
     assert path.parent.name.startswith("mine-")
     assert read(path)["settings"]["seed"] == 3
+
+
+def test_status_lists_comparisons_and_shows_one(
+    compared: Compare, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = ["--runs-dir", str(tmp_path / "runs")]
+    assert main(["status", *runs]) == 0
+    assert "comparison" not in capsys.readouterr().out
+    compared("--name", "mine")
+    compared("--name", "other", "--seed", "3")
+    mine, other = (path.parent for path in records(tmp_path))
+    os.utime(mine / "comparison.json", (1_700_000_000, 1_700_000_000))
+    assert main(["status", *runs]) == 0
+    sweeps, _, listed = capsys.readouterr().out.partition("\n\n")
+    assert "digits-00000001" in sweeps
+    header, *rows = listed.splitlines()
+    assert header.split() == ["comparison", "made", "disk", "page"]
+    assert [row.split()[0] for row in rows] == [other.name, mine.name], "the newest first"
+    assert rows[1].split()[1] == time.strftime("%Y-%m-%d", time.localtime(1_700_000_000))
+    assert rows[1].endswith(str(mine / "comparison.html"))
+    (mine / "finishing.json").unlink(missing_ok=True)
+    (mine / "comparison.html").unlink()
+    for command in ("status", "show"):
+        assert main([command, "mine", *runs]) == 0
+        told = capsys.readouterr().out
+        assert f"comparison  {mine.name}" in told
+        assert f"go on       orchestrator sync {mine.name} --runs-dir" in told
+    assert main(["status", "digits", *runs]) == 0
+    assert "comparison  " not in capsys.readouterr().out
 
 
 def test_what_was_typed_reaches_its_place(compared: Compare, asked: dict[str, Any], tmp_path: Path) -> None:
