@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.base import errors, yaml_files
 from orchestrator.base.errors import ConfigError, NotReadyError, Problem
 from orchestrator.base.processes import python
+from orchestrator.base.recorded import read_plan
 from orchestrator.base.settings import CONF, FREE_KEYS, KEPT_KEYS
 from orchestrator.base.text import say
 
@@ -79,11 +80,16 @@ def entries(overrides: Sequence[str] = ()) -> list[Entry]:
 
     found = []
     for name, title in choices("experiment"):
-        written = yaml_files.read(CONF / "experiment" / f"{name}.yaml")
+        written = _written(name)
         if written.get("claims"):
             photographs = {"override /data": PHOTOGRAPHS} in written.get("defaults", [])
             found.append(Entry(name, title, photographs, tuple(overrides)))
     return found
+
+
+def _written(name: str) -> dict[str, Any]:
+    """What stands in the file of an experiment."""
+    return yaml_files.read(CONF / "experiment" / f"{name}.yaml")
 
 
 def run_gallery(runs_dir: Path, overrides: Sequence[str], *, data: Path | None, write: Path | None, run: bool) -> int:
@@ -153,7 +159,14 @@ def _launches(opened: SweepOpened, entry: Entry) -> bool:
     if request is None or request.config_dir or request.config_name != "launch":
         return False
     wanted = _computed([f"experiment={entry.name}", *entry.overrides])
-    return _computed(request.overrides) == wanted
+    return _computed(request.overrides) == wanted and _claims_as_today(opened, entry)
+
+
+def _claims_as_today(opened: SweepOpened, entry: Entry) -> bool:
+    """Whether a sweep claims what the file does; overrides may have left claims out."""
+    recorded = read_plan(opened.plan).get("claims", [])
+    today = _written(entry.name).get("claims", [])
+    return recorded == today or (bool(entry.overrides) and all(claim in today for claim in recorded))
 
 
 def _computed(overrides: Sequence[str]) -> dict[str, str]:

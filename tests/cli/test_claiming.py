@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 from orchestrator.analysis.claims import HOLDS, Verdict
 from orchestrator.base.errors import ConfigError
 from orchestrator.base.layout import CONF, JOURNAL, PREDICTIONS, trial_folder
+from orchestrator.base.yaml_files import read
 from orchestrator.cli import gallery, main
 from orchestrator.cli.claiming import claims_command
 from orchestrator.cli.gallery import Entry, as_markdown, entries
@@ -242,44 +243,53 @@ def test_a_sweep_that_was_interrupted_goes_on_and_a_closed_one_stays(
     assert gallery._command(entry, tmp_path, None) == ["resume", folder.name, "--runs-dir", str(tmp_path)]
 
 
-def _typed(folder: Path, *overrides: str, reason: str = "finished", config_dir: str | None = None) -> Path:
-    """A closed sweep that was launched with these overrides, as its journal says."""
-    request = {"overrides": list(overrides), "config_dir": config_dir, "config_name": "launch"}
-    return simulated_sweep(folder, trials=3, epochs=2, request=request, ends=reason)
+E05 = Entry("e05_xavier_kaiming", "E05: Xavier and Kaiming", photographs=False)
+CLAIMED = read(CONF / "experiment" / "e05_xavier_kaiming.yaml")["claims"]
+
+
+def _typed(
+    folder: Path,
+    *overrides: str,
+    reason: str = "finished",
+    config_dir: str | None = None,
+    claims: Sequence[Mapping[str, Any]] = CLAIMED,
+) -> Path:
+    """A closed sweep of E05 that was launched with these overrides, as its journal says."""
+    request = {"overrides": [f"experiment={E05.name}", *overrides], "config_dir": config_dir, "config_name": "launch"}
+    return simulated_sweep(folder, trials=3, epochs=2, request=request, ends=reason, claims=claims)
 
 
 def test_a_sweep_of_an_experiment_under_its_own_name_is_not_run_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    entry = Entry("e05_xavier_kaiming", "E05: Xavier and Kaiming", photographs=False)
-    where = ["runs_dir=elsewhere", "max_concurrent=2", "+tracking=none", "data.root=mine"]
-    folder = _typed(tmp_path / "mine-00000000", "name=mine", f"experiment={entry.name}", *where)
-    assert read_sweep(folder).closed is not None
-    assert gallery._command(entry, tmp_path, None) is None
-    assert gallery._verdicts(entry, tmp_path) == []  # a simulated sweep has no claims
+    where = ["name=mine", "runs_dir=elsewhere", "max_concurrent=2", "+tracking=none", "data.root=mine"]
+    _typed(tmp_path / "mine-00000000", *where)
+    assert gallery._command(E05, tmp_path, None) is None
+    assert [one.claim.id for one in gallery._verdicts(E05, tmp_path)] == [claim["id"] for claim in CLAIMED]
     assert "e05_xavier_kaiming: as in the sweep mine-00000000" in capsys.readouterr().out
-    seeds = replace(entry, overrides=("repeat=5",))
+    seeds = replace(E05, overrides=("repeat=5",))
     assert gallery._command(seeds, tmp_path, None) is not None
-    assert gallery._command(replace(entry, name="e06_relu_bn_residual"), tmp_path, None) is not None
-    _typed(tmp_path / "five-00000000", "name=five", "repeat=5", f"experiment={entry.name}")
+    assert gallery._command(replace(E05, name="e06_degradation"), tmp_path, None) is not None
+    _typed(tmp_path / "five-00000000", "name=five", "repeat=5", claims=CLAIMED[1:])
     assert gallery._command(seeds, tmp_path, None) is None
 
 
 @pytest.mark.parametrize(
-    ("overrides", "reason", "config_dir"),
+    ("overrides", "how"),
     [
-        (["experiment=e05_xavier_kaiming", "seed=2"], "finished", None),
-        (["experiment=e05_xavier_kaiming", "trials=3"], "finished", None),
-        (["experiment=e05_xavier_kaiming"], "stopped", None),
-        (["experiment=e05_xavier_kaiming"], "finished", "/their/conf"),
+        (["seed=2"], {}),
+        (["trials=3"], {}),
+        ([], {"reason": "stopped"}),
+        ([], {"config_dir": "/their/conf"}),
+        ([], {"claims": CLAIMED[1:]}),
+        ([], {"claims": [CLAIMED[0] | {"margin": 0.01}, *CLAIMED[1:]]}),
     ],
 )
 def test_a_sweep_that_computed_something_else_does_not_stand_for_an_experiment(
-    tmp_path: Path, overrides: list[str], reason: str, config_dir: str | None
+    tmp_path: Path, overrides: list[str], how: dict[str, Any]
 ) -> None:
-    entry = Entry("e05_xavier_kaiming", "E05: Xavier and Kaiming", photographs=False)
-    _typed(tmp_path / "mine-00000000", *overrides, reason=reason, config_dir=config_dir)
-    command = gallery._command(entry, tmp_path, None)
+    _typed(tmp_path / "mine-00000000", *overrides, **how)
+    command = gallery._command(E05, tmp_path, None)
     assert command is not None
     assert command[0] == "launch"
 
