@@ -66,7 +66,7 @@ def test_the_value_of_an_option_is_no_override(tmp_path: Path, capsys: pytest.Ca
     assert "--name=seed=3" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["status", "results", "report", "show", "compare"])
+@pytest.mark.parametrize("command", ["results", "report", "compare"])
 def test_where_a_sweep_is_wanted_a_comparison_is_named(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
