@@ -80,16 +80,11 @@ def entries(overrides: Sequence[str] = ()) -> list[Entry]:
 
     found = []
     for name, title in choices("experiment"):
-        written = _written(name)
+        written = yaml_files.read(CONF / "experiment" / f"{name}.yaml")
         if written.get("claims"):
             photographs = {"override /data": PHOTOGRAPHS} in written.get("defaults", [])
             found.append(Entry(name, title, photographs, tuple(overrides)))
     return found
-
-
-def _written(name: str) -> dict[str, Any]:
-    """What stands in the file of an experiment."""
-    return yaml_files.read(CONF / "experiment" / f"{name}.yaml")
 
 
 def run_gallery(runs_dir: Path, overrides: Sequence[str], *, data: Path | None, write: Path | None, run: bool) -> int:
@@ -165,7 +160,7 @@ def _launches(opened: SweepOpened, entry: Entry) -> bool:
 def _claims_as_today(opened: SweepOpened, entry: Entry) -> bool:
     """Whether a sweep claims what the file does; overrides may have left claims out."""
     recorded = read_plan(opened.plan).get("claims", [])
-    today = _written(entry.name).get("claims", [])
+    today = yaml_files.read(CONF / "experiment" / f"{entry.name}.yaml").get("claims", [])
     return recorded == today or (bool(entry.overrides) and all(claim in today for claim in recorded))
 
 

@@ -123,11 +123,13 @@ def compose(catalogue: Catalogue, config_name: str, overrides: Overrides) -> Com
     """Compose the defaults list with the groups of the command line.
 
     Raises:
-        ConfigError: no such root file, or files or interpolations that do not fit together.
+        ConfigError: no such root file, one that cannot be read, or files or interpolations that do not fit together.
     """
+    if damage := catalogue.check(config_name, _picks(catalogue, overrides)):
+        raise ConfigError(damage)
     folder, others = catalogue.primary(config_name)
     path = [f'hydra.searchpath=["file://{other}"]' for other in others]
-    picks = [f"{group}={name}" for group, name in picks_of(catalogue, overrides)]
+    picks = [f"{group}={name}" for group, name in _picks(catalogue, overrides)]
     try:
         with _byte_order_marks(), initialize_config_dir(config_dir=str(folder), version_base="1.3"):
             config = compose_with_hydra(config_name, [*path, *picks], return_hydra_config=True)
@@ -172,7 +174,7 @@ def _byte_order_marks() -> Iterator[None]:
         ConfigSource._get_header_dict = staticmethod(header)  # type: ignore[assignment]
 
 
-def picks_of(catalogue: Catalogue, overrides: Overrides) -> Iterator[tuple[str, str]]:
+def _picks(catalogue: Catalogue, overrides: Overrides) -> Iterator[tuple[str, str]]:
     """The groups chosen on the command line; of a searched one the first choice, as all are swapped in later."""
     for group, files in catalogue.files.items():
         if group in overrides.fixed:

@@ -22,7 +22,7 @@ from orchestrator.space import Choice, Space
 
 from .claims import Claim, ClaimError, decode_claims
 from .claims_of_sweep import misfits
-from .composing import Composed, Overrides, compose, picks_of, read_overrides
+from .composing import Composed, Overrides, compose, read_overrides
 from .files import open_catalogue
 from .foreign import list_of
 from .grammar import SPACE_BLOCKS
@@ -210,14 +210,11 @@ class Draft:
 
     def _composed(self) -> Composed:
         """What Hydra makes of it. What is wrong here ends the check, as nothing more is known."""
-        picked = picks_of(self.catalogue, self.overrides)
-        self.problems += (damage := self.catalogue.check(self.config_name, picked))
         self.notes += [f"{problems[0]}; the file is left out" for problems in self.catalogue.broken.values()]
-        if not damage:
-            try:
-                return compose(self.catalogue, self.config_name, self.overrides)
-            except ConfigError as error:
-                self.problems += error.problems
+        try:
+            return compose(self.catalogue, self.config_name, self.overrides)
+        except ConfigError as error:
+            self.problems += error.problems
         raise ConfigError(self.problems)
 
     # root keys
