@@ -39,8 +39,8 @@ NOT_HERE = {
 }
 """What the lectures' experiments name and no sweep of today can run, with the reason."""
 
-BESIDE = {"tracking", "cluster", *(key for key in (*FREE_KEYS, *KEPT_KEYS) if key not in ("trials", "time_budget_s"))}
-"""Keys of a command line on which no result depends."""
+BESIDE = {"tracking", "cluster", *FREE_KEYS, *KEPT_KEYS} - {"trials", "time_budget_s", "keep_weights"}
+"""Keys of a command line on which no result depends, nor what another sweep could begin with."""
 
 
 @dataclass(frozen=True)

@@ -279,6 +279,7 @@ def test_a_sweep_of_an_experiment_under_its_own_name_is_not_run_again(
     [
         (["seed=2"], {}),
         (["trials=3"], {}),
+        (["keep_weights=0"], {}),
         ([], {"reason": "stopped"}),
         ([], {"config_dir": "/their/conf"}),
         ([], {"claims": CLAIMED[1:]}),
