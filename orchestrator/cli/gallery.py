@@ -32,7 +32,6 @@ INTERRUPTED = 128
 """Exit codes from here on are those of signals."""
 
 NOT_HERE = {
-    "E14 residual networks as ensembles": "is about units deleted at test time: see `orchestrator diagnose lesion`",
     "E16 transfer": "needs the weights of another sweep: `orchestrator launch search=transfer pretrained=SWEEP/TRIAL`",
     "E17 controller of an architecture search": "needs the controller, a sampler that learns by reinforcement",
     "E18 compound scaling": "needs another image size in each trial, and a sweep has one data set",

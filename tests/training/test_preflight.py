@@ -16,6 +16,8 @@ from orchestrator.training.data import decoding, loading
 from orchestrator.training.preflight import check, decoding_progress
 
 OWN = "orchestrator.training"
+LESION = f"{OWN}.evaluation.lesion.lesion"
+COLUMN = f"{OWN}.evaluation.column.column"
 MakeConfig = Callable[..., dict[str, Any]]
 
 
@@ -115,6 +117,32 @@ def test_a_way_of_evaluation_that_makes_no_sense_is_told_before_anything_is_star
     assert found.startswith(
         "evaluate=flips: looks at images in several ways, and this transfer computes their features"
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "evaluate", "told"),
+    [
+        ({"_target_": "models.mlp.mlp"}, {"_target_": LESION}, "needs a network with units that can be left out"),
+        (
+            {"_target_": "models.plain.plain_cifar", "depth": 14},
+            {"_target_": LESION, "deleted": 5},
+            "deleted must be at most 4, the units of this network, those that keep the shape, got 5",
+        ),
+        ({"_target_": "models.plain.plain_cifar", "depth": 14}, {"_target_": LESION, "deleted": 4}, None),
+        ({"_target_": "models.resnet.resnet_cifar", "depth": 8}, {"_target_": COLUMN}, "needs a fractal network"),
+        (
+            {"_target_": "models.fractalnet.fractalnet", "blocks": 3, "columns": 2},
+            {"_target_": COLUMN, "column": 3},
+            "column must be at most 2, the columns of this network, got 3",
+        ),
+    ],
+)
+def test_networks_without_the_units_or_columns_are_told_before_anything_is_started(
+    config: MakeConfig, model: dict[str, Any], evaluate: dict[str, Any], told: str | None
+) -> None:
+    choices = {"data": "synthetic", "evaluate": "its name"}
+    found = problems(("", config(model=model, evaluate=evaluate, choices=choices)))
+    assert [one.startswith(f"evaluate=its name: {told}") for one in found] == ([True] if told else [])
 
 
 def test_clipping_that_an_optimizer_cannot_do_with_is_told_before_anything_is_started(config: MakeConfig) -> None:
