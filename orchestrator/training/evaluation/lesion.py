@@ -73,13 +73,13 @@ class _Lesion:
         if self.swapped:
             pairs = alike(units)
             chosen = subsets(self.seed, first, len(stored), of=len(pairs), size=self.swapped)
-            with swapping(model, units, _orders(len(units), pairs, chosen).to(stored.device)):
+            with swapping(model, units, _orders(len(units), pairs, chosen)):
                 yield look(stored)
         else:
             free = [unit for unit in units if unit.free]
             chosen = subsets(self.seed, first, len(stored), of=len(free), size=self.deleted)
             gone = torch.zeros(len(stored), len(free), dtype=torch.bool).scatter_(1, chosen, True)
-            with deleting(model, free, gone.to(stored.device)):
+            with deleting(model, free, gone):
                 yield look(stored)
 
 
@@ -132,7 +132,7 @@ class _OneOf(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor | None = None
         for number in sorted(set(self.taken.tolist())):
-            rows = (self.taken == number).nonzero()[:, 0]
+            rows = (self.taken == number).nonzero()[:, 0].to(x.device)
             said = self.others[number](x[rows])
             out = said.new_empty((len(x), *said.shape[1:])) if out is None else out
             out[rows] = said
@@ -152,4 +152,4 @@ def _beside(rows: Tensor, outputs: Tensor) -> Tensor:
     """[N] as [N, 1, ...], to stand beside what a unit gives."""
     if len(outputs) != len(rows):
         raise ValueError(f"needs units that give one row for each of {len(rows)} images, got {len(outputs)}")
-    return rows.view(-1, *[1] * (outputs.dim() - 1))
+    return rows.to(outputs.device).view(-1, *[1] * (outputs.dim() - 1))
