@@ -52,6 +52,7 @@ class Fit:
         replaced: names in the network of the classifier, which stays as it was initialized since the file has none of these
             classes.
         classes: how many the file's classifier tells apart, where it is replaced; None where there is none.
+        other_classes: whether it tells as many apart, and they are others.
         left_out: names in the file, of auxiliary classifiers, that the network has not.
         absent: names in the network, of auxiliary classifiers, that the file has not.
         biases: name of a running mean in the network -> name in the file of the bias of the convolution before, which batch
@@ -65,6 +66,7 @@ class Fit:
     left_out: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     biases: Mapping[str, str] = field(default_factory=dict)
+    other_classes: bool = False
 
 
 def read_weights(contents: bytes) -> dict[str, Tensor]:
@@ -90,13 +92,16 @@ def read_weights(contents: bytes) -> dict[str, Tensor]:
     return {_current(name.removeprefix(prefix) if whole else name): value.detach() for name, value in found.items()}
 
 
-def fit(model: nn.Module, weights: Mapping[str, Tensor], tables: Mapping[str, Table]) -> Fit:
+def fit(
+    model: nn.Module, weights: Mapping[str, Tensor], tables: Mapping[str, Table], *, other_classes: bool = False
+) -> Fit:
     """How `weights` fit a network; its tensors may be on the meta device.
 
     The whole network is needed but for its classifier, which is replaced where classes differ, and auxiliary classifiers.
 
     Args:
         tables: library -> table of foreign names (`foreign.tables`).
+        other_classes: the file's classifier is replaced even where it tells as many apart.
 
     Raises:
         PretrainedError: tensors are missing, are too many, have another shape, or hold what is not finite.
@@ -104,13 +109,15 @@ def fit(model: nn.Module, weights: Mapping[str, Tensor], tables: Mapping[str, Ta
     found = _Matching(model, weights, tables)
     found.check_names()
     replaced, classes = found.replaced_classifier()
+    if others := other_classes and not replaced:
+        replaced = found.classifier()
     names = {own: theirs for own, theirs in found.there.items() if own not in replaced}
     found.check_shapes(names)
     state = model.state_dict()
     for own, theirs in names.items():
         _check_numbers(own, state[own], theirs, weights[theirs])
     biases = {own: theirs for theirs, own in found.absorbed().items()}
-    return Fit(found.library, names, replaced, classes, found.left_out, found.absent, biases)
+    return Fit(found.library, names, replaced, classes, found.left_out, found.absent, biases, others)
 
 
 def _check_numbers(name: str, own: Tensor, theirs: str, values: Tensor) -> None:
@@ -151,6 +158,7 @@ def described(fitted: Fit, num_classes: int) -> str:
     parts = [f"{len(fitted.names)} tensors by the names of {fitted.library}"]
     if fitted.replaced:
         there = "has none" if fitted.classes is None else f"is for {fitted.classes} classes"
+        there = "is for other ones" if fitted.other_classes else there
         parts.append(f"the classifier begins as initialized: the file {there}, the data have {num_classes}")
     else:
         parts.append(f"its classifier is taken over, too, as it has {num_classes} classes")
@@ -222,9 +230,13 @@ class _Matching:
                 " (depth, width, norm, stem)"
             )
 
+    def classifier(self) -> tuple[str, ...]:
+        """The names of its tensors in the network."""
+        return tuple(name for name in self.own if name.startswith(self._classifier))
+
     def replaced_classifier(self) -> tuple[tuple[str, ...], int | None]:
         """The names of the classifier if it is for other classes, with how many the file's has."""
-        names = tuple(name for name in self.own if name.startswith(self._classifier))
+        names = self.classifier()
         there = [name for name in names if name in self.there]
         if not there:
             return names, None

@@ -29,12 +29,14 @@ class PretrainedFile(TypedDict):
     """Where the weights are that a value of `pretrained` or `ticket` stands for.
 
     `trial` is the whole name of the trial that kept them; `seed` that from which the initial weights of a ticket follow;
+    `other_classes` whether that trial told other classes of the same data apart, so that its classifier is of no use;
     `pruned` whether that trial was pruned itself, so that its zeros are its mask.
     """
 
     path: str
     sha256: Annotated[str, Fits(lambda value: isinstance(value, str) and len(value) == 64, "a SHA-256")]
     trial: NotRequired[str]
+    other_classes: NotRequired[bool]
     seed: NotRequired[Annotated[int, COUNT]]
     pruned: NotRequired[bool]
 

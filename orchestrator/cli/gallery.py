@@ -11,7 +11,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,6 @@ INTERRUPTED = 128
 """Exit codes from here on are those of signals."""
 
 NOT_HERE = {
-    "E16 transfer": "needs the weights of another sweep: `orchestrator launch search=transfer pretrained=SWEEP/TRIAL`",
     "E17 controller of an architecture search": "needs the controller, a sampler that learns by reinforcement",
     "E18 compound scaling": "needs another image size in each trial, and a sweep has one data set",
 }
@@ -50,18 +49,26 @@ class Entry:
         title: what its file says it is.
         photographs: whether it needs a folder of photographs.
         overrides: beside its file, for other seeds or more of them.
+        source: the experiment with whose weights it begins, as its file says: `pretrained: e16_source/0`.
     """
 
     name: str
     title: str
     photographs: bool
     overrides: tuple[str, ...] = ()
+    source: str = ""
+
+    @property
+    def first(self) -> Entry | None:
+        """The experiment that has to be run before it, on the same data."""
+        return replace(self, name=self.source, source="") if self.source else None
 
     @property
     def command(self) -> str:
         """What launches it, as it is typed; folders are the reader's."""
         root = ["data.root=FOLDER"] if self.photographs else []
-        return shlex.join(["orchestrator", "launch", f"experiment={self.name}", *root, *self.overrides])
+        own = shlex.join(["orchestrator", "launch", f"experiment={self.name}", *root, *self.overrides])
+        return f"{self.first.command} && {own}" if self.first else own
 
     @property
     def sweep(self) -> str:
@@ -78,11 +85,13 @@ def entries(overrides: Sequence[str] = ()) -> list[Entry]:
     from orchestrator.config.catalogue import choices
 
     found = []
-    for name, title in choices("experiment"):
+    titles = dict(choices("experiment"))
+    for name, title in titles.items():
         written = yaml_files.read(CONF / "experiment" / f"{name}.yaml")
         if written.get("claims"):
             photographs = {"override /data": PHOTOGRAPHS} in written.get("defaults", [])
-            found.append(Entry(name, title, photographs, tuple(overrides)))
+            source = str(written.get("pretrained", "")).partition("/")[0]
+            found.append(Entry(name, title, photographs, tuple(overrides), source if source in titles else ""))
     return found
 
 
@@ -100,9 +109,9 @@ def run_gallery(runs_dir: Path, overrides: Sequence[str], *, data: Path | None, 
         why = ""
         if entry.photographs and data is None:
             why = "needs photographs: --data FOLDER"
-        elif run and (command := _command(entry, runs_dir, data)) is not None:
+        elif run and (commands := _commands(entry, runs_dir, data)):
             say(f"[{place}/{len(gallery)}] {entry.name}: {entry.title}")
-            code = subprocess.call(python("-m", "orchestrator", *command))
+            code = _run(commands)
             if code >= INTERRUPTED or code < 0:
                 say("interrupted; the same command goes on")
                 return abs(code)
@@ -118,6 +127,21 @@ def run_gallery(runs_dir: Path, overrides: Sequence[str], *, data: Path | None, 
     return errors.EXIT_NO_RESULT if any("exit code" in why for _, _, why in found) else errors.EXIT_OK
 
 
+def _run(commands: Sequence[Sequence[str]]) -> int:
+    """The exit code of the first that fails, after which none is run."""
+    codes = (subprocess.call(python("-m", "orchestrator", *command)) for command in commands)
+    return next((code for code in codes if code != errors.EXIT_OK), errors.EXIT_OK)
+
+
+def _commands(entry: Entry, runs_dir: Path, data: Path | None) -> list[list[str]]:
+    """What runs it, after that with whose weights it begins; nothing where it has been run."""
+    own = _command(entry, runs_dir, data)
+    if own is None:
+        return []
+    first = _command(entry.first, runs_dir, data) if entry.first else None
+    return [own] if first is None else [first, own]
+
+
 def _sweep_of(entry: Entry, runs_dir: Path) -> Path | None:
     """The newest sweep of an experiment there that is closed, under whatever name; else the one that can go on."""
     from orchestrator.analysis.claims import ENDED
@@ -126,7 +150,7 @@ def _sweep_of(entry: Entry, runs_dir: Path) -> Path | None:
     named, closed = [], []
     for folder in sweeps_in(runs_dir):
         opened = opening_of(folder)
-        if opened is None:
+        if opened is None or not _claims_as_today(opened, entry):
             continue
         if opened.name == entry.sweep:
             named.append(folder)
@@ -153,7 +177,7 @@ def _launches(opened: SweepOpened, entry: Entry) -> bool:
     if request is None or request.config_dir or request.config_name != "launch":
         return False
     wanted = _computed([f"experiment={entry.name}", *entry.overrides])
-    return _computed(request.overrides) == wanted and _claims_as_today(opened, entry)
+    return _computed(request.overrides) == wanted
 
 
 def _claims_as_today(opened: SweepOpened, entry: Entry) -> bool:
@@ -177,10 +201,18 @@ def _command(entry: Entry, runs_dir: Path, data: Path | None) -> list[str] | Non
     if folder is None:
         root = [f"data.root={json.dumps(str(data.resolve()))}"] if data is not None and entry.photographs else []
         where = f"runs_dir={json.dumps(str(runs_dir.resolve()))}"
-        return ["launch", f"experiment={entry.name}", f"name={entry.sweep}", where, *root, *entry.overrides]
+        weights = [f"pretrained={_weights_of(entry.first, runs_dir)}"] if entry.first else []
+        own = [f"experiment={entry.name}", f"name={entry.sweep}", where, *root, *weights]
+        return ["launch", *own, *entry.overrides]
     if read_sweep(folder).closed is None:
         return ["resume", folder.name, "--runs-dir", str(runs_dir)]
     return None
+
+
+def _weights_of(first: Entry, runs_dir: Path) -> str:
+    """The trial with whose weights another experiment begins."""
+    folder = _sweep_of(first, runs_dir)
+    return f"{first.sweep if folder is None else folder.name}/0"
 
 
 def _verdicts(entry: Entry, runs_dir: Path) -> list[Verdict]:

@@ -82,7 +82,8 @@ def _tried(
     while True:
         made = draft.plan(overrides)
         draft.raise_problems()
-        found = with_weights(made, draft.problems, wishes.find_trial, fetch=wishes.fetch)
+        experiments = draft.catalogue.files["experiment"]
+        found = with_weights(made, draft.problems, wishes.find_trial, fetch=wishes.fetch, experiments=experiments)
         draft.raise_problems()
         made = _with_probes(draft, found, wishes)
         if not (failing := draft.failing()):

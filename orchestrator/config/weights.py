@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,16 +39,24 @@ class Found:
     differing: Mapping[str, str] = field(default_factory=dict)
 
 
-def with_weights(made: SweepPlan, problems: list[Problem], find_trial: FindTrial | None, *, fetch: bool) -> Found:
+def with_weights(
+    made: SweepPlan,
+    problems: list[Problem],
+    find_trial: FindTrial | None,
+    *,
+    fetch: bool,
+    experiments: Collection[str] = (),
+) -> Found:
     """The plan with its weights; what cannot be found is a problem.
 
     Args:
+        experiments: those that there are; one begins with weights of another by naming a trial of its sweep.
         fetch: bring weights that are not here; otherwise a note says so.
 
     Raises:
         NotReadyError: a file is not there, or could not be downloaded.
     """
-    files: dict[str, dict[str, str]] = {}
+    files: dict[str, dict[str, Any]] = {}
     names: dict[str, str] = {}
     differing: dict[str, str] = {}
     notes: list[str] = []
@@ -59,9 +68,9 @@ def with_weights(made: SweepPlan, problems: list[Problem], find_trial: FindTrial
             continue
         try:
             found = find_weights(made.root.runs_dir, value, model, find_trial, fetch=fetch)
-            file = described(found) if found else {}
+            file = described(found, made.base["data"]) if found else {}
         except ConfigError as error:
-            problems += [Problem("pretrained", problem.why, value) for problem in error.problems]
+            problems += [_not_found(problem, value, made.root.runs_dir, experiments) for problem in error.problems]
         except ValueError as error:
             problems.append(Problem("pretrained", str(error), value))
         else:
@@ -78,6 +87,17 @@ def with_weights(made: SweepPlan, problems: list[Problem], find_trial: FindTrial
     made = _named_in_full(made, names)
     base = {**made.base, PRETRAINED_FILES: {**made.base.get(PRETRAINED_FILES, {}), **files}}
     return Found(replace(made, base=base, notes=(*made.notes, *dict.fromkeys(notes))), complete, differing)
+
+
+def _not_found(problem: Problem, value: str, runs_dir: str, experiments: Collection[str]) -> Problem:
+    """The problem of a trial that is not there, with the experiment that makes it if there is one of that name."""
+    sweep = value.partition("/")[0]
+    if problem.value != sweep or sweep not in experiments:  # what is wrong is not that the sweep is missing
+        return Problem("pretrained", problem.why, value)
+    where = [] if Path(runs_dir) == Path("runs").absolute() else [f"runs_dir={runs_dir}"]
+    command = shlex.join(["orchestrator", "launch", f"experiment={sweep}", *where])
+    why = f"are weights of experiment={sweep}, of which there is no sweep in {runs_dir} yet"
+    return Problem("pretrained", why, value, hint=f"run it first:  {command}")
 
 
 def left_to_init(made: SweepPlan, left: Mapping[str, Sequence[str]], problems: list[Problem]) -> list[str]:
@@ -123,8 +143,11 @@ def find_weights(
     return pretrained.located(value, model, Path.cwd(), find_trial=find if find_trial else None, fetch=fetch)
 
 
-def described(found: KeptWeights) -> dict[str, str]:
+def described(found: KeptWeights, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What a configuration says of a file of weights.
+
+    Args:
+        data: those of the trials that begin with them; None where these are the same.
 
     Raises:
         ValueError: it is too large to be weights.
@@ -132,7 +155,10 @@ def described(found: KeptWeights) -> dict[str, str]:
     """
     from orchestrator.training import pretrained
 
-    of_trial = {"trial": found.trial} if found.trial else {}
+    of_trial: dict[str, Any] = {"trial": found.trial} if found.trial else {}
+    before = found.config.get("data") or {}
+    if data and before.get("_target_") == data["_target_"] and before.get("classes") != data.get("classes"):
+        of_trial["other_classes"] = True
     return {"path": str(found.path), "sha256": pretrained.digest(found.path), **of_trial}
 
 

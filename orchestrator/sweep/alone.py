@@ -317,7 +317,7 @@ def _other_weights(config: dict[str, Any], before: str | None, runs_dir: Path) -
     try:
         found = find_weights(str(runs_dir), value, model, kept_weights)
         assert found is not None, "what is not here is brought"
-        file = described(found)
+        file = described(found, config["data"])
     except ConfigError as error:
         return [replace(problem, key="pretrained", value=value) for problem in error.problems]
     except ValueError as error:

@@ -113,7 +113,7 @@ def digest(path: Path) -> str:
     return hashlib.sha256(_read(path)).hexdigest()
 
 
-def file_of(config: Mapping[str, Any]) -> Mapping[str, str] | None:
+def file_of(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Path and SHA-256 of the weights that a trial begins with; None where it has none.
 
     Raises:
@@ -167,12 +167,17 @@ def take_over(config: Mapping[str, Any], model: nn.Module) -> pretrained.Fit | N
         NotReadyError: the file is not there, or another one than recorded.
     """
     file = file_of(config)
-    if file is None:
+    if file is None or from_scratch(config):
         return None
     weights = read(Path(file["path"]), file["sha256"])
     fitted = fits(config, model, weights)
     pretrained.take_over(model, weights, fitted)
     return fitted
+
+
+def from_scratch(config: Mapping[str, Any]) -> bool:
+    """Whether `transfer` leaves the weights aside that there are."""
+    return bool(getattr(build(config.get("transfer") or {}), "from_scratch", False))
 
 
 def fits(config: Mapping[str, Any], model: nn.Module, weights: Mapping[str, Tensor]) -> pretrained.Fit:
@@ -181,7 +186,9 @@ def fits(config: Mapping[str, Any], model: nn.Module, weights: Mapping[str, Tens
     Raises:
         ValueError: they do not; the message says which tensors.
     """
-    return pretrained.fit(model, weights, foreign.tables(resolve(config["model"]["_target_"])))
+    file = file_of(config) or {}
+    tables = foreign.tables(resolve(config["model"]["_target_"]))
+    return pretrained.fit(model, weights, tables, other_classes=bool(file.get("other_classes")))
 
 
 _kept: dict[str, dict[str, Tensor]] = {}

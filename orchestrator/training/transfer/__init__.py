@@ -10,6 +10,6 @@ has no gradient, no weight decay and no place in the penalty of `l2`.
 
 from orchestrator.training.transfer.base import Transfer
 from orchestrator.training.transfer.probes import head, stage_probe
-from orchestrator.training.transfer.tuning import top_layers, whole
+from orchestrator.training.transfer.tuning import scratch, top_layers, whole
 
-__all__ = ["Transfer", "head", "stage_probe", "top_layers", "whole"]
+__all__ = ["Transfer", "head", "scratch", "stage_probe", "top_layers", "whole"]

@@ -28,6 +28,7 @@ class Transfer:
         count: the layers with weights, from input to output -> how many of them are trained, counted from the output.
         features_once: nothing but the last part is trained, on features that are computed once.
         lr_factor: the learning rate of each stage is that of the next one times this.
+        from_scratch: `pretrained` is not taken over.
 
     Raises (from its functions):
         ValueError: the network does not have what is asked for.
@@ -37,6 +38,7 @@ class Transfer:
     count: Callable[[list[Layer]], int] = _all_layers
     features_once: bool = False
     lr_factor: float = 1.0
+    from_scratch: bool = False
 
     def trained(self, model: nn.Module) -> list[Layer]:
         """The layers of an adapted network that are trained.

@@ -47,6 +47,11 @@ def whole(*, lr_factor: float = 1.0) -> Transfer:
     return Transfer(lr_factor=lr_factor)
 
 
+def scratch() -> Transfer:
+    """Every layer is trained, from its initial weights: what `pretrained` ones are compared with in one search."""
+    return Transfer(from_scratch=True)
+
+
 def _check_factor(lr_factor: float) -> None:
     if not 0 < lr_factor <= 1:
         raise ValueError(f"lr_factor must be more than 0 and at most 1, got {lr_factor:g}")
