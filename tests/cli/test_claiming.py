@@ -191,6 +191,49 @@ def test_the_gallery_goes_on_where_one_fails_and_names_what_is_left_out(
     assert "- E1: one (`one`): was not run" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_gallery_runs_the_experiment_with_whose_weights_another_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Tiny: what an override takes from the search takes the claims about it."""
+    (named,) = (entry for entry in entries() if entry.name == "e16_transfer")
+    assert named.first is not None
+    assert (named.source, named.first.name, named.first.first) == ("e16_source", "e16_source", None)
+    one = "orchestrator launch experiment=e16_source && orchestrator launch experiment=e16_transfer"
+    assert named.command == one
+    tiny = ("epochs=1", "repeat=1", "batch_size=10", "data.examples_per_class=2", "tracking=none")
+    monkeypatch.setattr(gallery, "entries", lambda _: [replace(named, overrides=tiny)])
+    monkeypatch.setattr(Entry, "sweep", property(lambda entry: f"g-{entry.name}"))
+    ran: list[list[str]] = []
+
+    def call(command: list[str]) -> int:
+        ran.append(command[command.index("orchestrator") + 1 :])
+        return main(ran[-1])
+
+    monkeypatch.setattr(gallery.subprocess, "call", call)
+    assert main(["claims", "--all", "--runs-dir", str(tmp_path)]) == 0
+    assert [words[1] for words in ran] == ["experiment=e16_source", "experiment=e16_transfer"]
+    source, target = (read_sweep(find_sweep(tmp_path, f"g-{words[1][11:]}")) for words in ran)
+    begun = {trial.config["pretrained"] for trial in target.trials.values()}
+    assert begun == {f"{source.uid}/0"}
+    assert len(target.trials) == 12
+    assert "| E16-2-linear-near-all | 003 " in capfd.readouterr().out
+
+    assert main(["claims", "--all", "--runs-dir", str(tmp_path)]) == 0
+    assert len(ran) == 2
+
+
+def test_the_gallery_runs_nothing_that_begins_with_weights_of_what_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(gallery.subprocess, "call", lambda command: ran.append(command[5]) or 4)
+    monkeypatch.setattr(gallery, "entries", lambda _: [Entry("two", "E2: two", photographs=False, source="one")])
+    assert main(["claims", "--all", "--runs-dir", str(tmp_path)]) == 4
+    assert ran == ["experiment=one"]
+    assert "- E2: two (`two`): ended with exit code 4" in capsys.readouterr().out
+
+
 def test_the_page_shows_each_command_with_the_overrides_that_it_was_run_with() -> None:
     (claim,) = decode_claims([{"id": "A", "lecture": "004 L1", "says": "so", "left": 1, "at_least": 0}])
     found = [Verdict(claim, HOLDS, 1.0, 0.0)]

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
+import torch
 
 from orchestrator.base import yaml_files
 from orchestrator.base.costs import key_of, known_costs
@@ -19,6 +21,8 @@ from orchestrator.config.claims import ClaimError, Measure, decode_claims, words
 from orchestrator.config.plan import SweepPlan, describe_plan, trial_config
 from orchestrator.config.planning import plan
 from orchestrator.config.resuming import checked
+from orchestrator.training.build import build_model, load_data
+from orchestrator.training.pretrained import KeptWeights
 
 CLAIMING = sorted(
     path.stem for path in (CONF / "experiment").glob("*.yaml") if yaml_files.read(path).get("claims") is not None
@@ -387,12 +391,26 @@ def test_every_experiment_plans_with_all_its_claims(name: str, tmp_path: Path, p
     written = yaml_files.read(CONF / "experiment" / f"{name}.yaml")
     on_photographs = {"override /data": "image_folder"} in written["defaults"]
     root = [f"data.root={photographs}", "batch_size=4"] if on_photographs else []
-    made = plan([f"experiment={name}", f"runs_dir={tmp_path}", *root])
+    made = plan([f"experiment={name}", f"runs_dir={tmp_path}", *root], find_trial=initial_weights)
     assert len(made.claims) == len(written["claims"]) > 0
-    assert not made.notes
+    assert [note for note in made.notes if not note.startswith("pretrained=")] == []
     for claim in made.claims:
         assert claim["id"].startswith(f"{name[:3].upper()}-")
         assert re.fullmatch(r"00[0134] L\d+", claim["lecture"])
+
+
+def initial_weights(runs_dir: Path, value: str) -> KeptWeights:
+    """What the only trial of an experiment would keep, untrained."""
+    source, _, index = value.partition("/")
+    assert index == "0"
+    made = plan([f"experiment={source}", f"runs_dir={runs_dir}"])
+    assert (made.root.name, made.root.trials) == (source, 1)
+    config = trial_config(made, {})
+    path = runs_dir / f"{source}.safetensors"
+    path.write_bytes(
+        safetensors.torch.save(build_model(config, load_data(config), torch.device("cpu"))[0].state_dict())
+    )
+    return KeptWeights(path, f"{source}-0a1b2c3d/0", config)
 
 
 @pytest.fixture(scope="session")

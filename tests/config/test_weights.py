@@ -16,6 +16,7 @@ from orchestrator.base.errors import ConfigError, NotReadyError
 from orchestrator.config import resuming
 from orchestrator.config.plan import SweepPlan, trial_config
 from orchestrator.config.planning import plan
+from orchestrator.housekeeping.loading import kept_weights
 from orchestrator.training import pretrained
 from orchestrator.training.comparison import compared, differences
 from orchestrator.training.pretrained import KeptWeights
@@ -102,6 +103,41 @@ def test_what_the_trial_of_the_weights_had_otherwise_is_told(tmp_path: Path) -> 
     wider = refused("pretrained=short/3", where, "norm=none", find_trial=kept)
     assert "holds 8 that the network has not (stage1.norm" in wider
     assert wider.endswith("norm is default there, none here")
+
+
+def test_a_classifier_of_other_classes_of_the_same_data_is_not_taken_over(tmp_path: Path) -> None:
+    weights("own.safetensors", classes=3)
+    digits = {"_target_": "orchestrator.training.data.digits.digits", "classes": [0, 1, 2]}
+
+    def of_digits(runs_dir: Path, name: str) -> KeptWeights:
+        return replace(kept(runs_dir, name), config={**CONFIG, "data": digits})
+
+    own = [*MODEL, "data=digits", "pretrained=short/3", f"runs_dir={tmp_path}"]
+    own.remove("data=synthetic")
+    (file,) = plan([*own, "data.classes=[3,4,5]"], find_trial=of_digits).base["pretrained_files"].values()
+    assert file["other_classes"] is True
+    made = plan([*own, "data.classes=[0,1,2]"], find_trial=of_digits)
+    assert "other_classes" not in next(iter(made.base["pretrained_files"].values()))
+    assert any("its classifier is taken over, too, as it has 3 classes" in note for note in made.notes)
+
+
+@pytest.mark.parametrize("where", [[], ["runs_dir=elsewhere"]])
+def test_the_experiment_whose_weights_are_missing_is_named(tmp_path: Path, where: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan(["experiment=e16_transfer", *where], find_trial=kept_weights)
+    (problem,) = caught.value.problems
+    folder = tmp_path / ("elsewhere" if where else "runs")
+    assert str(problem).startswith(
+        f"pretrained=e16_source/0: are weights of experiment=e16_source, of which there is no sweep in {folder} yet; "
+        "run it first:  orchestrator launch experiment=e16_source"
+    )
+    assert (f" runs_dir={folder}" in str(problem)) == bool(where)
+
+
+def test_a_sweep_that_is_missing_and_no_experiment_is_told_as_ever() -> None:
+    said = refused("pretrained=mine/3", find_trial=kept_weights)
+    assert said.startswith("pretrained=mine/3: no sweep of that name in ")
+    assert "run it first" not in said
 
 
 def test_search_over_init_is_refused_where_the_file_gives_everything() -> None:

@@ -61,6 +61,26 @@ def test_a_classifier_for_as_many_classes_is_taken_over(trial: MakeTrial, tmp_pa
     assert all(torch.equal(tensor, weights[name]) for name, tensor in found.items())
 
 
+def test_a_classifier_of_other_classes_is_its_own_even_where_there_are_as_many(
+    trial: MakeTrial, tmp_path: Path
+) -> None:
+    settings, weights = written(tmp_path / "w.safetensors", classes=4)
+    ((value, file),) = settings["pretrained_files"].items()
+    settings["pretrained_files"] = {value: {**file, "other_classes": True}}
+    found, plain = (state(TrialRun(trial("", **more))) for more in (settings, {"model": CONVNET}))
+    for name, tensor in found.items():
+        expected = plain if name.startswith("classifier") else weights
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_from_scratch_is_as_without_weights(trial: MakeTrial, tmp_path: Path) -> None:
+    settings, _ = written(tmp_path / "w.safetensors", classes=4)
+    scratch = {"_target_": "orchestrator.training.transfer.scratch"}
+    aside, none = (TrialRun(trial("", **more)) for more in ({**settings, "transfer": scratch}, {"model": CONVNET}))
+    assert [one.metrics["train/loss"] for one in aside] == [one.metrics["train/loss"] for one in none]
+    assert all(torch.equal(tensor, state(none)[name]) for name, tensor in state(aside).items())
+
+
 def test_frozen_weights_are_those_of_the_file_whatever_the_seed(trial: MakeTrial, tmp_path: Path) -> None:
     settings, weights = written(tmp_path / "w.safetensors")
     first, second = (TrialRun(trial("", **settings, transfer=HEAD, seed=seed)) for seed in (0, 1))
