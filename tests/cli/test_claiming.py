@@ -191,6 +191,7 @@ def test_the_gallery_goes_on_where_one_fails_and_names_what_is_left_out(
     assert "- E1: one (`one`): was not run" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # two sweeps; the commands alone are below
 @pytest.mark.usefixtures("ray_cluster")
 def test_the_gallery_runs_the_experiment_with_whose_weights_another_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -226,9 +227,13 @@ def test_the_gallery_runs_the_experiment_with_whose_weights_another_begins(
 def test_the_gallery_runs_nothing_that_begins_with_weights_of_what_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    two = Entry("two", "E2: two", photographs=False, overrides=("seed=2",), source="one")
+    first, own = gallery._commands(two, tmp_path, None)
+    assert first[1:3] == ["experiment=one", "name=claims-one-seed-2"]
+    assert own[-2:] == ["pretrained=claims-one-seed-2/0", "seed=2"]
     ran: list[str] = []
     monkeypatch.setattr(gallery.subprocess, "call", lambda command: ran.append(command[5]) or 4)
-    monkeypatch.setattr(gallery, "entries", lambda _: [Entry("two", "E2: two", photographs=False, source="one")])
+    monkeypatch.setattr(gallery, "entries", lambda _: [two])
     assert main(["claims", "--all", "--runs-dir", str(tmp_path)]) == 4
     assert ran == ["experiment=one"]
     assert "- E2: two (`two`): ended with exit code 4" in capsys.readouterr().out

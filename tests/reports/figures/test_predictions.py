@@ -22,7 +22,7 @@ from orchestrator.reports.data import SweepData
 from orchestrator.reports.figures import confusion, mistakes
 from orchestrator.reports.parts.images import data_uri, stored_images
 from orchestrator.reports.parts.predictions import best_predictions
-from orchestrator.training.data import Contents, Dataset, Source
+from orchestrator.training.data import Contents, Dataset, Source, load
 from orchestrator.training.data.cache import cached
 from orchestrator.training.data.dataset import assemble
 from tests.reports.made import sweep, trial
@@ -147,6 +147,17 @@ def test_a_pipe_in_the_place_of_the_cache_is_not_waited_for(tmp_path: Path) -> N
     os.mkfifo(tmp_path / entry / "entry.json")
     config = {"data": SPLIT, "data_entry": entry, "data_cache": str(tmp_path)}
     assert stored_images(config, "x") == "its images are no longer in the cache of decoded images"
+
+
+def test_the_images_of_chosen_classes_are_those_of_the_data_set(tmp_path: Path) -> None:
+    spec = {"_target_": "orchestrator.training.data.digits.digits", "classes": [7, "2"]}
+    chosen = load(spec, cache=tmp_path)
+    config = {"data": spec, "data_entry": chosen.entry, "data_cache": str(tmp_path)}
+    found = stored_images(config, chosen.fingerprint)
+    assert not isinstance(found, str)
+    assert np.array_equal(found, chosen.images)
+    others = {**config, "data": {**spec, "classes": [7, 3]}}
+    assert stored_images(others, chosen.fingerprint) == "the images in the cache are not those that it was trained on"
 
 
 def test_photographs_are_scaled_down() -> None:
