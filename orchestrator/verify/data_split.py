@@ -65,10 +65,17 @@ def _split(trial: TrialEvidence, spec: Mapping[str, Any]) -> Split:
 
 
 def _of_classes(split: Split, chosen: list[Any], names: tuple[str, ...]) -> Split:
-    """The examples of some classes alone, each labelled with its class's place among those."""
+    """The examples of some classes alone, each labelled with its class's place among those.
+
+    Raises:
+        NotChecked: there are no such classes.
+    """
     import numpy as np
 
-    numbers = np.array([names.index(one) if isinstance(one, str) else one for one in chosen])
+    known = (*range(len(names)), *names)
+    if not all(isinstance(one, str | int) and one in known for one in chosen):
+        raise NotChecked(f"the data set has not the classes {str(chosen)[:200]}")
+    numbers = np.array([one if isinstance(one, int) else names.index(one) for one in chosen])
     found = {}
     for name, (ids, labels) in split.items():
         is_one = labels[:, None] == numbers
