@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from orchestrator.training.build import build_evaluation, build_optimizer, build_schedule
-from orchestrator.training.preflight import build_alone
+from orchestrator.training.tries.parts import build_alone
 
 
 def try_alone(config: Mapping[str, Any], group: str) -> None:

@@ -1,71 +1,63 @@
 """A try of every configuration before anything is started: data loaded, every part built, one batch through the model.
 
-Models are built on the meta device, which has shapes but no numbers: the largest costs neither time nor memory.
+What is tried is in `tries/`: parts, the network, and what is found; the order in which is here.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import re
 import time
-import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from models import facts as facts_of_model
 from models.checks import RefusedError
-from models.initializers import Needing
 from models.network import part_names
-from models.outputs import Outputs
 from models.pretrained import described
-from models.tracing import Tracer, trace
-from orchestrator.base.build import build
+from models.tracing import trace
 from orchestrator.base.costs import COSTS, MULTIPLY_ADDS, key_of
-from orchestrator.base.errors import ConfigError, OrchestratorError, Problem
-from orchestrator.base.groups import OF_MODEL, TRIAL_GROUPS
-from orchestrator.base.settings import TRIAL_KEYS
-from orchestrator.base.targets import resolve
-from orchestrator.base.text import about
+from orchestrator.base.errors import Problem
+from orchestrator.base.groups import OF_MODEL
 from orchestrator.training import pretrained
 from orchestrator.training.batches import batch_sizes
 from orchestrator.training.build import (
     build_evaluation,
-    build_loss,
-    build_model,
     build_optimizer,
     build_schedule,
     build_transfer,
-    check_clipping,
     check_evaluation,
     check_pruning,
     load_data,
     prepare_transfer,
 )
-from orchestrator.training.data import Dataset, cache_folder
+from orchestrator.training.data import Dataset
 from orchestrator.training.data.cache import UndecodedError
-from orchestrator.training.data.source import Progress, Source
 from orchestrator.training.device import check_precision
-from orchestrator.training.losses import Batch
-from orchestrator.training.penalties import refuse_decay_twice
 from orchestrator.training.remarks import of_early_stopping, of_optimizer, of_preprocess, of_schedule
 from orchestrator.training.snapshots import snapshot_epochs
-
-T = TypeVar("T")
-
-PROBE_IMAGES = 2
-
-CALLED = frozenset(group.name for group in TRIAL_GROUPS if group.called)
-
-BUILT_ALONE = tuple(group.name for group in TRIAL_GROUPS if not group.provided and group.name != "data")
-"""Groups whose targets need nothing from the engine."""
+from orchestrator.training.tries.decoding import decoding_progress
+from orchestrator.training.tries.findings import Findings
+from orchestrator.training.tries.network import all_trained, count_parameters, probe_model, refused_group
+from orchestrator.training.tries.parts import (
+    BUILT_ALONE,
+    PROBE_IMAGES,
+    build_alone,
+    build_source,
+    check_decay,
+    check_init,
+    check_preprocess,
+    check_shortened,
+    data_are_here,
+    expected_device,
+    probe_loss,
+)
 
 MODEL_KEYS = ("data", "model", *OF_MODEL)
 """What decides a model's shape."""
@@ -76,18 +68,11 @@ PART_KEYS = (*MODEL_KEYS, "transfer")
 COSTS_S = 1.0
 """Before a launch, so many seconds are spent on what networks cost."""
 
-DECODING_TOLD_AFTER_S = 2.0
-DECODING_TOLD_EVERY_S = 3.0
 
 AS_INITIALIZED = "as_initialized"
 """The fact of what `pretrained` leaves: value and choice of model -> the names of the tensors that the file does not give."""
 
 RANDOM_FEATURES = "transfer={} without pretrained=: what is not trained stays as it was initialized"
-
-COMPUTED_PARAMETERS = 30_000_000
-"""A user's models up to this size compute their probe on the CPU: the first forward pass on the meta device imports torch's
-compiler, which takes as long as starting the whole program (torch 2.15), and code of theirs may need numbers. Those of the
-catalogue need neither: their shapes are known (`models.tracing`)."""
 
 
 @dataclass(frozen=True)
@@ -165,19 +150,13 @@ def _try(
 
 
 @dataclass
-class _Probe:
+class _Probe(Findings):
     say: Callable[[str], None] | None
     costs_s: float = math.inf
     weights: bool = True
     decode: bool = True
     facts: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    found: dict[tuple[str, str, str], tuple[Problem, list[str]]] = field(default_factory=dict)
-    _tried: dict[str, Any] = field(default_factory=dict)
-
-    def problems(self) -> list[Problem]:
-        """Each problem once, with the configurations that have it, unless all say so in the key already."""
-        return [replace(p, where=p.where or _labels(f"{p.key}={p.value}", labels)) for p, labels in self.found.values()]
 
     def check_without_data(self, label: str, config: Mapping[str, Any]) -> None:
         """Try the parts of one configuration that need neither the data nor the model."""
@@ -327,245 +306,3 @@ class _Probe:
                 "fingerprint": dataset.fingerprint,
                 "data_entry": dataset.entry,
             }
-
-    def _once(self, part: str, config: Mapping[str, Any], keys: Iterable[str], make: Callable[[], T]) -> T:
-        """What `make` gives, made once for equal values of `keys`; its failure is remembered too."""
-        key = json.dumps([part, [config[k] for k in keys]], sort_keys=True)
-        if key not in self._tried:
-            try:
-                self._tried[key] = make()
-            except (ValueError, ConfigError) as error:
-                self._tried[key] = error
-            except OrchestratorError:
-                raise
-            except Exception as error:  # a target may be code of the user's, which raises what it likes
-                self._tried[key] = ValueError(_raised(error))
-        made = self._tried[key]
-        if isinstance(made, ValueError | ConfigError):
-            raise made
-        return made  # type: ignore[no-any-return]
-
-    @contextmanager
-    def _collect(self, label: str, config: Mapping[str, Any], group: str, dataset: Dataset | None = None) -> Any:
-        """Write down the problems of a part of the configuration."""
-        try:
-            yield
-        except ConfigError as error:
-            for p in error.problems:
-                near = p.nearest and (p.nearest if p.key == "_target_" else f"{group}.{p.nearest}")
-                self._add(label, replace(p, key=f"{group}.{p.key}", nearest=near))
-        except ValueError as error:
-            value = config["choices"].get(group, config[group] if group in TRIAL_KEYS else None)
-            why = str(error)
-            if dataset is not None:
-                # the model knows the size only, the user the name of the data
-                data = config["choices"].get("data", dataset.name)
-                why = re.sub(r"\bgot (\d+x\d+)$", rf"data={data} gives \1", why)
-            if group == "batch_size":
-                why = why.removeprefix("batch_size ").partition(", got")[0]
-            self._add(label, Problem(group, why, value))
-
-    def _add(self, label: str, problem: Problem) -> None:
-        labels = self.found.setdefault((problem.key, str(problem.value), problem.why), (problem, []))[1]
-        if label not in labels:
-            labels.append(label)
-
-
-def expected_device(config: Mapping[str, Any]) -> torch.device:
-    """The device that trials will have, as far as the driver knows: meta where that is a GPU, of which it may have none."""
-    on_cpu = config["device"] == "cpu" or (config["device"] == "auto" and config["gpus_per_trial"] == 0)
-    return torch.device("cpu" if on_cpu else "meta")
-
-
-def build_alone(config: Mapping[str, Any], group: str) -> Any:
-    """What the target of a group returns, which needs nothing from the engine.
-
-    Raises:
-        ValueError: a value is refused, or the engine has no use for what it returns.
-    """
-    built = build(config[group])
-    if group in CALLED and built is not None and not callable(built):
-        raise ValueError(f"must give a callable, gave {type(built).__name__}")
-    return built
-
-
-def check_decay(config: Mapping[str, Any]) -> None:
-    """Whether penalty and optimizer, each right by itself, go together.
-
-    Raises:
-        ValueError: both penalize squares.
-    """
-    try:
-        penalty = build(config["penalty"])
-        optimizer = build_optimizer(config, nn.Linear(2, 2), alone=True) if penalty else None
-    except Exception:  # is told as a problem of the part
-        return
-    if optimizer is not None:
-        refuse_decay_twice(penalty, optimizer)
-
-
-def check_shortened(config: Mapping[str, Any]) -> None:
-    """Whether optimizer and clipping, each right by itself, go together.
-
-    Raises:
-        ValueError: the optimizer cannot do with gradients that are shortened.
-    """
-    if config.get("clip_grad_norm") is None:
-        return
-    try:
-        optimizer = build_optimizer(config, nn.Linear(2, 2), alone=True)
-    except Exception:  # is told as a problem of the part
-        return
-    check_clipping(config, optimizer)
-
-
-def data_are_here(config: Mapping[str, Any]) -> bool:
-    """Whether the data can be loaded without bringing files from elsewhere."""
-    source = build_source(config)
-    return source is None or source.ready() or not getattr(source, "download", True)
-
-
-def build_source(config: Mapping[str, Any]) -> Source | None:
-    """The data's `Source`, which touches no file yet; other targets of data may load them, and are not called.
-
-    Raises:
-        ValueError: a value is refused.
-    """
-    target = resolve(config["data"]["_target_"]) if config["data"] else None
-    if getattr(target, "__annotations__", {}).get("return") in (Source, "Source"):
-        source: Source = build(config["data"])
-        return source
-    return None
-
-
-def decoding_progress(
-    say: Callable[[str], None], cache: str | None, clock: Callable[[], float] = time.monotonic
-) -> Progress:
-    """Tells how far decoding is, once it takes longer than DECODING_TOLD_AFTER_S."""
-    start, begun = clock(), False
-    due = start + DECODING_TOLD_AFTER_S
-    first: tuple[int, float] | None = None
-
-    def progress(done: int, total: int) -> None:
-        nonlocal due, begun, first
-        first = first or (done, clock())
-        if clock() < due or done >= total:
-            return
-        due = clock() + DECODING_TOLD_EVERY_S
-        if not begun:
-            say(f"decoding {total:,} images once into {cache_folder(cache)} ...")
-        begun = True
-        say(f"  {done:,} of {total:,} images{_eta(done - first[0], total - done, clock() - first[1])}")
-
-    return progress
-
-
-def _eta(done: int, to_do: int, seconds: float) -> str:
-    """The time left, from the speed since the first images were told of; nothing before there is one."""
-    return f", {about(to_do * seconds / done)}" if done > 0 and seconds > 0 else ""
-
-
-def probe_model(config: Mapping[str, Any], dataset: Dataset, count: int = PROBE_IMAGES) -> nn.Module:
-    """The model on the meta device, after a training batch of `count` images went through it or its like.
-
-    Raises:
-        ValueError: it cannot be built, cannot be trained on so few, or does not take these images to one logit a class.
-    """
-    meta = torch.device("meta")
-    with Tracer():
-        model, _ = build_model({**config, "init": {}}, dataset, meta)
-    traced = str(config["model"]["_target_"]).startswith("models.")
-    computed = not traced and count_parameters(model) <= COMPUTED_PARAMETERS
-    device = torch.device("cpu") if computed else meta
-    tried = build_model({**config, "init": {}}, dataset, device)[0] if computed else model
-    images = torch.zeros(count, dataset.in_channels, *dataset.image_size, device=device)
-    try:
-        with torch.no_grad(), Tracer() if traced else nullcontext():
-            outputs = tried.train()(images)
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        raise ValueError(
-            f"batch norm has no variance over the single value that batch_size={count} leaves a channel;"
-            " set a larger batch_size or another norm"
-        ) from error
-    except Exception as error:  # the model may be of the user's own
-        size = "x".join(map(str, images.shape[1:]))
-        why = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"does not take images of {size} ({why})") from error
-    for logits in (outputs.main, *outputs.auxiliary) if isinstance(outputs, Outputs) else (outputs,):
-        if not isinstance(logits, Tensor) or logits.shape != (count, dataset.num_classes):
-            gave = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ValueError(f"must give logits of shape {(count, dataset.num_classes)} for a batch, gave {gave}")
-    return model
-
-
-def refused_group(config: Mapping[str, Any], dataset: Dataset, count: int) -> str:
-    """Of a network that refuses a choice: the group without which it takes the rest, or else `model`."""
-    for group in ("norm", "activation"):
-        with suppress(ValueError):
-            probe_model({**config, group: {}}, dataset, count)
-            return group
-    return "model"
-
-
-def check_preprocess(config: Mapping[str, Any], dataset: Dataset) -> None:
-    """Whether the preprocessing can be had for images of this size; nothing is computed.
-
-    Raises:
-        ValueError: it cannot.
-    """
-    check_size = getattr(build(config["preprocess"]), "check_size", None)
-    if check_size is not None:
-        check_size((dataset.in_channels, *dataset.image_size))
-
-
-def check_init(config: Mapping[str, Any], model: nn.Module) -> None:
-    """Whether the initialization can do with the structure of the network; nothing is computed.
-
-    Raises:
-        ValueError: it cannot.
-    """
-    scheme = build(config["init"])
-    if isinstance(scheme, Needing):
-        scheme.check(model)
-
-
-def all_trained(model: nn.Module) -> bool:
-    return all(parameter.requires_grad for parameter in model.parameters())
-
-
-def count_parameters(model: nn.Module) -> int:
-    """The number of parameters, shared ones once."""
-    return sum(p.numel() for p in model.parameters())
-
-
-def probe_loss(config: Mapping[str, Any], dataset: Dataset) -> None:
-    """Build the loss and try it on a batch.
-
-    Raises:
-        ValueError: it is refused, or gives no scalar.
-    """
-    labels = torch.zeros(PROBE_IMAGES, dtype=torch.int64)
-    batch = Batch(
-        torch.zeros(PROBE_IMAGES, dataset.in_channels, *dataset.image_size), labels, torch.arange(PROBE_IMAGES)
-    )
-    value = build_loss(config)(torch.zeros(PROBE_IMAGES, dataset.num_classes), labels, batch)
-    if not isinstance(value, Tensor) or value.ndim != 0:
-        raise ValueError("must give a scalar tensor")
-
-
-def _raised(error: Exception) -> str:
-    """An exception in one line, with the place where it was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    lines = str(error).splitlines()
-    return f"raises {type(error).__name__}{': ' + lines[0] if lines else ''}{place}"
-
-
-def _labels(own: str, labels: Sequence[str]) -> str | None:
-    """The configurations with a problem, in few words; None where the problem's own text says it."""
-    if own in labels or not any(labels):
-        return None
-    others = [label.removeprefix(f"{own}, ") for label in labels if label]
-    return "; ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")

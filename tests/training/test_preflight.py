@@ -13,7 +13,10 @@ from orchestrator.base.errors import NotReadyError
 from orchestrator.training import preflight
 from orchestrator.training.counted import network_costs
 from orchestrator.training.data import decoding, loading
-from orchestrator.training.preflight import check, decoding_progress
+from orchestrator.training.preflight import check
+from orchestrator.training.tries import decoding as told_of
+from orchestrator.training.tries import network
+from orchestrator.training.tries.decoding import decoding_progress
 
 OWN = "orchestrator.training"
 LESION = f"{OWN}.evaluation.lesion.lesion"
@@ -287,7 +290,7 @@ def test_slow_decoding_is_told_with_its_folder() -> None:
 
 
 def test_decoding_is_told_to_who_asks(config: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(preflight, "DECODING_TOLD_AFTER_S", 0.0)
+    monkeypatch.setattr(told_of, "DECODING_TOLD_AFTER_S", 0.0)
     monkeypatch.setattr(decoding, "_REPORT_EVERY", 4)
     for place, name in enumerate(f"{split}/{label}" for split in ("train", "test") for label in "ab"):
         (tmp_path / name).mkdir(parents=True)
@@ -351,7 +354,7 @@ def test_models_are_tried_once_for_all_optimizers(config: MakeConfig, monkeypatc
 
 @pytest.mark.slow  # the meta device imports the compiler: 6 s
 def test_large_models_are_tried_without_memory(config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "COMPUTED_PARAMETERS", 0)
+    monkeypatch.setattr(network, "COMPUTED_PARAMETERS", 0)
     found = check([("base", config(model={"_target_": "models.mlp.mlp", "hidden": 2, "width": 1_000_000}))])
     assert found.problems == []
     assert found.facts["parameters"] > 10**12
@@ -370,7 +373,7 @@ def test_model_of_the_users_own_that_does_not_fit_is_explained(
         (torch.nn.Linear(3, 4), "does not take images of 1x8x8"),
         (torch.nn.Flatten(), "must give logits of shape (2, 4) for a batch, gave (2, 64)"),
     ):
-        monkeypatch.setattr(preflight, "build_model", lambda *args, model=model: (model, False))
+        monkeypatch.setattr(network, "build_model", lambda *args, model=model: (model, False))
         (found,) = problems(("base", config()))
         assert expected in found
 
