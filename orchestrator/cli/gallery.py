@@ -33,7 +33,6 @@ INTERRUPTED = 128
 
 NOT_HERE = {
     "E17 controller of an architecture search": "needs the controller, a sampler that learns by reinforcement",
-    "E18 compound scaling": "needs another image size in each trial, and a sweep has one data set",
 }
 """What the lectures' experiments name and no sweep of today can run, with the reason."""
 
