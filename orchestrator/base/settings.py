@@ -30,6 +30,7 @@ class RootKey:
         searchable: a search space may hold it.
         on_resume: "refused": it may not change; "free": it may be given anew; "kept": the sweep keeps that of its launch.
         computes: the results of a trial depend on it, so that a checkpoint of another value is refused.
+        decides: which trials a sweep has, what they give or what is kept of them depends on it.
         shown: MLflow shows it among the parameters of a trial.
         since_first: every version has recorded it with a trial.
     """
@@ -41,6 +42,7 @@ class RootKey:
     searchable: bool = False
     on_resume: Literal["refused", "free", "kept"] = "refused"
     computes: bool = True
+    decides: bool = True
     shown: bool = False
     since_first: bool = False
 
@@ -89,7 +91,7 @@ class Settings:
         import_paths: the folders of their modules; --config-dir and the current folder where absent.
     """
 
-    name: str | None = field(metadata=_is(on_resume="kept"))
+    name: str | None = field(metadata=_is(on_resume="kept", decides=False))
     trials: int = field(metadata=_is(least=1, most=1_000_000, on_resume="free"))
     epochs: int = field(
         metadata=_is(least=1, most=1_000_000, of_trial=True, searchable=True, shown=True, since_first=True)
@@ -106,25 +108,25 @@ class Settings:
     ema_decay: float | None = field(metadata=_is(least=0, most=0.999999, of_trial=True, searchable=True))
     average_from: float | None = field(metadata=_is(least=0, most=0.99, of_trial=True))
     snapshots: int | None = field(metadata=_is(least=2, most=1_000, of_trial=True))
-    max_concurrent: int | None = field(metadata=_is(least=1, on_resume="free"))
+    max_concurrent: int | None = field(metadata=_is(least=1, on_resume="free", decides=False))
     cpus_per_trial: float = field(metadata=_is(above=0, of_trial=True))
     gpus_per_trial: float | None = field(metadata=_is(least=0, of_trial=True))
     time_budget_s: float | None = field(metadata=_is(above=0, on_resume="free"))
-    runs_dir: str = field(metadata=_is(on_resume="kept"))
+    runs_dir: str = field(metadata=_is(on_resume="kept", decides=False))
     precision: Literal["auto", "fp32", "tf32", "bf16"] = field(metadata=_is(of_trial=True, searchable=True))
     device: str = field(metadata=_is(of_trial=True))
-    report_every_s: float = field(metadata=_is(least=0, of_trial=True, on_resume="free", computes=False))
-    system_metrics: bool = field(metadata=_is(of_trial=True, on_resume="free", computes=False))
-    diagnostics: bool = field(metadata=_is(of_trial=True, on_resume="free", computes=False))
-    max_retries: int = field(metadata=_is(least=0, most=100, on_resume="free"))
-    max_failed: float = field(metadata=_is(least=0, most=1, on_resume="free"))
-    disk_wait_s: float = field(metadata=_is(least=0, on_resume="free"))
+    report_every_s: float = field(metadata=_is(least=0, of_trial=True, on_resume="free", computes=False, decides=False))
+    system_metrics: bool = field(metadata=_is(of_trial=True, on_resume="free", computes=False, decides=False))
+    diagnostics: bool = field(metadata=_is(of_trial=True, on_resume="free", computes=False, decides=False))
+    max_retries: int = field(metadata=_is(least=0, most=100, on_resume="free", decides=False))
+    max_failed: float = field(metadata=_is(least=0, most=1, on_resume="free", decides=False))
+    disk_wait_s: float = field(metadata=_is(least=0, on_resume="free", decides=False))
     repeat: int = field(metadata=_is(least=1, most=1_000))
-    heartbeat_timeout_s: float | None = field(metadata=_is(above=0, on_resume="free"))
+    heartbeat_timeout_s: float | None = field(metadata=_is(above=0, on_resume="free", decides=False))
     keep_weights: int = field(metadata=_is(least=0, most=1_000_000, on_resume="free"))
-    data_cache: str | None = field(metadata=_is(of_trial=True, on_resume="free", computes=False))
-    allowed_targets: list[str] = field(metadata=_is(of_trial=True, on_resume="free", computes=False))
-    import_paths: list[str] | None = field(metadata=_is(on_resume="kept"))
+    data_cache: str | None = field(metadata=_is(of_trial=True, on_resume="free", computes=False, decides=False))
+    allowed_targets: list[str] = field(metadata=_is(of_trial=True, on_resume="free", computes=False, decides=False))
+    import_paths: list[str] | None = field(metadata=_is(on_resume="kept", decides=False))
 
 
 ROOT_KEYS: Mapping[str, RootKey] = {declared.name: RootKey(**declared.metadata) for declared in fields(Settings)}
@@ -134,6 +136,7 @@ SEARCHABLE_KEYS = tuple(name for name, key in ROOT_KEYS.items() if key.searchabl
 SHOWN_KEYS = tuple(name for name, key in ROOT_KEYS.items() if key.shown)
 FREE_KEYS = tuple(name for name, key in ROOT_KEYS.items() if key.on_resume == "free")
 KEPT_KEYS = tuple(name for name, key in ROOT_KEYS.items() if key.on_resume == "kept")
+BESIDE_KEYS = tuple(name for name, key in ROOT_KEYS.items() if not key.decides)
 PRETRAINED_FILES = "pretrained_files"
 FOUND_KEYS = ("import_paths", "data_entry", PRETRAINED_FILES)
 """What planning adds to a trial's configuration: where modules of the user's own, decoded images and pretrained weights lie."""

@@ -19,7 +19,7 @@ from orchestrator.base import errors, yaml_files
 from orchestrator.base.errors import ConfigError, NotReadyError, Problem
 from orchestrator.base.processes import python
 from orchestrator.base.recorded import read_plan
-from orchestrator.base.settings import CONF, FREE_KEYS, KEPT_KEYS
+from orchestrator.base.settings import BESIDE_KEYS, CONF
 from orchestrator.base.text import say
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ NOT_HERE = {
 }
 """What the lectures' experiments name and no sweep of today can run, with the reason."""
 
-BESIDE = {"tracking", "cluster", *FREE_KEYS, *KEPT_KEYS} - {"trials", "time_budget_s", "keep_weights"}
+BESIDE = {"tracking", "cluster", *BESIDE_KEYS}
 """Keys of a command line on which no result depends, nor what another sweep could begin with."""
 
 
@@ -48,6 +48,7 @@ class Entry:
         title: what its file says it is.
         photographs: whether it needs a folder of photographs.
         overrides: beside its file, for other seeds or more of them.
+        claims: of its file, in plain data; a sweep that claims something else does not stand for it. None takes any.
         source: the experiment with whose weights it begins, as its file says: `pretrained: e16_source/0`.
     """
 
@@ -55,12 +56,13 @@ class Entry:
     title: str
     photographs: bool
     overrides: tuple[str, ...] = ()
+    claims: Sequence[Any] | None = None
     source: str = ""
 
     @property
     def first(self) -> Entry | None:
         """The experiment that has to be run before it, on the same data."""
-        return replace(self, name=self.source, source="") if self.source else None
+        return replace(self, name=self.source, claims=None, source="") if self.source else None
 
     @property
     def command(self) -> str:
@@ -87,10 +89,12 @@ def entries(overrides: Sequence[str] = ()) -> list[Entry]:
     titles = dict(choices("experiment"))
     for name, title in titles.items():
         written = yaml_files.read(CONF / "experiment" / f"{name}.yaml")
-        if written.get("claims"):
+        claims = written.get("claims")
+        if claims:
             photographs = {"override /data": PHOTOGRAPHS} in written.get("defaults", [])
             source = str(written.get("pretrained", "")).partition("/")[0]
-            found.append(Entry(name, title, photographs, tuple(overrides), source if source in titles else ""))
+            source = source if source in titles else ""
+            found.append(Entry(name, title, photographs, tuple(overrides), claims, source))
     return found
 
 
@@ -182,8 +186,8 @@ def _launches(opened: SweepOpened, entry: Entry) -> bool:
 def _claims_as_today(opened: SweepOpened, entry: Entry) -> bool:
     """Whether a sweep claims what the file does; overrides may have left claims out."""
     recorded = read_plan(opened.plan).get("claims", [])
-    today = yaml_files.read(CONF / "experiment" / f"{entry.name}.yaml").get("claims", [])
-    return recorded == today or (bool(entry.overrides) and all(claim in today for claim in recorded))
+    today = entry.claims
+    return today is None or recorded == today or (bool(entry.overrides) and all(claim in today for claim in recorded))
 
 
 def _computed(overrides: Sequence[str]) -> dict[str, str]:

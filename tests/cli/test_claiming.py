@@ -291,8 +291,8 @@ def test_a_sweep_that_was_interrupted_goes_on_and_a_closed_one_stays(
     assert gallery._command(entry, tmp_path, None) == ["resume", folder.name, "--runs-dir", str(tmp_path)]
 
 
-E05 = Entry("e05_xavier_kaiming", "E05: Xavier and Kaiming", photographs=False)
 CLAIMED = read(CONF / "experiment" / "e05_xavier_kaiming.yaml")["claims"]
+E05 = Entry("e05_xavier_kaiming", "E05: Xavier and Kaiming", photographs=False, claims=CLAIMED)
 
 
 def _typed(
@@ -341,6 +341,15 @@ def test_a_sweep_that_computed_something_else_does_not_stand_for_an_experiment(
     command = gallery._command(E05, tmp_path, None)
     assert command is not None
     assert command[0] == "launch"
+
+
+def test_the_gallerys_own_sweep_with_the_claims_of_another_version_is_run_again(tmp_path: Path) -> None:
+    _typed(tmp_path / f"{E05.sweep}-00000000", f"name={E05.sweep}", claims=CLAIMED[1:])
+    command = gallery._command(E05, tmp_path, None)
+    assert command is not None
+    assert command[0] == "launch"
+    _typed(tmp_path / f"{E05.sweep}-00000001", f"name={E05.sweep}")
+    assert gallery._command(E05, tmp_path, None) is None
 
 
 def test_every_experiment_of_the_lectures_is_run_or_left_out_with_a_reason() -> None:
