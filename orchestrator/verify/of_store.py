@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,15 @@ from orchestrator.journal.file import Reader
 from orchestrator.journal.finding import sweeps_in
 from orchestrator.journal.place import read_identity
 from orchestrator.stores.opening import local_store, store_settings
-from orchestrator.stores.runs import HOLDER_TAG, STORE_ID_TAG, Metric, StoredExperiment, StoredRun, local_folder
+from orchestrator.stores.runs import (
+    HOLDER_TAG,
+    STORE_ID_TAG,
+    Dataset,
+    Metric,
+    StoredExperiment,
+    StoredRun,
+    local_folder,
+)
 from orchestrator.verify.evidence import SweepEvidence, TrialEvidence
 from orchestrator.verify.expected import NOTE, ExpectedRun, allowed_name, is_finite
 from orchestrator.verify.of_journal import best_configuration, best_text, is_same_best, require_closed, short
@@ -288,11 +298,32 @@ def _same_tags(run: StoredRun, expected: ExpectedRun, sweep: SweepEvidence) -> I
     yield from _same_entries("tag", ours, due, {"kind", "reason"}, expected.exact)
     if run.name != expected.name:
         yield Finding(f"its run is called {run.name!r}", repr(expected.name))
-    if run.datasets != expected.datasets:
+    if not _same_data(run.datasets, expected.datasets):
         yield Finding(f"its run was given {_cut(repr(run.datasets))}", _cut(repr(expected.datasets)))
     for column, value in run.columns.items():
         if value != CONSTANT_COLUMNS[column]:
             yield Finding(f"{column} of its run is {value!r}", repr(CONSTANT_COLUMNS[column]))
+
+
+def _same_data(found: Sequence[Dataset], due: Sequence[Dataset]) -> bool:
+    """Whether a run was given these data sets, whatever else the source of each says.
+
+    MLflow keeps one row for all runs of an experiment with the same digest: that of the first sweep, whose images may have lain
+    elsewhere, and whose version may have had fewer arguments.
+    """
+    if len(found) != len(due):
+        return False
+    pairs = zip(found, due, strict=True)
+    return all(replace(one, source=other.source) == other and _target(one) == _target(other) for one, other in pairs)
+
+
+def _target(dataset: Dataset) -> object:
+    """What its source says that it is made by; None where that is no source of ours."""
+    try:
+        spec = json.loads(dataset.source)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return spec.get("_target_") if isinstance(spec, dict) else None
 
 
 def is_ours(key: str) -> bool:

@@ -883,6 +883,16 @@ def test_a_row_that_nobody_can_have_written_is_a_violation(store: Store) -> None
 # What a person may do -------------------------------------------------------------------------------------------------
 
 
+def test_the_row_of_a_data_set_is_that_of_the_experiments_first_sweep(store: Store) -> None:
+    """Its images lay elsewhere, and its version knew fewer arguments; another data set is another thing."""
+    ((source,),) = store.mlflow("SELECT dataset_source FROM datasets")
+    first = {"_target_": json.loads(source)["_target_"], "root": "/elsewhere"}
+    store.mlflow("UPDATE datasets SET dataset_source = ?", json.dumps(first))
+    assert store.verify().violated == []
+    store.mlflow("UPDATE datasets SET dataset_source = ?", json.dumps(first | {"_target_": "another.target"}))
+    assert store.verify().violated == [33]
+
+
 def test_a_person_may_tag_runs_and_go_on_with_descriptions(store: Store) -> None:
     for trial in (None, GOOD):
         store.mlflow("INSERT INTO tags VALUES ('seen by', 'me', ?)", store.run(trial))
