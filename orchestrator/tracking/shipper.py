@@ -125,6 +125,15 @@ class Shipper:
             total += shipped
         return total
 
+    def reopen(self) -> None:
+        """Opens the journal anew.
+
+        A driver that is killed between the last byte of a commit and its entry in the index that readers share leaves a commit
+        that no open reader sees, and that whoever opens the journal first does.
+        """
+        self._reader.close()
+        self._reader = Reader(require_journal(self.folder))
+
     def end(self) -> None:
         """Finishes a sweep that nobody works on: open runs become `interrupted`, duplicates of lost answers are removed."""
         if self._store is None or not self._view.uid:
@@ -272,6 +281,8 @@ def follow(
         # Asked before shipping: what the driver committed before it went is then in the batch.
         alone = stop.is_set() or not driver_lives()
         try:
+            if alone:
+                shipper.reopen()
             shipper.ship_everything()
             # A close shipped by an earlier shipper is not the end: this one was started to resume the sweep.
             if alone and not stop.is_set() and driver_lives():

@@ -194,7 +194,10 @@ def test_shipped_beside_its_sweep_it_confuses_nothing(
     assert [path.name for path in sweeps_in(runs_dir)] == [sweep.name]
     capsys.readouterr()
     assert main(["status", "--runs-dir", str(runs_dir)]) == 0
-    assert "comparisons" not in capsys.readouterr().out
+    sweeps, _, comparisons = capsys.readouterr().out.partition("comparison ")
+    assert sweep.name in sweeps
+    assert UID not in sweeps
+    assert UID in comparisons
     assert main(["delete", sweep.name, "--yes", "--runs-dir", str(runs_dir)]) == 0
     assert sorted(runs_of(database)) == ["best-0a1b2c3d", "best_single", "mean"], "they outlive the sweep"
     assert (folder / "comparison.json").is_file()

@@ -294,8 +294,13 @@ def test_every_ready_space_runs(search: str) -> None:
 @pytest.mark.slow
 def test_experiments_of_the_catalogue_plan(capsys: pytest.CaptureFixture[str]) -> None:
     for name, _ in choices("experiment"):
-        on_photographs = {"override /data": "image_folder"} in yaml_files.read(CONF / "experiment" / f"{name}.yaml")[
-            "defaults"
-        ]
+        written = yaml_files.read(CONF / "experiment" / f"{name}.yaml")
+        on_photographs = {"override /data": "image_folder"} in written["defaults"]
         data = ["data=synthetic", "data.image_size=32", "data.channels=3"] if on_photographs else []
-        assert main(["launch", "--plan", f"experiment={name}", *data]) == 0, capsys.readouterr().err
+        planned = main(["launch", "--plan", f"experiment={name}", *data])
+        told = capsys.readouterr().err
+        if "pretrained" in written:
+            assert planned == 2
+            assert f"run it first:  orchestrator launch experiment={written['pretrained'].partition('/')[0]}" in told
+        else:
+            assert planned == 0, told

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from orchestrator.base.errors import NotReadyError, RunningElsewhereError
-from orchestrator.base.layout import TRACKING
+from orchestrator.base.layout import JOURNAL, TRACKING
 from orchestrator.journal.cursor import ShipStatus, is_shipping, read_status, ship_lock, write_status
 from orchestrator.journal.record import read_sweep
 from orchestrator.stores.opening import open_store, store_settings
@@ -104,6 +104,66 @@ def test_ten_kills_lose_and_double_nothing(new_sweep: Any, ship: Any, tables: An
         found["tags"] = [row for row in found["tags"] if row[1] != "mlflow.note.content"]
     assert ours == theirs
     assert len(ours["runs"]) == index + 1
+
+
+CUT_OFF = """
+import sys
+from pathlib import Path
+from orchestrator.journal.events import Started
+from orchestrator.journal.file import Journal
+
+journal = Journal(Path(sys.argv[1]))
+for attempt in (1, 2):
+    journal.append(Started(began_ms=None), trial=0, attempt=attempt, sync=True)
+    print(flush=True)
+    sys.stdin.readline()
+"""
+
+INDEX = """
+import sys
+
+with open(sys.argv[1], "r+b") as index:
+    kept = index.read(136)  # its header, twice, and the number of frames that are in the database
+    print(flush=True)
+    sys.stdin.readline()
+    index.seek(0)
+    index.write(kept)
+"""
+
+
+def test_a_commit_that_a_kill_cut_off_from_the_index_is_shipped(new_sweep: Any, tables: Any) -> None:
+    """A driver that is killed between a commit's last byte in the file and its entry in the index that readers share.
+
+    The next to open the journal finds it there. Were the run ended without it, a resume would tell another story.
+    """
+    sweep = new_sweep()
+    sweep.append("suggested", 0, params={"optimizer.lr": 0.1}, config=sweep.config(0.1))
+    sweep.journal.close()
+    (sweep.folder / TRACKING).mkdir()
+    path = sweep.folder / JOURNAL
+    pipe: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with (
+        subprocess.Popen([sys.executable, "-c", CUT_OFF, str(path)], **pipe) as driver,
+        contextlib.closing(shipper.Shipper(sweep.folder)) as ours,
+    ):
+        assert driver.stdin
+        assert driver.stdout
+        driver.stdout.readline()
+        assert ours.ship_everything() == 3
+        with subprocess.Popen([sys.executable, "-c", INDEX, f"{path}-shm"], **pipe) as index:
+            assert index.stdin
+            assert index.stdout
+            index.stdout.readline()
+            driver.stdin.write(b"\n")
+            driver.stdin.flush()
+            driver.stdout.readline()
+            driver.kill()
+            driver.wait()
+            index.communicate(b"\n")
+        assert ours.ship_everything() == 0, "no reader is told of it"
+        assert shipper.follow(ours, driver_lives=lambda: False, stop=threading.Event())
+    assert read_status(sweep.folder).shipped == 4
+    assert ("attempt", "2") in [row[1:3] for row in tables()["tags"]]
 
 
 def test_only_one_ships_a_sweep(new_sweep: Any) -> None:
