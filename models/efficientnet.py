@@ -14,7 +14,7 @@ PyTorch and B5 to B7 that of the paper, with eps 1e-3 and momentum 0.01.
 from __future__ import annotations
 
 from collections import OrderedDict
-from math import ceil, isfinite
+from math import ceil, isfinite, log
 from typing import Literal, NamedTuple
 
 import torch
@@ -55,6 +55,9 @@ BASELINE = (
 )
 BASELINE_RESOLUTION = 224
 
+LARGEST = 10_000
+"""Of what multiplies depth and width, and of the resolution: beyond is no network that could be built."""
+
 
 class Scale(NamedTuple):
     """What multiplies the baseline, and the image size that goes with it."""
@@ -76,7 +79,17 @@ def compound_scale(
     for name, value, minimum in (("phi", phi, 0), ("alpha", alpha, 1), ("beta", beta, 1), ("gamma", gamma, 1)):
         if not (value >= minimum and isfinite(value)):
             raise ValueError(f"{name} must be finite and at least {minimum}, got {value}")
-    return Scale(alpha**phi, beta**phi, round(base_resolution * gamma**phi))
+    for name, base in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
+        if phi * log(base) > log(LARGEST):
+            raise ValueError(f"phi must be smaller: {name}^phi, {base}^{phi}, is above {LARGEST:,}")
+    resolution = round(base_resolution * gamma**phi)
+    _check_resolution(resolution)
+    return Scale(alpha**phi, beta**phi, resolution)
+
+
+def _check_resolution(resolution: int) -> None:
+    if not 1 <= resolution <= LARGEST:
+        raise ValueError(f"the resolution must be from 1 to {LARGEST:,}, got {resolution:,}")
 
 
 class EfficientNet(Network):
@@ -200,7 +213,7 @@ def _scale(
     if phi is alpha is beta is gamma is None and not (depth is None or width is None or resolution is None):
         checks.positive("depth_coefficient", depth)
         checks.positive("width_coefficient", width)
-        checks.at_least("resolution", resolution, 1)
+        _check_resolution(resolution)
         if base_resolution is not None:
             raise ValueError(f"base_resolution goes with phi; set resolution instead, got {base_resolution}")
         return Scale(depth, width, resolution)

@@ -305,7 +305,7 @@ def _reduce(reducer: Reducer, points: Sequence[tuple[Any, float]], *, upward: bo
     ordered = sorted(points)
     if reducer.name in ("rise", "fall"):
         sign = 1 if reducer.name == "rise" else -1
-        return max((sign * (b - a) for (_, a), (_, b) in pairwise(ordered)), default=0.0)
+        return max((sign * (b - a) if a != b else 0.0 for (_, a), (_, b) in pairwise(ordered)), default=0.0)
     best = max(ordered, key=lambda point: point[1] if upward else -point[1])
     if reducer.name == "argbest":
         return float(best[0])

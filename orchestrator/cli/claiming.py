@@ -88,6 +88,7 @@ def _of_sweep(runs_dir: Path, name: str | None, *, as_json: bool) -> int:
 
 def lines_of(sweep: str, found: Sequence[Verdict]) -> list[str]:
     """The table of a sweep's claims, then each in words."""
+    from orchestrator.analysis.claims import interval_words
     from orchestrator.cli.closing import claim_lines
     from orchestrator.cli.fitting import wrapped
 
@@ -97,7 +98,7 @@ def lines_of(sweep: str, found: Sequence[Verdict]) -> list[str]:
     lines = [f"{sweep}, {table}", *claim_lines(found)[1:], ""]
     for one in found:
         seen = "seen to hold in a pilot" if one.claim.piloted else "its margin was not piloted"
-        how = f"; interval: {one.interval}" if one.interval else ""
+        how = f"; interval {interval_words(one)}, {one.interval}" if one.interval else ""
         said = f"{one.claim.id} ({one.claim.lecture}; {seen}{how}): {one.claim.says}: {one.claim.inequality}"
         lines += wrapped([said])
     return lines

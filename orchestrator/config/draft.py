@@ -38,6 +38,7 @@ from .tickets import (
     keep_removed,
     narrowed,
     of_recorded,
+    other_beginning,
     other_networks,
     settings_of,
     with_ticket,
@@ -276,6 +277,7 @@ class Draft:
         ticket, problems = find_ticket(self.settings, self.chosen.get("search"), self.find_trial)
         self.problems += problems
         if ticket is not None:
+            self.problems += other_beginning(ticket, self.settings, self.overrides)
             self.settings |= settings_of(ticket, self.overrides)
         return ticket
 

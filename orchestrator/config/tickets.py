@@ -67,6 +67,14 @@ def find_ticket(
         return None, [Problem("from", problem.why, value, problem.nearest) for problem in error.problems]
 
 
+def other_beginning(ticket: KeptWeights, settings: Mapping[str, Any], overrides: Overrides) -> list[Problem]:
+    """What is wrong where other weights are typed to begin with than those that the trial began with."""
+    typed = settings.get("pretrained")
+    if "pretrained" not in overrides or typed == ticket.config.get("pretrained"):
+        return []
+    return [Problem("pretrained", f"a ticket begins with the initial weights of {ticket.trial}; leave it out", typed)]
+
+
 def settings_of(ticket: KeptWeights, overrides: Overrides) -> dict[str, Any]:
     """The root keys that the trial was trained with, but for those of the command line; and its whole name."""
     keys = [key for key in TRIAL_KEYS if ROOT_KEYS[key].computes and key not in overrides and key in ticket.config]

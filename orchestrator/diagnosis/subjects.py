@@ -107,4 +107,8 @@ def of_trial(
     if initial:
         return named()
     again = f"this trains it again:  {train_again(story)}"
-    return named(weights_of(story), story.uid_in_files, again)
+    try:
+        weights = weights_of(story)
+    except NotReadyError as error:
+        raise NotReadyError(f"{error}; --initial looks at it as it was before its training") from error
+    return named(weights, story.uid_in_files, again)

@@ -20,6 +20,7 @@ from orchestrator.housekeeping.comparisons import is_made
 from orchestrator.housekeeping.disk import Disk, disk_use, size
 from orchestrator.housekeeping.reading import Outline, read_outline
 from orchestrator.journal.cursor import is_shipping, read_status
+from orchestrator.journal.events import SweepOpened
 from orchestrator.journal.finding import runs_dir_option, sweeps_in
 from orchestrator.journal.record import Score, SweepRecord, TrialRecord
 from orchestrator.stores.opening import store_settings
@@ -232,11 +233,19 @@ def _best(record: SweepRecord, best: Score) -> str:
     return f"{record.opened.metric} {best.mean:.4f}{spread} (trial {trial.index})  {params}".rstrip()
 
 
+NOT_TRACKED = "not used (tracking=none)"
+
+
+def is_tracked(opened: SweepOpened | None, folder: Path) -> bool:
+    """Whether MLflow has a sweep, or is to have it."""
+    return bool(opened and opened.tracking.get("kind", "none") != "none") or bool(read_status(folder).shipped)
+
+
 def _mlflow(sweep: Overview, outline: Outline) -> str:
     folder, opened = sweep.folder, outline.record.opening
+    if not is_tracked(opened, folder):
+        return NOT_TRACKED
     status = read_status(folder)
-    if (not opened or opened.tracking.get("kind", "none") == "none") and not status.shipped:
-        return "not used (tracking=none)"
     where = redact(str(store_settings(opened, folder)["uri"]))
     waiting = max(outline.last_seq - status.shipped, 0)
     text = f"{where}: {status.shipped} of {outline.last_seq} events shipped"

@@ -14,7 +14,7 @@ from orchestrator.base.records import State
 from orchestrator.config.rights import retyped_for
 from orchestrator.housekeeping.commands import request_of, searched_keys, train_command
 from orchestrator.housekeeping.disk import disk_use, size
-from orchestrator.housekeeping.overview import block, plan_settings, when
+from orchestrator.housekeeping.overview import NOT_TRACKED, block, is_tracked, plan_settings, when
 from orchestrator.housekeeping.reading import TrialStory
 from orchestrator.journal.finding import runs_dir_option
 from orchestrator.journal.place import located_file
@@ -153,6 +153,8 @@ def _sized(path: Path) -> str:
 
 
 def _mlflow(story: TrialStory) -> str:
+    if not is_tracked(story.record.opening, story.folder):
+        return NOT_TRACKED
     settings: Mapping[str, Any] = store_settings(story.record.opened, story.folder)
     run = local_run(settings, story.name)
     return f"run {run} in {settings['uri']}" if run else f"the run with the tag trial_uid={story.name}"

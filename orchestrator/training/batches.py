@@ -115,8 +115,9 @@ def batch_sizes(examples: int, batch_size: int) -> list[int]:
         ValueError: the batch is empty or larger than the training set.
     """
     if not 1 <= batch_size <= examples:
+        hint = f"; write  batch_size={examples}  or less" if batch_size > examples > 0 else ""
         raise ValueError(
-            f"batch_size must be at least 1 and at most the {examples} training examples, got {batch_size}"
+            f"batch_size must be at least 1 and at most the {examples} training examples, got {batch_size}{hint}"
         )
     whole, left = divmod(examples, batch_size)
     sizes = [batch_size] * whole

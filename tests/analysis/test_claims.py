@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -245,6 +246,14 @@ def test_what_becomes_of_the_values_along_a_key(over: Any, expected: float) -> N
     trials = [one for a, value in reversed(GRID.items()) for one in of_seeds({"a": a}, [value] * 3)]
     found = the(a_record(trials, {"left": side(over={"a": over}), "at_least": 0.0}))
     assert found.left == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("losses", [(1.0, math.inf, math.inf), (math.inf, math.inf, 1.0), (2.0, 1.0, 1.0)])
+def test_from_one_infinite_loss_to_the_next_nothing_falls(losses: tuple[float, ...]) -> None:
+    trials = [a_trial({"a": a}, [{"val/loss": value}], repeat) for a, value in enumerate(losses) for repeat in range(3)]
+    found = the(a_record(trials, {"left": side("val/loss", over={"a": "fall"}), "at_least": 0.0}))
+    steps = [0.0 if after == before else before - after for before, after in itertools.pairwise(losses)]
+    assert found.left == max(steps)
 
 
 def test_keys_are_reduced_one_after_the_other() -> None:

@@ -165,6 +165,10 @@ def test_a_ticket_is_of_its_own_network_and_initialization(other: str, key: str,
     plan([*texts, *same], find_trial=lambda runs, name: trained)
     with pytest.raises(ConfigError, match=re.escape(f"{key}: is {there} in the trial that it comes from")):
         plan([*texts, other], find_trial=lambda runs, name: trained)
+    with pytest.raises(
+        ConfigError, match=r"pretrained=resnet18\.pth: a ticket begins with the initial weights of trained-0000"
+    ):
+        plan([*texts, "pretrained=resnet18.pth"], find_trial=lambda runs, name: trained)
 
 
 def test_all_holds_every_other_ready_search() -> None:

@@ -298,6 +298,8 @@ def test_smallest_image(stem: str, minimum: int) -> None:
         ({"phi": -1.0}, "phi must be finite and at least 0, got -1.0"),
         ({"alpha": 0.5}, "alpha must be finite and at least 1, got 0.5"),
         ({"beta": float("inf")}, "beta must be finite and at least 1, got inf"),
+        ({"phi": 1e9}, r"phi must be smaller: alpha\^phi, 1.2\^1000000000.0, is above 10,000"),
+        ({"base_resolution": 100_000}, "the resolution must be from 1 to 10,000, got 100,000"),
         ({"gamma": float("nan")}, "gamma must be finite and at least 1, got nan"),
         ({"norm_eps": 0.0}, "eps must be positive and finite, got 0.0"),
     ],

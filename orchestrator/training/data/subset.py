@@ -33,7 +33,7 @@ def class_numbers(chosen: Sequence[str | int] | None, names: Sequence[str]) -> l
         names: of all classes.
 
     Raises:
-        ValueError: there is no such class, or one is meant twice.
+        ValueError: there is no such class, one is meant twice, or a number is also the name of another class.
     """
     check_classes(chosen)
     numbers = list(range(len(names))) if chosen is None else [_number(one, names) for one in chosen]
@@ -51,6 +51,11 @@ def _number(one: str | int, names: Sequence[str]) -> int:
         raise ValueError(f"classes has {one!r}, which is no class of these data; {meant}")
     if not 0 <= one < len(names):
         raise ValueError(f"classes must be from 0 to {len(names) - 1}, or names, got {one}")
+    if str(one) in names and names[one] != str(one):
+        raise ValueError(
+            f"classes has {one}, which may mean the class called {str(one)!r} or number {one} of all, {names[one]!r}; write the"
+            " name in quotes"
+        )
     return one
 
 

@@ -15,6 +15,7 @@ from orchestrator.base.build import resolve
 from orchestrator.base.costs import MULTIPLY_ADDS, key_of, trial_multiply_adds
 from orchestrator.training.batches import place
 from orchestrator.training.data import Dataset, load, make_dataset
+from orchestrator.training.data.subset import class_numbers
 
 CONF = Path(__file__).parents[3] / "conf" / "data"
 DIGITS = "orchestrator.training.data.digits.digits"
@@ -72,6 +73,15 @@ def test_other_classes_or_another_order_have_another_fingerprint() -> None:
 def test_classes_that_cannot_be_are_refused(chosen: list[Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         digits(classes=chosen)
+
+
+def test_a_number_that_is_the_name_of_another_class_is_ambiguous() -> None:
+    """Folders that are sorted by name: 10 comes before 2."""
+    names = ["0", "1", "10", "2"]
+    assert class_numbers([0, 1], names) == [0, 1]
+    assert class_numbers(["10", "2"], names) == [2, 3]
+    with pytest.raises(ValueError, match="classes has 2, which may mean the class called '2' or number 2 of all, '10'"):
+        class_numbers([0, 2], names)
 
 
 # Examples -------------------------------------------------------------------------------------------------------------
